@@ -1,0 +1,39 @@
+/* base/threads.h: the worker team of a CPU device.
+ *
+ * team_run wakes n - 1 parked threads once, runs `work` on all n (the caller is index 0) and returns when every one has
+ * left it. Inside, team_barrier spins; between runs workers spin for SPIN_NS and then park on a futex.
+ *
+ *   worker 0 (caller)  --run--|==work==B==work==B==work==|--returns
+ *   worker 1           parked  |==work==B==work==B==work==|  spin, park
+ *
+ * Thread: team_run from one thread at a time. No allocation after create.
+ */
+#ifndef QUIRE_BASE_THREADS_H
+#define QUIRE_BASE_THREADS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define TEAM_THREADS_MAX 256
+
+struct team;
+struct why;
+
+/* n_threads 1..TEAM_THREADS_MAX; pin: worker i stays on the i-th allowed core (caller is left alone). STATUS_INVALID, STATUS_NO_MEMORY, STATUS_UNAVAILABLE. */
+int team_create(int n_threads, bool pin, struct team **out, struct why *why);
+void team_free(struct team *team); /* joins; no run may be in flight */
+int team_size(const struct team *team);
+void team_run(struct team *team, void (*work)(void *arg, int worker_idx), void *arg);
+void team_barrier(struct team *team, int worker_idx); /* inside work; all workers must meet it */
+
+/* A counter that workers take pieces from; the result must not depend on who takes what. */
+struct team_counter {
+    _Alignas(128) uint32_t next;
+};
+void team_counter_reset(struct team_counter *counter);
+uint32_t team_counter_take(struct team_counter *counter, uint32_t n); /* returns the first index of n taken */
+
+int cores_allowed(void); /* cores this process may run on, from the affinity mask and the cgroup quota; at least 1 */
+uint64_t memory_allowed(void); /* bytes: the smaller of physical memory and the cgroup limit */
+
+#endif

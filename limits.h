@@ -1,0 +1,85 @@
+/* limits.h: every maximum and default in one place; their relations are asserted below.
+ *
+ * A limit that a user can change is named DEFAULT_*, with the option that changes it; *_MAX are hard.
+ */
+#ifndef QUIRE_LIMITS_H
+#define QUIRE_LIMITS_H
+
+/* --- pages and sequences --- */
+#define PAGE_TOKENS 64               /* tokens of one page of a layer group */
+#define SPAN_TOKENS 512              /* attention merges partial states of spans of this many tokens, in order */
+#define KV_GROUPS_MAX 4
+#define CONTEXT_TOKENS_MAX (1u << 24) /* positions of one sequence (--max-context) */
+#define DEFAULT_SEQUENCES 128        /* sequences that may hold pages at once (--max-sequences) */
+#define SEQUENCES_MAX 1024
+#define DEFAULT_QUEUED 256           /* sequences that may wait for pages (--max-queued) */
+
+/* --- the step --- */
+#define STEP_ROWS_MAX 512            /* rows (tokens) of one step */
+#define DEFAULT_STEP_MS 50           /* --max-step-ms */
+#define PREFILL_CHUNK_MIN 16         /* rows a prefill gets at least when it is scheduled */
+
+/* --- a model file (models.md 1.3) --- */
+#define MODEL_LAYERS_MAX 512
+#define MODEL_WIDTH_MAX 65536
+#define MODEL_HEADS_MAX 1024
+#define MODEL_HEAD_DIM_MAX 1024
+#define MODEL_VOCABULARY_MAX (1u << 20)
+#define MODEL_FF_MAX (1u << 20)
+#define GGUF_KEY_BYTES_MAX 65535
+#define GGUF_TENSOR_NAME_BYTES_MAX 63
+#define GGUF_ALIGNMENT_MAX (1u << 20)
+#define GGUF_SPLITS_MAX 1024
+#define TOKEN_BYTES_MAX 65536
+
+/* --- a request --- */
+#define TOP_LOGPROBS_MAX 20
+#define STOP_STRINGS_MAX 16
+#define STOP_BYTES_MAX 256           /* of one stop string */
+#define REQUEST_ID_BYTES_MAX 128
+#define GENERATE_MESSAGE_BYTES_MAX (16u << 20) /* Generate, Tokenize, Detokenize */
+#define UPLOAD_MESSAGE_BYTES_MAX (4u << 20)    /* one piece of an upload */
+#define SMALL_MESSAGE_BYTES_MAX (64u << 10)    /* every other method */
+#define DOCUMENT_BYTES_MAX (256u << 20)        /* one uploaded document */
+#define UNPACK_ARENA_FACTOR 8        /* unpacked protobuf may take this times its wire size ... */
+#define UNPACK_ARENA_EXTRA (64u << 10) /* ... and this */
+#define SUMMARY_RESERVE_TOKENS 512   /* of the context, kept for an answer */
+#define SUMMARY_LEVELS_MAX 8
+
+/* --- events, engine to loop --- */
+#define EVENT_TEXT_BYTES_MAX 8192    /* text of one delta: a token's bytes plus what stop strings held back */
+#define EVENT_PAYLOAD_BYTES_MAX 32768 /* worst event with logprobs */
+#define CALL_CREDIT_EVENTS 8         /* events a call may have under way from the engine */
+#define SUBMIT_RING_SLOTS 1024
+#define OUT_BUFFER_MARK_BYTES (32u << 10) /* a call above this gives no credit */
+#define OUT_BUFFER_BYTES_MAX (OUT_BUFFER_MARK_BYTES + CALL_CREDIT_EVENTS * EVENT_PAYLOAD_BYTES_MAX)
+
+/* --- connections and calls --- */
+#define DEFAULT_PORT 7070
+#define DEFAULT_CONNECTIONS 1024     /* --max-connections */
+#define STREAMS_PER_CONNECTION 256
+#define CALLS_MAX 4096               /* calls open at once, all connections */
+#define METADATA_BYTES_MAX 8192      /* name + value + 32 a field */
+#define METADATA_FIELDS_MAX 100
+#define TRAILERS_BYTES_MAX 8000      /* clients advertise 8192 */
+#define EMPTY_DATA_FRAMES_MAX 100
+#define RESETS_SENT_PER_MINUTE_MAX 100
+#define OUTBOUND_QUEUE_FRAMES_MAX 10000
+#define CONNECTION_WINDOW_BYTES (4u << 20)
+#define STREAM_WINDOW_BYTES (1u << 20)
+#define WRITE_BUFFER_BYTES (64u << 10)
+#define IDLE_CONNECTION_BYTES_MAX (48u << 10)
+#define PREFACE_TIMEOUT_MS 10000
+#define HEADERS_TIMEOUT_MS 10000
+#define FIRST_MESSAGE_TIMEOUT_MS 30000
+#define DEFAULT_DRAIN_MS 30000       /* --drain-ms: grace after SIGTERM */
+#define DEFAULT_PAUSED_MS 600000     /* --max-paused-ms: a reader that takes nothing for so long is ended and told */
+#define PINGS_IDLE_MS 10000          /* a ping more often than this, with calls open, is a strike */
+
+_Static_assert(SPAN_TOKENS % PAGE_TOKENS == 0, "a span is whole pages");
+_Static_assert(STEP_ROWS_MAX >= PREFILL_CHUNK_MIN, "a step has room for a prefill");
+_Static_assert(EVENT_PAYLOAD_BYTES_MAX >= EVENT_TEXT_BYTES_MAX + 512 * (TOP_LOGPROBS_MAX + 1),
+               "the worst event holds its text and all logprobs with token bytes");
+_Static_assert(METADATA_BYTES_MAX >= TRAILERS_BYTES_MAX, "what we send we would accept");
+
+#endif

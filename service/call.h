@@ -1,0 +1,87 @@
+/* service/call.h: one call as a handler sees it. No transport type appears here: gRPC over HTTP/2 is one codec, others follow.
+ *
+ *        peer bytes --> codec --on_message*--on_end--> handler
+ *        peer bytes <-- codec <--send*-------finish--- handler
+ *
+ * Life of a call: CALL_OPEN (created by the codec; method->open ran) -> CALL_SENDING (first send or open_reply) -> CALL_FINISHED (finish
+ * was called, or the peer cancelled) -> freed by the codec. Every change goes through call_set_state.
+ *
+ * Rules: the handler never blocks. After on_cancel it may not touch the call again, and gets no other callback. After finish it may
+ * not send, gets no callback, and the call may be freed at any moment. A slow reader makes call_unsent_bytes grow:
+ * the handler gives no more credit above OUT_BUFFER_MARK_BYTES and is told by on_drain when it fell below half of it.
+ * Thread: the loop.
+ */
+#ifndef QUIRE_SERVICE_CALL_H
+#define QUIRE_SERVICE_CALL_H
+
+#include "base/arena.h"
+#include "base/slice.h"
+#include "base/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct call;
+struct service; /* what handlers share: engine, config, health (service/service.h) */
+
+enum call_shape { CALL_UNARY, CALL_SERVER_STREAM, CALL_CLIENT_STREAM, CALL_BIDI };
+enum call_state { CALL_OPEN, CALL_SENDING, CALL_FINISHED };
+
+/* What a handler puts on a call. Messages of CALL_UNARY and CALL_SERVER_STREAM arrive when the request has ended, exactly one. */
+struct call_handler {
+    /* body lives until return. A streaming upload may return STATUS_AGAIN: it has taken the message, but wants no other until
+     * call_want_more (the peer's window closes meanwhile). Any other negative status ends the call with it. */
+    int (*on_message)(struct call *call, struct slice body, struct why *why);
+    int (*on_end)(struct call *call, struct why *why); /* the peer has sent everything; NULL: nothing to do */
+    void (*on_cancel)(struct call *call);              /* reset, disconnect, deadline: release what you hold */
+    void (*on_drain)(struct call *call);               /* out-buffer fell below OUT_BUFFER_MARK_BYTES / 2; may be NULL */
+};
+
+struct method {
+    const char *path;          /* "/quire.v1.Quire/Generate" */
+    enum call_shape shape;
+    uint32_t message_bytes_max;
+    const struct call_handler *handler;
+    size_t state_bytes;        /* zeroed handler state that lives with the call: call_state_of */
+};
+
+/* A codec's side of the call. */
+struct call_codec {
+    int (*send)(struct call *call, struct slice message);
+    void (*finish)(struct call *call, int status, const char *message, struct slice details);
+    void (*open_reply)(struct call *call);
+    void (*want_more)(struct call *call);
+    size_t (*unsent_bytes)(const struct call *call);
+    size_t (*waiting_bytes)(const struct call *call); /* upload bytes received and not yet handed to on_message */
+};
+
+/* Filled by the codec before method->handler sees the call; embedded in the codec's own struct. */
+struct call {
+    const struct call_codec *codec;
+    const struct method *method;
+    struct service *service;
+    enum call_state state;
+    uint64_t id;               /* slot in the low 32 bits, generation above: a late event finds its call or nothing */
+    int64_t deadline_ns;       /* monotonic; 0 = none */
+    int64_t arrived_ns;        /* the request was complete */
+    char request_id[129];      /* metadata x-request-id, or "" */
+    char traceparent[64];      /* metadata traceparent, or "" */
+    char peer[64];             /* for the log */
+    struct arena arena;        /* lives with the call; cap set by the codec */
+    void *handler_state;       /* method->state_bytes, zeroed */
+};
+
+/* --- for handlers --- */
+int call_send(struct call *call, struct slice message);  /* copies; opens the reply; STATUS_EXHAUSTED beyond OUT_BUFFER_BYTES_MAX */
+void call_open_reply(struct call *call);                 /* sends response headers now (after admission) */
+void call_finish(struct call *call, int status, const char *message); /* trailers; trailers-only when nothing was sent */
+/* details: a packed google.rpc.Status whose code and message equal these; at most TRAILERS_BYTES_MAX with the rest */
+void call_finish_details(struct call *call, int status, const char *message, struct slice details);
+void call_want_more(struct call *call);                  /* after STATUS_AGAIN; may call on_message before it returns */
+size_t call_unsent_bytes(const struct call *call);
+void call_set_state(struct call *call, enum call_state next); /* asserts the transition */
+const char *call_state_name(enum call_state state);
+/* Finds a live call by id or returns NULL: late events of dead calls end here. */
+struct call *call_find(struct service *service, uint64_t id);
+
+#endif
