@@ -1,0 +1,63 @@
+/* kernels/kv_view.h: pages as kernels read them: plain pointers, strides and tables. Never owns memory.
+ *
+ *   group.base --> page 0            page 1            page 2 ...            page_stride bytes apart
+ *                  | layer 0 | layer 1 | ...                                 layer_stride bytes apart
+ *                  | head 0: K plane, V plane | head 1 ...                   order inside is the backend's own
+ *
+ *   group.table [n_seqs, table_stride]: entry p of a sequence is the page id of positions (first_page + p) * 64 ...
+ *
+ * Arrays marked "device" are device memory: only ops read them.
+ */
+#ifndef QUIRE_KERNELS_KV_VIEW_H
+#define QUIRE_KERNELS_KV_VIEW_H
+
+#include "limits.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef uint32_t page_id;
+#define PAGE_NONE UINT32_MAX
+
+enum kv_dtype { KV_F16, KV_F32 };
+const char *kv_dtype_name(enum kv_dtype dtype);
+size_t kv_dtype_bytes(enum kv_dtype dtype);
+
+/* FULL sees every earlier position; SLIDING those with query - key < window; CHUNKED those of its own chunk of `window`. */
+enum kv_kind { KV_FULL, KV_SLIDING, KV_CHUNKED };
+
+struct kv_shape {
+    uint32_t n_kv_heads;
+    uint32_t k_dim, v_dim; /* values of one head */
+    bool v_in_k;           /* one plane: V is the first v_dim values of K (latent attention) */
+};
+
+struct kv_group_view {
+    enum kv_kind kind;
+    uint32_t window;           /* tokens; 0 for KV_FULL */
+    struct kv_shape shape;
+    enum kv_dtype dtype_open;  /* of the page being written */
+    enum kv_dtype dtype_full;  /* of sealed pages; equal to dtype_open while nothing packs */
+    uint8_t *base;             /* device */
+    size_t page_stride, layer_stride;
+    const page_id *table;      /* device [n_seqs, table_stride] */
+    const uint32_t *first_page; /* device [n_seqs]: page index of table entry 0 */
+    uint32_t table_stride;
+};
+
+struct kv_view {
+    uint32_t n_groups;
+    struct kv_group_view groups[KV_GROUPS_MAX];
+};
+
+/* The rows of one step. Rows of a sequence are adjacent and their positions ascend by one. */
+struct rows_view {
+    uint32_t n_rows, n_seqs;
+    const uint32_t *position;  /* device [n_rows] */
+    const uint32_t *row_seq;   /* device [n_rows]: index into the view's tables */
+    const uint32_t *seq_begin; /* device [n_seqs + 1]: first row of each sequence */
+    uint32_t max_position;     /* host copy of the largest position, for planning units */
+};
+
+#endif

@@ -1,0 +1,248 @@
+/* kernels/ops.h: every operation of the forward pass, as one struct that each backend fills.
+ *
+ * Planning and loading functions run on the host and may be slow. Every other op only ENQUEUES on a stream: its arguments are copied,
+ * device pointers must live until the stream has passed them, nothing is allocated, errors stick to the stream. A step of n rows
+ * enqueues the same list whatever n is.
+ *
+ * Row invariance (DESIGN, law 2): the value of a row depends on that row alone, its sequence's pages and the weights: never on n_rows,
+ * the place of the row, the number of threads, or the instruction set. Each op states the order of every sum.
+ *
+ * The scalar CPU form is the definition; AVX2 and AVX-512 forms equal it to the bit (memcmp in tests). f32 arithmetic; fma is
+ * written where it is meant; contraction is off. Lane sums: 16 lanes, folded 16 -> 8 -> 4 -> 2 -> 1 (lane i += lane i + half).
+ *
+ *   x --norm--> act --linear(QKV)--> qkv --rope_append--> q, pages --attend--> act --linear(ADD)--> x
+ *   x --norm--> act --linear_glu--> act --linear(ADD)--> x           last: gather, norm, linear(head), sample
+ */
+#ifndef QUIRE_KERNELS_OPS_H
+#define QUIRE_KERNELS_OPS_H
+
+#include "kernels/device.h"
+#include "kernels/kv_view.h"
+
+struct weight; /* one or several fused matrices in the backend's own layout; weight_load creates it */
+
+/* --- loading --- */
+
+struct weight_source {
+    uint32_t type;         /* enum tensor_type */
+    uint32_t n_in, n_out;  /* n_out rows of n_in values */
+    const void *bytes;     /* host, tensor_type_bytes(type, n_in, n_out), any alignment */
+    const char *name;      /* for refusals */
+};
+
+/* PLAIN: one source. QKV: two or three sources stacked as they are given. GATE_UP: gate, then up, of equal shape. */
+enum weight_fuse { WEIGHT_PLAIN, WEIGHT_QKV, WEIGHT_GATE_UP };
+
+struct weight_info {
+    uint32_t n_in, n_out;  /* n_out: sum over the sources; for GATE_UP the width of one of them */
+    size_t bytes;          /* read once a pass: what decode is bound by */
+    uint32_t act_forms;    /* forms of activations that this weight multiplies: enum act_form bits */
+};
+
+/* --- activations --- */
+
+/* What a panel of activations holds; several consumers of one panel OR their bits. */
+enum act_form {
+    ACT_BLOCKS = 1, /* integers by blocks of 32 (CPU), f16 (CUDA): for integer-block weights */
+    ACT_FLOATS = 2, /* f32: for F32 and F16 weights, and for all weights with ACTIVATIONS_F32 */
+    ACT_QUERY = 4,  /* rotated queries on their way to attend */
+};
+
+struct act { /* an opaque panel; the caller owns the memory */
+    void *base;        /* device, act_bytes(max_rows, width, forms) */
+    uint32_t max_rows;
+    uint32_t width;    /* values of a row */
+    uint32_t forms;
+};
+
+/* --- arguments of ops --- */
+
+enum row_kind {
+    ROW_TOKEN,   /* value is a token id */
+    ROW_SAMPLED, /* value is an index into `sampled`: the token that an earlier row of the stream produced */
+    ROW_VECTOR,  /* value is an index into `vectors` */
+};
+
+struct row_input {
+    uint32_t kind;  /* enum row_kind */
+    uint32_t value;
+};
+
+/* x[r] = dequantised row `id` of the table, exact; a token beyond the table sticks STATUS_OUT_OF_RANGE. */
+struct embed_args {
+    const struct weight *table;           /* PLAIN; may also be the output matrix */
+    const struct row_input *inputs;       /* device [n_rows] */
+    const struct sample_result *sampled;  /* device, or NULL */
+    const float *vectors;                 /* device [.., n_in], or NULL */
+    uint32_t n_rows;
+    float *x;                             /* device [n_rows, n_in] */
+};
+
+/* out[r] = x[r] / sqrt(mean(x[r]^2) + eps) * weight. Sum of squares: fma into 16 lanes, i ascending by 16, then the fold. */
+struct norm_args {
+    const float *x;      /* device [n_rows, width] */
+    const float *weight; /* device [width] */
+    float eps;
+    uint32_t n_rows, width;
+    struct act out;
+};
+
+enum linear_mode { LINEAR_SET, LINEAR_ADD };
+
+/* y[r, o] (= or +=) (chain over k of w[o, k] * x[r, k]) + bias[o].
+ * Integer blocks: per block b ascending, s = exact integer dot, acc = fma(f32(s), d_w * d_x, acc), then for types with a
+ * minimum acc = fma(m_w, d_x * sum(x), acc) (cpu_kernels.md 3 and 14). Float weights, and ACTIVATIONS_F32: acc = fma(w, x, acc), k
+ * ascending. Then + bias, then SET or ADD of the whole chain. */
+struct linear_args {
+    const struct weight *weight;
+    struct act in;
+    const float *bias;   /* device [n_out] or NULL */
+    uint32_t n_rows;
+    enum linear_mode mode;
+    float *y;            /* device [n_rows, y_stride] */
+    uint32_t y_stride;   /* floats */
+};
+
+/* out[r, o] = silu(gate[r, o]) * up[r, o]; silu(z) = z / (1 + exp2(-z * log2 e)) by the polynomial of cpu_math.h. */
+struct linear_glu_args {
+    const struct weight *weight; /* GATE_UP */
+    struct act in;
+    const float *gate_bias, *up_bias; /* device [n_out] or NULL */
+    uint32_t n_rows;
+    struct act out;
+};
+
+enum rope_style { ROPE_NONE, ROPE_NORM, ROPE_NEOX }; /* pairs (2k, 2k + 1), or (k, k + n/2) */
+
+/* Rotates q and k by position * inv_freq (double; own polynomial for sin and cos, rounded to f32 once), multiplies q by q_scale,
+ * writes K and V into the OPEN page of each row's position (f16: round to even, saturating, counted), q to `q`. */
+struct rope_append_args {
+    const float *qkv;          /* device [n_rows, qkv_stride]: q heads, k heads, v heads */
+    uint32_t qkv_stride;
+    uint32_t n_heads;          /* of q; k and v by the group's shape */
+    enum rope_style style;
+    uint32_t n_rot;            /* rotated dims of a head, even; dims beyond pass through */
+    const double *inv_freq;    /* device [n_rot / 2], scaling included */
+    float rope_scale;          /* multiplies cos and sin (YaRN); 1 otherwise */
+    float q_scale;             /* log2(e) / sqrt(head dim): attend works with exp2 */
+    struct rows_view rows;
+    struct kv_group_view group;
+    uint32_t layer_idx;        /* within the group */
+    struct act q;              /* ACT_QUERY, width n_heads * k_dim */
+    uint64_t *n_saturated;     /* device counter or NULL */
+};
+
+/* out[r, h] = sum_t p_t v_t / sum_t p_t over the visible positions t <= position of r. Query head h reads kv head h * K / H.
+ * Fixed spans of SPAN_TOKENS at absolute positions, each with its own (m, l, o), merged in ascending order; within a span pages
+ * ascending, within a page one softmax step (cpu_kernels.md 6 and 14). Masked scores contribute an exact zero. */
+struct attend_args {
+    struct act q;
+    uint32_t n_heads;
+    struct rows_view rows;
+    struct kv_group_view group;
+    uint32_t layer_idx;
+    void *workspace;           /* device, attend_workspace_bytes */
+    size_t workspace_bytes;
+    struct act out;            /* width n_heads * v_dim */
+};
+
+/* y[i] = x[rows[i]] */
+struct gather_args {
+    const float *x;          /* device [.., width] */
+    const uint32_t *rows;    /* device [n] */
+    uint32_t n, width;
+    float *y;                /* device [n, width]; no aliasing */
+};
+
+struct sample_params {       /* one a row; PODs in device memory */
+    float temperature;       /* 0: greedy, lowest id on ties, no random number */
+    float top_p;             /* >= 1 off */
+    float min_p;             /* 0 off */
+    float repetition;        /* 1 off; applies to tokens whose count is not 0 */
+    uint32_t top_k;          /* 0 off */
+    uint32_t n_top;          /* logprobs wanted beside the drawn one, 0..TOP_LOGPROBS_MAX */
+    uint32_t want_logprob;   /* 0 or 1; 1 when n_top > 0 */
+    uint32_t mask_banned;    /* 1: ids in `banned` cannot be drawn */
+    int32_t count_slot;      /* row of counts, or -1 */
+    uint32_t choice_idx;     /* Philox key: (seed, choice); counter: position */
+    uint64_t seed;
+    uint64_t position;       /* output position of the token */
+};
+
+struct sample_result {
+    uint32_t id;
+    float logprob;           /* ln softmax of the raw logits; -9999 floor */
+    uint32_t n_top;
+    uint32_t top_id[TOP_LOGPROBS_MAX];     /* by value descending, id ascending */
+    float top_logprob[TOP_LOGPROBS_MAX];
+};
+
+/* Order of the chain: mask, repetition, temperature, min_p, top_k, top_p, draw (models.md 8.1, 8.2). The draw: u = 64 random bits of
+ * Philox4x32-10(seed, choice, position); integer masses round(p * 2^40) over the kept ids in id order; the first id whose running sum
+ * exceeds (u * total) >> 64. top_p cuts on the same integer masses by (value descending, id ascending). A row of NaN sticks
+ * STATUS_INTERNAL. */
+struct sample_args {
+    const float *logits;                 /* device [n_rows, vocabulary] */
+    uint32_t n_rows, vocabulary;
+    const struct sample_params *params;  /* device [n_rows] */
+    const uint32_t *counts;              /* device [n_slots, vocabulary]: occurrences in prompt and output; or NULL */
+    uint32_t n_slots;
+    const uint32_t *banned;              /* device [n_banned], ascending */
+    uint32_t n_banned;
+    void *workspace;                     /* device, sample_workspace_bytes */
+    struct sample_result *results;       /* device [n_rows] */
+};
+
+/* counts[slot][ids[i]] += 1; with reset the slot is zeroed first. Ids beyond the vocabulary stick STATUS_OUT_OF_RANGE. */
+struct count_args {
+    uint32_t *counts;        /* device [n_slots, vocabulary] */
+    uint32_t vocabulary, slot;
+    bool reset;
+    const uint32_t *ids;     /* device [n] */
+    uint32_t n;
+};
+
+struct page_zero_args {
+    uint8_t *base;           /* device; of the group's pool */
+    size_t page_stride;
+    const page_id *pages;    /* device [n] */
+    uint32_t n;
+};
+
+struct page_copy_args {      /* whole pages: all layers of the group */
+    uint8_t *base;
+    size_t page_stride;
+    const page_id *from, *to; /* device [n]; distinct */
+    uint32_t n;
+};
+
+struct ops {
+    const char *name;        /* "cpu" */
+    uint32_t numerics;       /* version of the arithmetic; one number for all CPU instruction sets; part of kv_identity */
+
+    /* Host, may be slow. rank 0 of n_ranks 1 is the whole matrix. STATUS_UNSUPPORTED, STATUS_NO_MEMORY, STATUS_INVALID. */
+    int (*weight_load)(struct device *device, enum weight_fuse fuse, const struct weight_source *sources,
+                       uint32_t n_sources, uint32_t rank, uint32_t n_ranks, struct weight **out, struct why *why);
+    void (*weight_free)(struct device *device, struct weight *weight);
+    struct weight_info (*weight_info)(const struct weight *weight);
+    size_t (*act_bytes)(const struct device *device, uint32_t max_rows, uint32_t width, uint32_t forms);
+    size_t (*page_layer_bytes)(const struct kv_shape *shape, enum kv_dtype dtype); /* one layer of one page */
+    size_t (*attend_workspace_bytes)(const struct device *device, uint32_t n_heads, const struct kv_shape *shape,
+                                     uint32_t max_rows, uint32_t max_context);
+    size_t (*sample_workspace_bytes)(const struct device *device, uint32_t max_rows, uint32_t vocabulary);
+
+    /* Enqueue. */
+    void (*embed)(struct stream *stream, const struct embed_args *args);
+    void (*norm)(struct stream *stream, const struct norm_args *args);
+    void (*linear)(struct stream *stream, const struct linear_args *args);
+    void (*linear_glu)(struct stream *stream, const struct linear_glu_args *args);
+    void (*rope_append)(struct stream *stream, const struct rope_append_args *args);
+    void (*attend)(struct stream *stream, const struct attend_args *args);
+    void (*gather)(struct stream *stream, const struct gather_args *args);
+    void (*sample)(struct stream *stream, const struct sample_args *args);
+    void (*count)(struct stream *stream, const struct count_args *args);
+    void (*page_zero)(struct stream *stream, const struct page_zero_args *args);
+    void (*page_copy)(struct stream *stream, const struct page_copy_args *args);
+};
+
+#endif
