@@ -1,0 +1,68 @@
+/* model/layer_plan.h: what the forward pass walks: an architecture's keys turned into plans, one a layer.
+ *
+ * model/arch_*.c read a file's keys into struct model_plan; model/forward.c never asks which architecture it is. Sizes are per
+ * layer, never per model.
+ */
+#ifndef QUIRE_MODEL_LAYER_PLAN_H
+#define QUIRE_MODEL_LAYER_PLAN_H
+
+#include "kernels/kv_view.h"
+#include "kernels/ops.h"
+
+struct gguf;
+
+enum ffn_kind { FFN_DENSE };
+
+struct layer_plan {
+    uint32_t n_heads;           /* of q */
+    struct kv_shape kv;
+    uint32_t kv_group;          /* which group of the cache holds this layer */
+    uint32_t kv_layer;          /* its index within the group */
+    enum rope_style rope;       /* ROPE_NONE: no rotation in this layer */
+    uint32_t n_rot;
+    uint32_t rope_idx;          /* which table of angles (model_plan.ropes) */
+    float q_scale;              /* log2(e) / sqrt(head dim) */
+    enum ffn_kind ffn;
+    uint32_t n_ff;
+    bool has_qkv_bias, has_output_bias, has_ffn_bias;
+};
+
+#define MODEL_ROPES_MAX 2
+
+struct rope_plan {
+    uint32_t n_pairs;
+    double *inv_freq;           /* [n_pairs], owned by the plan; scaling and rope_freqs included */
+    float scale;                /* multiplier of cos and sin */
+};
+
+struct kv_group_plan {
+    enum kv_kind kind;
+    uint32_t window;
+    struct kv_shape shape;
+    uint32_t n_layers;
+};
+
+struct model_plan {
+    char architecture[32];
+    char name[128];             /* general.name, or the file's stem */
+    uint32_t n_layers, width, vocabulary;
+    uint32_t context;           /* trained context, tokens */
+    float norm_eps;
+    bool tied_output;
+    uint32_t n_groups;
+    struct kv_group_plan groups[KV_GROUPS_MAX];
+    uint32_t n_ropes;
+    struct rope_plan ropes[MODEL_ROPES_MAX];
+    struct layer_plan *layers;  /* [n_layers], owned */
+    uint64_t n_parameters;
+    uint64_t weight_bytes;      /* of all tensors, as the file has them */
+};
+
+/* Reads keys, checks every number and every tensor's shape and type before any large allocation. STATUS_UNSUPPORTED lists what this build
+ * knows; STATUS_CORRUPT names key or tensor and numbers. */
+int model_plan_read(const struct gguf *file, struct model_plan *out, struct why *why);
+void model_plan_release(struct model_plan *plan);
+/* Bytes of keys and values of one token, all layers of all groups. */
+uint64_t model_plan_token_bytes(const struct model_plan *plan, enum kv_dtype dtype);
+
+#endif

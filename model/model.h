@@ -1,0 +1,33 @@
+/* model/model.h: a loaded model: plan, weights on a device, vocabulary, chat template. Read-only after load, any thread.
+ *
+ *   gguf --arch_*--> model_plan --weights--> device --forward--> logits
+ *     '--vocabulary, chat template
+ */
+#ifndef QUIRE_MODEL_MODEL_H
+#define QUIRE_MODEL_MODEL_H
+
+#include "model/layer_plan.h"
+
+struct vocabulary;
+struct chat_template;
+struct model;
+struct device;
+
+struct model_options {
+    void (*on_progress)(void *arg, uint64_t n_done, uint64_t n_total); /* bytes of weights; may be NULL */
+    void *on_progress_arg;
+};
+
+/* Loads everything; the file's pages are dropped as tensors are repacked. STATUS_* of gguf_open and model_plan_read. */
+int model_load(struct device *device, const char *path, const struct model_options *options, struct model **out,
+               struct why *why);
+void model_free(struct model *model);
+const struct model_plan *model_plan(const struct model *model);
+const struct vocabulary *model_vocabulary(const struct model *model);
+/* NULL when the file's template is unknown or absent; then model_chat_refusal says why chat is refused. */
+const struct chat_template *model_chat_template(const struct model *model);
+const char *model_chat_refusal(const struct model *model);
+const struct gguf *model_file(const struct model *model); /* stays open: digest, inspect */
+uint64_t model_step_bytes(const struct model *model);     /* bytes of weights that one decode step reads */
+
+#endif
