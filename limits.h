@@ -53,33 +53,55 @@
 #define SUBMIT_RING_SLOTS 1024
 #define OUT_BUFFER_MARK_BYTES (32u << 10) /* a call above this gives no credit */
 #define OUT_BUFFER_BYTES_MAX (OUT_BUFFER_MARK_BYTES + CALL_CREDIT_EVENTS * EVENT_PAYLOAD_BYTES_MAX)
+#define RESPONSE_MESSAGE_BYTES_MAX (4u << 20) /* the one reply of a unary call: what every client takes by default */
 
 /* --- connections and calls --- */
 #define DEFAULT_PORT 7070
 #define DEFAULT_CONNECTIONS 1024     /* --max-connections */
 #define STREAMS_PER_CONNECTION 256
 #define CALLS_MAX 4096               /* calls open at once, all connections */
+#define STREAMS_MAX (CALLS_MAX + 1024) /* streams open at once: calls, finished calls that still send, refusals under way */
+#define CONNECTIONS_MAX 65536        /* of --max-connections */
+#define WORKS_MAX 4096               /* pieces of work handed to the pool and not yet back */
+#define RECEIVE_BYTES_MAX (1u << 30) /* unfinished and waiting requests of all calls */
+#define PATH_BYTES_MAX 256           /* :path; longer ones name no method */
 #define METADATA_BYTES_MAX 8192      /* name + value + 32 a field */
 #define METADATA_FIELDS_MAX 100
 #define TRAILERS_BYTES_MAX 8000      /* clients advertise 8192 */
 #define EMPTY_DATA_FRAMES_MAX 100
 #define RESETS_SENT_PER_MINUTE_MAX 100
+#define RESETS_RECEIVED_BURST 1000   /* RST_STREAM taken at once ... */
+#define RESETS_RECEIVED_PER_S 33     /* ... and this many a second after */
+#define CONTINUATIONS_MAX 8          /* frames of one header block beside HEADERS */
+#define SETTINGS_ENTRIES_MAX 32
+#define OUTBOUND_ACKS_MAX 1000       /* PING and SETTINGS acks that a peer may leave unread */
 #define OUTBOUND_QUEUE_FRAMES_MAX 10000
+#define SESSION_BYTES_MAX (8u << 20) /* what the HTTP/2 library may hold for one connection */
+#define READ_TURN_BYTES (256u << 10) /* one connection reads and writes this much, then others have their turn */
 #define CONNECTION_WINDOW_BYTES (4u << 20)
 #define STREAM_WINDOW_BYTES (1u << 20)
 #define WRITE_BUFFER_BYTES (64u << 10)
 #define IDLE_CONNECTION_BYTES_MAX (48u << 10)
 #define PREFACE_TIMEOUT_MS 10000
 #define HEADERS_TIMEOUT_MS 10000
-#define FIRST_MESSAGE_TIMEOUT_MS 30000
+#define FIRST_MESSAGE_TIMEOUT_MS 30000 /* a first or half message must grow by UPLOAD_TURN_BYTES_MIN within each such time */
+#define UPLOAD_TURN_BYTES_MIN 4096
+#define IDLE_CONNECTION_MS 3600000   /* a connection without calls is closed after this */
+#define LINGER_MS 1000               /* after the last byte is written the peer may read it for so long */
+#define GOAWAY_NOTICE_MS 1000        /* between the notice of a drain and its final GOAWAY, unless the peer acknowledges sooner */
 #define DEFAULT_DRAIN_MS 30000       /* --drain-ms: grace after SIGTERM */
 #define DEFAULT_PAUSED_MS 600000     /* --max-paused-ms: a reader that takes nothing for so long is ended and told */
 #define PINGS_IDLE_MS 10000          /* a ping more often than this, with calls open, is a strike */
+#define PINGS_NO_CALLS_MS 300000     /* the same without calls */
+#define PING_STRIKES_MAX 2           /* one more ends the connection */
 
 _Static_assert(SPAN_TOKENS % PAGE_TOKENS == 0, "a span is whole pages");
 _Static_assert(STEP_ROWS_MAX >= PREFILL_CHUNK_MIN, "a step has room for a prefill");
 _Static_assert(EVENT_PAYLOAD_BYTES_MAX >= EVENT_TEXT_BYTES_MAX + 512 * (TOP_LOGPROBS_MAX + 1),
                "the worst event holds its text and all logprobs with token bytes");
 _Static_assert(METADATA_BYTES_MAX >= TRAILERS_BYTES_MAX, "what we send we would accept");
+_Static_assert(CONNECTION_WINDOW_BYTES >= STREAM_WINDOW_BYTES, "one upload cannot fill the connection");
+_Static_assert(WRITE_BUFFER_BYTES >= 2 * (16384 + 9), "a write buffer holds whole frames");
+_Static_assert(OUT_BUFFER_BYTES_MAX <= RESPONSE_MESSAGE_BYTES_MAX, "a stream message fits every client");
 
 #endif
