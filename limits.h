@@ -2,6 +2,8 @@
  *
  * A limit that a user can change is named DEFAULT_*, with the option that changes it; *_MAX are hard.
  */
+#include_next <limits.h> /* the root is on the include path, so <limits.h> of libraries comes here first */
+
 #ifndef QUIRE_LIMITS_H
 #define QUIRE_LIMITS_H
 

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct why;
+
 /* Whole text must be a number in range; else STATUS_INVALID with the text and the range in why. */
 int text_parse_i64(const char *text, int64_t min, int64_t max, int64_t *out, struct why *why);
 int text_parse_f64(const char *text, double min, double max, double *out, struct why *why);
