@@ -1,0 +1,216 @@
+#!/usr/bin/env python3
+"""Makes tiny random `llama` models, one for each tensor type and each turn that the architecture can take.
+
+    make_tiny_models.py [--into DIR]        default: build/tiny
+
+Deterministic to the byte: weights are sums of integers from a seeded generator times a constant, so that no
+mathematical library takes part, and the goldens beside this script name the SHA-256 of the files that they are of.
+"""
+import argparse
+import hashlib
+import pathlib
+import sys
+import zlib
+
+import gguf
+import numpy as np
+from gguf.constants import GGMLQuantizationType as T
+
+CONTEXT = 2048
+SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
+MERGES = ("Ġ t;h e;i n;Ġ a;r e;o n;Ġt he;e r;a t;Ġ s;o r;Ġ w;Ġ o;i s;e n;i t;n d;Ġ c;Ġ b;e s;Ġo f;Ġa nd;in g;e d;"
+          "Ġt o;a l;o u;Ġ f;Ġi n;Ġ p;a r;l e;Ġ m;r o;Ġ d;Ġ h;i c;a n;Ġth at;Ġth is").split(";")
+TEMPLATE = ("{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' "
+            "+ '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+
+
+class Plan:
+    """One model: its widths, its tensor types, and its turns."""
+
+    def __init__(self, name, kind, *, d, heads, kv_heads, head_dim, ff, layers=2, kinds=None, own_output=False,
+                 biases=False, rope_factors=None, scaling=None, parts=1):
+        self.name, self.kind, self.d, self.heads, self.kv_heads = name, kind, d, heads, kv_heads
+        self.head_dim, self.ff, self.layers, self.kinds = head_dim, ff, layers, kinds or {}
+        self.own_output, self.biases, self.rope_factors = own_output, biases, rope_factors
+        self.scaling, self.parts = scaling or {}, parts
+
+    def path(self, folder):
+        """The file to open; the first one of a model in parts."""
+        name = self.name if self.parts == 1 else f"{self.name}-00001-of-{self.parts:05d}"
+        return pathlib.Path(folder) / f"{name}.gguf"
+
+
+MIXED = {"token_embd": T.Q8_0, "attn_q": T.Q8_0, "attn_k": T.F16, "attn_v": T.F32, "attn_output": T.Q4_0,
+         "ffn_gate": T.Q4_1, "ffn_up": T.Q8_0, "ffn_down": T.Q4_1, "output": T.F16}
+GROWING = [1.0] * 8 + [1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 8.0]
+
+PLANS = [
+    # ff 200 is neither whole tiles of 16 rows nor whole blocks of 32
+    Plan("f32", T.F32, d=192, heads=3, kv_heads=1, head_dim=64, ff=200),
+    Plan("f16", T.F16, d=200, heads=6, kv_heads=2, head_dim=32, ff=232, own_output=True),
+    Plan("q4_0", T.Q4_0, d=192, heads=3, kv_heads=1, head_dim=64, ff=352, own_output=True),
+    Plan("q4_1", T.Q4_1, d=192, heads=3, kv_heads=1, head_dim=64, ff=384, layers=3),
+    Plan("q8_0", T.Q8_0, d=256, heads=3, kv_heads=1, head_dim=128, ff=288),
+    Plan("mixed", T.Q8_0, d=192, heads=6, kv_heads=2, head_dim=32, ff=352, kinds=MIXED, own_output=True),
+    Plan("every_head", T.Q4_1, d=128, heads=4, kv_heads=4, head_dim=32, ff=256, scaling={"type": "none"}),
+    Plan("biases", T.Q8_0, d=192, heads=3, kv_heads=1, head_dim=64, ff=256, biases=True),
+    Plan("biases_f32", T.F32, d=96, heads=3, kv_heads=1, head_dim=32, ff=100, biases=True, own_output=True),
+    Plan("rope_freqs", T.Q4_0, d=192, heads=6, kv_heads=2, head_dim=32, ff=256, rope_factors=GROWING),
+    Plan("linear", T.Q8_0, d=192, heads=3, kv_heads=1, head_dim=64, ff=256, scaling={"type": "linear", "factor": 4.0}),
+    Plan("yarn", T.Q8_0, d=192, heads=3, kv_heads=1, head_dim=64, ff=256,
+         scaling={"type": "yarn", "factor": 4.0, "original_context_length": 512}),
+    Plan("split", T.Q4_1, d=192, heads=3, kv_heads=1, head_dim=64, ff=256, own_output=True, parts=2),
+]
+
+
+def byte_texts():
+    """GPT-2's printable stand-in of each byte, in byte order."""
+    shown = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
+    moved = iter(range(256, 512))
+    return [chr(byte) if byte in shown else chr(next(moved)) for byte in range(256)]
+
+
+def vocabulary():
+    texts = SPECIALS + byte_texts() + [merge.replace(" ", "") for merge in MERGES]
+    kinds = [gguf.TokenType.CONTROL] * len(SPECIALS) + [gguf.TokenType.NORMAL] * (256 + len(MERGES))
+    return texts, kinds
+
+
+N_VOCABULARY = len(vocabulary()[0])
+
+
+class Dice:
+    """Bell-shaped values of a given spread, by integers alone until the one last product."""
+
+    def __init__(self, name):
+        self.rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+
+    def values(self, shape, spread, centre=0.0):
+        half = 1 << 20
+        total = self.rng.integers(-half, half, size=(4, *shape), dtype=np.int64).sum(axis=0)
+        deviation = 2 * half / 3 ** 0.5  # of the sum of four uniform integers
+        return (total * (spread / deviation) + centre).astype(np.float32)
+
+
+def tensors_of(plan):
+    """(name, float32 values [out, in], type) in file order."""
+    dice, d = Dice(plan.name), plan.d
+    q_width, kv_width = plan.heads * plan.head_dim, plan.kv_heads * plan.head_dim
+
+    def matrix(name, out, width, gain=1.0):
+        kind = plan.kinds.get(name.split(".")[-2], plan.kind)
+        yield name, dice.values((out, width), gain / width ** 0.5), kind
+        if plan.biases and name.startswith("blk."):
+            yield name.replace(".weight", ".bias"), dice.values((out,), 0.3), T.F32
+
+    def norm(name):
+        yield name, dice.values((d,), 0.2, centre=1.0), T.F32
+
+    yield from matrix("token_embd.weight", N_VOCABULARY, d, gain=3.0)
+    if plan.rope_factors:
+        yield "rope_freqs.weight", np.array(plan.rope_factors, dtype=np.float32), T.F32
+    for layer in range(plan.layers):
+        block = f"blk.{layer}"
+        yield from norm(f"{block}.attn_norm.weight")
+        yield from matrix(f"{block}.attn_q.weight", q_width, d, gain=1.5)
+        yield from matrix(f"{block}.attn_k.weight", kv_width, d, gain=1.5)
+        yield from matrix(f"{block}.attn_v.weight", kv_width, d)
+        yield from matrix(f"{block}.attn_output.weight", d, q_width, gain=0.7)
+        yield from norm(f"{block}.ffn_norm.weight")
+        yield from matrix(f"{block}.ffn_gate.weight", plan.ff, d)
+        yield from matrix(f"{block}.ffn_up.weight", plan.ff, d)
+        yield from matrix(f"{block}.ffn_down.weight", d, plan.ff, gain=0.7)
+    yield from norm("output_norm.weight")
+    if plan.own_output:
+        yield from matrix("output.weight", N_VOCABULARY, d, gain=3.0)
+
+
+def add_keys(writer, plan):
+    writer.add_name(f"tiny-{plan.name}")
+    writer.add_context_length(CONTEXT)
+    writer.add_embedding_length(plan.d)
+    writer.add_block_count(plan.layers)
+    writer.add_feed_forward_length(plan.ff)
+    writer.add_head_count(plan.heads)
+    writer.add_head_count_kv(plan.kv_heads)
+    writer.add_key_length(plan.head_dim)
+    writer.add_value_length(plan.head_dim)
+    writer.add_rope_dimension_count(plan.head_dim)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(N_VOCABULARY)
+    if "type" in plan.scaling:
+        writer.add_rope_scaling_type(gguf.RopeScalingType(plan.scaling["type"]))
+    if "factor" in plan.scaling:
+        writer.add_rope_scaling_factor(plan.scaling["factor"])
+    if "original_context_length" in plan.scaling:
+        writer.add_rope_scaling_orig_ctx_len(plan.scaling["original_context_length"])
+    texts, kinds = vocabulary()
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(texts)
+    writer.add_token_types(kinds)
+    writer.add_token_merges(MERGES)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_pad_token_id(3)
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(TEMPLATE)
+
+
+def write_model(plan, path, tensors):
+    per_part = -(-len(tensors) // plan.parts) if plan.parts > 1 else 0
+    writer = gguf.GGUFWriter(path, "llama", split_max_tensors=per_part)
+    add_keys(writer, plan)
+    for name, values, kind in tensors:
+        if kind in (T.F32, T.F16):
+            writer.add_tensor(name, values.astype(np.float32 if kind == T.F32 else np.float16))
+        else:
+            writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def sha256_of(path):
+    """Of one file, or of all parts of a split model in their order."""
+    digest = hashlib.sha256()
+    parts = [path]
+    if "-00001-of-" in path.name:
+        parts = sorted(path.parent.glob(path.name.replace("-00001-of-", "-*-of-")))
+    for part in parts:
+        digest.update(part.read_bytes())
+    return digest.hexdigest()
+
+
+def make_all(folder):
+    """Makes what is not there yet of this very script and gguf version; returns {name: path to open}."""
+    folder = pathlib.Path(folder)
+    source = pathlib.Path(__file__).read_bytes()
+    seal = hashlib.sha256(source).hexdigest() + f" numpy {np.__version__}\n"
+    stamp = folder / "made-by.txt"
+    paths = {plan.name: plan.path(folder) for plan in PLANS}
+    if stamp.exists() and stamp.read_text() == seal and all(path.exists() for path in paths.values()):
+        return paths
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp.unlink(missing_ok=True)
+    for plan in PLANS:
+        for old in folder.glob(f"{plan.name}*.gguf"):
+            if old == paths[plan.name] or plan.parts > 1:
+                old.unlink()
+        write_model(plan, folder / f"{plan.name}.gguf", list(tensors_of(plan)))
+    stamp.write_text(seal)
+    return paths
+
+
+def main():
+    root = pathlib.Path(__file__).resolve().parents[2]
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--into", type=pathlib.Path, default=root / "build" / "tiny", metavar="DIR")
+    for name, path in make_all(parser.parse_args().into).items():
+        print(f"{name:12} {path.stat().st_size:9,} bytes  {sha256_of(path)[:16]}  {path}", file=sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

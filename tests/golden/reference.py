@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""The `llama` forward pass in double precision over the dequantised file: what every fast form is compared with.
+
+Written to be read beside the formulas, with nothing shared with the C sources. Weights take the values that the file
+holds exactly; every sum, norm, angle and softmax is float64.
+
+    reference.py --model FILE --tokens 1,2,3|@FILE --output OUT.npy [--rows last|all]
+"""
+import argparse
+import math
+import pathlib
+
+import numpy as np
+
+from gguf_tensors import Weights
+
+
+class Shape:
+    """The numbers of a model, from its keys."""
+
+    def __init__(self, weights):
+        def key(name, default=None):
+            value = weights.key(f"llama.{name}", default)
+            if value is None:
+                raise ValueError(f"the file has no key llama.{name}")
+            return value
+
+        architecture = weights.key("general.architecture")
+        if architecture != "llama":
+            raise ValueError(f"architecture {architecture}: this reference knows llama")
+        self.layers = key("block_count")
+        self.width = key("embedding_length")
+        self.heads = key("attention.head_count")
+        self.kv_heads = key("attention.head_count_kv", self.heads)
+        self.head_dim = key("attention.key_length", self.width // self.heads)
+        self.eps = key("attention.layer_norm_rms_epsilon")
+        self.rope_dims = key("rope.dimension_count", self.head_dim)
+        self.rope_base = key("rope.freq_base", 10000.0)
+        self.scaling = key("rope.scaling.type", "linear")
+        self.factor = key("rope.scaling.factor", 1.0) or 1.0
+        self.context = key("context_length")
+        self.original_context = key("rope.scaling.original_context_length", self.context)
+        self.attn_factor = key("rope.scaling.attn_factor", 1.0)
+        self.yarn_log = key("rope.scaling.yarn_log_multiplier", 0.0)
+
+
+def yarn_ramp(shape):
+    """0 where a pair keeps its own frequency, 1 where it is fully interpolated."""
+    n = shape.rope_dims
+
+    def corner(rotations):
+        return n * math.log(shape.original_context / (2 * math.pi * rotations)) / (2 * math.log(shape.rope_base))
+
+    low = max(0, math.floor(corner(32)))
+    high = min(n - 1, math.ceil(corner(1)))
+    return np.clip((np.arange(n // 2) - low) / max(0.001, high - low), 0, 1)
+
+
+def rope_frequencies(shape, weights):
+    """Angle of each pair per position, and the multiplier of cos and sin."""
+    theta = float(shape.rope_base) ** (-2 * np.arange(shape.rope_dims // 2) / shape.rope_dims)
+    if weights.has("rope_freqs.weight"):
+        theta = theta / weights.tensor("rope_freqs.weight").astype(np.float64)
+    if shape.scaling == "none":
+        return theta, shape.attn_factor
+    if shape.scaling == "linear":
+        return theta / shape.factor, shape.attn_factor
+    if shape.scaling != "yarn":
+        raise ValueError(f"rope.scaling.type {shape.scaling}: this reference knows none, linear and yarn")
+    ramp = yarn_ramp(shape)
+    theta = theta / shape.factor * ramp + theta * (1 - ramp)
+
+    def gain(m):
+        return 1.0 if shape.factor <= 1 else 0.1 * m * math.log(shape.factor) + 1
+
+    multiplier = gain(1) if shape.yarn_log == 0 else gain(1) / gain(shape.yarn_log)
+    return theta, multiplier * shape.attn_factor
+
+
+def rotate(x, angles, multiplier):
+    """x [tokens, heads, dims]: turns the adjacent pairs (2k, 2k + 1)."""
+    cos, sin = np.cos(angles)[:, None, :] * multiplier, np.sin(angles)[:, None, :] * multiplier
+    even, odd = x[..., 0::2], x[..., 1::2]
+    out = np.empty_like(x)
+    out[..., 0::2] = even * cos - odd * sin
+    out[..., 1::2] = even * sin + odd * cos
+    return out
+
+
+def rms_norm(x, weight, eps):
+    return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps) * weight
+
+
+def softmax(x):
+    exps = np.exp(x - x.max(axis=-1, keepdims=True))
+    return exps / exps.sum(axis=-1, keepdims=True)
+
+
+class Reference:
+    """page_dtype rounds keys and values as pages of that type would; float64 leaves them exact."""
+
+    def __init__(self, path, page_dtype=np.float64):
+        self.weights = Weights(path)
+        self.shape = Shape(self.weights)
+        self.page_dtype = page_dtype
+
+    def _tensor(self, name):
+        return self.weights.tensor(name).astype(np.float64)
+
+    def _linear(self, x, name):
+        y = x @ self._tensor(f"{name}.weight").T
+        if self.weights.has(f"{name}.bias"):
+            y += self._tensor(f"{name}.bias")
+        return y
+
+    def _attention(self, h, block, angles, multiplier):
+        s, n = self.shape, len(h)
+        q = self._linear(h, f"{block}.attn_q").reshape(n, s.heads, s.head_dim)
+        k = self._linear(h, f"{block}.attn_k").reshape(n, s.kv_heads, s.head_dim)
+        v = self._linear(h, f"{block}.attn_v").reshape(n, s.kv_heads, s.head_dim)
+        q, k = rotate(q, angles, multiplier), rotate(k, angles, multiplier)
+        k, v = (kept.astype(self.page_dtype).astype(np.float64) for kept in (k, v))
+        hidden = np.triu(np.full((n, n), -np.inf), 1)
+        out = np.empty_like(q)
+        for head in range(s.heads):
+            kv_head = head * s.kv_heads // s.heads
+            scores = q[:, head] @ k[:, kv_head].T / math.sqrt(s.head_dim) + hidden
+            out[:, head] = softmax(scores) @ v[:, kv_head]
+        return self._linear(out.reshape(n, -1), f"{block}.attn_output")
+
+    def _feed_forward(self, h, block):
+        gate = self._linear(h, f"{block}.ffn_gate")
+        up = self._linear(h, f"{block}.ffn_up")
+        return self._linear(gate / (1 + np.exp(-gate)) * up, f"{block}.ffn_down")
+
+    def logits(self, tokens, rows=None):
+        """float64 [len(rows), vocabulary]; rows are positions, all of them if None."""
+        s = self.shape
+        tokens = np.asarray(tokens)
+        theta, multiplier = rope_frequencies(s, self.weights)
+        angles = np.arange(len(tokens))[:, None] * theta[None, :]
+        embedding = self._tensor("token_embd.weight")
+        x = embedding[tokens]
+        for layer in range(s.layers):
+            block = f"blk.{layer}"
+            h = rms_norm(x, self._tensor(f"{block}.attn_norm.weight"), s.eps)
+            x = x + self._attention(h, block, angles, multiplier)
+            h = rms_norm(x, self._tensor(f"{block}.ffn_norm.weight"), s.eps)
+            x = x + self._feed_forward(h, block)
+        if rows is not None:
+            x = x[np.asarray(rows)]
+        x = rms_norm(x, self._tensor("output_norm.weight"), s.eps)
+        if self.weights.has("output.weight"):
+            return self._linear(x, "output")
+        return x @ embedding.T
+
+
+def log_sum_exp(logits):
+    top = logits.max(axis=-1, keepdims=True)
+    return (top + np.log(np.exp(logits - top).sum(axis=-1, keepdims=True)))[..., 0]
+
+
+def negative_log_likelihoods(logits, tokens):
+    """Of token i + 1 given the logits of row i; rows are all positions of tokens."""
+    following = np.asarray(tokens)[1:]
+    return log_sum_exp(logits[:-1]) - logits[np.arange(len(following)), following]
+
+
+def parse_tokens(text):
+    if text.startswith("@"):
+        text = pathlib.Path(text[1:]).read_text()
+    return [int(word) for word in text.replace(",", " ").split()]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--tokens", required=True, help="ids, or @FILE of ids")
+    parser.add_argument("--output", required=True, help="float32 [rows, vocabulary] in NumPy's format")
+    parser.add_argument("--rows", choices=("last", "all"), default="last")
+    arguments = parser.parse_args()
+    tokens = parse_tokens(arguments.tokens)
+    rows = [len(tokens) - 1] if arguments.rows == "last" else None
+    np.save(arguments.output, Reference(arguments.model).logits(tokens, rows).astype(np.float32))
+
+
+if __name__ == "__main__":
+    main()
