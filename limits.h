@@ -32,7 +32,7 @@
 #define GGUF_TENSOR_NAME_BYTES_MAX 63
 #define GGUF_ALIGNMENT_MAX (1u << 20)
 #define GGUF_SPLITS_MAX 1024
-#define TOKEN_BYTES_MAX 65536
+#define TOKEN_BYTES_MAX 2048         /* of one vocabulary entry; the longest in published files is 512 */
 
 /* --- a request --- */
 #define TOP_LOGPROBS_MAX 20
@@ -49,12 +49,13 @@
 #define SUMMARY_LEVELS_MAX 8
 
 /* --- events, engine to loop --- */
-#define EVENT_TEXT_BYTES_MAX 8192    /* text of one delta: a token's bytes plus what stop strings held back */
-#define EVENT_PAYLOAD_BYTES_MAX 32768 /* worst event with logprobs */
-#define CALL_CREDIT_EVENTS 8         /* events a call may have under way from the engine */
-#define SUBMIT_RING_SLOTS 1024
+#define EVENT_TEXT_BYTES_MAX 8192    /* text of one delta: a token, and what stop strings held back, repaired (x 3) */
+#define EVENT_BYTES_MAX 9216         /* worst event in the ring: text, ids, logprobs */
+#define CALL_CREDIT_EVENTS 8         /* deltas a sequence may have under way from the engine */
+#define MESSAGE_RING_SLOTS 4096      /* submits, cancels and credits, loop to engine */
+#define WIRE_EVENT_BYTES_MAX 65536   /* worst event as protobuf: logprobs carry the bytes of their tokens */
 #define OUT_BUFFER_MARK_BYTES (32u << 10) /* a call above this gives no credit */
-#define OUT_BUFFER_BYTES_MAX (OUT_BUFFER_MARK_BYTES + CALL_CREDIT_EVENTS * EVENT_PAYLOAD_BYTES_MAX)
+#define OUT_BUFFER_BYTES_MAX (OUT_BUFFER_MARK_BYTES + CALL_CREDIT_EVENTS * WIRE_EVENT_BYTES_MAX)
 #define RESPONSE_MESSAGE_BYTES_MAX (4u << 20) /* the one reply of a unary call: what every client takes by default */
 
 /* --- connections and calls --- */
@@ -99,8 +100,12 @@
 
 _Static_assert(SPAN_TOKENS % PAGE_TOKENS == 0, "a span is whole pages");
 _Static_assert(STEP_ROWS_MAX >= PREFILL_CHUNK_MIN, "a step has room for a prefill");
-_Static_assert(EVENT_PAYLOAD_BYTES_MAX >= EVENT_TEXT_BYTES_MAX + 512 * (TOP_LOGPROBS_MAX + 1),
-               "the worst event holds its text and all logprobs with token bytes");
+_Static_assert(EVENT_TEXT_BYTES_MAX >= 3 * (TOKEN_BYTES_MAX + STOP_BYTES_MAX + 4),
+               "a delta holds one token and what was held back, each byte repaired to three");
+_Static_assert(EVENT_BYTES_MAX >= EVENT_TEXT_BYTES_MAX + 256 + 8 * (TOP_LOGPROBS_MAX + 1),
+               "the worst event holds its text and all logprobs");
+_Static_assert(WIRE_EVENT_BYTES_MAX >= EVENT_TEXT_BYTES_MAX + (TOP_LOGPROBS_MAX + 2) * (TOKEN_BYTES_MAX + 32),
+               "and as protobuf the bytes of each token beside");
 _Static_assert(METADATA_BYTES_MAX >= TRAILERS_BYTES_MAX, "what we send we would accept");
 _Static_assert(CONNECTION_WINDOW_BYTES >= STREAM_WINDOW_BYTES, "one upload cannot fill the connection");
 _Static_assert(WRITE_BUFFER_BYTES >= 2 * (16384 + 9), "a write buffer holds whole frames");

@@ -1,0 +1,87 @@
+/* engine/engine.h: the step thread and its door. Everything that the service may ask stands here.
+ *
+ *   loop thread                              step thread
+ *   engine_try_send ----- ring A ----------> drain -> plan -> batch -> forward -> accept -> publish
+ *   engine_peek_event <-- ring B ----------- wake(arg)
+ *
+ * Threads: engine_try_send, engine_peek_event and engine_pop_event from one thread (the loop); the read-only functions at the end from any
+ * thread. Between steps the step thread and its team are parked.
+ */
+#ifndef QUIRE_ENGINE_ENGINE_H
+#define QUIRE_ENGINE_ENGINE_H
+
+#include "base/slice.h"
+#include "engine/message.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct engine;
+
+struct engine_options {
+    const char *model_path;
+    int n_threads;               /* 0: the measured default */
+    const char *isa;             /* NULL or "auto", "scalar", "avx2", "avx512" */
+    const char *activations;     /* "16", "int8", "f32" */
+    const char *kv_dtype;        /* "f16", "f32" */
+    uint64_t kv_memory_bytes;    /* 0: what 16 full contexts take, at most half of the memory that is free */
+    uint32_t max_context;        /* 0: the model's */
+    uint32_t max_sequences, max_queued;
+    int64_t max_step_ns;
+    bool strict_device;
+    void (*on_progress)(void *arg, uint64_t n_done, uint64_t n_total); /* loading, bytes */
+    void *on_progress_arg;
+};
+
+/* Loads the model, sizes the cache, measures rates by a short warm-up. STATUS_* of model_load; STATUS_NO_MEMORY with numbers. */
+int engine_create(const struct engine_options *options, struct engine **out, struct why *why);
+/* Starts the step thread; wake is called on it after events were published (ring_fence was issued). */
+int engine_start(struct engine *engine, void (*wake)(void *arg), void *arg, struct why *why);
+/* Ends the step thread; runs that are left are dropped without events. */
+void engine_stop(struct engine *engine);
+void engine_free(struct engine *engine);
+
+/* False when ring A is full: the caller answers STATUS_EXHAUSTED now, and keeps the submit. Credits and cancels always fit: the last
+ * slots are kept for them. */
+bool engine_try_send(struct engine *engine, const struct message *message);
+/* The oldest event, valid until pop; NULL when there is none. */
+const struct event *engine_peek_event(struct engine *engine);
+void engine_pop_event(struct engine *engine);
+
+/* --- read-only, any thread --- */
+
+struct engine_model_info {
+    char name[128], architecture[32], activations[8], kv_dtype[8], device[64], chat_format[32], chat_refusal[512];
+    uint64_t n_parameters, weight_bytes;
+    uint32_t max_context, trained_context, vocabulary;
+    uint32_t page_tokens, n_groups;
+    uint64_t token_bytes, n_pages, kv_bytes;
+    uint32_t end_ids[64];
+    uint32_t n_end_ids;
+};
+void engine_model_info(const struct engine *engine, struct engine_model_info *out);
+/* True and hex digits once the digest is known. */
+bool engine_weights_sha256(const struct engine *engine, char out[65]);
+
+struct token_span {
+    uint64_t begin, end;
+};
+
+/* ids and spans (if spans is not NULL) are malloc'ed for the caller. At most n_max ids: STATUS_TOO_LARGE with numbers. add_bos: -1 as the file
+ * says, 0, 1. Text must be valid UTF-8: STATUS_INVALID with the byte offset. */
+int engine_tokenize(const struct engine *engine, struct slice text, int add_bos, bool parse_special, size_t n_max,
+                    uint32_t **ids, struct token_span **spans, size_t *n, struct why *why);
+/* Exact bytes, malloc'ed for the caller. STATUS_INVALID names an id beyond the vocabulary. */
+int engine_detokenize(const struct engine *engine, const uint32_t *ids, size_t n, bool special, uint8_t **out,
+                      size_t *len, struct why *why);
+struct slice engine_token_bytes(const struct engine *engine, uint32_t id); /* empty beyond the vocabulary */
+
+struct chat_message {
+    struct slice role, content;
+};
+/* Rendered by the model's template and tokenized, with the generation prompt. STATUS_UNSUPPORTED when the template is not known. */
+int engine_render_chat(const struct engine *engine, const struct chat_message *messages, size_t n, size_t n_max,
+                       uint32_t **ids, size_t *n_ids, struct why *why);
+
+#endif

@@ -1,0 +1,140 @@
+/* engine/message.h: the PODs that cross between the loop thread and the step thread, and nothing else does.
+ *
+ *   loop   --struct message--> ring A (fixed slots)    --> engine      submit, cancel, credit, stats
+ *   loop   <--struct event---- ring B (byte records)   <-- engine      one wake a step
+ *
+ * A run is named by (call_id, tag): call_id is the call's slot and generation, tag tells the runs of one call apart (sections of a
+ * summary). An event of a run that nobody knows any more is dropped by comparison.
+ *
+ * Credit: a run starts with CALL_CREDIT_EVENTS; each EVENT_DELTA takes one; at 0 the sequence is PAUSED. accepted, refused, finished and one
+ * pending progress a run need none, so ring B is sized in engine.c such that it cannot fill; asserted.
+ */
+#ifndef QUIRE_ENGINE_MESSAGE_H
+#define QUIRE_ENGINE_MESSAGE_H
+
+#include "base/status.h"
+#include "limits.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct sampling {
+    float temperature, top_p, min_p, repetition;
+    uint32_t top_k;
+    bool has_seed;
+    uint64_t seed;
+};
+
+#define SAMPLING_DEFAULT ((struct sampling){.temperature = 1, .top_p = 1, .repetition = 1})
+
+struct stop_list {
+    uint32_t n;
+    uint16_t len[STOP_STRINGS_MAX];
+    uint8_t bytes[STOP_STRINGS_MAX][STOP_BYTES_MAX];
+};
+
+/* Owned by the sender until a successful engine_try_send, then by the engine, which frees it with submit_free. */
+struct submit {
+    uint64_t call_id;
+    uint32_t tag;
+    uint32_t *ids;            /* malloc'ed prompt, [n_ids], n_ids >= 1 */
+    uint32_t n_ids;
+    bool has_max_tokens;
+    uint32_t max_tokens;
+    struct sampling sampling;
+    struct stop_list stop;
+    bool ignore_eos;
+    bool want_text, want_ids, want_logprobs;
+    uint32_t n_top;           /* 0..TOP_LOGPROBS_MAX */
+    int32_t priority;         /* higher first; 0 for everybody today's API can reach */
+    int64_t deadline_ns;      /* monotonic; 0 = none */
+    int64_t arrived_ns;
+    uint64_t tenant;          /* salt of the principal; 0 while nobody logs in */
+};
+struct submit *submit_create(uint32_t n_ids); /* zeroed but for ids and defaults; NULL when out of memory */
+void submit_free(struct submit *submit);
+
+enum message_kind { MESSAGE_SUBMIT, MESSAGE_CANCEL, MESSAGE_CREDIT, MESSAGE_STATS, MESSAGE_DRAIN };
+
+struct message {
+    enum message_kind kind;
+    uint32_t tag;             /* CANCEL: UINT32_MAX = all runs of the call */
+    uint64_t call_id;
+    uint32_t n_credit;        /* CREDIT */
+    struct submit *submit;    /* SUBMIT */
+};
+#define TAG_ALL UINT32_MAX
+
+enum event_kind {
+    EVENT_ACCEPTED, EVENT_REFUSED, EVENT_PROGRESS, EVENT_DELTA, EVENT_FINISHED, EVENT_STATS, EVENT_WEIGHTS, EVENT_LOST
+};
+
+enum run_phase { RUN_WAITING, RUN_PREFILL };
+enum finish_reason { FINISH_STOP, FINISH_LENGTH };
+
+struct event_accepted {
+    uint64_t seed;
+    uint32_t n_prompt, max_tokens, n_ahead;
+    double first_token_s, total_s; /* estimates; total 0 when no max_tokens was given */
+};
+
+struct event_refused {        /* also the end of a run that failed or ran out of time after it was accepted */
+    int status;
+    double numbers[2];        /* what was asked and what there is; for the details */
+    char unit[16];            /* of the numbers: "seconds", "tokens", "bytes" */
+    char setting[32];         /* "--kv-memory"; "" when none would help */
+    char text[WHY_BYTES];
+};
+
+struct event_progress {
+    enum run_phase phase;
+    uint64_t n_done, n_total;
+    double per_s, left_s;
+};
+
+struct token_logprob {
+    uint32_t id;
+    float logprob;
+};
+
+struct event_delta {          /* one decoded token, or the rest that was held back (has_token false) */
+    bool has_token, has_logprob;
+    uint32_t id;
+    float logprob;
+    uint32_t n_top;
+    uint32_t text_bytes;
+    struct token_logprob top[TOP_LOGPROBS_MAX];
+    uint8_t text[];           /* [text_bytes], whole characters */
+};
+
+struct event_finished {
+    enum finish_reason reason;
+    int32_t stop_idx;         /* of the stop string that matched, or -1 */
+    uint64_t n_prompt, n_completion;
+    double queue_s, prefill_s, decode_s, paused_s;
+};
+
+struct engine_stats {
+    double uptime_s;
+    uint64_t n_pages, n_pages_used, n_pages_reserved;
+    uint32_t n_queued, n_waiting_pages, n_prefill, n_decode, n_paused;
+    uint64_t n_prompt_tokens, n_generated_tokens, n_admitted, n_refused, n_cancelled, n_steps, n_saturated;
+    double busy_s, prefill_busy_s, decode_busy_s; /* time in steps; split by rows */
+};
+
+struct event {
+    enum event_kind kind;
+    uint32_t tag;
+    uint64_t call_id;         /* 0: EVENT_WEIGHTS, EVENT_LOST */
+    union {
+        struct event_accepted accepted;
+        struct event_refused refused;
+        struct event_progress progress;
+        struct event_finished finished;
+        struct engine_stats stats;
+        char weights_sha256[65];
+        struct event_delta delta; /* last: has a flexible tail */
+    };
+};
+
+#endif
