@@ -51,7 +51,7 @@ struct command {
     int operands_min, operands_max;
 };
 
-/* Fills *values. Operands (in order) go to operands[0..*n_operands). STATUS_INVALID with a sentence (the caller exits 2);
+/* argv[0] is the subcommand's own name and is skipped. Fills *values. Operands (in order) go to operands[0..*n_operands). STATUS_INVALID with a sentence (the caller exits 2);
  * *help set: --help or -h was given, nothing else was checked. */
 int options_parse(const struct command *command, int argc, char **argv, void *values,
                   const char **operands, int *n_operands, bool *help, struct why *why);

@@ -20,8 +20,9 @@ struct progress {
     uint64_t n_done, n_total; /* total 0: unknown */
     double rate;          /* units/s given by the caller; 0: computed here */
     int64_t started_ns, drawn_ns;
-    uint64_t drawn_done;
+    uint64_t started_done, drawn_done;
     bool live, open, quiet;
+    bool drawn;           /* a live line stands on the terminal */
 };
 
 void progress_init(struct progress *progress, const struct clock *clock, const char *unit, bool quiet);
