@@ -1,0 +1,27 @@
+#include "kernels/cpu/cpu_ops.h"
+
+#include "kernels/cpu/cpu_panel.h"
+#include "kernels/cpu/cpu_weight.h"
+
+const struct ops cpu_ops = {
+    .name = "cpu",
+    .numerics = 1,
+    .weight_load = cpu_weight_load,
+    .weight_free = cpu_weight_free,
+    .weight_info = cpu_weight_info,
+    .act_bytes = cpu_act_bytes,
+    .page_layer_bytes = cpu_page_layer_bytes,
+    .attend_workspace_bytes = cpu_attend_workspace_bytes,
+    .sample_workspace_bytes = cpu_sample_workspace_bytes,
+    .embed = cpu_embed,
+    .norm = cpu_norm,
+    .linear = cpu_linear,
+    .linear_glu = cpu_linear_glu,
+    .rope_append = cpu_rope_append,
+    .attend = cpu_attend,
+    .gather = cpu_gather,
+    .sample = cpu_sample,
+    .count = cpu_count,
+    .page_zero = cpu_page_zero,
+    .page_copy = cpu_page_copy,
+};
