@@ -6,7 +6,7 @@
 
 #define ARENA_ALIGNMENT ((size_t)16)
 #define CHUNK_BYTES_MIN ((size_t)4096)
-#define CHUNK_BYTES_MAX ((size_t)1 << 20) /* growth stops here; one large request still gets its own chunk */
+#define CHUNK_BYTES_MAX ((size_t)1 << 20) /* growth stops here; a larger request gets its own */
 
 struct arena_chunk {
     struct arena_chunk *older;

@@ -77,8 +77,8 @@ static void smallest_upwards(enum limit_kind kind, const char *hierarchy, const 
         return;
     for (;;) {
         double limit;
-        bool found = kind == LIMIT_CORES ? folder_cores(folder, &limit)
-                                         : folder_memory(folder, &limit);
+        bool found =
+            kind == LIMIT_CORES ? folder_cores(folder, &limit) : folder_memory(folder, &limit);
         if (found && (*smallest < 0 || limit < *smallest))
             *smallest = limit;
         char *slash = strrchr(folder, '/');

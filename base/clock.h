@@ -1,4 +1,5 @@
-/* base/clock.h: monotonic time in ns, and a fake for tests. Schedules and deadlines take `now` from here only. */
+/* base/clock.h: monotonic time in ns, and a fake for tests. Schedules and deadlines take `now` from
+ * here only. */
 #ifndef QUIRE_BASE_CLOCK_H
 #define QUIRE_BASE_CLOCK_H
 
@@ -13,8 +14,8 @@ struct clock {
 #define NS_PER_S INT64_C(1000000000)
 
 extern const struct clock clock_monotonic;
-struct clock clock_fake(int64_t start_ns);             /* stands still until advanced */
-void clock_advance(struct clock *clock, int64_t ns);   /* fakes only */
+struct clock clock_fake(int64_t start_ns);           /* stands still until advanced */
+void clock_advance(struct clock *clock, int64_t ns); /* fakes only */
 
 static inline int64_t clock_now(const struct clock *clock)
 {

@@ -11,7 +11,8 @@ struct sha256 {
     EVP_MD_CTX *digest;
 };
 
-/* A digest that is set up does not fail; should it all the same, a wrong identity must not leave this file. */
+/* A digest that is set up does not fail; should it all the same, a wrong identity must not leave
+ * this file. */
 static void must(int ok)
 {
     if (ok != 1)

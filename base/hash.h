@@ -17,6 +17,7 @@ void sha256_free(struct sha256 *hash);
 void sha256_of(const void *bytes, size_t len, uint8_t out[SHA256_BYTES]);
 void sha256_hex(const uint8_t digest[SHA256_BYTES], char out[SHA256_HEX_BYTES]);
 
-uint64_t hash64(const void *bytes, size_t len, uint64_t seed); /* XXH3; guessable: never for page keys */
+/* XXH3; guessable: never for page keys. */
+uint64_t hash64(const void *bytes, size_t len, uint64_t seed);
 
 #endif

@@ -1,4 +1,5 @@
-/* base/list.h: intrusive doubly linked list. An empty head and an unlinked node point at themselves. Header only. */
+/* base/list.h: intrusive doubly linked list. An empty head and an unlinked node point at
+ * themselves. Header only. */
 #ifndef QUIRE_BASE_LIST_H
 #define QUIRE_BASE_LIST_H
 
@@ -10,7 +11,8 @@ struct list {
 };
 
 #define list_entry(node, type, member) ((type *)((char *)(node)-offsetof(type, member)))
-#define list_for_each(node, head) for (struct list *node = (head)->next; node != (head); node = node->next)
+#define list_for_each(node, head)                                                                  \
+    for (struct list *node = (head)->next; node != (head); node = node->next)
 /* the body may unlink node */
 #define list_for_each_safe(node, head)                                                             \
     for (struct list *node = (head)->next, *node##_next = node->next; node != (head);              \

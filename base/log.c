@@ -60,7 +60,8 @@ void log_write(enum log_level level, const char *event, const char *format, ...)
 
     char line[LINE_BYTES];
     size_t len = write_stamp(line, sizeof line);
-    int n = snprintf(line + len, sizeof line - len, " level=%s event=%.64s", level_names[level], event);
+    int n =
+        snprintf(line + len, sizeof line - len, " level=%s event=%.64s", level_names[level], event);
     len += (size_t)n;
     if (format != NULL && format[0] != 0) {
         line[len++] = ' ';
@@ -79,7 +80,8 @@ void log_write(enum log_level level, const char *event, const char *format, ...)
     (void)written; /* there is nowhere to say that the log is gone */
 }
 
-/* One character of a value as it is written between quotes; returns the bytes of the value that it stands for. */
+/* One character of a value as it is written between quotes; returns the bytes of the value that it
+ * stands for. */
 static size_t escape(char out[20], const uint8_t *at, size_t len, size_t *n_out)
 {
     static const char named[] = "\"\"\\\\\nn\rr\tt";

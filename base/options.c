@@ -11,9 +11,9 @@
 
 #define OPTIONS_MAX 128
 #define NAME_BYTES 64
-#define SHOWN_BYTES 80  /* of what a user typed, in a refusal */
+#define SHOWN_BYTES 80 /* of what a user typed, in a refusal */
 #define HELP_COLUMNS 100
-#define HELP_INDENT 32  /* where the explanations begin */
+#define HELP_INDENT 32 /* where the explanations begin */
 
 struct parse {
     const struct command *command;
@@ -257,8 +257,8 @@ static int refuse_unknown(const struct parse *parse, const char *argument)
     int shown = (int)(len < SHOWN_BYTES ? len : SHOWN_BYTES) + (int)(name - argument);
     if (nearest != NULL)
         return refuse(parse->why, STATUS_INVALID,
-                      "quire %s has no option %.*s; did you mean --%s? See quire %s --help", command,
-                      shown, argument, nearest, command);
+                      "quire %s has no option %.*s; did you mean --%s? See quire %s --help",
+                      command, shown, argument, nearest, command);
     return refuse(parse->why, STATUS_INVALID, "quire %s has no option %.*s; see quire %s --help",
                   command, shown, argument, command);
 }
@@ -280,9 +280,8 @@ static int take_option(struct parse *parse, int argc, char **argv, int *i)
         value = "1";
     } else if (value == NULL) {
         if (*i + 1 >= argc)
-            return refuse(parse->why, STATUS_INVALID,
-                          "%s needs a value (%s); see quire %s --help", source,
-                          option->value_name != NULL ? option->value_name : "VALUE",
+            return refuse(parse->why, STATUS_INVALID, "%s needs a value (%s); see quire %s --help",
+                          source, option->value_name != NULL ? option->value_name : "VALUE",
                           parse->command->name);
         value = argv[++*i];
     }
@@ -333,8 +332,8 @@ static int refuse_operands(const struct parse *parse, int n)
     else
         snprintf(range, sizeof range, "%d to %d", command->operands_min, command->operands_max);
     return refuse(parse->why, STATUS_INVALID,
-                  "quire %s was given %d arguments beside its options and takes %s: %s", command->name,
-                  n, range, command->usage);
+                  "quire %s was given %d arguments beside its options and takes %s: %s",
+                  command->name, n, range, command->usage);
 }
 
 int options_parse(const struct command *command, int argc, char **argv, void *values,

@@ -63,11 +63,12 @@ static size_t format_count(const struct progress *progress, char *out, size_t n)
                        is_bytes ? "" : " ", unit);
     double per_second = rate_of(progress);
     if (per_second >= 0.5 && per_second < 1e18 && (size_t)len < n)
-        len += snprintf(out + len, n - (size_t)len, "  %s/s", show(rate, (uint64_t)(per_second + 0.5)));
+        len += snprintf(out + len, n - (size_t)len, "  %s/s",
+                        show(rate, (uint64_t)(per_second + 0.5)));
     return (size_t)len < n ? (size_t)len : n - 1;
 }
 
-/* The whole line without its end: count, rate, and time left (or taken, at the end of the phase). */
+/* The line without its newline: count, rate, and time left (at the end of the phase, taken). */
 static size_t format_line(const struct progress *progress, bool is_last, char out[LINE_BYTES])
 {
     char time[TEXT_NUMBER_BYTES];
@@ -110,11 +111,13 @@ static bool is_due(const struct progress *progress)
     if (progress->live)
         return !progress->drawn || since >= REDRAW_NS;
     uint64_t more = progress->n_done - progress->drawn_done;
-    return since >= PLAIN_NS || (progress->n_total > 0 && more > 0 &&
-                                 more >= progress->n_total / 10 && progress->n_done < progress->n_total);
+    return since >= PLAIN_NS ||
+           (progress->n_total > 0 && more > 0 && more >= progress->n_total / 10 &&
+            progress->n_done < progress->n_total);
 }
 
-void progress_init(struct progress *progress, const struct clock *clock, const char *unit, bool quiet)
+void progress_init(struct progress *progress, const struct clock *clock, const char *unit,
+                   bool quiet)
 {
     *progress = (struct progress){.clock = clock, .unit = unit, .quiet = quiet};
     progress->live = !quiet && is_live_terminal();
@@ -125,7 +128,8 @@ void progress_update(struct progress *progress, const char *label, uint64_t n_do
 {
     if (progress->quiet)
         return;
-    bool begins = !progress->open || strncmp(progress->label, label, sizeof progress->label - 1) != 0;
+    bool begins =
+        !progress->open || strncmp(progress->label, label, sizeof progress->label - 1) != 0;
     if (begins) {
         progress_end(progress);
         size_t len = strnlen(label, sizeof progress->label - 1);

@@ -1,6 +1,8 @@
 /* base/progress.h: "done of total, rate, time left" on standard error.
  *
- *   terminal:  prefill  4,096 of 7,639 tokens  2,610/s  0:01 left          (one live line, redrawn at most 10 times a second)
+ *   prefill  4,096 of 7,639 tokens  2,610/s  0:01 left
+ *
+ *   terminal:  one live line, redrawn at most 10 times a second
  *   elsewhere: one plain line when the phase begins, every 5 s or 10 %, and when it ends
  *
  * A phase is one label; beginning another one ends the first. Thread: one.
@@ -15,19 +17,22 @@ struct clock;
 
 struct progress {
     const struct clock *clock;
-    const char *unit;     /* "tokens", "bytes" */
+    const char *unit; /* "tokens", "bytes" */
     char label[64];
     uint64_t n_done, n_total; /* total 0: unknown */
-    double rate;          /* units/s given by the caller; 0: computed here */
+    double rate;              /* units/s given by the caller; 0: computed here */
     int64_t started_ns, drawn_ns;
     uint64_t started_done, drawn_done;
     bool live, open, quiet;
-    bool drawn;           /* a live line stands on the terminal */
+    bool drawn; /* a live line stands on the terminal */
 };
 
-void progress_init(struct progress *progress, const struct clock *clock, const char *unit, bool quiet);
-void progress_update(struct progress *progress, const char *label, uint64_t n_done, uint64_t n_total, double rate);
-void progress_clear(struct progress *progress); /* wipes a live line before other output; the next update redraws */
-void progress_end(struct progress *progress);   /* leaves the last state visible, ends the line */
+void progress_init(struct progress *progress, const struct clock *clock, const char *unit,
+                   bool quiet);
+void progress_update(struct progress *progress, const char *label, uint64_t n_done,
+                     uint64_t n_total, double rate);
+/* Wipes a live line before other output; the next update redraws. */
+void progress_clear(struct progress *progress);
+void progress_end(struct progress *progress); /* leaves the last state visible, ends the line */
 
 #endif

@@ -10,8 +10,8 @@
 #define LINE 128 /* two cache lines: neighbours are fetched in pairs */
 #define CAPACITY_MAX ((size_t)1 << 30)
 
-/* One cursor for each side on a line of its own, with what it last saw of the other side: the other's line is read only
- * when that memory says full (or empty). */
+/* One cursor for each side on a line of its own, with what it last saw of the other side: the
+ * other's line is read only when that memory says full (or empty). */
 struct cursors {
     _Alignas(LINE) _Atomic size_t head;
     size_t tail_seen;
@@ -50,7 +50,7 @@ static size_t power_of_two(size_t n)
     return power;
 }
 
-/* Free room as the producer sees it: looks at the consumer's line only when less than `want` seems free. */
+/* The producer's view; looks at the consumer's line only when less than `want` seems free. */
 static size_t room_for(struct cursors *cursors, size_t capacity, size_t want)
 {
     size_t tail = atomic_load_explicit(&cursors->tail, memory_order_relaxed);
@@ -160,7 +160,7 @@ bool ring_is_empty(const struct ring *ring)
 void ring_fence(void)
 {
 #ifdef __SANITIZE_THREAD__
-    /* TSan does not follow bare fences; a read-modify-write is as strong and it does follow that. */
+    /* TSan does not follow bare fences; it does follow a read-modify-write, which is as strong. */
     static _Atomic unsigned fence;
     atomic_fetch_add_explicit(&fence, 1, memory_order_seq_cst);
 #else

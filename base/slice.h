@@ -1,4 +1,5 @@
-/* base/slice.h: a borrowed run of bytes, not NUL-terminated. NUL is a byte like any other. Header only. */
+/* base/slice.h: a borrowed run of bytes, not NUL-terminated. NUL is a byte like any other. Header
+ * only. */
 #ifndef QUIRE_BASE_SLICE_H
 #define QUIRE_BASE_SLICE_H
 

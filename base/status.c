@@ -6,7 +6,8 @@
 
 #include "base/utf8.h"
 
-/* Leaves valid UTF-8 of at most WHY_BYTES - 1 bytes in why: file names and peers' words may hold anything. */
+/* Leaves valid UTF-8 of at most WHY_BYTES - 1 bytes in why: file names and peers' words may hold
+ * anything. */
 static void keep(struct why *why, const char *text, size_t len)
 {
     uint8_t repaired[3 * (WHY_BYTES - 1)];

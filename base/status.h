@@ -1,8 +1,8 @@
 /* base/status.h: one error enum for every room, and the sentence that goes with it.
  *
- * Functions return int: STATUS_OK (0) or a negative enum status; out-parameters come last. A refusal fills a `struct why`
- * with one sentence that holds the numbers and the setting that would change the outcome. A NULL why is allowed
- * everywhere: the sentence is then dropped.
+ * Functions return int: STATUS_OK (0) or a negative enum status; out-parameters come last. A
+ * refusal fills a `struct why` with one sentence that holds the numbers and the setting that would
+ * change the outcome. A NULL why is allowed everywhere: the sentence is then dropped.
  */
 #ifndef QUIRE_BASE_STATUS_H
 #define QUIRE_BASE_STATUS_H
@@ -44,8 +44,8 @@ struct why {
     char text[WHY_BYTES]; /* NUL-terminated UTF-8; "" when nothing was said */
 };
 
-/* Writes the sentence (cut at WHY_BYTES - 1, never inside a UTF-8 character) and returns status, so that a refusal is one
- * line: return refuse(why, STATUS_INVALID, "...", ...); */
+/* Writes the sentence (cut at WHY_BYTES - 1, never inside a UTF-8 character) and returns status, so
+ * that a refusal is one line: return refuse(why, STATUS_INVALID, "...", ...); */
 int refuse(struct why *why, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -53,8 +53,8 @@ int refuse(struct why *why, int status, const char *format, ...)
 int refuse_prefix(struct why *why, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-const char *status_text(int status);   /* never NULL; "unknown status" for a stranger */
-const char *status_name(int status);   /* "EXHAUSTED"; never NULL */
-int status_grpc_code(int status);      /* 0..16; 2 (UNKNOWN) for a stranger */
+const char *status_text(int status); /* never NULL; "unknown status" for a stranger */
+const char *status_name(int status); /* "EXHAUSTED"; never NULL */
+int status_grpc_code(int status);    /* 0..16; 2 (UNKNOWN) for a stranger */
 
 #endif

@@ -40,7 +40,8 @@ int text_parse_f64(const char *text, double min, double max, double *out, struct
 {
     char *end = NULL;
     double value = 0;
-    /* Only digits, signs, a point and an exponent: strtod would also take blanks, hexadecimal, inf and nan. */
+    /* Only digits, signs, a point and an exponent: strtod would also take blanks, hexadecimal, inf
+     * and nan. */
     if (*text != 0 && strspn(text, "0123456789+-.eE") == strlen(text))
         value = strtod(text, &end);
     if (end == NULL || end == text || *end != 0 || !isfinite(value) || value < min || value > max)
@@ -89,8 +90,8 @@ int text_parse_bytes(const char *text, uint64_t *out, struct why *why)
     errno = 0;
     unsigned long long units = strtoull(text, NULL, 10);
     if (errno == ERANGE || units > UINT64_MAX >> shift)
-        return refuse(why, STATUS_INVALID, "\"%.*s\" is more than the 16 EiB that 64 bits can count",
-                      SHOWN_BYTES, text);
+        return refuse(why, STATUS_INVALID,
+                      "\"%.*s\" is more than the 16 EiB that 64 bits can count", SHOWN_BYTES, text);
     uint64_t part = (uint64_t)(fraction * (long double)(UINT64_C(1) << shift));
     uint64_t bytes = ((uint64_t)units << shift);
     *out = part > UINT64_MAX - bytes ? UINT64_MAX : bytes + part;

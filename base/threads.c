@@ -19,26 +19,26 @@
 #include "base/status.h"
 
 #define LINE 128
-#define GROUP 8              /* a flat barrier up to here, leaders of eight above */
-#define SPIN_NS 100000       /* between runs, before a worker parks */
-#define SPINS_PATIENT 20000  /* within a run, before the core is offered to others: about a millisecond */
-#define SPINS_CROWDED 50     /* the same with more workers than cores, where spinning keeps the awaited one out */
+#define GROUP 8             /* a flat barrier up to here, leaders of eight above */
+#define SPIN_NS 100000      /* between runs, before a worker parks */
+#define SPINS_PATIENT 20000 /* within a run, before the core is offered to others: near 1 ms */
+#define SPINS_CROWDED 50    /* with more workers than cores: spinning keeps the awaited one out */
 #define CPUS_MAX 65536
 
 /* Counts that their owner stores and others wait for, each owner on a line of its own. */
 struct seat {
     _Alignas(LINE) _Atomic uint32_t met;   /* barriers that this worker has come to */
-    _Alignas(LINE) _Atomic uint32_t group; /* barriers that all of this leader's eight have come to */
+    _Alignas(LINE) _Atomic uint32_t group; /* barriers that this leader's eight have all come to */
     _Alignas(LINE) _Atomic uint32_t done;  /* runs that this worker has left */
 };
 
 struct team {
-    _Alignas(LINE) _Atomic uint32_t run; /* number of the newest run; workers spin on it, then sleep on it */
+    _Alignas(LINE) _Atomic uint32_t run; /* the newest run; workers spin, then sleep on it */
     void (*work)(void *arg, int worker_idx);
     void *arg;
     bool closing;
     _Alignas(LINE) _Atomic uint32_t n_parked;
-    _Alignas(LINE) _Atomic uint32_t released; /* barriers that everyone has come to; above GROUP workers */
+    _Alignas(LINE) _Atomic uint32_t released; /* barriers passed, with more than GROUP workers */
     _Alignas(LINE) int n_threads;
     int n_started; /* workers with a thread: 1 .. n_started */
     int spins;
@@ -82,8 +82,9 @@ static void futex(_Atomic uint32_t *word, int what, uint32_t value)
     syscall(SYS_futex, word, what | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
 }
 
-/* Spins for a while and then sleeps until run is no longer `seen`. The count of the parked goes up before the kernel
- * looks at the word, and team_run stores the word before it reads the count: one of the two always sees the other. */
+/* Spins for a while and then sleeps until run is no longer `seen`. The count of the parked goes up
+ * before the kernel looks at the word, and team_run stores the word before it reads the count: one
+ * of the two always sees the other. */
 static void wait_for_run(struct team *team, uint32_t seen)
 {
     int64_t start = clock_now(&clock_monotonic);
@@ -127,7 +128,8 @@ static void announce_run(struct team *team)
         futex(&team->run, FUTEX_WAKE, INT32_MAX);
 }
 
-/* The mask of this process, whatever the number of processors; *bytes is its size. Free with CPU_FREE. */
+/* The mask of this process, whatever the number of processors; *bytes is its size. Free with
+ * CPU_FREE. */
 static cpu_set_t *allowed_set(size_t *bytes)
 {
     for (int cpus = CPU_SETSIZE; cpus <= CPUS_MAX; cpus *= 2) {
@@ -144,7 +146,7 @@ static cpu_set_t *allowed_set(size_t *bytes)
     return NULL;
 }
 
-/* Makes the thread to come stay on the idx-th core of the set, counted round when there are fewer. */
+/* Makes the thread to come stay on the idx-th core of the set, counted round. */
 static int pin_to(pthread_attr_t *attributes, const cpu_set_t *set, size_t bytes, int idx)
 {
     int n_cores = CPU_COUNT_S(bytes, set);

@@ -1,7 +1,8 @@
 /* base/threads.h: the worker team of a CPU device.
  *
- * team_run wakes n - 1 parked threads once, runs `work` on all n (the caller is index 0) and returns when every one has
- * left it. Inside, team_barrier spins; between runs workers spin for SPIN_NS and then park on a futex.
+ * team_run wakes n - 1 parked threads once, runs `work` on all n (the caller is index 0) and
+ * returns when every one has left it. Inside, team_barrier spins; between runs workers spin for
+ * SPIN_NS and then park on a futex.
  *
  *   worker 0 (caller)  --run--|==work==B==work==B==work==|--returns
  *   worker 1           parked  |==work==B==work==B==work==|  spin, park
@@ -19,7 +20,8 @@
 struct team;
 struct why;
 
-/* n_threads 1..TEAM_THREADS_MAX; pin: worker i stays on the i-th allowed core (caller is left alone). STATUS_INVALID, STATUS_NO_MEMORY, STATUS_UNAVAILABLE. */
+/* n_threads 1..TEAM_THREADS_MAX; pin: worker i stays on the i-th allowed core (caller is left
+ * alone). STATUS_INVALID, STATUS_NO_MEMORY, STATUS_UNAVAILABLE. */
 int team_create(int n_threads, bool pin, struct team **out, struct why *why);
 void team_free(struct team *team); /* joins; no run may be in flight */
 int team_size(const struct team *team);
@@ -31,9 +33,11 @@ struct team_counter {
     _Alignas(128) uint32_t next;
 };
 void team_counter_reset(struct team_counter *counter);
-uint32_t team_counter_take(struct team_counter *counter, uint32_t n); /* returns the first index of n taken */
+/* Returns the first index of n taken. */
+uint32_t team_counter_take(struct team_counter *counter, uint32_t n);
 
-int cores_allowed(void); /* cores this process may run on, from the affinity mask and the cgroup quota; at least 1 */
+/* Cores this process may run on, from the affinity mask and the cgroup quota; at least 1. */
+int cores_allowed(void);
 uint64_t memory_allowed(void); /* bytes: the smaller of physical memory and the cgroup limit */
 
 #endif

@@ -4,8 +4,8 @@
 
 enum sequence_kind { SEQUENCE_WHOLE, SEQUENCE_BROKEN, SEQUENCE_UNFINISHED };
 
-/* How many bytes follow a lead byte, and what the first of them may be: that range alone shuts out overlong forms,
- * surrogates and what lies above U+10FFFF. */
+/* How many bytes follow a lead byte, and what the first of them may be: that range alone shuts out
+ * overlong forms, surrogates and what lies above U+10FFFF. */
 static int lead_of(uint8_t lead, uint8_t *low, uint8_t *high)
 {
     *low = 0x80;
@@ -29,7 +29,7 @@ static int lead_of(uint8_t lead, uint8_t *low, uint8_t *high)
     return -1;
 }
 
-/* The character or the maximal invalid subpart at the front of at least one byte; *n is its length. */
+/* The character or maximal invalid subpart at the front of at least one byte; *n is its length. */
 static enum sequence_kind sequence_at(const uint8_t *bytes, size_t len, size_t *n)
 {
     *n = 1;
