@@ -23,7 +23,7 @@ struct timer {
 
 struct timers {
     struct timer *root;
-    void (*on_earlier)(struct timers *timers); /* the first due time moved forward; may be NULL */
+    int64_t running_ns; /* now of the run under way, else 0 */
 };
 
 void timers_arm(struct timers *timers, struct timer *timer, int64_t due_ns); /* moves it when armed */

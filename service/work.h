@@ -16,4 +16,7 @@ struct loop;
 int work_submit(struct loop *loop, void (*work)(void *arg), void (*done)(void *arg, int status),
                 void *arg);
 
+/* For the server at a stop: what has not begun comes back as STATUS_CANCELLED, what has runs to its end. */
+void work_cancel_all(struct loop *loop);
+
 #endif
