@@ -1,0 +1,58 @@
+"""tests/budget.py: the minutes of suites, added up and held to."""
+import sys
+
+import pytest
+
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "tests"))
+import budget  # noqa: E402
+
+BUDGET = "# a comment\nsetup 2 phase\nasan 1 asan\\..*\nunit 1 base\\..*\n"
+
+
+def results(**tests):
+    cases = "".join(f'<testcase name="{name.replace("__", ".")}" time="{seconds}" status="run"/>'
+                    for name, seconds in tests.items())
+    return f"<testsuite>{cases}</testsuite>"
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    def call(phases, xml, *options):
+        for name, text in (("budget", BUDGET), ("phases", phases), ("results", xml)):
+            (tmp_path / name).write_text(text)
+        status = budget.main([word for name in ("budget", "phases", "results")
+                              for word in (f"--{name}", str(tmp_path / name))] + list(options))
+        return status, capsys.readouterr().out
+    return call
+
+
+def test_suites_within_their_minutes_pass(run):
+    status, out = run("setup 60\n", results(base__ring=30, base__hash=20, asan__base__ring=80))
+    assert status == 0
+    assert "unit" in out and "83%" in out and "133%" in out
+
+
+def test_a_suite_over_one_and_a_half_times_fails(run):
+    status, out = run("setup 60\n", results(base__ring=50, base__hash=41))
+    assert status == 1 and "unit took more than 1.5 times" in out
+
+
+def test_a_phase_over_one_and_a_half_times_fails(run):
+    assert run("setup 181\n", results(base__ring=1))[0] == 1
+
+
+def test_a_test_that_no_line_takes_fails(run):
+    status, out = run("setup 1\n", results(base__ring=1, sundry__x=1))
+    assert status == 1 and "takes sundry.x" in out
+
+
+def test_report_only_fails_nothing(run):
+    assert run("setup 1000\n", results(sundry__x=1), "--report-only")[0] == 0
+
+
+def test_the_committed_budget_is_well_formed():
+    lines = budget.read_budget((ROOT / "tests" / "budget.txt").read_text())
+    assert dict((name, minutes) for name, minutes, _ in lines)["everything"] <= 25
+    assert len({name for name, _, _ in lines}) == len(lines)
