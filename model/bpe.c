@@ -1,0 +1,205 @@
+#include "model/bpe.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/status.h"
+#include "model/merge_table.h"
+#include "model/pretokenizer.h"
+#include "model/token_buffer.h"
+#include "model/vocabulary.h"
+
+#define SCAN_BYTES_MAX 32 /* up to here a scan beats a heap */
+#define NO_SYMBOL UINT32_MAX
+
+struct bpe_symbol {
+    uint32_t id;
+    uint32_t next, previous; /* NO_SYMBOL at the ends; a symbol's index is its first byte */
+    uint32_t rank, merged;   /* of the pair with `next`; MERGE_NONE when there is none */
+};
+
+void bpe_init(struct bpe *bpe, const struct vocabulary *vocabulary)
+{
+    *bpe = (struct bpe){.vocabulary = vocabulary};
+}
+
+void bpe_release(struct bpe *bpe)
+{
+    free(bpe->symbols);
+    free(bpe->heap);
+    bpe_init(bpe, bpe->vocabulary);
+}
+
+static int push_token(struct token_buffer *out, uint32_t id, uint64_t begin, uint64_t end,
+                      struct why *why)
+{
+    return token_buffer_push(out, id, (struct token_span){.begin = begin, .end = end}, why);
+}
+
+/* --- short pieces --- */
+
+static int encode_by_scan(struct bpe *bpe, struct slice piece, uint64_t begin,
+                          struct token_buffer *out, struct why *why)
+{
+    const struct merge_table *merges = vocabulary_merges(bpe->vocabulary);
+    const uint32_t *byte_ids = vocabulary_byte_ids(bpe->vocabulary);
+    uint32_t ids[SCAN_BYTES_MAX], ranks[SCAN_BYTES_MAX], merged[SCAN_BYTES_MAX];
+    uint32_t starts[SCAN_BYTES_MAX + 1];
+    size_t n = piece.len;
+    for (size_t i = 0; i < n; i++) {
+        ids[i] = byte_ids[piece.bytes[i]];
+        starts[i] = (uint32_t)i;
+    }
+    starts[n] = (uint32_t)n;
+    for (size_t i = 0; i + 1 < n; i++)
+        ranks[i] = merge_table_find(merges, ids[i], ids[i + 1], &merged[i]);
+
+    while (n > 1) {
+        size_t best = 0;
+        for (size_t i = 1; i + 1 < n; i++)
+            if (ranks[i] < ranks[best])
+                best = i;
+        bpe->n_steps += n;
+        if (ranks[best] == MERGE_NONE)
+            break;
+
+        ids[best] = merged[best];
+        size_t n_after = n - best - 2;
+        memmove(&ids[best + 1], &ids[best + 2], n_after * sizeof *ids);
+        memmove(&starts[best + 1], &starts[best + 2], (n_after + 1) * sizeof *starts);
+        if (n_after > 0) {
+            memmove(&ranks[best + 1], &ranks[best + 2], (n_after - 1) * sizeof *ranks);
+            memmove(&merged[best + 1], &merged[best + 2], (n_after - 1) * sizeof *merged);
+            ranks[best] = merge_table_find(merges, ids[best], ids[best + 1], &merged[best]);
+        }
+        if (best > 0)
+            ranks[best - 1] = merge_table_find(merges, ids[best - 1], ids[best], &merged[best - 1]);
+        n--;
+    }
+
+    int status = STATUS_OK;
+    for (size_t i = 0; i < n && status == STATUS_OK; i++)
+        status = push_token(out, ids[i], begin + starts[i], begin + starts[i + 1], why);
+    return status;
+}
+
+/* --- long pieces --- */
+
+static int make_room(struct bpe *bpe, size_t n, struct why *why)
+{
+    if (n <= bpe->capacity)
+        return STATUS_OK;
+    size_t capacity = bpe->capacity == 0 ? 1024 : bpe->capacity;
+    while (capacity < n)
+        capacity *= 2;
+    bpe_release(bpe);
+    bpe->symbols = malloc(capacity * sizeof *bpe->symbols);
+    bpe->heap = malloc(2 * capacity * sizeof *bpe->heap);
+    if (bpe->symbols == NULL || bpe->heap == NULL) {
+        bpe_release(bpe);
+        return refuse(why, STATUS_NO_MEMORY, "no memory to tokenize a word of %zu bytes", n);
+    }
+    bpe->capacity = capacity;
+    return STATUS_OK;
+}
+
+static void heap_push(struct bpe *bpe, uint64_t key)
+{
+    assert(bpe->n_heap < 2 * bpe->capacity);
+    size_t i = bpe->n_heap++;
+    while (i > 0 && bpe->heap[(i - 1) / 2] > key) {
+        bpe->heap[i] = bpe->heap[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    bpe->heap[i] = key;
+}
+
+static uint64_t heap_pop(struct bpe *bpe)
+{
+    uint64_t top = bpe->heap[0], key = bpe->heap[--bpe->n_heap];
+    size_t i = 0;
+    for (size_t child = 1; child < bpe->n_heap; child = 2 * i + 1) {
+        if (child + 1 < bpe->n_heap && bpe->heap[child + 1] < bpe->heap[child])
+            child++;
+        if (bpe->heap[child] >= key)
+            break;
+        bpe->heap[i] = bpe->heap[child];
+        i = child;
+    }
+    bpe->heap[i] = key;
+    return top;
+}
+
+/* Looks up the pair that begins at symbol `left` and queues it. */
+static void note_pair(struct bpe *bpe, const struct merge_table *merges, uint32_t left)
+{
+    struct bpe_symbol *symbol = &bpe->symbols[left];
+    symbol->rank = MERGE_NONE;
+    if (symbol->next == NO_SYMBOL)
+        return;
+    symbol->rank =
+        merge_table_find(merges, symbol->id, bpe->symbols[symbol->next].id, &symbol->merged);
+    if (symbol->rank != MERGE_NONE)
+        heap_push(bpe, (uint64_t)symbol->rank << 32 | left);
+}
+
+/* Symbol `left` swallows the one after it. */
+static void merge_pair(struct bpe *bpe, const struct merge_table *merges, uint32_t left)
+{
+    struct bpe_symbol *symbol = &bpe->symbols[left];
+    struct bpe_symbol *eaten = &bpe->symbols[symbol->next];
+    symbol->id = symbol->merged;
+    symbol->next = eaten->next;
+    eaten->rank = MERGE_NONE; /* what the heap still says of it is stale */
+    if (symbol->next != NO_SYMBOL)
+        bpe->symbols[symbol->next].previous = left;
+    note_pair(bpe, merges, left);
+    if (symbol->previous != NO_SYMBOL)
+        note_pair(bpe, merges, symbol->previous);
+}
+
+static int encode_by_heap(struct bpe *bpe, struct slice piece, uint64_t begin,
+                          struct token_buffer *out, struct why *why)
+{
+    int status = make_room(bpe, piece.len, why);
+    if (status < 0)
+        return status;
+    const struct merge_table *merges = vocabulary_merges(bpe->vocabulary);
+    const uint32_t *byte_ids = vocabulary_byte_ids(bpe->vocabulary);
+    uint32_t n = (uint32_t)piece.len;
+    for (uint32_t i = 0; i < n; i++)
+        bpe->symbols[i] = (struct bpe_symbol){.id = byte_ids[piece.bytes[i]],
+                                              .next = i + 1 < n ? i + 1 : NO_SYMBOL,
+                                              .previous = i > 0 ? i - 1 : NO_SYMBOL};
+    bpe->n_heap = 0;
+    for (uint32_t i = 0; i < n; i++)
+        note_pair(bpe, merges, i);
+
+    while (bpe->n_heap > 0) {
+        uint64_t top = heap_pop(bpe);
+        uint32_t left = (uint32_t)top;
+        bpe->n_steps++;
+        if (bpe->symbols[left].rank == (uint32_t)(top >> 32))
+            merge_pair(bpe, merges, left);
+    }
+
+    for (uint32_t i = 0; i != NO_SYMBOL && status == STATUS_OK; i = bpe->symbols[i].next) {
+        uint32_t end = bpe->symbols[i].next == NO_SYMBOL ? n : bpe->symbols[i].next;
+        status = push_token(out, bpe->symbols[i].id, begin + i, begin + end, why);
+    }
+    return status;
+}
+
+int bpe_encode(struct bpe *bpe, struct slice piece, uint64_t begin, struct token_buffer *out,
+               struct why *why)
+{
+    assert(piece.len > 0 && piece.len <= PIECE_WINDOW_BYTES);
+    uint32_t whole;
+    if (pretokenizer_ignores_merges(vocabulary_pretokenizer(bpe->vocabulary)) &&
+        vocabulary_find_plain(bpe->vocabulary, piece, &whole))
+        return push_token(out, whole, begin, begin + piece.len, why);
+    if (piece.len <= SCAN_BYTES_MAX)
+        return encode_by_scan(bpe, piece, begin, out, why);
+    return encode_by_heap(bpe, piece, begin, out, why);
+}
