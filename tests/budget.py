@@ -1,7 +1,10 @@
-"""Prints what each suite took beside the minutes that tests/budget.txt gives it; fails a suite at 1.5 times.
+"""Prints what each suite took beside the minutes that tests/budget.txt gives it; fails a suite at
+1.5 times.
 
-Used by scripts/test, after ctest has left its results as JUnit XML and the script the seconds of its own steps.
+Used by scripts/test, after ctest has left its results as JUnit XML and the script the seconds of
+its own steps.
 """
+
 import argparse
 import pathlib
 import re
@@ -29,16 +32,23 @@ def read_phases(text):
 def read_results(text):
     """[(test name, seconds)] of what ran."""
     root = xml.etree.ElementTree.fromstring(text)
-    return [(test.get("name"), float(test.get("time"))) for test in root.iter("testcase")
-            if test.get("status") not in ("notrun", "disabled")]
+    return [
+        (test.get("name"), float(test.get("time")))
+        for test in root.iter("testcase")
+        if test.get("status") not in ("notrun", "disabled")
+    ]
 
 
 def add_up(budget, phases, results):
     """({suite: seconds}, [names that no line takes])."""
-    seconds = {name: phases[name] for name, _, pattern in budget if pattern is None and name in phases}
+    seconds = {
+        name: phases[name] for name, _, pattern in budget if pattern is None and name in phases
+    }
     strangers = [name for name in phases if name not in seconds]
     for test, took in results:
-        suite = next((name for name, _, pattern in budget if pattern and pattern.fullmatch(test)), None)
+        suite = next(
+            (name for name, _, pattern in budget if pattern and pattern.fullmatch(test)), None
+        )
         if suite is None:
             strangers.append(test)
         else:
@@ -62,13 +72,15 @@ def table(budget, seconds):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
     for name in ("budget", "phases", "results"):
         parser.add_argument(f"--{name}", type=pathlib.Path, required=True)
     parser.add_argument("--report-only", action="store_true")
     options = parser.parse_args(arguments)
     budget = read_budget(options.budget.read_text())
-    phases, results = read_phases(options.phases.read_text()), read_results(options.results.read_text())
+    phases, results = read_phases(options.phases.read_text()), read_results(
+        options.results.read_text()
+    )
     seconds, strangers = add_up(budget, phases, results)
     lines, over = table(budget, seconds)
     print("\n".join(lines))

@@ -1,4 +1,5 @@
 """Broken model files: refused at once, for the right reason, in words, and without a crash."""
+
 import concurrent.futures
 import os
 import re
@@ -8,7 +9,9 @@ import pytest
 
 import bad_gguf
 
-SECONDS = 60  # for one refusal by a sanitized build on a busy machine; a hang is what it is there to find
+SECONDS = (
+    60  # for one refusal by a sanitized build on a busy machine; a hang is what it is there to find
+)
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +22,14 @@ def corpus(tiny, tmp_path_factory):
 def fault_of(command, words, may_describe):
     """What is wrong with how the command met a broken file, or None."""
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-                              timeout=SECONDS)
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS,
+        )
     except subprocess.TimeoutExpired:
         return f"still runs after {SECONDS} s"
     if may_describe and done.returncode == 0:
@@ -42,7 +51,9 @@ def fault_of(command, words, may_describe):
 
 def faults_of(corpus, command, may_describe=lambda path: False):
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        faults = pool.map(lambda entry: fault_of(command(entry[0]), entry[1], may_describe(entry[0])), corpus)
+        faults = pool.map(
+            lambda entry: fault_of(command(entry[0]), entry[1], may_describe(entry[0])), corpus
+        )
         return {path.stem: fault for (path, _), fault in zip(corpus, faults) if fault}
 
 
@@ -51,19 +62,28 @@ def report(faults):
 
 
 def test_serve_refuses_every_broken_file(quire, corpus):
-    faults = faults_of(corpus, lambda path: [quire, "serve", "--model", path, "--listen", "127.0.0.1:0"])
+    faults = faults_of(
+        corpus, lambda path: [quire, "serve", "--model", path, "--listen", "127.0.0.1:0"]
+    )
     assert not faults, report(faults)
 
 
 def test_inspect_refuses_or_names_what_is_unsupported(quire, corpus):
     """A file whose container is sound may be described; then what cannot be run has to be named."""
-    unsound = re.compile("truncated|magic|version|_keys|_tensors|^key_|^value|^array|^string|^alignment|empty|text_file|"
-                         "tensor_(stands|name|without|of_five|of_a_zero|whose|longer)|row_is|^offset|overlap")
-    faults = faults_of(corpus, lambda path: [quire, "inspect", path], lambda path: not unsound.search(path.stem))
+    unsound = re.compile(
+        "truncated|magic|version|_keys|_tensors|^key_|^value|^array|^string|^alignment|empty|"
+        "text_file|"
+        "tensor_(stands|name|without|of_five|of_a_zero|whose|longer)|row_is|^offset|overlap"
+    )
+    faults = faults_of(
+        corpus, lambda path: [quire, "inspect", path], lambda path: not unsound.search(path.stem)
+    )
     assert not faults, report(faults)
 
 
 def test_the_file_that_the_corpus_was_made_of_is_sound(quire, tiny):
-    done = subprocess.run([quire, "inspect", tiny["q4_1"]], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run(
+        [quire, "inspect", tiny["q4_1"]], stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "llama" in done.stdout

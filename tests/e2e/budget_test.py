@@ -1,4 +1,5 @@
 """tests/budget.py: the minutes of suites, added up and held to."""
+
 import sys
 
 import pytest
@@ -12,8 +13,10 @@ BUDGET = "# a comment\nsetup 2 phase\nasan 1 asan\\..*\nunit 1 base\\..*\n"
 
 
 def results(**tests):
-    cases = "".join(f'<testcase name="{name.replace("__", ".")}" time="{seconds}" status="run"/>'
-                    for name, seconds in tests.items())
+    cases = "".join(
+        f'<testcase name="{name.replace("__", ".")}" time="{seconds}" status="run"/>'
+        for name, seconds in tests.items()
+    )
     return f"<testsuite>{cases}</testsuite>"
 
 
@@ -22,9 +25,16 @@ def run(tmp_path, capsys):
     def call(phases, xml, *options):
         for name, text in (("budget", BUDGET), ("phases", phases), ("results", xml)):
             (tmp_path / name).write_text(text)
-        status = budget.main([word for name in ("budget", "phases", "results")
-                              for word in (f"--{name}", str(tmp_path / name))] + list(options))
+        status = budget.main(
+            [
+                word
+                for name in ("budget", "phases", "results")
+                for word in (f"--{name}", str(tmp_path / name))
+            ]
+            + list(options)
+        )
         return status, capsys.readouterr().out
+
     return call
 
 

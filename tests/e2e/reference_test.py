@@ -1,4 +1,6 @@
-"""The yardsticks themselves: the double-precision reference against published figures and against llama.cpp."""
+"""The yardsticks themselves: the double-precision reference against published figures and against
+llama.cpp."""
+
 import numpy as np
 import pytest
 
@@ -13,8 +15,9 @@ TINY_GOLDENS = ROOT / "tests" / "golden" / "tiny"
 @pytest.mark.parametrize("name", [plan.name for plan in make_tiny_models.PLANS])
 def test_a_tiny_model_is_to_the_byte_the_one_that_llama_cpp_ran(tiny, name):
     with np.load(TINY_GOLDENS / f"{name}.npz") as golden:
-        assert make_tiny_models.sha256_of(tiny[name]) == str(golden["sha256"]), \
-            "make_tiny_models.py changed: run tests/golden/record_llama_cpp.py"
+        assert make_tiny_models.sha256_of(tiny[name]) == str(
+            golden["sha256"]
+        ), "make_tiny_models.py changed: run tests/golden/record_llama_cpp.py"
 
 
 @pytest.mark.parametrize("name", [plan.name for plan in make_tiny_models.PLANS])
@@ -30,7 +33,12 @@ def test_the_committed_rows_agree_with_the_published_figures(name):
     top = np.argsort(-logits, kind="stable")[:5]
     assert list(top) == [token for token, _ in real_model.TOP_FIVE[name]]
     assert np.abs(logits[top] - [value for _, value in real_model.TOP_FIVE[name]]).max() <= 1e-4
-    assert np.abs(np.array([logits.mean(), logits.std(), log_sum_exp(logits)]) - real_model.MOMENTS[name]).max() <= 1e-4
+    assert (
+        np.abs(
+            np.array([logits.mean(), logits.std(), log_sum_exp(logits)]) - real_model.MOMENTS[name]
+        ).max()
+        <= 1e-4
+    )
 
 
 def test_the_committed_rows_are_what_the_reference_gives(model):

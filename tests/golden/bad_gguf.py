@@ -1,151 +1,44 @@
 #!/usr/bin/env python3
-"""Makes a folder of broken GGUF files out of a sound one, each broken in one way and named after it.
+"""Makes a folder of broken GGUF files out of a sound one, each broken in one way and named after
+it.
 
     bad_gguf.py --from MODEL.gguf --into DIR
 
-The container is written here byte by byte, since a proper writer refuses to write what these files hold. Each case
-comes with words, one of which the refusal has to hold: a reader that refuses for another reason has missed the fault.
+The container is written here byte by byte, since a proper writer refuses to write what these files
+hold. Each case comes with words, one of which the refusal has to hold: a reader that refuses for
+another reason has missed the fault.
 """
+
 import argparse
 import pathlib
 import struct
 
-U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)
-FIXED = {U8: "B", I8: "b", U16: "H", I16: "h", U32: "I", I32: "i", F32: "f", BOOL: "B", U64: "Q", I64: "q", F64: "d"}
-BLOCKS = {0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 8: (32, 34)}
-
-
-def string(text):
-    raw = text if isinstance(text, bytes) else text.encode()
-    return struct.pack("<Q", len(raw)) + raw
-
-
-def number(kind, value):
-    return struct.pack("<" + FIXED[kind], value)
-
-
-def array(kind, values):
-    encode = string if kind == STRING else (lambda value: number(kind, value))
-    return struct.pack("<IQ", kind, len(values)) + b"".join(encode(value) for value in values)
-
-
-class Tensor:
-    def __init__(self, name, dims, kind, data, offset=None):
-        self.name, self.dims, self.kind, self.data, self.offset = name, dims, kind, data, offset
-
-
-class File:
-    """A GGUF file as lists that a case may change; bytes() lays it out, with `borders` at every structural edge."""
-
-    def __init__(self, raw):
-        self.version, self.magic = 3, b"GGUF"
-        self.n_tensors = self.n_keys = None  # what the header says, where it is not the truth
-        self.alignment = 32
-        self.borders = []
-        self._at = 8
-        self._raw = raw
-        n_tensors, n_keys = self._take("<QQ")
-        self.keys = [self._key() for _ in range(n_keys)]
-        infos = [self._info() for _ in range(n_tensors)]
-        start = -(-self._at // 32) * 32
-        self.tensors = []
-        for name, dims, kind, offset in infos:
-            values, size = BLOCKS[kind]
-            count = 1
-            for dim in dims:
-                count *= dim
-            begin = start + offset
-            self.tensors.append(Tensor(name, dims, kind, raw[begin:begin + count // values * size]))
-
-    def _take(self, form):
-        values = struct.unpack_from(form, self._raw, self._at)
-        self._at += struct.calcsize(form)
-        return values
-
-    def _text(self):
-        length, = self._take("<Q")
-        text = self._raw[self._at:self._at + length]
-        self._at += length
-        return text
-
-    def _skip_value(self, kind):
-        if kind == STRING:
-            self._text()
-        elif kind == ARRAY:
-            element, count = self._take("<IQ")
-            for _ in range(count):
-                self._skip_value(element)
-        else:
-            self._take("<" + FIXED[kind])
-
-    def _key(self):
-        name = self._text()
-        kind, = self._take("<I")
-        begin = self._at
-        self._skip_value(kind)
-        return [name, kind, self._raw[begin:self._at]]
-
-    def _info(self):
-        name = self._text()
-        n_dims, = self._take("<I")
-        dims = list(self._take(f"<{n_dims}Q"))
-        kind, offset = self._take("<IQ")
-        return name, dims, kind, offset
-
-    def set(self, name, kind, raw):
-        """Changes a key's value, or adds the key."""
-        for key in self.keys:
-            if key[0] == name.encode():
-                key[1:] = [kind, raw]
-                return
-        self.keys.append([name.encode(), kind, raw])
-
-    def u32(self, name, value):
-        self.set(name, U32, number(U32, value))
-
-    def drop(self, name):
-        before = len(self.keys)
-        self.keys = [key for key in self.keys if key[0] != name.encode()]
-        assert len(self.keys) == before - 1, name
-
-    def tensor(self, name):
-        return next(tensor for tensor in self.tensors if tensor.name == name.encode())
-
-    def bytes(self):
-        pad = self.alignment
-        out = bytearray(self.magic + struct.pack("<I", self.version))
-        edges = [0, 1, 4, 8, 16]
-        out += struct.pack("<QQ", len(self.tensors) if self.n_tensors is None else self.n_tensors,
-                           len(self.keys) if self.n_keys is None else self.n_keys)
-        for name, kind, raw in self.keys:
-            edges += [len(out), len(out) + 8]
-            out += string(name) + struct.pack("<I", kind)
-            edges += [len(out), len(out) + len(raw) // 2]
-            out += raw
-        offset, placed = 0, []
-        for tensor in self.tensors:
-            edges += [len(out), len(out) + 8]
-            placed.append(offset if tensor.offset is None else tensor.offset)
-            out += string(tensor.name) + struct.pack("<I", len(tensor.dims))
-            out += struct.pack(f"<{len(tensor.dims)}Q", *tensor.dims) + struct.pack("<IQ", tensor.kind, placed[-1])
-            offset += -(-len(tensor.data) // pad) * pad
-        edges += [len(out), len(out) + 1]
-        out += bytes(-len(out) % pad)
-        for tensor in self.tensors:
-            edges += [len(out), len(out) + len(tensor.data) - 1]
-            out += tensor.data + bytes(-len(tensor.data) % pad)
-        self.borders = sorted(set(edges))
-        return bytes(out)
-
+from gguf_bytes import (
+    ARRAY,
+    F32,
+    File,
+    I32,
+    STRING,
+    Tensor,
+    U8,
+    U16,
+    U32,
+    U64,
+    array,
+    number,
+    string,
+)
 
 CASES = []
 
 
 def case(name, *words):
     """Registers a function that breaks a File (or returns the bytes itself)."""
+
     def register(function):
         CASES.append((name, words, function))
         return function
+
     return register
 
 
@@ -161,7 +54,11 @@ quick("version_of_the_other_endianness", ("endian",), lambda f: setattr(f, "vers
 quick("a_billion_keys", ("key",), lambda f: setattr(f, "n_keys", 1 << 30))
 quick("more_keys_than_64_bits_of_bytes", ("key",), lambda f: setattr(f, "n_keys", (1 << 64) - 1))
 quick("a_billion_tensors", ("tensor",), lambda f: setattr(f, "n_tensors", 1 << 30))
-quick("more_tensors_than_64_bits_of_bytes", ("tensor",), lambda f: setattr(f, "n_tensors", (1 << 64) - 1))
+quick(
+    "more_tensors_than_64_bits_of_bytes",
+    ("tensor",),
+    lambda f: setattr(f, "n_tensors", (1 << 64) - 1),
+)
 quick("no_tensors", ("tensor",), lambda f: f.tensors.clear())
 quick("no_keys", ("key", "architecture"), lambda f: f.keys.clear())
 quick("empty_file", ("GGUF", "bytes", "empty"), lambda f: b"")
@@ -169,12 +66,27 @@ quick("text_file", ("GGUF",), lambda f: b"This is not a model.\n" * 40)
 
 # --- keys ---
 quick("key_is_empty", ("key",), lambda f: f.keys.append([b"", U8, b"\1"]))
-quick("key_stands_twice", ("general.architecture", "twice", "duplicate"), lambda f: f.keys.append(list(f.keys[0])))
-quick("key_longer_than_65535", ("key", "65535", "65,535"), lambda f: f.keys.append([b"k" * 65536, U8, b"\1"]))
+quick(
+    "key_stands_twice",
+    ("general.architecture", "twice", "duplicate"),
+    lambda f: f.keys.append(list(f.keys[0])),
+)
+quick(
+    "key_longer_than_65535",
+    ("key", "65535", "65,535"),
+    lambda f: f.keys.append([b"k" * 65536, U8, b"\1"]),
+)
 quick("value_of_unknown_type", ("type",), lambda f: f.keys.append([b"odd", 13, b"\1\2\3\4"]))
-quick("array_of_arrays", ("array",),
-      lambda f: f.keys.append([b"nested", ARRAY, struct.pack("<IQ", ARRAY, 1) + array(U8, [1])]))
-quick("array_of_unknown_type", ("type",), lambda f: f.keys.append([b"odd", ARRAY, struct.pack("<IQ", 99, 1) + b"\1"]))
+quick(
+    "array_of_arrays",
+    ("array",),
+    lambda f: f.keys.append([b"nested", ARRAY, struct.pack("<IQ", ARRAY, 1) + array(U8, [1])]),
+)
+quick(
+    "array_of_unknown_type",
+    ("type",),
+    lambda f: f.keys.append([b"odd", ARRAY, struct.pack("<IQ", 99, 1) + b"\1"]),
+)
 
 
 @case("key_length_beyond_the_file", "key", "length", "bytes")
@@ -184,87 +96,239 @@ def _(f):
     return bytes(raw)
 
 
-quick("string_longer_than_the_file", ("odd",), lambda f: f.keys.append([b"odd", STRING, struct.pack("<Q", 1 << 40)]))
-quick("string_of_64_bit_length", ("odd",), lambda f: f.keys.append([b"odd", STRING, struct.pack("<Q", (1 << 64) - 4)]))
-quick("array_longer_than_the_file", ("odd",),
-      lambda f: f.keys.append([b"odd", ARRAY, struct.pack("<IQ", U64, 1 << 40)]))
-quick("array_whose_bytes_overflow", ("odd",),
-      lambda f: f.keys.append([b"odd", ARRAY, struct.pack("<IQ", U64, (1 << 61) + 1)]))
-quick("array_of_strings_longer_than_the_file", ("odd",),
-      lambda f: f.keys.append([b"odd", ARRAY, struct.pack("<IQ", STRING, 1 << 50)]))
+quick(
+    "string_longer_than_the_file",
+    ("odd",),
+    lambda f: f.keys.append([b"odd", STRING, struct.pack("<Q", 1 << 40)]),
+)
+quick(
+    "string_of_64_bit_length",
+    ("odd",),
+    lambda f: f.keys.append([b"odd", STRING, struct.pack("<Q", (1 << 64) - 4)]),
+)
+quick(
+    "array_longer_than_the_file",
+    ("odd",),
+    lambda f: f.keys.append([b"odd", ARRAY, struct.pack("<IQ", U64, 1 << 40)]),
+)
+quick(
+    "array_whose_bytes_overflow",
+    ("odd",),
+    lambda f: f.keys.append([b"odd", ARRAY, struct.pack("<IQ", U64, (1 << 61) + 1)]),
+)
+quick(
+    "array_of_strings_longer_than_the_file",
+    ("odd",),
+    lambda f: f.keys.append([b"odd", ARRAY, struct.pack("<IQ", STRING, 1 << 50)]),
+)
 
 # --- alignment ---
 for _value, _name in ((0, "zero"), (48, "no_power_of_two"), (1 << 21, "two_megabytes")):
-    quick(f"alignment_{_name}", ("alignment",), lambda f, value=_value: f.u32("general.alignment", value))
-quick("alignment_is_a_string", ("alignment",), lambda f: f.set("general.alignment", STRING, string("32")))
-quick("alignment_is_u64", ("alignment",), lambda f: f.set("general.alignment", U64, number(U64, 32)))
+    quick(
+        f"alignment_{_name}",
+        ("alignment",),
+        lambda f, value=_value: f.u32("general.alignment", value),
+    )
+quick(
+    "alignment_is_a_string",
+    ("alignment",),
+    lambda f: f.set("general.alignment", STRING, string("32")),
+)
+quick(
+    "alignment_is_u64", ("alignment",), lambda f: f.set("general.alignment", U64, number(U64, 32))
+)
 
 # --- architecture and its numbers ---
 quick("architecture_missing", ("general.architecture",), lambda f: f.drop("general.architecture"))
-quick("architecture_unknown", ("mamba",), lambda f: f.set("general.architecture", STRING, string("mamba")))
-quick("architecture_is_a_number", ("general.architecture",), lambda f: f.u32("general.architecture", 7))
-quick("architecture_is_a_vision_encoder", ("clip", "mmproj"),
-      lambda f: f.set("general.architecture", STRING, string("clip")))
-quick("general_type_is_mmproj", ("mmproj",), lambda f: f.set("general.type", STRING, string("mmproj")))
-quick("general_type_is_adapter", ("adapter",), lambda f: f.set("general.type", STRING, string("adapter")))
-for _key in ("block_count", "context_length", "embedding_length", "attention.head_count",
-             "attention.layer_norm_rms_epsilon"):
+quick(
+    "architecture_unknown",
+    ("mamba",),
+    lambda f: f.set("general.architecture", STRING, string("mamba")),
+)
+quick(
+    "architecture_is_a_number",
+    ("general.architecture",),
+    lambda f: f.u32("general.architecture", 7),
+)
+quick(
+    "architecture_is_a_vision_encoder",
+    ("clip", "mmproj"),
+    lambda f: f.set("general.architecture", STRING, string("clip")),
+)
+quick(
+    "general_type_is_mmproj", ("mmproj",), lambda f: f.set("general.type", STRING, string("mmproj"))
+)
+quick(
+    "general_type_is_adapter",
+    ("adapter",),
+    lambda f: f.set("general.type", STRING, string("adapter")),
+)
+for _key in (
+    "block_count",
+    "context_length",
+    "embedding_length",
+    "attention.head_count",
+    "attention.layer_norm_rms_epsilon",
+):
     quick(f"{_key.replace('.', '_')}_missing", (_key,), lambda f, key=_key: f.drop(f"llama.{key}"))
 for _key, _value, _name in (
-        ("block_count", 0, "zero"), ("block_count", 513, "513"), ("block_count", 0xFFFFFFFF, "four_billion"),
-        ("embedding_length", 0, "zero"), ("embedding_length", 65537, "65537"), ("embedding_length", 160, "other"),
-        ("attention.head_count", 0, "zero"), ("attention.head_count", 1025, "1025"),
-        ("attention.head_count_kv", 0, "zero"), ("attention.head_count_kv", 2, "no_divisor"),
-        ("attention.key_length", 0, "zero"), ("attention.key_length", 1025, "1025"),
-        ("attention.key_length", 63, "odd"), ("context_length", 0, "zero"), ("feed_forward_length", 0, "zero"),
-        ("rope.dimension_count", 63, "odd"), ("rope.dimension_count", 128, "beyond_the_head")):
-    quick(f"{_key.replace('.', '_')}_{_name}", (_key, "blk.", "shape", "dimension", "head", "token_embd"),
-          lambda f, key=_key, value=_value: f.u32(f"llama.{key}", value))
-quick("block_count_is_a_string", ("block_count",), lambda f: f.set("llama.block_count", STRING, string("2")))
-quick("block_count_is_negative", ("block_count",), lambda f: f.set("llama.block_count", I32, number(I32, -2)))
+    ("block_count", 0, "zero"),
+    ("block_count", 513, "513"),
+    ("block_count", 0xFFFFFFFF, "four_billion"),
+    ("embedding_length", 0, "zero"),
+    ("embedding_length", 65537, "65537"),
+    ("embedding_length", 160, "other"),
+    ("attention.head_count", 0, "zero"),
+    ("attention.head_count", 1025, "1025"),
+    ("attention.head_count_kv", 0, "zero"),
+    ("attention.head_count_kv", 2, "no_divisor"),
+    ("attention.key_length", 0, "zero"),
+    ("attention.key_length", 1025, "1025"),
+    ("attention.key_length", 63, "odd"),
+    ("context_length", 0, "zero"),
+    ("feed_forward_length", 0, "zero"),
+    ("rope.dimension_count", 63, "odd"),
+    ("rope.dimension_count", 128, "beyond_the_head"),
+):
+    quick(
+        f"{_key.replace('.', '_')}_{_name}",
+        (_key, "blk.", "shape", "dimension", "head", "token_embd"),
+        lambda f, key=_key, value=_value: f.u32(f"llama.{key}", value),
+    )
+quick(
+    "block_count_is_a_string",
+    ("block_count",),
+    lambda f: f.set("llama.block_count", STRING, string("2")),
+)
+quick(
+    "block_count_is_negative",
+    ("block_count",),
+    lambda f: f.set("llama.block_count", I32, number(I32, -2)),
+)
 for _key, _value, _name in (
-        ("attention.layer_norm_rms_epsilon", float("nan"), "nan"), ("attention.layer_norm_rms_epsilon", 0.0, "zero"),
-        ("attention.layer_norm_rms_epsilon", 1.0, "one"), ("rope.freq_base", float("inf"), "infinite"),
-        ("rope.freq_base", 0.5, "below_one"), ("rope.scaling.factor", float("nan"), "nan"),
-        ("rope.scaling.factor", -2.0, "negative")):
-    quick(f"{_key.replace('.', '_')}_{_name}", (_key,),
-          lambda f, key=_key, value=_value: f.set(f"llama.{key}", F32, number(F32, value)))
-quick("rope_scaling_type_unknown", ("rope.scaling.type", "spiral"),
-      lambda f: f.set("llama.rope.scaling.type", STRING, string("spiral")))
+    ("attention.layer_norm_rms_epsilon", float("nan"), "nan"),
+    ("attention.layer_norm_rms_epsilon", 0.0, "zero"),
+    ("attention.layer_norm_rms_epsilon", 1.0, "one"),
+    ("rope.freq_base", float("inf"), "infinite"),
+    ("rope.freq_base", 0.5, "below_one"),
+    ("rope.scaling.factor", float("nan"), "nan"),
+    ("rope.scaling.factor", -2.0, "negative"),
+):
+    quick(
+        f"{_key.replace('.', '_')}_{_name}",
+        (_key,),
+        lambda f, key=_key, value=_value: f.set(f"llama.{key}", F32, number(F32, value)),
+    )
+quick(
+    "rope_scaling_type_unknown",
+    ("rope.scaling.type", "spiral"),
+    lambda f: f.set("llama.rope.scaling.type", STRING, string("spiral")),
+)
 quick("experts_in_a_dense_file", ("expert",), lambda f: f.u32("llama.expert_count", 4096))
 
 # --- tensors ---
-quick("tensor_missing", ("blk.1.ffn_down.weight",), lambda f: f.tensors.remove(f.tensor("blk.1.ffn_down.weight")))
-quick("embedding_missing", ("token_embd",), lambda f: f.tensors.remove(f.tensor("token_embd.weight")))
+quick(
+    "tensor_missing",
+    ("blk.1.ffn_down.weight",),
+    lambda f: f.tensors.remove(f.tensor("blk.1.ffn_down.weight")),
+)
+quick(
+    "embedding_missing", ("token_embd",), lambda f: f.tensors.remove(f.tensor("token_embd.weight"))
+)
 quick("norm_missing", ("output_norm",), lambda f: f.tensors.remove(f.tensor("output_norm.weight")))
-quick("tensor_stands_twice", ("blk.0.attn_norm.weight",), lambda f: f.tensors.append(
-    Tensor(b"blk.0.attn_norm.weight", f.tensor("blk.0.attn_norm.weight").dims, 0,
-           f.tensor("blk.0.attn_norm.weight").data)))
-quick("tensor_name_of_64_bytes", ("name",), lambda f: f.tensors.append(Tensor(b"n" * 64, [8], 0, bytes(32))))
-quick("tensor_name_with_nul", ("name", "NUL"), lambda f: f.tensors.append(Tensor(b"a\0b", [8], 0, bytes(32))))
-quick("tensor_without_dimensions", ("dimension", "dims"), lambda f: f.tensors.append(Tensor(b"odd", [], 0, bytes(4))))
-quick("tensor_of_five_dimensions", ("dimension", "dims"),
-      lambda f: f.tensors.append(Tensor(b"odd", [2, 2, 2, 2, 2], 0, bytes(128))))
-quick("tensor_of_a_zero_dimension", ("odd",), lambda f: f.tensors.append(Tensor(b"odd", [8, 0], 0, b"")))
-quick("tensor_whose_values_overflow", ("odd",),
-      lambda f: f.tensors.append(Tensor(b"odd", [1 << 32, 1 << 32], 0, bytes(32))))
-quick("tensor_whose_bytes_overflow", ("odd",), lambda f: f.tensors.append(Tensor(b"odd", [1 << 62], 0, bytes(32))))
-quick("tensor_longer_than_the_file", ("odd",), lambda f: f.tensors.append(Tensor(b"odd", [1 << 34], 0, bytes(32))))
-quick("row_is_not_whole_blocks", ("odd", "32"), lambda f: f.tensors.append(Tensor(b"odd", [40, 4], 8, bytes(170))))
+quick(
+    "tensor_stands_twice",
+    ("blk.0.attn_norm.weight",),
+    lambda f: f.tensors.append(
+        Tensor(
+            b"blk.0.attn_norm.weight",
+            f.tensor("blk.0.attn_norm.weight").dims,
+            0,
+            f.tensor("blk.0.attn_norm.weight").data,
+        )
+    ),
+)
+quick(
+    "tensor_name_of_64_bytes",
+    ("name",),
+    lambda f: f.tensors.append(Tensor(b"n" * 64, [8], 0, bytes(32))),
+)
+quick(
+    "tensor_name_with_nul",
+    ("name", "NUL"),
+    lambda f: f.tensors.append(Tensor(b"a\0b", [8], 0, bytes(32))),
+)
+quick(
+    "tensor_without_dimensions",
+    ("dimension", "dims"),
+    lambda f: f.tensors.append(Tensor(b"odd", [], 0, bytes(4))),
+)
+quick(
+    "tensor_of_five_dimensions",
+    ("dimension", "dims"),
+    lambda f: f.tensors.append(Tensor(b"odd", [2, 2, 2, 2, 2], 0, bytes(128))),
+)
+quick(
+    "tensor_of_a_zero_dimension",
+    ("odd",),
+    lambda f: f.tensors.append(Tensor(b"odd", [8, 0], 0, b"")),
+)
+quick(
+    "tensor_whose_values_overflow",
+    ("odd",),
+    lambda f: f.tensors.append(Tensor(b"odd", [1 << 32, 1 << 32], 0, bytes(32))),
+)
+quick(
+    "tensor_whose_bytes_overflow",
+    ("odd",),
+    lambda f: f.tensors.append(Tensor(b"odd", [1 << 62], 0, bytes(32))),
+)
+quick(
+    "tensor_longer_than_the_file",
+    ("odd",),
+    lambda f: f.tensors.append(Tensor(b"odd", [1 << 34], 0, bytes(32))),
+)
+quick(
+    "row_is_not_whole_blocks",
+    ("odd", "32"),
+    lambda f: f.tensors.append(Tensor(b"odd", [40, 4], 8, bytes(170))),
+)
 for _kind in (4, 31, 38, 43, 0xFFFFFFFF):
-    quick(f"tensor_of_unknown_type_{_kind}", ("type",),
-          lambda f, kind=_kind: setattr(f.tensor("blk.0.attn_q.weight"), "kind", kind))
-quick("tensor_of_a_type_without_kernels", ("blk.0.attn_q.weight",),
-      lambda f: setattr(f.tensor("blk.0.attn_q.weight"), "kind", 19))
-quick("norm_of_a_block_type", ("blk.0.attn_norm.weight",),
-      lambda f: setattr(f.tensor("blk.0.attn_norm.weight"), "kind", 8))
-quick("offset_not_aligned", ("blk.0.attn_q.weight", "offset", "align"),
-      lambda f: setattr(f.tensor("blk.0.attn_q.weight"), "offset", 33))
-quick("offset_beyond_the_file", ("blk.0.attn_q.weight",),
-      lambda f: setattr(f.tensor("blk.0.attn_q.weight"), "offset", 1 << 40))
-quick("offset_overflows", ("blk.0.attn_q.weight",),
-      lambda f: setattr(f.tensor("blk.0.attn_q.weight"), "offset", (1 << 64) - 32))
-quick("tensors_overlap", ("overlap", "offset"), lambda f: setattr(f.tensor("blk.0.attn_k.weight"), "offset", 0))
+    quick(
+        f"tensor_of_unknown_type_{_kind}",
+        ("type",),
+        lambda f, kind=_kind: setattr(f.tensor("blk.0.attn_q.weight"), "kind", kind),
+    )
+quick(
+    "tensor_of_a_type_without_kernels",
+    ("blk.0.attn_q.weight",),
+    lambda f: setattr(f.tensor("blk.0.attn_q.weight"), "kind", 19),
+)
+quick(
+    "norm_of_a_block_type",
+    ("blk.0.attn_norm.weight",),
+    lambda f: setattr(f.tensor("blk.0.attn_norm.weight"), "kind", 8),
+)
+quick(
+    "offset_not_aligned",
+    ("blk.0.attn_q.weight", "offset", "align"),
+    lambda f: setattr(f.tensor("blk.0.attn_q.weight"), "offset", 33),
+)
+quick(
+    "offset_beyond_the_file",
+    ("blk.0.attn_q.weight",),
+    lambda f: setattr(f.tensor("blk.0.attn_q.weight"), "offset", 1 << 40),
+)
+quick(
+    "offset_overflows",
+    ("blk.0.attn_q.weight",),
+    lambda f: setattr(f.tensor("blk.0.attn_q.weight"), "offset", (1 << 64) - 32),
+)
+quick(
+    "tensors_overlap",
+    ("overlap", "offset"),
+    lambda f: setattr(f.tensor("blk.0.attn_k.weight"), "offset", 0),
+)
 
 
 @case("matrix_is_transposed", "blk.0.ffn_gate.weight")
@@ -295,34 +359,81 @@ def _(f):
 
 # --- the vocabulary ---
 quick("tokenizer_missing", ("tokenizer.ggml.model",), lambda f: f.drop("tokenizer.ggml.model"))
-quick("tokenizer_unknown", ("tokenizer", "riddles"),
-      lambda f: f.set("tokenizer.ggml.model", STRING, string("riddles")))
-quick("pre_tokenizer_unknown", ("tokenizer.ggml.pre", "riddles"),
-      lambda f: f.set("tokenizer.ggml.pre", STRING, string("riddles")))
+quick(
+    "tokenizer_unknown",
+    ("tokenizer", "riddles"),
+    lambda f: f.set("tokenizer.ggml.model", STRING, string("riddles")),
+)
+quick(
+    "pre_tokenizer_unknown",
+    ("tokenizer.ggml.pre", "riddles"),
+    lambda f: f.set("tokenizer.ggml.pre", STRING, string("riddles")),
+)
 quick("tokens_missing", ("tokenizer.ggml.tokens",), lambda f: f.drop("tokenizer.ggml.tokens"))
-quick("tokens_are_numbers", ("tokenizer.ggml.tokens",),
-      lambda f: f.set("tokenizer.ggml.tokens", ARRAY, array(U32, range(300))))
-quick("tokens_are_no_array", ("tokenizer.ggml.tokens",),
-      lambda f: f.set("tokenizer.ggml.tokens", STRING, string("all")))
-quick("tokens_are_fewer_than_embeddings", ("token",),
-      lambda f: f.set("tokenizer.ggml.tokens", ARRAY, array(STRING, [f"t{i}" for i in range(290)])))
-quick("token_text_over_64_kib", ("token",),
-      lambda f: f.set("tokenizer.ggml.tokens", ARRAY, array(STRING, [f"t{i}" for i in range(299)] + ["x" * 65537])))
-quick("token_types_are_short", ("token_type",),
-      lambda f: f.set("tokenizer.ggml.token_type", ARRAY, array(I32, [1] * 7)))
-quick("merge_without_a_space", ("merge",),
-      lambda f: f.set("tokenizer.ggml.merges", ARRAY, array(STRING, ["he", "in"])))
-quick("merge_that_begins_with_its_only_space", ("merge",),
-      lambda f: f.set("tokenizer.ggml.merges", ARRAY, array(STRING, [" he"])))
-quick("merges_are_numbers", ("merge",), lambda f: f.set("tokenizer.ggml.merges", ARRAY, array(U32, [1, 2])))
+quick(
+    "tokens_are_numbers",
+    ("tokenizer.ggml.tokens",),
+    lambda f: f.set("tokenizer.ggml.tokens", ARRAY, array(U32, range(300))),
+)
+quick(
+    "tokens_are_no_array",
+    ("tokenizer.ggml.tokens",),
+    lambda f: f.set("tokenizer.ggml.tokens", STRING, string("all")),
+)
+quick(
+    "tokens_are_fewer_than_embeddings",
+    ("token",),
+    lambda f: f.set("tokenizer.ggml.tokens", ARRAY, array(STRING, [f"t{i}" for i in range(290)])),
+)
+quick(
+    "token_text_over_64_kib",
+    ("token",),
+    lambda f: f.set(
+        "tokenizer.ggml.tokens", ARRAY, array(STRING, [f"t{i}" for i in range(299)] + ["x" * 65537])
+    ),
+)
+quick(
+    "token_types_are_short",
+    ("token_type",),
+    lambda f: f.set("tokenizer.ggml.token_type", ARRAY, array(I32, [1] * 7)),
+)
+quick(
+    "merge_without_a_space",
+    ("merge",),
+    lambda f: f.set("tokenizer.ggml.merges", ARRAY, array(STRING, ["he", "in"])),
+)
+quick(
+    "merge_that_begins_with_its_only_space",
+    ("merge",),
+    lambda f: f.set("tokenizer.ggml.merges", ARRAY, array(STRING, [" he"])),
+)
+quick(
+    "merges_are_numbers",
+    ("merge",),
+    lambda f: f.set("tokenizer.ggml.merges", ARRAY, array(U32, [1, 2])),
+)
 
 # --- split files ---
-quick("second_part_of_a_split_model", ("split",), lambda f: (
-    f.set("split.no", U16, number(U16, 1)), f.set("split.count", U16, number(U16, 2)),
-    f.set("split.tensors.count", I32, number(I32, len(f.tensors)))) and None)
-quick("split_whose_name_says_nothing", ("split", "part"), lambda f: (
-    f.set("split.no", U16, number(U16, 0)), f.set("split.count", U16, number(U16, 2)),
-    f.set("split.tensors.count", I32, number(I32, len(f.tensors)))) and None)
+quick(
+    "second_part_of_a_split_model",
+    ("split",),
+    lambda f: (
+        f.set("split.no", U16, number(U16, 1)),
+        f.set("split.count", U16, number(U16, 2)),
+        f.set("split.tensors.count", I32, number(I32, len(f.tensors))),
+    )
+    and None,
+)
+quick(
+    "split_whose_name_says_nothing",
+    ("split", "part"),
+    lambda f: (
+        f.set("split.no", U16, number(U16, 0)),
+        f.set("split.count", U16, number(U16, 2)),
+        f.set("split.tensors.count", I32, number(I32, len(f.tensors))),
+    )
+    and None,
+)
 
 
 def truncations(raw, borders):
@@ -358,8 +469,10 @@ def make_all(source, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--from", dest="source", required=True, help="a sound model, best a tiny one")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
+    parser.add_argument(
+        "--from", dest="source", required=True, help="a sound model, best a tiny one"
+    )
     parser.add_argument("--into", required=True, metavar="DIR")
     arguments = parser.parse_args()
     corpus = make_all(arguments.source, arguments.into)

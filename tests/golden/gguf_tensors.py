@@ -1,8 +1,10 @@
-"""Reads a GGUF model (one file or all parts of a split one): keys as Python values, tensors as exact float arrays.
+"""Reads a GGUF model (one file or all parts of a split one): keys as Python values, tensors as
+exact float arrays.
 
-The container is read by the `gguf` package; the values of quantised blocks are computed here, by the formulas of the
-format, in float32 as every reader of the format does.
+The container is read by the `gguf` package; the values of quantised blocks are computed here, by
+the formulas of the format, in float32 as every reader of the format does.
 """
+
 import pathlib
 import re
 
@@ -13,12 +15,12 @@ BLOCK = 32
 
 
 def _halves(raw, begin):
-    return raw[:, begin:begin + 2].copy().view(np.float16).astype(np.float32)
+    return raw[:, begin : begin + 2].copy().view(np.float16).astype(np.float32)
 
 
 def _nibbles(raw, begin):
     """Byte j of 16 holds value j in its low four bits and value j + 16 in its high four."""
-    quants = raw[:, begin:begin + 16]
+    quants = raw[:, begin : begin + 16]
     return np.concatenate([quants & 15, quants >> 4], axis=1).astype(np.float32)
 
 

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Makes tiny random `llama` models, one for each tensor type and each turn that the architecture can take.
+"""Makes tiny random `llama` models, one for each tensor type and each turn that the architecture
+can take.
 
     make_tiny_models.py [--into DIR]        default: build/tiny
 
-Deterministic to the byte: weights are sums of integers from a seeded generator times a constant, so that no
-mathematical library takes part, and the goldens beside this script name the SHA-256 of the files that they are of.
+Deterministic to the byte: weights are sums of integers from a seeded generator times a constant, so
+that no mathematical library takes part, and the goldens beside this script name the SHA-256 of the
+files that they are of.
 """
+
 import argparse
 import hashlib
 import pathlib
@@ -18,17 +21,39 @@ from gguf.constants import GGMLQuantizationType as T
 
 CONTEXT = 2048
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
-MERGES = ("Ġ t;h e;i n;Ġ a;r e;o n;Ġt he;e r;a t;Ġ s;o r;Ġ w;Ġ o;i s;e n;i t;n d;Ġ c;Ġ b;e s;Ġo f;Ġa nd;in g;e d;"
-          "Ġt o;a l;o u;Ġ f;Ġi n;Ġ p;a r;l e;Ġ m;r o;Ġ d;Ġ h;i c;a n;Ġth at;Ġth is").split(";")
-TEMPLATE = ("{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' "
-            "+ '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+MERGES = (
+    "Ġ t;h e;i n;Ġ a;r e;o n;Ġt he;e r;a t;Ġ s;o r;Ġ w;Ġ o;i s;e n;i t;n d;Ġ c;Ġ b;e s;Ġo f;Ġa nd;"
+    "in g;e d;"
+    "Ġt o;a l;o u;Ġ f;Ġi n;Ġ p;a r;l e;Ġ m;r o;Ġ d;Ġ h;i c;a n;Ġth at;Ġth is"
+).split(";")
+TEMPLATE = (
+    "{% for message in messages %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' "
+    "+ '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 
 
 class Plan:
     """One model: its widths, its tensor types, and its turns."""
 
-    def __init__(self, name, kind, *, d, heads, kv_heads, head_dim, ff, layers=2, kinds=None, own_output=False,
-                 biases=False, rope_factors=None, scaling=None, parts=1):
+    def __init__(
+        self,
+        name,
+        kind,
+        *,
+        d,
+        heads,
+        kv_heads,
+        head_dim,
+        ff,
+        layers=2,
+        kinds=None,
+        own_output=False,
+        biases=False,
+        rope_factors=None,
+        scaling=None,
+        parts=1,
+    ):
         self.name, self.kind, self.d, self.heads, self.kv_heads = name, kind, d, heads, kv_heads
         self.head_dim, self.ff, self.layers, self.kinds = head_dim, ff, layers, kinds or {}
         self.own_output, self.biases, self.rope_factors = own_output, biases, rope_factors
@@ -40,8 +65,17 @@ class Plan:
         return pathlib.Path(folder) / f"{name}.gguf"
 
 
-MIXED = {"token_embd": T.Q8_0, "attn_q": T.Q8_0, "attn_k": T.F16, "attn_v": T.F32, "attn_output": T.Q4_0,
-         "ffn_gate": T.Q4_1, "ffn_up": T.Q8_0, "ffn_down": T.Q4_1, "output": T.F16}
+MIXED = {
+    "token_embd": T.Q8_0,
+    "attn_q": T.Q8_0,
+    "attn_k": T.F16,
+    "attn_v": T.F32,
+    "attn_output": T.Q4_0,
+    "ffn_gate": T.Q4_1,
+    "ffn_up": T.Q8_0,
+    "ffn_down": T.Q4_1,
+    "output": T.F16,
+}
 GROWING = [1.0] * 8 + [1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 8.0]
 
 PLANS = [
@@ -51,15 +85,65 @@ PLANS = [
     Plan("q4_0", T.Q4_0, d=192, heads=3, kv_heads=1, head_dim=64, ff=352, own_output=True),
     Plan("q4_1", T.Q4_1, d=192, heads=3, kv_heads=1, head_dim=64, ff=384, layers=3),
     Plan("q8_0", T.Q8_0, d=256, heads=3, kv_heads=1, head_dim=128, ff=288),
-    Plan("mixed", T.Q8_0, d=192, heads=6, kv_heads=2, head_dim=32, ff=352, kinds=MIXED, own_output=True),
-    Plan("every_head", T.Q4_1, d=128, heads=4, kv_heads=4, head_dim=32, ff=256, scaling={"type": "none"}),
+    Plan(
+        "mixed",
+        T.Q8_0,
+        d=192,
+        heads=6,
+        kv_heads=2,
+        head_dim=32,
+        ff=352,
+        kinds=MIXED,
+        own_output=True,
+    ),
+    Plan(
+        "every_head",
+        T.Q4_1,
+        d=128,
+        heads=4,
+        kv_heads=4,
+        head_dim=32,
+        ff=256,
+        scaling={"type": "none"},
+    ),
     Plan("biases", T.Q8_0, d=192, heads=3, kv_heads=1, head_dim=64, ff=256, biases=True),
-    Plan("biases_f32", T.F32, d=96, heads=3, kv_heads=1, head_dim=32, ff=100, biases=True, own_output=True),
-    Plan("rope_freqs", T.Q4_0, d=192, heads=6, kv_heads=2, head_dim=32, ff=256, rope_factors=GROWING),
-    Plan("linear", T.Q8_0, d=192, heads=3, kv_heads=1, head_dim=64, ff=256, scaling={"type": "linear", "factor": 4.0}),
-    Plan("yarn", T.Q8_0, d=192, heads=3, kv_heads=1, head_dim=64, ff=256,
-         scaling={"type": "yarn", "factor": 4.0, "original_context_length": 512}),
-    Plan("split", T.Q4_1, d=192, heads=3, kv_heads=1, head_dim=64, ff=256, own_output=True, parts=2),
+    Plan(
+        "biases_f32",
+        T.F32,
+        d=96,
+        heads=3,
+        kv_heads=1,
+        head_dim=32,
+        ff=100,
+        biases=True,
+        own_output=True,
+    ),
+    Plan(
+        "rope_freqs", T.Q4_0, d=192, heads=6, kv_heads=2, head_dim=32, ff=256, rope_factors=GROWING
+    ),
+    Plan(
+        "linear",
+        T.Q8_0,
+        d=192,
+        heads=3,
+        kv_heads=1,
+        head_dim=64,
+        ff=256,
+        scaling={"type": "linear", "factor": 4.0},
+    ),
+    Plan(
+        "yarn",
+        T.Q8_0,
+        d=192,
+        heads=3,
+        kv_heads=1,
+        head_dim=64,
+        ff=256,
+        scaling={"type": "yarn", "factor": 4.0, "original_context_length": 512},
+    ),
+    Plan(
+        "split", T.Q4_1, d=192, heads=3, kv_heads=1, head_dim=64, ff=256, own_output=True, parts=2
+    ),
 ]
 
 
@@ -88,7 +172,7 @@ class Dice:
     def values(self, shape, spread, centre=0.0):
         half = 1 << 20
         total = self.rng.integers(-half, half, size=(4, *shape), dtype=np.int64).sum(axis=0)
-        deviation = 2 * half / 3 ** 0.5  # of the sum of four uniform integers
+        deviation = 2 * half / 3**0.5  # of the sum of four uniform integers
         return (total * (spread / deviation) + centre).astype(np.float32)
 
 
@@ -99,7 +183,7 @@ def tensors_of(plan):
 
     def matrix(name, out, width, gain=1.0):
         kind = plan.kinds.get(name.split(".")[-2], plan.kind)
-        yield name, dice.values((out, width), gain / width ** 0.5), kind
+        yield name, dice.values((out, width), gain / width**0.5), kind
         if plan.biases and name.startswith("blk."):
             yield name.replace(".weight", ".bias"), dice.values((out,), 0.3), T.F32
 
@@ -185,13 +269,18 @@ def sha256_of(path):
 
 
 def make_all(folder):
-    """Makes what is not there yet of this very script and gguf version; returns {name: path to open}."""
+    """Makes what is not there yet of this very script and gguf version; returns {name: path to
+    open}."""
     folder = pathlib.Path(folder)
     source = pathlib.Path(__file__).read_bytes()
     seal = hashlib.sha256(source).hexdigest() + f" numpy {np.__version__}\n"
     stamp = folder / "made-by.txt"
     paths = {plan.name: plan.path(folder) for plan in PLANS}
-    if stamp.exists() and stamp.read_text() == seal and all(path.exists() for path in paths.values()):
+    if (
+        stamp.exists()
+        and stamp.read_text() == seal
+        and all(path.exists() for path in paths.values())
+    ):
         return paths
     folder.mkdir(parents=True, exist_ok=True)
     stamp.unlink(missing_ok=True)
@@ -206,10 +295,13 @@ def make_all(folder):
 
 def main():
     root = pathlib.Path(__file__).resolve().parents[2]
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("--into", type=pathlib.Path, default=root / "build" / "tiny", metavar="DIR")
     for name, path in make_all(parser.parse_args().into).items():
-        print(f"{name:12} {path.stat().st_size:9,} bytes  {sha256_of(path)[:16]}  {path}", file=sys.stdout)
+        print(
+            f"{name:12} {path.stat().st_size:9,} bytes  {sha256_of(path)[:16]}  {path}",
+            file=sys.stdout,
+        )
 
 
 if __name__ == "__main__":

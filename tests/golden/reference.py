@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""The `llama` forward pass in double precision over the dequantised file: what every fast form is compared with.
+"""The `llama` forward pass in double precision over the dequantised file: what every fast form is
+compared with.
 
-Written to be read beside the formulas, with nothing shared with the C sources. Weights take the values that the file
-holds exactly; every sum, norm, angle and softmax is float64.
+Written to be read beside the formulas, with nothing shared with the C sources. Weights take the
+values that the file holds exactly; every sum, norm, angle and softmax is float64.
 
     reference.py --model FILE --tokens 1,2,3|@FILE --output OUT.npy [--rows last|all]
 """
+
 import argparse
 import math
 import pathlib
@@ -49,7 +51,11 @@ def yarn_ramp(shape):
     n = shape.rope_dims
 
     def corner(rotations):
-        return n * math.log(shape.original_context / (2 * math.pi * rotations)) / (2 * math.log(shape.rope_base))
+        return (
+            n
+            * math.log(shape.original_context / (2 * math.pi * rotations))
+            / (2 * math.log(shape.rope_base))
+        )
 
     low = max(0, math.floor(corner(32)))
     high = min(n - 1, math.ceil(corner(1)))
@@ -66,7 +72,9 @@ def rope_frequencies(shape, weights):
     if shape.scaling == "linear":
         return theta / shape.factor, shape.attn_factor
     if shape.scaling != "yarn":
-        raise ValueError(f"rope.scaling.type {shape.scaling}: this reference knows none, linear and yarn")
+        raise ValueError(
+            f"rope.scaling.type {shape.scaling}: this reference knows none, linear and yarn"
+        )
     ramp = yarn_ramp(shape)
     theta = theta / shape.factor * ramp + theta * (1 - ramp)
 
@@ -173,10 +181,12 @@ def parse_tokens(text):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--tokens", required=True, help="ids, or @FILE of ids")
-    parser.add_argument("--output", required=True, help="float32 [rows, vocabulary] in NumPy's format")
+    parser.add_argument(
+        "--output", required=True, help="float32 [rows, vocabulary] in NumPy's format"
+    )
     parser.add_argument("--rows", choices=("last", "all"), default="last")
     arguments = parser.parse_args()
     tokens = parse_tokens(arguments.tokens)
