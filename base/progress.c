@@ -128,12 +128,11 @@ void progress_update(struct progress *progress, const char *label, uint64_t n_do
 {
     if (progress->quiet)
         return;
-    bool begins =
-        !progress->open || strncmp(progress->label, label, sizeof progress->label - 1) != 0;
+    size_t len = utf8_complete_len(label, strnlen(label, sizeof progress->label - 1));
+    bool begins = !progress->open || strlen(progress->label) != len ||
+                  memcmp(progress->label, label, len) != 0;
     if (begins) {
         progress_end(progress);
-        size_t len = strnlen(label, sizeof progress->label - 1);
-        len = utf8_complete_len(label, len);
         memcpy(progress->label, label, len);
         progress->label[len] = 0;
         progress->started_ns = clock_now(progress->clock);

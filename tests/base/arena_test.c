@@ -19,7 +19,10 @@ static uint64_t random_next(uint64_t *seed)
 static void test_arena__pieces_are_zeroed_aligned_and_apart(void **state)
 {
     enum { N = 400 };
-    struct { uint8_t *at; size_t len; } pieces[N];
+    struct {
+        uint8_t *at;
+        size_t len;
+    } pieces[N];
     struct arena arena;
     arena_init(&arena, 4u << 20);
     uint64_t seed = 7;

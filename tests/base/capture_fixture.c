@@ -8,6 +8,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+#define MARK "\036"
+
 static void must(int ok, const char *what)
 {
     if (!ok) {
@@ -46,15 +48,35 @@ void capture_begin_terminal(struct capture *capture, int fd)
     memset(&raw, 0, sizeof raw);
     cfmakeraw(&raw);
     must(openpty(&capture->source, &target, NULL, &raw, &size) == 0, "openpty");
-    fcntl(capture->source, F_SETFL, O_NONBLOCK);
     take_over(capture, fd, target);
+}
+
+/* A terminal hands its bytes on in its own time: a mark behind them tells that they are all here.
+ */
+static size_t read_terminal(struct capture *capture)
+{
+    size_t len = 0;
+    must(write(capture->fd, MARK, 1) == 1, "write");
+    while (len == 0 || capture->text[len - 1] != MARK[0]) {
+        ssize_t n = read(capture->source, capture->text + len, sizeof capture->text - len - 1);
+        must(n > 0, "read");
+        len += (size_t)n;
+    }
+    return len - 1;
 }
 
 const char *capture_read(struct capture *capture)
 {
     fflush(stdout);
-    ssize_t len = read(capture->source, capture->text, sizeof capture->text - 1);
-    capture->text[len > 0 ? len : 0] = 0;
+    size_t len = 0;
+    if (isatty(capture->fd)) {
+        len = read_terminal(capture);
+    } else {
+        ssize_t n = read(capture->source, capture->text, sizeof capture->text - 1);
+        must(n >= 0, "read");
+        len = (size_t)n;
+    }
+    capture->text[len] = 0;
     return capture->text;
 }
 

@@ -1,13 +1,14 @@
-/* tests/base/capture_fixture.h: catches what goes to one file descriptor, in a file or a pseudo-terminal. */
+/* tests/base/capture_fixture.h: catches what goes to one file descriptor, in a file or a
+ * pseudo-terminal. */
 #ifndef QUIRE_TESTS_BASE_CAPTURE_FIXTURE_H
 #define QUIRE_TESTS_BASE_CAPTURE_FIXTURE_H
 
 #include <stddef.h>
 
 struct capture {
-    int fd;       /* the one that is caught: 1 or 2 */
-    int saved;    /* what it was */
-    int source;   /* where the caught bytes are read */
+    int fd;     /* the one that is caught: 1 or 2 */
+    int saved;  /* what it was */
+    int source; /* where the caught bytes are read */
     char text[65536];
 };
 

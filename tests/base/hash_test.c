@@ -38,8 +38,7 @@ static void test_sha256__pieces_of_any_size_give_the_same_digest(void **state)
     assert_int_equal(sha256_create(&hash), 0);
     for (size_t piece = 1; piece < 130; piece += 7) {
         for (size_t at = 0; at < sizeof bytes; at += piece)
-            sha256_update(hash, bytes + at,
-                          at + piece > sizeof bytes ? sizeof bytes - at : piece);
+            sha256_update(hash, bytes + at, at + piece > sizeof bytes ? sizeof bytes - at : piece);
         sha256_update(hash, NULL, 0);
         sha256_finish(hash, pieced); /* and the next round starts afresh */
         assert_memory_equal(whole, pieced, SHA256_BYTES);

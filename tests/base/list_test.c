@@ -15,8 +15,7 @@ struct item {
 static int digits_of(struct list *head)
 {
     int digits = 0;
-    list_for_each(node, head)
-        digits = digits * 10 + list_entry(node, struct item, link)->value;
+    list_for_each(node, head) digits = digits * 10 + list_entry(node, struct item, link)->value;
     return digits;
 }
 

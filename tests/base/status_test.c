@@ -57,7 +57,8 @@ static void test_refuse__may_quote_the_sentence_that_it_replaces(void **state)
 
 static void test_refuse__never_cuts_inside_a_character(void **state)
 {
-    /* A run of one kind of character, moved on byte by byte, so that the cut falls on each of its bytes. */
+    /* A run of one kind of character, moved on byte by byte, so that the cut falls on each of its
+     * bytes. */
     static const char *const characters[] = {"a", "\u00e9", "\u20ac", "\U0001F600"};
     for (int kind = 0; kind < 4; kind++) {
         for (int shift = 0; shift < 5; shift++) {
@@ -96,8 +97,11 @@ static void test_refuse__a_full_sentence_survives_uncut(void **state)
 static void test_refuse__bytes_of_strangers_become_valid_text(void **state)
 {
     struct why why;
-    refuse(&why, STATUS_INVALID, "file \"%s\" is gone", "a\xff" "b\xe2\x82");
-    assert_string_equal(why.text, "file \"a\uFFFD" "b\uFFFD\" is gone");
+    refuse(&why, STATUS_INVALID, "file \"%s\" is gone",
+           "a\xff"
+           "b\xe2\x82");
+    assert_string_equal(why.text, "file \"a\uFFFD"
+                                  "b\uFFFD\" is gone");
 
     char bad[WHY_BYTES];
     memset(bad, '\xff', sizeof bad);
