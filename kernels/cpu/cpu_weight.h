@@ -9,6 +9,40 @@
 #include "kernels/cpu/cpu_stream.h"
 
 #define TILE_ROWS 16
+#define WEIGHT_SEGMENTS_MAX 3
+
+struct cpu_segment {
+    uint32_t type;                  /* enum tensor_type */
+    uint32_t n_out, n_tiles;        /* n_tiles = ceil(n_out / 16) */
+    uint32_t first_tile, first_out; /* among the tiles and outputs of the whole weight; 0 for GATE_UP */
+    size_t tile_bytes, tile_stride; /* GATE_UP: stride = bytes of a gate tile + bytes of an up tile */
+    size_t first_byte;              /* tile i stands at memory + first_byte + i * tile_stride */
+};
+
+struct weight { /* of the CPU; read-only after load */
+    enum weight_fuse fuse;
+    uint32_t n_in, n_out; /* as weight_info gives them */
+    uint32_t n_tiles;     /* of all segments */
+    uint32_t n_segments;
+    uint32_t act_forms;
+    size_t bytes;
+    uint8_t *memory;      /* device, one allocation */
+    struct cpu_segment segments[WEIGHT_SEGMENTS_MAX];
+};
+
+/* The units that workers share: tiles; for GATE_UP two gate and two up tiles (32 outputs, a block of the output panel). */
+uint32_t cpu_weight_n_units(const struct weight *weight);
+/* The fixed split of units: who repacks them (first touch), and who multiplies them in decode. */
+void cpu_weight_share(uint32_t n_units, int worker_idx, int n_workers, uint32_t *begin,
+                      uint32_t *end);
+/* The segment that tile `tile_idx` of the weight belongs to (not GATE_UP). */
+const struct cpu_segment *cpu_weight_segment(const struct weight *weight, uint32_t tile_idx);
+/* Tile `idx` of the segment, counted within it. */
+static inline uint8_t *cpu_weight_tile(const struct weight *weight,
+                                       const struct cpu_segment *segment, uint32_t idx)
+{
+    return weight->memory + segment->first_byte + idx * segment->tile_stride;
+}
 
 int cpu_weight_load(struct device *device, enum weight_fuse fuse, const struct weight_source *sources,
                     uint32_t n_sources, uint32_t rank, uint32_t n_ranks, struct weight **out, struct why *why);

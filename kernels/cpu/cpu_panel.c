@@ -1,0 +1,167 @@
+#include "kernels/cpu/cpu_panel.h"
+#include "kernels/cpu/cpu_panel_forms.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+static size_t round_up(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+static size_t n_blocks_of(uint32_t width)
+{
+    return ((size_t)width + BLOCK_VALUES - 1) / BLOCK_VALUES;
+}
+
+size_t cpu_panel_row_bytes(enum activations activations)
+{
+    switch (activations) {
+    case ACTIVATIONS_16:
+        return PANEL_BYTES_16;
+    case ACTIVATIONS_INT8:
+        return PANEL_BYTES_INT8;
+    case ACTIVATIONS_F32:
+        return 0; /* blocks are never multiplied: only floats are kept */
+    }
+    return 0;
+}
+
+static size_t blocks_bytes(enum activations activations, uint32_t max_rows, uint32_t width,
+                           uint32_t forms)
+{
+    if (!(forms & ACT_BLOCKS))
+        return 0;
+    return round_up(n_blocks_of(width) * max_rows * cpu_panel_row_bytes(activations), 64);
+}
+
+size_t cpu_act_bytes(const struct device *device, uint32_t max_rows, uint32_t width, uint32_t forms)
+{
+    size_t bytes = blocks_bytes(device_cpu(device)->activations, max_rows, width, forms);
+    if (forms & (ACT_FLOATS | ACT_QUERY))
+        bytes += round_up((size_t)max_rows * width * sizeof(float), 64);
+    return bytes;
+}
+
+float *cpu_act_floats(const struct act *act, enum activations activations)
+{
+    assert(act->forms & (ACT_FLOATS | ACT_QUERY));
+    uint8_t *base = act->base;
+    return (float *)(base + blocks_bytes(activations, act->max_rows, act->width, act->forms));
+}
+
+uint8_t *cpu_act_group(const struct act *act, enum activations activations, uint32_t group_idx,
+                       uint32_t n_rows)
+{
+    assert(act->forms & ACT_BLOCKS && n_rows <= act->max_rows);
+    assert((size_t)group_idx * PANEL_ROWS < n_rows);
+    (void)n_rows; /* full groups stand before this one whatever n_rows is */
+    size_t row_bytes = n_blocks_of(act->width) * cpu_panel_row_bytes(activations);
+    return (uint8_t *)act->base + (size_t)group_idx * PANEL_ROWS * row_bytes;
+}
+
+struct cpu_panel_block cpu_panel_block(uint8_t *group, enum activations activations, uint32_t m,
+                                       uint32_t row, uint32_t block_idx)
+{
+    uint8_t *block = group + (size_t)block_idx * m * cpu_panel_row_bytes(activations);
+    size_t planes = activations == ACTIVATIONS_16 ? 2 : 1;
+    uint8_t *scales = block + planes * m * BLOCK_VALUES;
+    return (struct cpu_panel_block){
+        .hi = (int8_t *)block + (size_t)row * BLOCK_VALUES,
+        .lo = planes == 2 ? (int8_t *)block + ((size_t)m + row) * BLOCK_VALUES : NULL,
+        .da = (float *)scales + row,
+        .sa = (float *)scales + m + row,
+        .nb = (int32_t *)scales + 2 * (size_t)m + row,
+    };
+}
+
+void cpu_panel_write(const struct act *act, enum activations activations, uint32_t row,
+                     uint32_t n_rows, uint32_t first, uint32_t n, const float *values,
+                     cpu_panel_quantize *quantize)
+{
+    assert(row < n_rows && n_rows <= act->max_rows);
+    assert(first % BLOCK_VALUES == 0 && first < act->width);
+    assert(n % BLOCK_VALUES == 0 || first + n == act->width);
+    uint32_t n_real = n < act->width - first ? n : act->width - first;
+
+    if (act->forms & (ACT_FLOATS | ACT_QUERY)) {
+        float *rows = cpu_act_floats(act, activations);
+        memcpy(rows + (size_t)row * act->width + first, values, n_real * sizeof(float));
+    }
+    if (!(act->forms & ACT_BLOCKS) || activations == ACTIVATIONS_F32)
+        return;
+
+    uint32_t group_idx = row / PANEL_ROWS;
+    uint32_t left = n_rows - group_idx * PANEL_ROWS;
+    uint32_t m = left < PANEL_ROWS ? left : PANEL_ROWS;
+    uint8_t *group = cpu_act_group(act, activations, group_idx, n_rows);
+    for (uint32_t i = 0; i < n_real; i += BLOCK_VALUES) {
+        float padded[BLOCK_VALUES] = {0};
+        const float *block_values = values + i;
+        if (n_real - i < BLOCK_VALUES) {
+            memcpy(padded, values + i, (n_real - i) * sizeof(float));
+            block_values = padded;
+        }
+        struct cpu_panel_block to =
+            cpu_panel_block(group, activations, m, row % PANEL_ROWS, (first + i) / BLOCK_VALUES);
+        quantize(block_values, &to);
+    }
+}
+
+/* The bits of the largest |x|: as integers, so that a NaN or an Inf is larger than any number whatever the order. */
+static uint32_t largest_bits(const float *x)
+{
+    uint32_t largest = 0;
+    for (int i = 0; i < BLOCK_VALUES; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        bits &= 0x7fffffff;
+        largest = bits > largest ? bits : largest;
+    }
+    return largest;
+}
+
+static void quantize_scalar(const float *x, const struct cpu_panel_block *to)
+{
+    float limit = to->lo != NULL ? PANEL_LIMIT_16 : PANEL_LIMIT_INT8;
+    uint32_t bits = largest_bits(x);
+    float amax;
+    memcpy(&amax, &bits, sizeof amax);
+    float scale = cpu_panel_scale(bits, amax, limit);
+
+    int32_t sum = 0;
+    for (int i = 0; i < BLOCK_VALUES; i++) {
+        int32_t v = scale != 0 ? (int32_t)lrintf(x[i] * scale) : 0;
+        sum += v;
+        if (to->lo != NULL) {
+            to->hi[i] = (int8_t)((v + 128) >> 8);
+            to->lo[i] = (int8_t)(uint8_t)v;
+        } else {
+            to->hi[i] = (int8_t)v;
+        }
+    }
+    cpu_panel_finish(to, bits, amax, limit, sum);
+}
+
+static void write_scalar(const struct act *act, enum activations activations, uint32_t row,
+                         uint32_t n_rows, uint32_t first, uint32_t n, const float *values)
+{
+    cpu_panel_write(act, activations, row, n_rows, first, n, values, quantize_scalar);
+}
+
+const struct cpu_panel_ops *cpu_panel_ops(enum isa isa)
+{
+    static const struct cpu_panel_ops scalar = {.write = write_scalar};
+    static const struct cpu_panel_ops avx2 = {.write = cpu_panel_write_avx2};
+    static const struct cpu_panel_ops avx512 = {.write = cpu_panel_write_avx512};
+
+    switch (isa) {
+    case ISA_AVX2:
+        return &avx2;
+    case ISA_AVX512:
+        return &avx512;
+    default:
+        return &scalar;
+    }
+}

@@ -1,0 +1,113 @@
+#include "kernels/cpu/cpu_walk.h"
+#include "kernels/cpu/cpu_panel_forms.h"
+
+#include <assert.h>
+#include <string.h>
+
+static uint32_t min_u32(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static const void *rows_of(const struct cpu_input *input, bool floats, uint32_t group_idx)
+{
+    if (!floats)
+        return cpu_act_group(input->act, input->activations, group_idx, input->n_rows);
+    const float *rows = cpu_act_floats(input->act, input->activations);
+    return rows + (size_t)group_idx * PANEL_ROWS * input->act->width;
+}
+
+/* Blocks of k that are multiplied at a time. */
+static uint32_t piece_blocks(uint32_t type, uint32_t n_blocks, bool streams)
+{
+    if (streams)
+        return n_blocks;
+    uint32_t most = WALK_PIECE_BYTES / (uint32_t)cpu_tile_block_bytes(type);
+    uint32_t n_pieces = (n_blocks + most - 1) / most;
+    return (n_blocks + n_pieces - 1) / n_pieces;
+}
+
+void cpu_walk_tile(const struct cpu_input *input, uint32_t type, const uint8_t *tile,
+                   const struct cpu_pass *pass)
+{
+    bool floats = cpu_tile_wants_floats(type, input->activations);
+    uint32_t n_in = input->act->width, n_blocks = (n_in + BLOCK_VALUES - 1) / BLOCK_VALUES;
+    uint32_t piece = piece_blocks(type, n_blocks, pass->streams);
+    struct cpu_tile_span span = {
+        .tile = tile,
+        .n_in = n_in,
+        .prefetch_bytes = pass->streams ? WALK_PREFETCH_BYTES : 0,
+    };
+
+    memset(pass->acc, 0,
+           (pass->group_end - pass->group_begin) * PANEL_ROWS * TILE_ROWS * sizeof(float));
+    for (span.begin = 0; span.begin < n_blocks; span.begin = span.end) {
+        span.end = min_u32(span.begin + piece, n_blocks);
+        for (uint32_t group = pass->group_begin; group < pass->group_end; group++) {
+            span.m = min_u32(PANEL_ROWS, input->n_rows - group * PANEL_ROWS);
+            span.rows = rows_of(input, floats, group);
+            span.acc = pass->acc + (group - pass->group_begin) * PANEL_ROWS * TILE_ROWS;
+            cpu_tile_kernel(input->isa, type, input->activations, span.m)(&span);
+        }
+    }
+}
+
+static void walk_streaming(const struct cpu_worker *worker, uint32_t n_units,
+                           cpu_walk_visit *visit, const void *arg)
+{
+    uint32_t begin, end;
+    cpu_weight_share(n_units, worker->idx, worker->n_workers, &begin, &end);
+    struct cpu_pass pass = {.group_end = 1, .streams = true, .acc = worker->scratch};
+    for (uint32_t unit = begin; unit < end; unit++)
+        visit(arg, unit, &pass);
+}
+
+/* Pieces of units: at most 64, and small enough that every worker takes about eight, so that none waits long at the end. */
+static uint32_t units_at_once(uint32_t n_units, int n_workers)
+{
+    uint32_t n = n_units / (8 * (uint32_t)n_workers);
+    return n < 1 ? 1 : min_u32(n, 64);
+}
+
+static uint32_t groups_in_walk(const struct cpu_input *input)
+{
+    size_t row_bytes = 0;
+    if (input->act->forms & ACT_BLOCKS)
+        row_bytes = (input->act->width + BLOCK_VALUES - 1) / BLOCK_VALUES *
+                    cpu_panel_row_bytes(input->activations);
+    if (row_bytes == 0)
+        row_bytes = input->act->width * sizeof(float);
+    size_t n = WALK_PANEL_BYTES / (row_bytes * PANEL_ROWS);
+    return n < 1 ? 1 : (uint32_t)n;
+}
+
+void cpu_walk(const struct cpu_worker *worker, const struct cpu_input *input, uint32_t n_units,
+              uint32_t max_groups, cpu_walk_visit *visit, const void *arg)
+{
+    uint32_t n_groups = cpu_walk_n_groups(input->n_rows);
+    if (n_groups == 0)
+        return;
+    if (n_groups == 1) {
+        walk_streaming(worker, n_units, visit, arg);
+        return;
+    }
+
+    uint32_t walk = groups_in_walk(input), at_once = units_at_once(n_units, worker->n_workers);
+    uint32_t n_pieces = (n_units + at_once - 1) / at_once;
+    uint32_t n_walks = (n_groups + walk - 1) / walk;
+    for (;;) {
+        uint32_t taken = team_counter_take(worker->counter, 1);
+        if (taken >= n_pieces * n_walks)
+            return;
+        uint32_t first = taken / n_pieces * walk, last = min_u32(first + walk, n_groups);
+        uint32_t unit = taken % n_pieces * at_once, end = min_u32(unit + at_once, n_units);
+        for (; unit < end; unit++) {
+            for (uint32_t group = first; group < last; group += max_groups) {
+                struct cpu_pass pass = {.group_begin = group,
+                                        .group_end = min_u32(group + max_groups, last),
+                                        .acc = worker->scratch};
+                visit(arg, unit, &pass);
+            }
+        }
+    }
+}
