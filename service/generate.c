@@ -1,0 +1,249 @@
+#include "service/generate.h"
+
+#include "base/clock.h"
+#include "service/server.h"
+#include "service/service.h"
+#include "service/wire.h"
+#include "service/work.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The request on its way to tokens. Owns the unpacked request, so that a cancelled call leaves the worker something to read. */
+struct generate_job {
+    struct call_table *calls;
+    uint64_t call_id;
+    const struct engine *engine;
+    size_t n_max;             /* tokens at most */
+    struct arena arena;
+    struct wire_generate request;
+    uint32_t *ids;            /* malloc'ed */
+    size_t n_ids;
+    int status;
+    struct why why;
+};
+
+struct generate {
+    struct engine_client client; /* first: service_on_wake reads it */
+    bool want_text, want_ids, is_submitted;
+    struct stop_list stop;
+    uint32_t n_credit_owed;
+    uint64_t n_prompt, n_completion;
+};
+
+size_t generate_state_bytes(void)
+{
+    return sizeof(struct generate);
+}
+
+static void job_free(struct generate_job *job)
+{
+    arena_release(&job->arena);
+    free(job->ids);
+    free(job);
+}
+
+/* --- events --- */
+
+static void send_packed(struct call *call, size_t bytes)
+{
+    assert(bytes > 0); /* EVENT_BYTES_MAX and WIRE_EVENT_BYTES_MAX are asserted against each other */
+    int status = call_send(call, slice_of(call->service->out, bytes));
+    assert(status == STATUS_OK); /* credit keeps the buffer below its end */
+    (void)status;
+}
+
+static void handle_delta(struct call *call, struct generate *state, const struct event *event)
+{
+    struct service *service = call->service;
+    bool empty;
+
+    state->n_completion += event->delta.has_token;
+    size_t bytes = wire_pack_delta(service->out, sizeof service->out, &event->delta, service->engine,
+                                   state->want_text, state->want_ids, &empty);
+    if (!empty)
+        send_packed(call, bytes);
+    if (call_unsent_bytes(call) <= OUT_BUFFER_MARK_BYTES)
+        service_credit(call, event->tag, 1);
+    else
+        state->n_credit_owed++;
+}
+
+static void handle_finished(struct call *call, struct generate *state, const struct event *event)
+{
+    struct service *service = call->service;
+    struct wire_finished finished = {.event = &event->finished};
+
+    if (event->finished.stop_idx >= 0) {
+        int i = event->finished.stop_idx;
+        finished.stop = slice_of(state->stop.bytes[i], state->stop.len[i]);
+    }
+    state->is_submitted = false;
+    send_packed(call, wire_pack_finished(service->out, sizeof service->out, &finished));
+    service_log_end(call, STATUS_OK, event->finished.n_prompt, event->finished.n_completion);
+    call_finish(call, STATUS_OK, NULL);
+}
+
+static void handle_event(struct call *call, const struct event *event)
+{
+    struct generate *state = call_state_of(call);
+    struct service *service = call->service;
+
+    switch (event->kind) {
+    case EVENT_ACCEPTED:
+        call_open_reply(call);
+        send_packed(call, wire_pack_accepted(service->out, sizeof service->out, &event->accepted,
+                                             service_request_id(call)));
+        break;
+    case EVENT_PROGRESS:
+        if (call_unsent_bytes(call) <= OUT_BUFFER_MARK_BYTES) /* progress is never worth waiting for */
+            send_packed(call,
+                        wire_pack_progress(service->out, sizeof service->out, &event->progress));
+        break;
+    case EVENT_DELTA:
+        handle_delta(call, state, event);
+        break;
+    case EVENT_FINISHED:
+        handle_finished(call, state, event);
+        break;
+    case EVENT_REFUSED:
+        state->is_submitted = false;
+        service_log_end(call, event->refused.status, state->n_prompt, state->n_completion);
+        service_refuse_event(call, &event->refused);
+        break;
+    default:
+        break;
+    }
+}
+
+/* --- from request to submit --- */
+
+static void submit_job(struct call *call, struct generate_job *job)
+{
+    struct generate *state = call_state_of(call);
+    const struct wire_generate *request = &job->request;
+
+    struct submit *submit = submit_create((uint32_t)job->n_ids);
+    if (submit == NULL) {
+        service_refuse(call, STATUS_NO_MEMORY, "no memory for the tokens of this prompt");
+        return;
+    }
+    memcpy(submit->ids, job->ids != NULL ? job->ids : request->ids, job->n_ids * sizeof *submit->ids);
+    submit->call_id = call->id;
+    submit->has_max_tokens = request->has_max_tokens;
+    submit->max_tokens = request->max_tokens;
+    submit->sampling = request->sampling;
+    submit->stop = request->stop;
+    submit->ignore_eos = request->ignore_eos;
+    submit->want_text = request->want_text;
+    submit->want_ids = request->want_ids;
+    submit->want_logprobs = request->want_logprobs;
+    submit->n_top = request->n_top;
+    submit->deadline_ns = call->deadline_ns;
+    submit->arrived_ns = call->arrived_ns;
+
+    state->n_prompt = job->n_ids;
+    if (!service_send(call->service, &(struct message){.kind = MESSAGE_SUBMIT, .submit = submit})) {
+        submit_free(submit);
+        service_refuse(call, STATUS_EXHAUSTED,
+                       "the server has more requests under way than it takes: try again in a second");
+        return;
+    }
+    state->is_submitted = true;
+}
+
+static void tokenize_job(void *arg)
+{
+    struct generate_job *job = arg;
+    const struct wire_generate *request = &job->request;
+
+    if (request->prompt == WIRE_CHAT)
+        job->status = engine_render_chat(job->engine, request->messages, request->n_messages, job->n_max,
+                                         &job->ids, &job->n_ids, &job->why);
+    else
+        job->status = engine_tokenize(job->engine, request->text, request->add_bos, false, job->n_max,
+                                      &job->ids, NULL, &job->n_ids, &job->why);
+    if (job->status == STATUS_OK && job->n_ids == 0)
+        job->status = refuse(&job->why, STATUS_INVALID,
+                             "the prompt is empty and the model has no beginning token: give some text");
+}
+
+static void on_tokenized(void *arg, int status)
+{
+    struct generate_job *job = arg;
+    struct call *call = call_find(job->calls, job->call_id);
+
+    if (call != NULL) {
+        if (status == STATUS_OK)
+            status = job->status;
+        if (status == STATUS_OK)
+            submit_job(call, job);
+        else
+            service_refuse(call, status,
+                           job->why.text[0] != '\0' ? job->why.text : "the server is stopping");
+    }
+    job_free(job);
+}
+
+static int on_message(struct call *call, struct slice body, struct why *why)
+{
+    struct service *service = call->service;
+    struct generate *state = call_state_of(call);
+    struct generate_job *job = calloc(1, sizeof *job);
+
+    if (job == NULL)
+        return refuse(why, STATUS_NO_MEMORY, "no memory for a request of %zu bytes", body.len);
+    arena_init(&job->arena, wire_arena_bytes(body.len));
+    int status = wire_unpack_generate(&job->arena, body, &job->request, why);
+    if (status < 0) {
+        job_free(job);
+        return status;
+    }
+    job->calls = server_calls(service->server);
+    job->call_id = call->id;
+    job->engine = service->engine;
+    job->n_max = service->model.max_context;
+
+    state->client.on_event = handle_event;
+    state->want_text = job->request.want_text;
+    state->want_ids = job->request.want_ids;
+    state->stop = job->request.stop;
+    if (job->request.prompt == WIRE_TOKENS) {
+        if (job->request.n_ids <= UINT32_MAX)
+            job->n_ids = job->request.n_ids;
+        submit_job(call, job);
+        job_free(job);
+        return STATUS_OK;
+    }
+    status = work_submit(server_loop(service->server), tokenize_job, on_tokenized, job);
+    if (status < 0) {
+        job_free(job);
+        return refuse(why, status, "too many prompts are being tokenized: try again in a second");
+    }
+    return STATUS_OK;
+}
+
+static void on_cancel(struct call *call)
+{
+    struct generate *state = call_state_of(call);
+
+    if (state->is_submitted)
+        service_cancel_runs(call, TAG_ALL);
+    service_log_end(call, STATUS_CANCELLED, state->n_prompt, state->n_completion);
+}
+
+static void on_drain(struct call *call)
+{
+    struct generate *state = call_state_of(call);
+
+    if (state->n_credit_owed > 0)
+        service_credit(call, 0, state->n_credit_owed);
+    state->n_credit_owed = 0;
+}
+
+const struct call_handler generate_handler = {
+    .on_message = on_message,
+    .on_cancel = on_cancel,
+    .on_drain = on_drain,
+};

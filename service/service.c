@@ -1,0 +1,147 @@
+#include "service/service.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "service/server.h"
+#include "service/wire.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define DETAILS_BYTES_MAX 4096
+
+void service_init(struct service *service, struct engine *engine)
+{
+    memset(service, 0, sizeof *service);
+    service->engine = engine;
+    service->started_ns = clock_now(&clock_monotonic);
+    list_init(&service->watchers);
+    engine_model_info(engine, &service->model);
+}
+
+bool service_send(struct service *service, const struct message *message)
+{
+    return engine_try_send(service->engine, message);
+}
+
+void service_cancel_runs(struct call *call, uint32_t tag)
+{
+    service_send(call->service,
+                 &(struct message){.kind = MESSAGE_CANCEL, .call_id = call->id, .tag = tag});
+}
+
+void service_credit(struct call *call, uint32_t tag, uint32_t n)
+{
+    service_send(call->service, &(struct message){
+                                    .kind = MESSAGE_CREDIT, .call_id = call->id, .tag = tag, .n_credit = n});
+}
+
+/* --- events --- */
+
+static void tell_watchers(struct service *service)
+{
+    list_for_each_safe(node, &service->watchers)
+    {
+        struct watcher *watcher = list_entry(node, struct watcher, link);
+        watcher->on_change(watcher);
+    }
+}
+
+static void handle_lost(struct service *service)
+{
+    service->is_lost = true;
+    tell_watchers(service);
+    server_drain(service->server); /* every run has been refused; nothing else can be served */
+}
+
+void service_on_wake(void *arg)
+{
+    struct service *service = arg;
+    struct call_table *calls = server_calls(service->server);
+    const struct event *event;
+
+    while ((event = engine_peek_event(service->engine)) != NULL) {
+        if (event->kind == EVENT_WEIGHTS) {
+            log_write(LOG_INFO, "weights", "sha256=%s", event->weights_sha256);
+        } else if (event->kind == EVENT_LOST) {
+            handle_lost(service);
+        } else {
+            struct call *call = call_find(calls, event->call_id);
+            if (call != NULL)
+                ((struct engine_client *)call_state_of(call))->on_event(call, event);
+        }
+        engine_pop_event(service->engine);
+    }
+}
+
+void service_on_draining(void *arg)
+{
+    struct service *service = arg;
+
+    service->is_draining = true;
+    tell_watchers(service);
+}
+
+/* --- refusals --- */
+
+static void refuse_with(struct call *call, int status, const char *message,
+                        const struct wire_detail *details, size_t n_details)
+{
+    uint8_t packed[DETAILS_BYTES_MAX];
+    size_t bytes = wire_pack_details(packed, sizeof packed, status_grpc_code(status), message,
+                                     status_name(status), details, n_details);
+    call_finish_details(call, status, message, slice_of(packed, bytes));
+}
+
+void service_refuse(struct call *call, int status, const char *message)
+{
+    refuse_with(call, status, message, NULL, 0);
+}
+
+void service_refuse_event(struct call *call, const struct event_refused *refused)
+{
+    char asked[32], there[32];
+    struct wire_detail details[4];
+    size_t n = 0;
+
+    if (refused->unit[0] != '\0') {
+        snprintf(asked, sizeof asked, "%.15g", refused->numbers[0]);
+        snprintf(there, sizeof there, "%.15g", refused->numbers[1]);
+        details[n++] = (struct wire_detail){"requested", asked};
+        details[n++] = (struct wire_detail){"available", there};
+        details[n++] = (struct wire_detail){"unit", refused->unit};
+    }
+    if (refused->setting[0] != '\0')
+        details[n++] = (struct wire_detail){"setting", refused->setting};
+    refuse_with(call, refused->status, refused->text, details, n);
+}
+
+/* --- names and the log --- */
+
+const char *service_request_id(struct call *call)
+{
+    if (call->request_id[0] == '\0') {
+        uint8_t bytes[16];
+        if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
+            memcpy(bytes, &call->id, sizeof call->id); /* unique within this process at least */
+        for (size_t i = 0; i < sizeof bytes; i++)
+            snprintf(call->request_id + 2 * i, 3, "%02x", bytes[i]);
+    }
+    return call->request_id;
+}
+
+void service_log_end(const struct call *call, int status, uint64_t n_prompt, uint64_t n_completion)
+{
+    char id[160], trace[80];
+    double seconds = (double)(clock_now(&clock_monotonic) - call->arrived_ns) / NS_PER_S;
+
+    log_write(LOG_INFO, "call",
+              "method=%s id=%s traceparent=%s status=%s prompt_tokens=%llu completion_tokens=%llu "
+              "seconds=%.3f",
+              call->method->path, log_quote(id, sizeof id, call->request_id, strlen(call->request_id)),
+              log_quote(trace, sizeof trace, call->traceparent, strlen(call->traceparent)),
+              status_name(status), (unsigned long long)n_prompt, (unsigned long long)n_completion, seconds);
+}

@@ -1,0 +1,60 @@
+/* service/service.h: what all handlers share, and the way of an event from the engine to its call.
+ *
+ *   engine --ring B--> service_on_wake --call_find(event.call_id)--> handler's on_event --> wire --> call_send
+ *   handler --service_send--> ring A --> engine
+ *
+ * Thread: the loop.
+ */
+#ifndef QUIRE_SERVICE_SERVICE_H
+#define QUIRE_SERVICE_SERVICE_H
+
+#include "base/list.h"
+#include "engine/engine.h"
+#include "limits.h"
+#include "service/call.h"
+
+#include <stdbool.h>
+
+struct server;
+
+struct service {
+    struct engine *engine;
+    struct server *server;
+    struct engine_model_info model;
+    bool is_draining;
+    bool is_lost;                /* the engine stopped after a device error */
+    int64_t started_ns;
+    struct list watchers;        /* of struct watcher */
+    uint8_t out[WIRE_EVENT_BYTES_MAX]; /* messages are packed here before call_send copies them */
+};
+
+/* First member of every handler's state that talks to the engine. */
+struct engine_client {
+    void (*on_event)(struct call *call, const struct event *event);
+};
+
+/* A call that wants to hear when the server's condition changes (health). */
+struct watcher {
+    struct list link;
+    void (*on_change)(struct watcher *watcher);
+};
+
+void service_init(struct service *service, struct engine *engine);
+void service_on_wake(void *service);      /* server_options.on_wake */
+void service_on_draining(void *service);  /* server_options.on_draining */
+const struct method *service_methods(size_t *n);
+
+/* False when ring A is full. Cancels and credits always fit. */
+bool service_send(struct service *service, const struct message *message);
+void service_cancel_runs(struct call *call, uint32_t tag);
+void service_credit(struct call *call, uint32_t tag, uint32_t n);
+
+/* Ends the call with a refusal and its numbers as google.rpc.ErrorInfo. */
+void service_refuse(struct call *call, int status, const char *message);
+void service_refuse_event(struct call *call, const struct event_refused *refused);
+/* The call's id for people: x-request-id, or 32 random hex digits made here once. */
+const char *service_request_id(struct call *call);
+/* One line at the end of a call; never its text. */
+void service_log_end(const struct call *call, int status, uint64_t n_prompt, uint64_t n_completion);
+
+#endif

@@ -1,0 +1,59 @@
+/* service/wire.h: protobuf on one side, plain structs on the other. Only service/wire*.c see protobuf types.
+ *
+ *   request bytes --wire_unpack_*(arena)--> struct wire_*       borrowed from the arena; every string checked UTF-8, every
+ *                                                               number checked for range
+ *   struct event  --wire_pack_*(buffer)---> message bytes       0 when the buffer is too small, which is asserted against
+ *
+ * Unpacking: STATUS_INTERNAL (does not parse), STATUS_EXHAUSTED (takes more memory than its size allows), STATUS_INVALID (names field and
+ * number). The arena's cap is wire_arena_bytes of the message.
+ */
+#ifndef QUIRE_SERVICE_WIRE_H
+#define QUIRE_SERVICE_WIRE_H
+
+#include "base/arena.h"
+#include "base/slice.h"
+#include "engine/engine.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+size_t wire_arena_bytes(size_t message_bytes);
+
+enum wire_prompt { WIRE_TEXT, WIRE_TOKENS, WIRE_CHAT };
+
+struct wire_generate {
+    enum wire_prompt prompt;
+    struct slice text;
+    const uint32_t *ids;
+    size_t n_ids;
+    struct chat_message *messages;
+    size_t n_messages;
+    struct sampling sampling;
+    struct stop_list stop;
+    bool has_max_tokens, ignore_eos, want_text, want_ids, want_logprobs;
+    uint32_t max_tokens, n_top;
+    int add_bos;              /* -1 as the file says */
+};
+int wire_unpack_generate(struct arena *arena, struct slice body, struct wire_generate *out, struct why *why);
+
+struct wire_finished {
+    const struct event_finished *event;
+    struct slice stop;        /* the stop string that matched; len 0: none did */
+};
+
+size_t wire_pack_accepted(uint8_t *out, size_t cap, const struct event_accepted *event, const char *id);
+size_t wire_pack_progress(uint8_t *out, size_t cap, const struct event_progress *event);
+/* 0 bytes with *empty set: nothing of it is wanted. Token bytes of logprobs come from the engine's vocabulary. */
+size_t wire_pack_delta(uint8_t *out, size_t cap, const struct event_delta *event, const struct engine *engine,
+                       bool want_text, bool want_ids, bool *empty);
+size_t wire_pack_finished(uint8_t *out, size_t cap, const struct wire_finished *finished);
+
+/* Fields of google.rpc.ErrorInfo: reason, and up to 6 pairs. */
+struct wire_detail {
+    const char *key, *value;
+};
+size_t wire_pack_details(uint8_t *out, size_t cap, int grpc_code, const char *message, const char *reason,
+                         const struct wire_detail *details, size_t n_details);
+
+#endif

@@ -1,0 +1,143 @@
+#include "service/wire.h"
+#include "service/wire_memory.h"
+#include "service/wire_request.h"
+
+#include "limits.h"
+
+#define TEMPERATURE_MAX 100.0
+#define REPETITION_MIN 0.01
+#define REPETITION_MAX 100.0
+
+int wire_read_sampling(const Quire__V1__Sampling *in, struct sampling *out, struct why *why)
+{
+    if (in == NULL)
+        return STATUS_OK;
+    if (in->opt_temperature_case) {
+        if (wire_check_real("sampling.temperature", in->temperature, 0, TEMPERATURE_MAX, why) < 0)
+            return STATUS_INVALID;
+        out->temperature = in->temperature;
+    }
+    if (in->opt_top_p_case) {
+        if (wire_check_real("sampling.top_p", in->top_p, 0, 1, why) < 0)
+            return STATUS_INVALID;
+        out->top_p = in->top_p;
+    }
+    if (in->opt_min_p_case) {
+        if (wire_check_real("sampling.min_p", in->min_p, 0, 1, why) < 0)
+            return STATUS_INVALID;
+        out->min_p = in->min_p;
+    }
+    if (in->opt_repetition_penalty_case) {
+        if (wire_check_real("sampling.repetition_penalty", in->repetition_penalty, REPETITION_MIN,
+                            REPETITION_MAX, why) < 0)
+            return STATUS_INVALID;
+        out->repetition = in->repetition_penalty;
+    }
+    if (in->opt_top_k_case)
+        out->top_k = in->top_k;
+    if (in->opt_seed_case) {
+        out->has_seed = true;
+        out->seed = in->seed;
+    }
+    return STATUS_OK;
+}
+
+static int read_stops(const Quire__V1__GenerateRequest *in, struct stop_list *out, struct why *why)
+{
+    if (in->n_stop > STOP_STRINGS_MAX)
+        return refuse(why, STATUS_INVALID, "%zu stop strings; at most %d are taken", in->n_stop,
+                      STOP_STRINGS_MAX);
+    for (size_t i = 0; i < in->n_stop; i++) {
+        ProtobufCBinaryData text = in->stop[i];
+        if (text.len == 0 || text.len > STOP_BYTES_MAX)
+            return refuse(why, STATUS_INVALID, "stop[%zu] has %zu bytes; it takes 1 to %d", i, text.len,
+                          STOP_BYTES_MAX);
+        if (wire_check_text("stop", text, why) < 0)
+            return STATUS_INVALID;
+        out->len[i] = (uint16_t)text.len;
+        memcpy(out->bytes[i], text.data, text.len);
+    }
+    out->n = (uint32_t)in->n_stop;
+    return STATUS_OK;
+}
+
+static int read_messages(struct arena *arena, const Quire__V1__Chat *chat, struct wire_generate *out,
+                         struct why *why)
+{
+    if (chat->n_messages == 0)
+        return refuse(why, STATUS_INVALID, "chat.messages is empty; it needs at least one message");
+
+    out->messages = arena_alloc(arena, chat->n_messages * sizeof *out->messages);
+    if (out->messages == NULL)
+        return refuse(why, STATUS_EXHAUSTED, "%zu messages take more memory than the request may",
+                      chat->n_messages);
+    for (size_t i = 0; i < chat->n_messages; i++) {
+        const Quire__V1__Message *message = chat->messages[i];
+        if (wire_check_text("chat.messages.role", message->role, why) < 0 ||
+            wire_check_text("chat.messages.content", message->content, why) < 0)
+            return refuse_prefix(why, STATUS_INVALID, "message %zu", i);
+        out->messages[i].role = wire_slice(message->role);
+        out->messages[i].content = wire_slice(message->content);
+    }
+    out->n_messages = chat->n_messages;
+    out->prompt = WIRE_CHAT;
+    return STATUS_OK;
+}
+
+static int read_prompt(struct arena *arena, const Quire__V1__GenerateRequest *in,
+                       struct wire_generate *out, struct why *why)
+{
+    switch (in->prompt_case) {
+    case QUIRE__V1__GENERATE_REQUEST__PROMPT_TEXT:
+        out->prompt = WIRE_TEXT;
+        out->text = wire_slice(in->text);
+        return wire_check_text("text", in->text, why);
+    case QUIRE__V1__GENERATE_REQUEST__PROMPT_TOKENS:
+        out->prompt = WIRE_TOKENS;
+        out->ids = in->tokens->ids;
+        out->n_ids = in->tokens->n_ids;
+        if (out->n_ids == 0)
+            return refuse(why, STATUS_INVALID, "tokens.ids is empty; a prompt needs at least one token");
+        return STATUS_OK;
+    case QUIRE__V1__GENERATE_REQUEST__PROMPT_CHAT:
+        return read_messages(arena, in->chat, out, why);
+    default:
+        return refuse(why, STATUS_INVALID, "no prompt: set one of text, tokens, chat");
+    }
+}
+
+int wire_unpack_generate(struct arena *arena, struct slice body, struct wire_generate *out, struct why *why)
+{
+    ProtobufCMessage *message;
+    int status = wire_unpack(&quire__v1__generate_request__descriptor, arena, body, &message, why);
+    if (status < 0)
+        return status;
+
+    const Quire__V1__GenerateRequest *in = (const Quire__V1__GenerateRequest *)message;
+    *out = (struct wire_generate){.sampling = SAMPLING_DEFAULT, .add_bos = -1};
+    status = read_prompt(arena, in, out, why);
+    if (status == STATUS_OK)
+        status = wire_read_sampling(in->sampling, &out->sampling, why);
+    if (status == STATUS_OK)
+        status = read_stops(in, &out->stop, why);
+    if (status < 0)
+        return status;
+
+    out->has_max_tokens = in->opt_max_tokens_case != 0;
+    out->max_tokens = out->has_max_tokens ? in->max_tokens : 0;
+    if (out->has_max_tokens && out->max_tokens == 0)
+        return refuse(why, STATUS_INVALID, "max_tokens is 0; it takes 1 or more, or leave it out");
+    out->want_logprobs = in->opt_logprobs_case != 0;
+    out->n_top = out->want_logprobs ? in->logprobs : 0;
+    if (out->n_top > TOP_LOGPROBS_MAX)
+        return refuse(why, STATUS_INVALID, "logprobs is %u; it takes 0 to %d", out->n_top,
+                      TOP_LOGPROBS_MAX);
+    if ((uint32_t)in->content > QUIRE__V1__CONTENT__CONTENT_TOKENS)
+        return refuse(why, STATUS_INVALID, "content is %d; it takes 0 to 2", (int)in->content);
+    out->want_text = in->content != QUIRE__V1__CONTENT__CONTENT_TOKENS;
+    out->want_ids = in->content != QUIRE__V1__CONTENT__CONTENT_TEXT;
+    out->ignore_eos = in->ignore_eos;
+    if (in->opt_add_bos_case)
+        out->add_bos = in->add_bos ? 1 : 0;
+    return STATUS_OK;
+}

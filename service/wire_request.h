@@ -1,0 +1,11 @@
+/* service/wire_request.h: parts of requests that several wire*.c files read. */
+#ifndef QUIRE_SERVICE_WIRE_REQUEST_H
+#define QUIRE_SERVICE_WIRE_REQUEST_H
+
+#include "engine/message.h"
+#include "quire/v1/quire.pb-c.h"
+
+/* Absent fields keep what *out holds; present ones are checked. STATUS_INVALID names field and number. */
+int wire_read_sampling(const Quire__V1__Sampling *in, struct sampling *out, struct why *why);
+
+#endif
