@@ -6,6 +6,7 @@ reads its exit status.
 """
 
 import contextlib
+import fcntl
 import importlib
 import os
 import pathlib
@@ -106,12 +107,19 @@ class Stubs:
 def stubs():
     """Generated anew when a .proto is newer than what was generated."""
     folder = BUILD / "stubs"
+    folder.mkdir(parents=True, exist_ok=True)
     protos = sorted((ROOT / "proto").rglob("*.proto"))
     stamp = folder / "made"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # suites that run side by side make them once
+        generate_where_old(folder, protos, stamp)
+    return Stubs(folder)
+
+
+def generate_where_old(folder, protos, stamp):
     if not stamp.exists() or any(proto.stat().st_mtime > stamp.stat().st_mtime for proto in protos):
         generate_stubs(folder)
         stamp.touch()
-    return Stubs(folder)
 
 
 def generate_stubs(folder):

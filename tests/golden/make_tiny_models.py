@@ -10,6 +10,7 @@ files that they are of.
 """
 
 import argparse
+import fcntl
 import hashlib
 import pathlib
 import sys
@@ -276,13 +277,20 @@ def make_all(folder):
     seal = hashlib.sha256(source).hexdigest() + f" numpy {np.__version__}\n"
     stamp = folder / "made-by.txt"
     paths = {plan.name: plan.path(folder) for plan in PLANS}
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # suites that run side by side make them once
+        make_where_missing(folder, stamp, seal, paths)
+    return paths
+
+
+def make_where_missing(folder, stamp, seal, paths):
     if (
         stamp.exists()
         and stamp.read_text() == seal
         and all(path.exists() for path in paths.values())
     ):
-        return paths
-    folder.mkdir(parents=True, exist_ok=True)
+        return
     stamp.unlink(missing_ok=True)
     for plan in PLANS:
         for old in folder.glob(f"{plan.name}*.gguf"):
@@ -290,7 +298,6 @@ def make_all(folder):
                 old.unlink()
         write_model(plan, folder / f"{plan.name}.gguf", list(tensors_of(plan)))
     stamp.write_text(seal)
-    return paths
 
 
 def main():
