@@ -15,6 +15,7 @@ import hashlib
 import pathlib
 import sys
 import zlib
+from importlib import metadata
 
 import gguf
 import numpy as np
@@ -274,7 +275,7 @@ def make_all(folder):
     open}."""
     folder = pathlib.Path(folder)
     source = pathlib.Path(__file__).read_bytes()
-    seal = hashlib.sha256(source).hexdigest() + f" numpy {np.__version__}\n"
+    seal = hashlib.sha256(source).hexdigest() + f" gguf {metadata.version('gguf')} numpy {np.__version__}\n"
     stamp = folder / "made-by.txt"
     paths = {plan.name: plan.path(folder) for plan in PLANS}
     folder.mkdir(parents=True, exist_ok=True)
