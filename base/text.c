@@ -122,7 +122,7 @@ static bool parse_id(const char *text, size_t len, size_t *at, uint32_t *out)
     return *at > start && id <= UINT32_MAX;
 }
 
-/* One past the greatest number of ids that the text can hold. */
+/* The runs of digits: each id that is read takes one of them whole. */
 static size_t ids_bound(const char *text, size_t len)
 {
     size_t bound = 0;
@@ -142,9 +142,10 @@ static int append_ids(const char *text, size_t len, uint32_t *ids, size_t *n_ids
     }
     while (at < len) {
         *bad = at;
-        if (!parse_id(text, len, &at, &ids[(*n_ids)]))
+        uint32_t id;
+        if (!parse_id(text, len, &at, &id))
             return STATUS_INVALID;
-        ++*n_ids;
+        ids[(*n_ids)++] = id;
         *bad = at;
         bool parted = skip_separator(text, len, &at, &comma);
         if (at < len ? !parted : comma)
