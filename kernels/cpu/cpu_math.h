@@ -1,7 +1,9 @@
-/* kernels/cpu/cpu_math.h: the few functions that kernels need, defined once so that every instruction set agrees to the bit.
+/* kernels/cpu/cpu_math.h: the few functions that kernels need, defined once so that every
+ * instruction set agrees to the bit.
  *
- * exp2: n = round_even(x); polynomial of degree 5 in x - n on [-0.5, 0.5] by Horner with fma; scaled by 2^n through the exponent
- * field, x clamped to [-126, 126] first (so no denormal appears). Coefficients: cpu_kernels.md 14.
+ * exp2: n = round_even(x); polynomial of degree 5 in x - n on [-0.5, 0.5] by Horner with fma;
+ * scaled by 2^n through the exponent field, x clamped to [-126, 126] first (so no denormal
+ * appears). Coefficients: cpu_kernels.md 14.
  */
 #ifndef QUIRE_KERNELS_CPU_MATH_H
 #define QUIRE_KERNELS_CPU_MATH_H
@@ -34,7 +36,7 @@ static inline float cpu_exp2(float x)
     p = fmaf(p, t, EXP2_C0);
     int32_t bits;
     memcpy(&bits, &p, sizeof bits);
-    bits += (int32_t)n * (1 << 23);
+    bits += n == n ? (int32_t)n * (1 << 23) : 0; /* a NaN stays one */
     memcpy(&p, &bits, sizeof p);
     return p;
 }
@@ -54,8 +56,11 @@ static inline float cpu_fold16(float lanes[16])
     return lanes[0];
 }
 
-/* sin and cos of an angle in double: reduction by pi/2 in two parts, then polynomials of degree 15 and 16; error below 1e-15
- * for |angle| < 2^31. Defined in cpu_math.c. */
+/* sin and cos of an angle in double: reduction by pi/2 in two parts, then polynomials of degree 15
+ * and 16; error below 1e-15 for |angle| < 2^31. Defined in cpu_math.c. */
 void cpu_sincos(double angle, double *sine, double *cosine);
+/* Natural logarithm of a finite x > 0 by our own series, for thresholds and reported
+ * log-probabilities; error below 1e-15 of the larger of 1 and the result. */
+double cpu_ln(double x);
 
 #endif

@@ -1,8 +1,10 @@
-/* kernels/cpu/cpu_stream.h: the CPU device and its list of ops, as the files of this folder see them.
+/* kernels/cpu/cpu_stream.h: the CPU device and its list of ops, as the files of this folder see
+ * them.
  *
- * A launcher (cpu_linear, cpu_attend, ...) asserts its arguments and pushes one entry: a run function that every worker calls with the
- * same arguments and its own index. Workers split the op among themselves by index or by the op's counter. After an entry
- * with `barrier` all workers meet before the next one starts.
+ * A launcher (cpu_linear, cpu_attend, ...) asserts its arguments and pushes one entry: a run
+ * function that every worker calls with the same arguments and its own index. Workers split the op
+ * among themselves by index or by the op's counter. After an entry with `barrier` all workers meet
+ * before the next one starts.
  */
 #ifndef QUIRE_KERNELS_CPU_STREAM_H
 #define QUIRE_KERNELS_CPU_STREAM_H
@@ -24,8 +26,8 @@ struct cpu_worker {
 typedef void cpu_run(const struct cpu_worker *worker, const void *args);
 
 /* Copies args_bytes (<= CPU_ARGS_BYTES). */
-void cpu_stream_push(struct stream *stream, const char *name, cpu_run *run, const void *args, size_t args_bytes,
-                     bool barrier);
+void cpu_stream_push(struct stream *stream, const char *name, cpu_run *run, const void *args,
+                     size_t args_bytes, bool barrier);
 void cpu_stream_fail(struct stream *stream, int status); /* from any worker; the first error wins */
 
 struct device_cpu { /* what planning functions need to know of an open CPU device */
@@ -37,6 +39,7 @@ struct device_cpu { /* what planning functions need to know of an open CPU devic
 const struct device_cpu *device_cpu(const struct device *device);
 enum activations stream_activations(const struct stream *stream);
 enum isa stream_isa(const struct stream *stream);
+int stream_n_threads(const struct stream *stream);
 /* Host loading code that must write device memory (strict mode): bracket it. Nests. */
 void device_unlock(struct device *device);
 void device_lock(struct device *device);

@@ -1,0 +1,149 @@
+#include "kernels/cpu/cpu_rope.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/status.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/cpu_page.h"
+#include "kernels/cpu/cpu_panel.h"
+#include "kernels/cpu/cpu_rope_body.h"
+#include "kernels/tensor_type.h"
+
+struct rope_run {
+    struct rope_append_args args;
+    const struct cpu_rope_ops *ops;
+    enum activations activations;
+};
+
+struct rope_row { /* a worker's scratch, one row at a time */
+    float cosine[MODEL_HEAD_DIM_MAX / 2], sine[MODEL_HEAD_DIM_MAX / 2];
+    float rotated[MODEL_HEAD_DIM_MAX];
+    uint16_t halves[MODEL_HEAD_DIM_MAX];
+};
+_Static_assert(sizeof(struct rope_row) <= CPU_SCRATCH_BYTES, "a row's rotation fits the scratch");
+
+static uint32_t scalar_halves(const float *from, uint32_t n, uint16_t *to)
+{
+    uint32_t n_saturated = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        float v = from[i];
+        n_saturated += v > ROPE_HALF_MAX || v < -ROPE_HALF_MAX;
+        v = v > ROPE_HALF_MAX ? ROPE_HALF_MAX : v;
+        v = v < -ROPE_HALF_MAX ? -ROPE_HALF_MAX : v;
+        to[i] = f16_from_f32(v);
+    }
+    return n_saturated;
+}
+
+const struct cpu_rope_ops cpu_rope_scalar = {rope_angles, rope_rotate, scalar_halves};
+
+/* K of one token and head: a column of [k_dim][64]. Returns how many values were cut to the range
+ * of f16. */
+static uint32_t put_k(const struct rope_run *run, const float *k, uint8_t *plane, uint32_t slot,
+                      uint16_t *halves)
+{
+    uint32_t n = run->args.group.shape.k_dim;
+    if (run->args.group.dtype_open == KV_F32) {
+        float *to = (float *)plane + slot;
+        for (uint32_t d = 0; d < n; d++)
+            to[(size_t)d * PAGE_TOKENS] = k[d];
+        return 0;
+    }
+    uint32_t n_saturated = run->ops->halves(k, n, halves);
+    uint16_t *to = (uint16_t *)plane + slot;
+    for (uint32_t d = 0; d < n; d++)
+        to[(size_t)d * PAGE_TOKENS] = halves[d];
+    return n_saturated;
+}
+
+/* V of one token and head: a row of [64][v_dim]. */
+static uint32_t put_v(const struct rope_run *run, const float *v, uint8_t *plane, uint32_t slot)
+{
+    uint32_t n = run->args.group.shape.v_dim;
+    if (run->args.group.dtype_open == KV_F32) {
+        memcpy((float *)plane + (size_t)slot * n, v, n * sizeof(float));
+        return 0;
+    }
+    return run->ops->halves(v, n, (uint16_t *)plane + (size_t)slot * n);
+}
+
+static uint32_t append_row(const struct rope_run *run, uint32_t r, struct rope_row *row,
+                           int *status)
+{
+    const struct rope_append_args *args = &run->args;
+    const struct kv_group_view *group = &args->group;
+    const struct kv_shape *shape = &group->shape;
+    uint32_t position = args->rows.position[r];
+    uint8_t *layer =
+        cpu_page_find(group, args->layer_idx, args->rows.row_seq[r], position / PAGE_TOKENS);
+    if (layer == NULL) {
+        *status = STATUS_INTERNAL;
+        return 0;
+    }
+    if (args->style != ROPE_NONE)
+        run->ops->angles(args->inv_freq, args->n_rot / 2, position, args->rope_scale, row->cosine,
+                         row->sine);
+
+    const float *q = args->qkv + (size_t)r * args->qkv_stride;
+    const float *k = q + (size_t)args->n_heads * shape->k_dim;
+    const float *v = k + (size_t)shape->n_kv_heads * shape->k_dim;
+    float *q_out = cpu_act_floats(&args->q, run->activations) + (size_t)r * args->q.width;
+    for (uint32_t h = 0; h < args->n_heads; h++)
+        run->ops->rotate(q + (size_t)h * shape->k_dim, shape->k_dim, args->n_rot, args->style,
+                         row->cosine, row->sine, args->q_scale, q_out + (size_t)h * shape->k_dim);
+
+    uint32_t slot = position % PAGE_TOKENS, n_saturated = 0;
+    size_t head_bytes = cpu_page_head_bytes(shape, group->dtype_open);
+    size_t k_bytes = cpu_page_k_bytes(shape, group->dtype_open);
+    for (uint32_t h = 0; h < shape->n_kv_heads; h++) {
+        uint8_t *head = layer + h * head_bytes;
+        run->ops->rotate(k + (size_t)h * shape->k_dim, shape->k_dim, args->n_rot, args->style,
+                         row->cosine, row->sine, 1.0f, row->rotated);
+        n_saturated += put_k(run, row->rotated, head, slot, row->halves);
+        if (!shape->v_in_k)
+            n_saturated += put_v(run, v + (size_t)h * shape->v_dim, head + k_bytes, slot);
+    }
+    return n_saturated;
+}
+
+/* Rows in contiguous runs: neighbours in a page share cache lines of K. */
+static void run_rope(const struct cpu_worker *worker, const void *args)
+{
+    const struct rope_run *run = args;
+    uint64_t n_rows = run->args.rows.n_rows, n_workers = (uint64_t)worker->n_workers;
+    uint32_t begin = (uint32_t)(n_rows * (uint64_t)worker->idx / n_workers);
+    uint32_t end = (uint32_t)(n_rows * ((uint64_t)worker->idx + 1) / n_workers);
+    uint64_t n_saturated = 0;
+    int status = STATUS_OK;
+    for (uint32_t r = begin; r < end; r++)
+        n_saturated += append_row(run, r, worker->scratch, &status);
+    if (n_saturated > 0 && run->args.n_saturated != NULL)
+        atomic_fetch_add_explicit((_Atomic uint64_t *)run->args.n_saturated, n_saturated,
+                                  memory_order_relaxed);
+    if (status < 0)
+        cpu_stream_fail(worker->stream, status);
+}
+
+static const struct cpu_rope_ops *rope_ops_of(enum isa isa)
+{
+    if (isa == ISA_AVX512)
+        return &cpu_rope_avx512;
+    if (isa == ISA_AVX2)
+        return &cpu_rope_avx2;
+    return &cpu_rope_scalar;
+}
+
+void cpu_rope_append(struct stream *stream, const struct rope_append_args *args)
+{
+    assert(args->group.shape.k_dim <= MODEL_HEAD_DIM_MAX &&
+           args->group.shape.v_dim <= MODEL_HEAD_DIM_MAX);
+    assert(args->style == ROPE_NONE ||
+           (args->n_rot % 2 == 0 && args->n_rot <= args->group.shape.k_dim));
+    assert(args->q.width == args->n_heads * args->group.shape.k_dim &&
+           (args->q.forms & ACT_QUERY) != 0);
+    assert(args->rows.n_rows <= args->q.max_rows);
+    struct rope_run run = {*args, rope_ops_of(stream_isa(stream)), stream_activations(stream)};
+    cpu_stream_push(stream, "rope_append", run_rope, &run, sizeof run, true);
+}

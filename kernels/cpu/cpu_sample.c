@@ -1,0 +1,340 @@
+#include "kernels/cpu/cpu_sample.h"
+
+#include <assert.h>
+
+#include "base/status.h"
+#include "kernels/cpu/cpu_math.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/cpu_philox.h"
+
+#define LOGPROB_FLOOR (-9999.0f)
+#define NEAR_FIRST                                                                                 \
+    8.0f /* the first guess of how far below the best the candidates reach, in nats ... */
+#define NEAR_LAST 64.0f /* ... doubled up to this, then all */
+#define RADIX_BUCKETS 2048
+#define DRAW_BLOCK 1024
+
+struct sample_run {
+    struct sample_args args;
+    const struct cpu_sample_ops *ops;
+};
+
+struct sample_row { /* of the worker's part of the workspace */
+    const struct cpu_sample_ops *ops;
+    uint32_t vocabulary;
+    float *x;      /* [vocabulary] logits after the steps so far */
+    float *e;      /* [vocabulary] */
+    uint32_t *ids; /* [vocabulary] what is kept, ascending, unless `all` */
+    uint32_t n_ids;
+    bool all;
+    uint64_t *buckets; /* [RADIX_BUCKETS] */
+};
+
+static size_t row_bytes(uint32_t vocabulary)
+{
+    size_t values = ((size_t)vocabulary + 15) / 16 * 16;
+    return values * (2 * sizeof(float) + sizeof(uint32_t));
+}
+
+size_t cpu_sample_workspace_bytes(const struct device *device, uint32_t max_rows,
+                                  uint32_t vocabulary)
+{
+    (void)max_rows; /* a worker has one row in hand */
+    return row_bytes(vocabulary) * (size_t)device_n_threads(device);
+}
+
+/* The values at or above some distance from `best`, at least n_wanted of them when there are so
+ * many: a prefix of the order (value descending, id ascending) that holds the first n_wanted. */
+static uint32_t collect_best(const struct sample_row *row, const float *x, float best,
+                             uint32_t n_wanted)
+{
+    for (float near = NEAR_FIRST; near <= NEAR_LAST; near *= 2) {
+        uint32_t n = row->ops->collect(x, row->vocabulary, best - near, row->ids);
+        if (n >= n_wanted)
+            return n;
+    }
+    return row->ops->collect(x, row->vocabulary, -INFINITY, row->ids);
+}
+
+/* --- cuts --- */
+
+/* Larger floats have larger keys. */
+static uint32_t key_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+static uint64_t weight_of(const struct sample_row *row, uint32_t id, bool by_mass)
+{
+    return by_mass ? cpu_sample_mass(row->e[id]) : 1;
+}
+
+/* Keeps the shortest prefix, by (value descending, id ascending), of the kept ids whose weights
+ * reach `need`; need is at least 1 and at most their sum. A radix search from the top bits finds
+ * the last value, then one pass drops what is beyond it. */
+static void cut(struct sample_row *row, uint64_t need, bool by_mass)
+{
+    static const struct {
+        uint32_t shift, mask, above; /* above: bits that are already decided */
+    } levels[] = {{21, 0x7ff, 0}, {10, 0x7ff, 0xffe00000u}, {0, 0x3ff, 0xfffffc00u}};
+    uint32_t last = 0;
+    for (int level = 0; level < 3; level++) {
+        memset(row->buckets, 0, RADIX_BUCKETS * sizeof *row->buckets);
+        for (uint32_t i = 0; i < row->n_ids; i++) {
+            uint32_t key = key_of(row->x[row->ids[i]]);
+            if ((key & levels[level].above) == last)
+                row->buckets[key >> levels[level].shift & levels[level].mask] +=
+                    weight_of(row, row->ids[i], by_mass);
+        }
+        uint32_t bucket = levels[level].mask;
+        while (bucket > 0 && row->buckets[bucket] < need)
+            need -= row->buckets[bucket--];
+        last |= bucket << levels[level].shift;
+    }
+    uint32_t n_kept = 0;
+    for (uint32_t i = 0; i < row->n_ids; i++) {
+        uint32_t id = row->ids[i], key = key_of(row->x[id]);
+        if (key < last || (key == last && need == 0))
+            continue;
+        if (key == last) {
+            uint64_t weight = weight_of(row, id, by_mass);
+            need -= weight < need ? weight : need;
+        }
+        row->ids[n_kept++] = id;
+    }
+    row->n_ids = n_kept;
+}
+
+static uint64_t kept_mass(const struct sample_row *row)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < row->n_ids; i++)
+        sum += cpu_sample_mass(row->e[row->ids[i]]);
+    return sum;
+}
+
+/* x >= ln(min_p), x being relative to the best. */
+static void cut_min_p(struct sample_row *row, float min_p)
+{
+    double exact = cpu_ln(min_p < 1.0f ? (double)min_p : 1.0);
+    float threshold = (float)exact;
+    if ((double)threshold < exact)
+        threshold = nextafterf(threshold, INFINITY);
+    row->n_ids = row->ops->collect(row->x, row->vocabulary, threshold, row->ids);
+    row->all = false;
+}
+
+static void cut_top_k(struct sample_row *row, uint32_t k)
+{
+    if (row->all)
+        row->n_ids = collect_best(row, row->x, 0.0f, k);
+    row->all = false;
+    if (k < row->n_ids)
+        cut(row, k, false);
+}
+
+static void cut_top_p(struct sample_row *row, float top_p)
+{
+    uint64_t total = row->all ? row->ops->mass(row->e, row->vocabulary) : kept_mass(row);
+    double wanted = ceil((double)top_p * (double)total);
+    uint64_t need = wanted < 1.0 ? 1 : (uint64_t)wanted;
+    if (need > total)
+        need = total;
+    for (float near = NEAR_FIRST; row->all && near <= NEAR_LAST; near *= 2) {
+        row->n_ids = row->ops->collect(row->x, row->vocabulary, -near, row->ids);
+        row->all = kept_mass(row) < need;
+    }
+    if (row->all)
+        row->n_ids = row->ops->collect(row->x, row->vocabulary, -INFINITY, row->ids);
+    row->all = false;
+    cut(row, need, true);
+}
+
+/* --- the draw --- */
+
+static uint32_t draw_of_all(const struct sample_row *row, uint64_t random)
+{
+    uint64_t total = row->ops->mass(row->e, row->vocabulary);
+    uint64_t left = (uint64_t)((unsigned __int128)random * total >> 64);
+    for (uint32_t begin = 0; begin < row->vocabulary; begin += DRAW_BLOCK) {
+        uint32_t n = row->vocabulary - begin < DRAW_BLOCK ? row->vocabulary - begin : DRAW_BLOCK;
+        uint64_t block = row->ops->mass(row->e + begin, n);
+        if (left >= block) {
+            left -= block;
+            continue;
+        }
+        uint32_t id = begin;
+        for (uint64_t mass; left >= (mass = cpu_sample_mass(row->e[id])); id++)
+            left -= mass;
+        return id;
+    }
+    assert(false); /* left < total */
+    return 0;
+}
+
+static uint32_t draw_of_kept(const struct sample_row *row, uint64_t random)
+{
+    uint64_t left = (uint64_t)((unsigned __int128)random * kept_mass(row) >> 64);
+    for (uint32_t i = 0; i < row->n_ids; i++) {
+        uint64_t mass = cpu_sample_mass(row->e[row->ids[i]]);
+        if (left < mass)
+            return row->ids[i];
+        left -= mass;
+    }
+    assert(false); /* left < the kept mass, which is not 0: the best token is always kept */
+    return 0;
+}
+
+static uint32_t draw(struct sample_row *row, const struct sample_params *params, float max)
+{
+    row->ops->weigh(row->x, max, params->temperature, row->vocabulary, row->e);
+    row->all = true;
+    if (params->min_p > 0.0f)
+        cut_min_p(row, params->min_p);
+    if (params->top_k > 0 && params->top_k < row->vocabulary)
+        cut_top_k(row, params->top_k);
+    if (params->top_p < 1.0f)
+        cut_top_p(row, params->top_p);
+    uint64_t random = cpu_philox(params->seed, params->choice_idx, params->position);
+    return row->all ? draw_of_all(row, random) : draw_of_kept(row, random);
+}
+
+/* --- log-probabilities of the raw logits --- */
+
+static float logprob_of(float logit, float max, double log_sum)
+{
+    double logprob = (double)logit - (double)max - log_sum;
+    return logprob < (double)LOGPROB_FLOOR ? LOGPROB_FLOOR : (float)logprob;
+}
+
+static void report_top(const struct sample_row *row, const float *logits, float max, double log_sum,
+                       uint32_t n_top, struct sample_result *result)
+{
+    uint32_t n_ids = collect_best(row, logits, max, n_top), n = 0;
+    for (uint32_t i = 0; i < n_ids; i++) {
+        uint32_t id = row->ids[i], at = n;
+        while (at > 0 && logits[id] > logits[result->top_id[at - 1]])
+            at--;
+        if (at == n_top)
+            continue;
+        n += n < n_top;
+        for (uint32_t j = n - 1; j > at; j--)
+            result->top_id[j] = result->top_id[j - 1];
+        result->top_id[at] = id;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        result->top_logprob[i] = logprob_of(logits[result->top_id[i]], max, log_sum);
+    result->n_top = n;
+}
+
+static int report(const struct sample_row *row, const struct sample_params *params,
+                  const float *logits, struct sample_result *result)
+{
+    float max = row->ops->max(logits, row->vocabulary);
+    if (!isfinite(max))
+        return STATUS_INTERNAL;
+    double log_sum = cpu_ln(row->ops->exp_sum(logits, max, row->vocabulary));
+    result->logprob = logprob_of(logits[result->id], max, log_sum);
+    uint32_t n_top = params->n_top < TOP_LOGPROBS_MAX ? params->n_top : TOP_LOGPROBS_MAX;
+    if (n_top > 0)
+        report_top(row, logits, max, log_sum, n_top, result);
+    return STATUS_OK;
+}
+
+/* --- one row --- */
+
+static uint32_t first_at(const float *x, float value)
+{
+    uint32_t i = 0;
+    while (x[i] != value)
+        i++;
+    return i;
+}
+
+/* Copies the logits to row->x with the mask and the repetition penalty in them. */
+static int prepare(const struct sample_args *args, const struct sample_params *params,
+                   const float *logits, struct sample_row *row)
+{
+    memcpy(row->x, logits, row->vocabulary * sizeof(float));
+    if (params->mask_banned != 0)
+        for (uint32_t i = 0; i < args->n_banned; i++)
+            if (args->banned[i] < row->vocabulary)
+                row->x[args->banned[i]] = -INFINITY;
+    if (params->repetition == 1.0f || params->count_slot < 0)
+        return STATUS_OK;
+    if (args->counts == NULL || (uint32_t)params->count_slot >= args->n_slots)
+        return STATUS_INTERNAL;
+    row->ops->repeat(row->x, args->counts + (size_t)params->count_slot * row->vocabulary,
+                     params->repetition, row->vocabulary);
+    return STATUS_OK;
+}
+
+static int sample_row(const struct sample_args *args, uint32_t r, struct sample_row *row)
+{
+    const struct sample_params *params = &args->params[r];
+    const float *logits = args->logits + (size_t)r * args->vocabulary;
+    struct sample_result *result = &args->results[r];
+    memset(result, 0, sizeof *result);
+
+    bool greedy = !(params->temperature > 0.0f);
+    bool plain = params->mask_banned == 0 && (params->repetition == 1.0f || params->count_slot < 0);
+    const float *x = logits;
+    if (!greedy || !plain) {
+        int status = prepare(args, params, logits, row);
+        if (status < 0)
+            return status;
+        x = row->x;
+    }
+    float max = row->ops->max(x, row->vocabulary);
+    if (!isfinite(max)) /* a NaN, or nothing is left to draw */
+        return STATUS_INTERNAL;
+    result->id = greedy ? first_at(x, max) : draw(row, params, max);
+    if (params->want_logprob != 0 || params->n_top > 0)
+        return report(row, params, logits, result);
+    return STATUS_OK;
+}
+
+static void run_sample(const struct cpu_worker *worker, const void *args)
+{
+    const struct sample_run *run = args;
+    uint32_t vocabulary = run->args.vocabulary;
+    size_t n_values = ((size_t)vocabulary + 15) / 16 * 16;
+    struct sample_row row = {
+        .ops = run->ops,
+        .vocabulary = vocabulary,
+        .x =
+            (float *)((uint8_t *)run->args.workspace + (size_t)worker->idx * row_bytes(vocabulary)),
+        .buckets = worker->scratch,
+    };
+    row.e = row.x + n_values;
+    row.ids = (uint32_t *)(row.e + n_values);
+    for (;;) {
+        uint32_t r = team_counter_take(worker->counter, 1);
+        if (r >= run->args.n_rows)
+            return;
+        int status = sample_row(&run->args, r, &row);
+        if (status < 0)
+            cpu_stream_fail(worker->stream, status);
+    }
+}
+
+static const struct cpu_sample_ops *sample_ops_of(enum isa isa)
+{
+    if (isa == ISA_AVX512)
+        return &cpu_sample_scalar;
+    if (isa == ISA_AVX2)
+        return &cpu_sample_scalar;
+    return &cpu_sample_scalar;
+}
+
+void cpu_sample(struct stream *stream, const struct sample_args *args)
+{
+    assert(args->vocabulary > 0 && args->vocabulary <= MODEL_VOCABULARY_MAX);
+    assert(args->n_rows == 0 ||
+           (args->logits != NULL && args->params != NULL && args->results != NULL));
+    assert(args->workspace != NULL && (uintptr_t)args->workspace % 64 == 0);
+    struct sample_run run = {*args, sample_ops_of(stream_isa(stream))};
+    cpu_stream_push(stream, "sample", run_sample, &run, sizeof run, true);
+}

@@ -1,0 +1,93 @@
+#include "kernels/device.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/status.h"
+#include "kernels/cpu/cpu_device.h"
+
+static const char *const names[] = {
+    [ISA_AUTO] = "auto",
+    [ISA_SCALAR] = "scalar",
+    [ISA_AVX2] = "avx2",
+    [ISA_AVX512] = "avx512",
+};
+
+#define N_ISA (sizeof names / sizeof names[0])
+
+const char *isa_name(enum isa isa)
+{
+    return (size_t)isa < N_ISA ? names[isa] : "unknown";
+}
+
+bool isa_is_available(enum isa isa)
+{
+    switch (isa) {
+    case ISA_AUTO:
+    case ISA_SCALAR:
+        return true;
+#if defined(__x86_64__)
+    case ISA_AVX2: /* the builtin also asks the operating system (xgetbv) */
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+               __builtin_cpu_supports("f16c");
+    case ISA_AVX512:
+        return isa_is_available(ISA_AVX2) && __builtin_cpu_supports("avx512f") &&
+               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+#endif
+    default:
+        return false;
+    }
+}
+
+static int refuse_isa(struct why *why, const char *wanted)
+{
+    char have[64] = "";
+    for (int i = ISA_SCALAR; i < (int)N_ISA; i++) {
+        if (!isa_is_available(i))
+            continue;
+        if (have[0] != 0)
+            strcat(have, ", ");
+        strcat(have, names[i]);
+    }
+    return refuse(why, STATUS_UNSUPPORTED,
+                  "this machine cannot run the instruction set '%s'; it has %s (--isa, QUIRE_ISA)",
+                  wanted, have);
+}
+
+/* What was asked for by option, else by QUIRE_ISA, else the best there is. */
+static int choose_isa(enum isa asked, enum isa *out, struct why *why)
+{
+    if (asked == ISA_AUTO) {
+        const char *forced = getenv("QUIRE_ISA");
+        size_t i = 0;
+        if (forced != NULL && forced[0] != 0) {
+            while (i < N_ISA && strcmp(names[i], forced) != 0)
+                i++;
+            if (i == N_ISA)
+                return refuse_isa(why, forced);
+        }
+        asked = (enum isa)i;
+    }
+    if (asked == ISA_AUTO) {
+        asked = ISA_AVX512;
+        while (!isa_is_available(asked))
+            asked--;
+    }
+    if (!isa_is_available(asked))
+        return refuse_isa(why, isa_name(asked));
+    *out = asked;
+    return STATUS_OK;
+}
+
+int device_open(const struct device_options *options, struct device **out, struct why *why)
+{
+    struct device_options chosen = *options;
+    int status = choose_isa(options->isa, &chosen.isa, why);
+    if (status < 0)
+        return status;
+    const char *strict = getenv("QUIRE_STRICT_DEVICE");
+    if (strict != NULL && strcmp(strict, "1") == 0)
+        chosen.strict = true;
+    return cpu_device_open(&chosen, out, why);
+}
