@@ -47,6 +47,7 @@
 #define UNPACK_ARENA_EXTRA (64u << 10) /* ... and this */
 #define SUMMARY_RESERVE_TOKENS 512   /* of the context, kept for an answer */
 #define SUMMARY_LEVELS_MAX 8
+#define SUMMARY_REPETITION_PENALTY 1.15f /* of Summarize, when the request gives none */
 
 /* --- events, engine to loop --- */
 #define EVENT_TEXT_BYTES_MAX 8192    /* text of one delta: a token, and what stop strings held back, repaired (x 3) */

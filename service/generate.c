@@ -10,15 +10,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The request on its way to tokens. Owns the unpacked request, so that a cancelled call leaves the worker something to read. */
+/* The request on its way to tokens. Owns the unpacked request, so that a cancelled call leaves the
+ * worker something to read. */
 struct generate_job {
     struct call_table *calls;
     uint64_t call_id;
     const struct engine *engine;
-    size_t n_max;             /* tokens at most */
+    size_t n_max; /* tokens at most */
     struct arena arena;
     struct wire_generate request;
-    uint32_t *ids;            /* malloc'ed */
+    uint32_t *ids; /* malloc'ed */
     size_t n_ids;
     int status;
     struct why why;
@@ -48,7 +49,8 @@ static void job_free(struct generate_job *job)
 
 static void send_packed(struct call *call, size_t bytes)
 {
-    assert(bytes > 0); /* EVENT_BYTES_MAX and WIRE_EVENT_BYTES_MAX are asserted against each other */
+    assert(bytes >
+           0); /* EVENT_BYTES_MAX and WIRE_EVENT_BYTES_MAX are asserted against each other */
     int status = call_send(call, slice_of(call->service->out, bytes));
     assert(status == STATUS_OK); /* credit keeps the buffer below its end */
     (void)status;
@@ -60,8 +62,8 @@ static void handle_delta(struct call *call, struct generate *state, const struct
     bool empty;
 
     state->n_completion += event->delta.has_token;
-    size_t bytes = wire_pack_delta(service->out, sizeof service->out, &event->delta, service->engine,
-                                   state->want_text, state->want_ids, &empty);
+    size_t bytes = wire_pack_delta(service->out, sizeof service->out, &event->delta,
+                                   service->engine, state->want_text, state->want_ids, &empty);
     if (!empty)
         send_packed(call, bytes);
     if (call_unsent_bytes(call) <= OUT_BUFFER_MARK_BYTES)
@@ -97,7 +99,8 @@ static void handle_event(struct call *call, const struct event *event)
                                              service_request_id(call)));
         break;
     case EVENT_PROGRESS:
-        if (call_unsent_bytes(call) <= OUT_BUFFER_MARK_BYTES) /* progress is never worth waiting for */
+        if (call_unsent_bytes(call) <=
+            OUT_BUFFER_MARK_BYTES) /* progress is never worth waiting for */
             send_packed(call,
                         wire_pack_progress(service->out, sizeof service->out, &event->progress));
         break;
@@ -129,7 +132,8 @@ static void submit_job(struct call *call, struct generate_job *job)
         service_refuse(call, STATUS_NO_MEMORY, "no memory for the tokens of this prompt");
         return;
     }
-    memcpy(submit->ids, job->ids != NULL ? job->ids : request->ids, job->n_ids * sizeof *submit->ids);
+    memcpy(submit->ids, job->ids != NULL ? job->ids : request->ids,
+           job->n_ids * sizeof *submit->ids);
     submit->call_id = call->id;
     submit->has_max_tokens = request->has_max_tokens;
     submit->max_tokens = request->max_tokens;
@@ -146,8 +150,9 @@ static void submit_job(struct call *call, struct generate_job *job)
     state->n_prompt = job->n_ids;
     if (!service_send(call->service, &(struct message){.kind = MESSAGE_SUBMIT, .submit = submit})) {
         submit_free(submit);
-        service_refuse(call, STATUS_EXHAUSTED,
-                       "the server has more requests under way than it takes: try again in a second");
+        service_refuse(
+            call, STATUS_EXHAUSTED,
+            "the server has more requests under way than it takes: try again in a second");
         return;
     }
     state->is_submitted = true;
@@ -159,14 +164,15 @@ static void tokenize_job(void *arg)
     const struct wire_generate *request = &job->request;
 
     if (request->prompt == WIRE_CHAT)
-        job->status = engine_render_chat(job->engine, request->messages, request->n_messages, job->n_max,
-                                         &job->ids, &job->n_ids, &job->why);
+        job->status = engine_render_chat(job->engine, request->messages, request->n_messages,
+                                         job->n_max, &job->ids, &job->n_ids, &job->why);
     else
-        job->status = engine_tokenize(job->engine, request->text, request->add_bos, false, job->n_max,
-                                      &job->ids, NULL, &job->n_ids, &job->why);
+        job->status = engine_tokenize(job->engine, request->text, request->add_bos, false,
+                                      job->n_max, &job->ids, NULL, &job->n_ids, &job->why);
     if (job->status == STATUS_OK && job->n_ids == 0)
-        job->status = refuse(&job->why, STATUS_INVALID,
-                             "the prompt is empty and the model has no beginning token: give some text");
+        job->status =
+            refuse(&job->why, STATUS_INVALID,
+                   "the prompt is empty and the model has no beginning token: give some text");
 }
 
 static void on_tokenized(void *arg, int status)

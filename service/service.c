@@ -35,8 +35,9 @@ void service_cancel_runs(struct call *call, uint32_t tag)
 
 void service_credit(struct call *call, uint32_t tag, uint32_t n)
 {
-    service_send(call->service, &(struct message){
-                                    .kind = MESSAGE_CREDIT, .call_id = call->id, .tag = tag, .n_credit = n});
+    service_send(
+        call->service,
+        &(struct message){.kind = MESSAGE_CREDIT, .call_id = call->id, .tag = tag, .n_credit = n});
 }
 
 /* --- events --- */
@@ -141,7 +142,9 @@ void service_log_end(const struct call *call, int status, uint64_t n_prompt, uin
     log_write(LOG_INFO, "call",
               "method=%s id=%s traceparent=%s status=%s prompt_tokens=%llu completion_tokens=%llu "
               "seconds=%.3f",
-              call->method->path, log_quote(id, sizeof id, call->request_id, strlen(call->request_id)),
+              call->method->path,
+              log_quote(id, sizeof id, call->request_id, strlen(call->request_id)),
               log_quote(trace, sizeof trace, call->traceparent, strlen(call->traceparent)),
-              status_name(status), (unsigned long long)n_prompt, (unsigned long long)n_completion, seconds);
+              status_name(status), (unsigned long long)n_prompt, (unsigned long long)n_completion,
+              seconds);
 }

@@ -1,7 +1,7 @@
 /* service/service.h: what all handlers share, and the way of an event from the engine to its call.
  *
- *   engine --ring B--> service_on_wake --call_find(event.call_id)--> handler's on_event --> wire --> call_send
- *   handler --service_send--> ring A --> engine
+ *   engine --ring B--> service_on_wake --call_find(event.call_id)--> handler's on_event --> wire
+ * --> call_send handler --service_send--> ring A --> engine
  *
  * Thread: the loop.
  */
@@ -22,9 +22,9 @@ struct service {
     struct server *server;
     struct engine_model_info model;
     bool is_draining;
-    bool is_lost;                /* the engine stopped after a device error */
+    bool is_lost; /* the engine stopped after a device error */
     int64_t started_ns;
-    struct list watchers;        /* of struct watcher */
+    struct list watchers;              /* of struct watcher */
     uint8_t out[WIRE_EVENT_BYTES_MAX]; /* messages are packed here before call_send copies them */
 };
 
@@ -40,8 +40,8 @@ struct watcher {
 };
 
 void service_init(struct service *service, struct engine *engine);
-void service_on_wake(void *service);      /* server_options.on_wake */
-void service_on_draining(void *service);  /* server_options.on_draining */
+void service_on_wake(void *service);     /* server_options.on_wake */
+void service_on_draining(void *service); /* server_options.on_draining */
 const struct method *service_methods(size_t *n);
 
 /* False when ring A is full. Cancels and credits always fit. */

@@ -1,11 +1,13 @@
-/* service/wire.h: protobuf on one side, plain structs on the other. Only service/wire*.c see protobuf types.
+/* service/wire.h: protobuf on one side, plain structs on the other. Only service/wire*.c see
+ * protobuf types.
  *
- *   request bytes --wire_unpack_*(arena)--> struct wire_*       borrowed from the arena; every string checked UTF-8, every
- *                                                               number checked for range
- *   struct event  --wire_pack_*(buffer)---> message bytes       0 when the buffer is too small, which is asserted against
+ *   request bytes --wire_unpack_*(arena)--> struct wire_*       borrowed from the arena; every
+ * string checked UTF-8, every number checked for range struct event  --wire_pack_*(buffer)--->
+ * message bytes       0 when the buffer is too small, which is asserted against
  *
- * Unpacking: STATUS_INTERNAL (does not parse), STATUS_EXHAUSTED (takes more memory than its size allows), STATUS_INVALID (names field and
- * number). The arena's cap is wire_arena_bytes of the message.
+ * Unpacking: STATUS_INTERNAL (does not parse), STATUS_EXHAUSTED (takes more memory than its size
+ * allows), STATUS_INVALID (names field and number). The arena's cap is wire_arena_bytes of the
+ * message.
  */
 #ifndef QUIRE_SERVICE_WIRE_H
 #define QUIRE_SERVICE_WIRE_H
@@ -33,27 +35,70 @@ struct wire_generate {
     struct stop_list stop;
     bool has_max_tokens, ignore_eos, want_text, want_ids, want_logprobs;
     uint32_t max_tokens, n_top;
-    int add_bos;              /* -1 as the file says */
+    int add_bos; /* -1 as the file says */
 };
-int wire_unpack_generate(struct arena *arena, struct slice body, struct wire_generate *out, struct why *why);
+int wire_unpack_generate(struct arena *arena, struct slice body, struct wire_generate *out,
+                         struct why *why);
 
 struct wire_finished {
     const struct event_finished *event;
-    struct slice stop;        /* the stop string that matched; len 0: none did */
+    struct slice stop; /* the stop string that matched; len 0: none did */
 };
 
-size_t wire_pack_accepted(uint8_t *out, size_t cap, const struct event_accepted *event, const char *id);
+size_t wire_pack_accepted(uint8_t *out, size_t cap, const struct event_accepted *event,
+                          const char *id);
 size_t wire_pack_progress(uint8_t *out, size_t cap, const struct event_progress *event);
-/* 0 bytes with *empty set: nothing of it is wanted. Token bytes of logprobs come from the engine's vocabulary. */
-size_t wire_pack_delta(uint8_t *out, size_t cap, const struct event_delta *event, const struct engine *engine,
-                       bool want_text, bool want_ids, bool *empty);
+/* 0 bytes with *empty set: nothing of it is wanted. Token bytes of logprobs come from the engine's
+ * vocabulary. */
+size_t wire_pack_delta(uint8_t *out, size_t cap, const struct event_delta *event,
+                       const struct engine *engine, bool want_text, bool want_ids, bool *empty);
 size_t wire_pack_finished(uint8_t *out, size_t cap, const struct wire_finished *finished);
+
+/* --- text --- */
+
+struct wire_tokenize {
+    struct slice text;
+    bool add_special, parse_special, spans;
+};
+int wire_unpack_tokenize(struct arena *arena, struct slice body, struct wire_tokenize *out,
+                         struct why *why);
+struct wire_detokenize {
+    const uint32_t *ids;
+    size_t n_ids;
+    bool special;
+};
+int wire_unpack_detokenize(struct arena *arena, struct slice body, struct wire_detokenize *out,
+                           struct why *why);
+/* malloc'ed for the caller; NULL when memory is out. spans may be NULL. */
+uint8_t *wire_pack_tokens(const uint32_t *ids, const struct token_span *spans, size_t n,
+                          size_t *bytes);
+/* text: the bytes with what is not UTF-8 replaced */
+uint8_t *wire_pack_text(struct slice text, struct slice exact, size_t *bytes);
+
+/* --- model, stats, health --- */
+
+int wire_unpack_model(struct arena *arena, struct slice body, struct why *why);
+size_t wire_pack_model(uint8_t *out, size_t cap, const struct engine_model_info *info,
+                       const char *weights_sha256);
+int wire_unpack_watch_stats(struct arena *arena, struct slice body, uint32_t *interval_ms,
+                            struct why *why);
+struct wire_stats {
+    const struct engine_stats *now,
+        *before; /* before: of the stream's last message; rates are since then */
+    uint64_t resident_bytes;
+    uint32_t n_connections;
+};
+size_t wire_pack_stats(uint8_t *out, size_t cap, const struct wire_stats *stats);
+
+enum wire_health { WIRE_HEALTH_UNKNOWN, WIRE_SERVING, WIRE_NOT_SERVING, WIRE_SERVICE_UNKNOWN };
+int wire_unpack_health(struct arena *arena, struct slice body, struct slice *name, struct why *why);
+size_t wire_pack_health(uint8_t *out, size_t cap, enum wire_health health);
 
 /* Fields of google.rpc.ErrorInfo: reason, and up to 6 pairs. */
 struct wire_detail {
     const char *key, *value;
 };
-size_t wire_pack_details(uint8_t *out, size_t cap, int grpc_code, const char *message, const char *reason,
-                         const struct wire_detail *details, size_t n_details);
+size_t wire_pack_details(uint8_t *out, size_t cap, int grpc_code, const char *message,
+                         const char *reason, const struct wire_detail *details, size_t n_details);
 
 #endif

@@ -9,8 +9,8 @@
 #define DETAILS_MAX 8
 #define INFO_BYTES_MAX 2048
 
-size_t wire_pack_details(uint8_t *out, size_t cap, int grpc_code, const char *message, const char *reason,
-                         const struct wire_detail *details, size_t n_details)
+size_t wire_pack_details(uint8_t *out, size_t cap, int grpc_code, const char *message,
+                         const char *reason, const struct wire_detail *details, size_t n_details)
 {
     static const char type_url[] = "type.googleapis.com/google.rpc.ErrorInfo";
     static const char domain[] = "quire.dev";

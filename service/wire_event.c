@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-static size_t pack_event(uint8_t *out, size_t cap, Quire__V1__GenerateEvent__EventCase kind, void *part)
+static size_t pack_event(uint8_t *out, size_t cap, Quire__V1__GenerateEvent__EventCase kind,
+                         void *part)
 {
     Quire__V1__GenerateEvent event = QUIRE__V1__GENERATE_EVENT__INIT;
     event.event_case = kind;
@@ -13,7 +14,8 @@ static size_t pack_event(uint8_t *out, size_t cap, Quire__V1__GenerateEvent__Eve
     return wire_pack(out, cap, &event.base);
 }
 
-size_t wire_pack_accepted(uint8_t *out, size_t cap, const struct event_accepted *event, const char *id)
+size_t wire_pack_accepted(uint8_t *out, size_t cap, const struct event_accepted *event,
+                          const char *id)
 {
     Quire__V1__Accepted accepted = QUIRE__V1__ACCEPTED__INIT;
     accepted.id = wire_bytes(id, strlen(id));
@@ -95,7 +97,8 @@ size_t wire_pack_finished(uint8_t *out, size_t cap, const struct wire_finished *
     timings.paused_seconds = event->paused_s;
     if (event->prefill_s > 0)
         timings.prefill_tokens_per_second = (double)event->n_prompt / event->prefill_s;
-    if (event->decode_s > 0 && event->n_completion > 1) /* the first token comes out of the prefill */
+    if (event->decode_s > 0 &&
+        event->n_completion > 1) /* the first token comes out of the prefill */
         timings.decode_tokens_per_second = (double)(event->n_completion - 1) / event->decode_s;
     message.usage = &usage;
     message.timings = &timings;

@@ -50,8 +50,8 @@ static int read_stops(const Quire__V1__GenerateRequest *in, struct stop_list *ou
     for (size_t i = 0; i < in->n_stop; i++) {
         ProtobufCBinaryData text = in->stop[i];
         if (text.len == 0 || text.len > STOP_BYTES_MAX)
-            return refuse(why, STATUS_INVALID, "stop[%zu] has %zu bytes; it takes 1 to %d", i, text.len,
-                          STOP_BYTES_MAX);
+            return refuse(why, STATUS_INVALID, "stop[%zu] has %zu bytes; it takes 1 to %d", i,
+                          text.len, STOP_BYTES_MAX);
         if (wire_check_text("stop", text, why) < 0)
             return STATUS_INVALID;
         out->len[i] = (uint16_t)text.len;
@@ -61,8 +61,8 @@ static int read_stops(const Quire__V1__GenerateRequest *in, struct stop_list *ou
     return STATUS_OK;
 }
 
-static int read_messages(struct arena *arena, const Quire__V1__Chat *chat, struct wire_generate *out,
-                         struct why *why)
+static int read_messages(struct arena *arena, const Quire__V1__Chat *chat,
+                         struct wire_generate *out, struct why *why)
 {
     if (chat->n_messages == 0)
         return refuse(why, STATUS_INVALID, "chat.messages is empty; it needs at least one message");
@@ -97,7 +97,8 @@ static int read_prompt(struct arena *arena, const Quire__V1__GenerateRequest *in
         out->ids = in->tokens->ids;
         out->n_ids = in->tokens->n_ids;
         if (out->n_ids == 0)
-            return refuse(why, STATUS_INVALID, "tokens.ids is empty; a prompt needs at least one token");
+            return refuse(why, STATUS_INVALID,
+                          "tokens.ids is empty; a prompt needs at least one token");
         return STATUS_OK;
     case QUIRE__V1__GENERATE_REQUEST__PROMPT_CHAT:
         return read_messages(arena, in->chat, out, why);
@@ -106,7 +107,8 @@ static int read_prompt(struct arena *arena, const Quire__V1__GenerateRequest *in
     }
 }
 
-int wire_unpack_generate(struct arena *arena, struct slice body, struct wire_generate *out, struct why *why)
+int wire_unpack_generate(struct arena *arena, struct slice body, struct wire_generate *out,
+                         struct why *why)
 {
     ProtobufCMessage *message;
     int status = wire_unpack(&quire__v1__generate_request__descriptor, arena, body, &message, why);

@@ -31,8 +31,8 @@ static void keep(void *allocator, void *memory)
     (void)memory;
 }
 
-int wire_unpack(const ProtobufCMessageDescriptor *descriptor, struct arena *arena, struct slice body,
-                ProtobufCMessage **out, struct why *why)
+int wire_unpack(const ProtobufCMessageDescriptor *descriptor, struct arena *arena,
+                struct slice body, ProtobufCMessage **out, struct why *why)
 {
     struct wire_allocator state = {.arena = arena};
     ProtobufCAllocator allocator = {.alloc = allocate, .free = keep, .allocator_data = &state};
@@ -54,15 +54,16 @@ int wire_check_text(const char *field, ProtobufCBinaryData bytes, struct why *wh
     size_t offset;
     if (utf8_is_valid(bytes.data, bytes.len, &offset))
         return STATUS_OK;
-    return refuse(why, STATUS_INVALID, "%s is not UTF-8 at byte %zu of %zu", field, offset, bytes.len);
+    return refuse(why, STATUS_INVALID, "%s is not UTF-8 at byte %zu of %zu", field, offset,
+                  bytes.len);
 }
 
 int wire_check_real(const char *field, double value, double min, double max, struct why *why)
 {
     if (isfinite(value) && value >= min && value <= max)
         return STATUS_OK;
-    return refuse(why, STATUS_INVALID, "%s is %g; it takes a number from %g to %g", field, value, min,
-                  max);
+    return refuse(why, STATUS_INVALID, "%s is %g; it takes a number from %g to %g", field, value,
+                  min, max);
 }
 
 size_t wire_pack(uint8_t *out, size_t cap, const ProtobufCMessage *message)

@@ -1,4 +1,5 @@
-/* service/wire_memory.h: what the wire*.c files share: an arena as protobuf-c's allocator, and checks of fields. */
+/* service/wire_memory.h: what the wire*.c files share: an arena as protobuf-c's allocator, and
+ * checks of fields. */
 #ifndef QUIRE_SERVICE_WIRE_MEMORY_H
 #define QUIRE_SERVICE_WIRE_MEMORY_H
 
@@ -9,9 +10,10 @@
 #include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>
 
-/* Unpacks into the arena; nothing is to be freed. Why tells whether it did not parse or ran into the cap. */
-int wire_unpack(const ProtobufCMessageDescriptor *descriptor, struct arena *arena, struct slice body,
-                ProtobufCMessage **out, struct why *why);
+/* Unpacks into the arena; nothing is to be freed. Why tells whether it did not parse or ran into
+ * the cap. */
+int wire_unpack(const ProtobufCMessageDescriptor *descriptor, struct arena *arena,
+                struct slice body, ProtobufCMessage **out, struct why *why);
 /* STATUS_INVALID with field and byte offset unless the bytes are UTF-8. */
 int wire_check_text(const char *field, ProtobufCBinaryData bytes, struct why *why);
 int wire_check_real(const char *field, double value, double min, double max, struct why *why);

@@ -5,7 +5,8 @@
 #include "engine/message.h"
 #include "quire/v1/quire.pb-c.h"
 
-/* Absent fields keep what *out holds; present ones are checked. STATUS_INVALID names field and number. */
+/* Absent fields keep what *out holds; present ones are checked. STATUS_INVALID names field and
+ * number. */
 int wire_read_sampling(const Quire__V1__Sampling *in, struct sampling *out, struct why *why);
 
 #endif

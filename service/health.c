@@ -1,0 +1,85 @@
+#include "service/health.h"
+
+#include "service/service.h"
+#include "service/wire.h"
+
+struct health_watch {
+    struct watcher watcher;
+    struct call *call;
+    bool is_known;
+    enum wire_health told;
+};
+
+size_t health_watch_state_bytes(void)
+{
+    return sizeof(struct health_watch);
+}
+
+static bool is_known(struct slice name)
+{
+    return name.len == 0 || slice_equal(name, slice_from("quire.v1.Quire"));
+}
+
+static enum wire_health condition(const struct service *service)
+{
+    return service->is_draining || service->is_lost ? WIRE_NOT_SERVING : WIRE_SERVING;
+}
+
+static void send_condition(struct call *call, enum wire_health health)
+{
+    uint8_t out[16];
+    call_send(call, slice_of(out, wire_pack_health(out, sizeof out, health)));
+}
+
+static int on_check(struct call *call, struct slice body, struct why *why)
+{
+    struct slice name;
+    int status = wire_unpack_health(&call->arena, body, &name, why);
+    if (status < 0)
+        return status;
+    if (!is_known(name))
+        return refuse(why, STATUS_NOT_FOUND,
+                      "no service of that name; ask for \"\" or \"quire.v1.Quire\"");
+    send_condition(call, condition(call->service));
+    call_finish(call, STATUS_OK, NULL);
+    return STATUS_OK;
+}
+
+static void on_change(struct watcher *watcher)
+{
+    struct health_watch *watch = (struct health_watch *)watcher; /* first member */
+    enum wire_health now = watch->is_known ? condition(watch->call->service) : WIRE_SERVICE_UNKNOWN;
+
+    if (now == watch->told)
+        return;
+    watch->told = now;
+    send_condition(watch->call,
+                   now); /* changes are few: never more than a handful of messages a stream */
+}
+
+static int on_watch(struct call *call, struct slice body, struct why *why)
+{
+    struct health_watch *watch = call_state_of(call);
+    struct slice name;
+    int status = wire_unpack_health(&call->arena, body, &name, why);
+    if (status < 0)
+        return status;
+
+    watch->watcher.on_change = on_change;
+    watch->call = call;
+    watch->is_known = is_known(name);
+    list_append(&call->service->watchers, &watch->watcher.link);
+    on_change(&watch->watcher); /* told is UNKNOWN: the first state always goes out */
+    return STATUS_OK;
+}
+
+static void on_watch_cancel(struct call *call)
+{
+    struct health_watch *watch = call_state_of(call);
+    if (watch->call != NULL)
+        list_unlink(&watch->watcher.link);
+}
+
+const struct call_handler health_check_handler = {.on_message = on_check};
+const struct call_handler health_watch_handler = {.on_message = on_watch,
+                                                  .on_cancel = on_watch_cancel};

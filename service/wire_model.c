@@ -1,0 +1,132 @@
+#include "service/wire.h"
+#include "service/wire_memory.h"
+
+#include "grpc/health/v1/health.pb-c.h"
+#include "limits.h"
+#include "quire/v1/quire.pb-c.h"
+
+#include <string.h>
+
+#define INTERVAL_MS_MIN 100
+#define INTERVAL_MS_MAX 60000
+#define INTERVAL_MS_DEFAULT 1000
+
+static ProtobufCBinaryData text_of(const char *text)
+{
+    return wire_bytes(text, strlen(text));
+}
+
+int wire_unpack_model(struct arena *arena, struct slice body, struct why *why)
+{
+    ProtobufCMessage *message;
+    return wire_unpack(&quire__v1__get_model_request__descriptor, arena, body, &message, why);
+}
+
+size_t wire_pack_model(uint8_t *out, size_t cap, const struct engine_model_info *info,
+                       const char *weights_sha256)
+{
+    Quire__V1__Model model = QUIRE__V1__MODEL__INIT;
+    Quire__V1__KvGeometry kv = QUIRE__V1__KV_GEOMETRY__INIT;
+
+    model.name = text_of(info->name);
+    model.architecture = text_of(info->architecture);
+    model.parameters = info->n_parameters;
+    model.weight_bytes = info->weight_bytes;
+    model.weights_sha256 = text_of(weights_sha256);
+    model.context_tokens = info->max_context;
+    model.trained_context_tokens = info->trained_context;
+    model.vocabulary = info->vocabulary;
+    model.chat_format = text_of(info->chat_format);
+    model.chat_refusal = text_of(info->chat_refusal);
+    kv.page_tokens = info->page_tokens;
+    kv.bytes_per_token = info->token_bytes;
+    kv.dtype = text_of(info->kv_dtype);
+    kv.pages = info->n_pages;
+    kv.bytes = info->kv_bytes;
+    kv.groups = info->n_groups;
+    model.kv = &kv;
+    model.activations = text_of(info->activations);
+    model.device = text_of(info->device);
+    model.version = text_of(QUIRE_VERSION);
+    model.message_bytes_max = GENERATE_MESSAGE_BYTES_MAX;
+    model.top_logprobs_max = TOP_LOGPROBS_MAX;
+    model.end_tokens = (uint32_t *)info->end_ids;
+    model.n_end_tokens = info->n_end_ids;
+    model.summarize_repetition_penalty = SUMMARY_REPETITION_PENALTY;
+    return wire_pack(out, cap, &model.base);
+}
+
+int wire_unpack_watch_stats(struct arena *arena, struct slice body, uint32_t *interval_ms,
+                            struct why *why)
+{
+    ProtobufCMessage *message;
+    int status =
+        wire_unpack(&quire__v1__watch_stats_request__descriptor, arena, body, &message, why);
+    if (status < 0)
+        return status;
+
+    const Quire__V1__WatchStatsRequest *in = (const Quire__V1__WatchStatsRequest *)message;
+    *interval_ms = in->opt_interval_ms_case ? in->interval_ms : INTERVAL_MS_DEFAULT;
+    return wire_check_real("interval_ms", *interval_ms, INTERVAL_MS_MIN, INTERVAL_MS_MAX, why);
+}
+
+static double rate(uint64_t count, double seconds)
+{
+    return seconds > 0 ? (double)count / seconds : 0;
+}
+
+size_t wire_pack_stats(uint8_t *out, size_t cap, const struct wire_stats *stats)
+{
+    const struct engine_stats *now = stats->now, *before = stats->before;
+    double seconds = now->uptime_s - before->uptime_s;
+    Quire__V1__Stats message = QUIRE__V1__STATS__INIT;
+
+    message.uptime_seconds = now->uptime_s;
+    message.pages = now->n_pages;
+    message.pages_used = now->n_pages_used;
+    message.pages_reserved = now->n_pages_reserved;
+    message.queued = now->n_queued;
+    message.waiting_pages = now->n_waiting_pages;
+    message.prefill = now->n_prefill;
+    message.decode = now->n_decode;
+    message.paused = now->n_paused;
+    message.prompt_tokens = now->n_prompt_tokens;
+    message.generated_tokens = now->n_generated_tokens;
+    message.prefill_tokens_per_second =
+        rate(now->n_prompt_tokens - before->n_prompt_tokens, seconds);
+    message.decode_tokens_per_second =
+        rate(now->n_generated_tokens - before->n_generated_tokens, seconds);
+    message.calls = now->n_admitted;
+    message.refused = now->n_refused;
+    message.cancelled = now->n_cancelled;
+    message.steps = now->n_steps;
+    if (now->n_steps > before->n_steps)
+        message.step_ms =
+            1e3 * (now->busy_s - before->busy_s) / (double)(now->n_steps - before->n_steps);
+    message.resident_bytes = stats->resident_bytes;
+    message.connections = stats->n_connections;
+    message.kv_saturated = now->n_saturated;
+    return wire_pack(out, cap, &message.base);
+}
+
+int wire_unpack_health(struct arena *arena, struct slice body, struct slice *name, struct why *why)
+{
+    ProtobufCMessage *message;
+    int status = wire_unpack(&grpc__health__v1__health_check_request__descriptor, arena, body,
+                             &message, why);
+    if (status < 0)
+        return status;
+
+    const Grpc__Health__V1__HealthCheckRequest *in =
+        (const Grpc__Health__V1__HealthCheckRequest *)message;
+    *name = wire_slice(in->service);
+    return wire_check_text("service", in->service, why);
+}
+
+size_t wire_pack_health(uint8_t *out, size_t cap, enum wire_health health)
+{
+    Grpc__Health__V1__HealthCheckResponse message = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
+    message.status =
+        (Grpc__Health__V1__HealthCheckResponse__ServingStatus)health; /* the same numbers */
+    return wire_pack(out, cap, &message.base);
+}
