@@ -69,11 +69,13 @@ static bool reached(_Atomic uint32_t *count, uint32_t target)
 
 static void wait_for(const struct team *team, _Atomic uint32_t *count, uint32_t target)
 {
-    for (int spins = 1; !reached(count, target); spins++) {
-        if (spins % team->spins == 0)
+    int spins = team->spins;
+    while (!reached(count, target)) {
+        relax();
+        if (--spins == 0) {
             sched_yield();
-        else
-            relax();
+            spins = team->spins;
+        }
     }
 }
 
