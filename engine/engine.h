@@ -4,8 +4,9 @@
  *   engine_try_send ----- ring A ----------> drain -> plan -> batch -> forward -> accept -> publish
  *   engine_peek_event <-- ring B ----------- wake(arg)
  *
- * Threads: engine_try_send, engine_peek_event and engine_pop_event from one thread (the loop); the read-only functions at the end from any
- * thread. Between steps the step thread and its team are parked.
+ * Threads: engine_try_send, engine_peek_event and engine_pop_event from one thread (the loop); the
+ * read-only functions at the end from any thread. Between steps the step thread and its team are
+ * parked.
  */
 #ifndef QUIRE_ENGINE_ENGINE_H
 #define QUIRE_ENGINE_ENGINE_H
@@ -34,16 +35,18 @@ struct engine_options {
     void *on_progress_arg;
 };
 
-/* Loads the model, sizes the cache, measures rates by a short warm-up. STATUS_* of model_load; STATUS_NO_MEMORY with numbers. */
+/* Loads the model, sizes the cache, measures rates by a short warm-up. STATUS_* of model_load;
+ * STATUS_NO_MEMORY with numbers. */
 int engine_create(const struct engine_options *options, struct engine **out, struct why *why);
-/* Starts the step thread; wake is called on it after events were published (ring_fence was issued). */
+/* Starts the step thread; wake is called on it after events were published (ring_fence was issued).
+ * */
 int engine_start(struct engine *engine, void (*wake)(void *arg), void *arg, struct why *why);
 /* Ends the step thread; runs that are left are dropped without events. */
 void engine_stop(struct engine *engine);
 void engine_free(struct engine *engine);
 
-/* False when ring A is full: the caller answers STATUS_EXHAUSTED now, and keeps the submit. Credits and cancels always fit: the last
- * slots are kept for them. */
+/* False when ring A is full: the caller answers STATUS_EXHAUSTED now, and keeps the submit. Credits
+ * and cancels always fit: the last slots are kept for them. */
 bool engine_try_send(struct engine *engine, const struct message *message);
 /* The oldest event, valid until pop; NULL when there is none. */
 const struct event *engine_peek_event(struct engine *engine);
@@ -68,8 +71,9 @@ struct token_span {
     uint64_t begin, end;
 };
 
-/* ids and spans (if spans is not NULL) are malloc'ed for the caller. At most n_max ids: STATUS_TOO_LARGE with numbers. add_bos: -1 as the file
- * says, 0, 1. Text must be valid UTF-8: STATUS_INVALID with the byte offset. */
+/* ids and spans (if spans is not NULL) are malloc'ed for the caller. At most n_max ids:
+ * STATUS_TOO_LARGE with numbers. add_bos: -1 as the file says, 0, 1. Text must be valid UTF-8:
+ * STATUS_INVALID with the byte offset. */
 int engine_tokenize(const struct engine *engine, struct slice text, int add_bos, bool parse_special, size_t n_max,
                     uint32_t **ids, struct token_span **spans, size_t *n, struct why *why);
 /* Exact bytes, malloc'ed for the caller. STATUS_INVALID names an id beyond the vocabulary. */
@@ -80,7 +84,8 @@ struct slice engine_token_bytes(const struct engine *engine, uint32_t id); /* em
 struct chat_message {
     struct slice role, content;
 };
-/* Rendered by the model's template and tokenized, with the generation prompt. STATUS_UNSUPPORTED when the template is not known. */
+/* Rendered by the model's template and tokenized, with the generation prompt. STATUS_UNSUPPORTED
+ * when the template is not known. */
 int engine_render_chat(const struct engine *engine, const struct chat_message *messages, size_t n, size_t n_max,
                        uint32_t **ids, size_t *n_ids, struct why *why);
 

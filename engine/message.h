@@ -1,13 +1,16 @@
-/* engine/message.h: the PODs that cross between the loop thread and the step thread, and nothing else does.
+/* engine/message.h: the PODs that cross between the loop thread and the step thread, and nothing
+ * else does.
  *
  *   loop   --struct message--> ring A (fixed slots)    --> engine      submit, cancel, credit, stats
  *   loop   <--struct event---- ring B (byte records)   <-- engine      one wake a step
  *
- * A run is named by (call_id, tag): call_id is the call's slot and generation, tag tells the runs of one call apart (sections of a
- * summary). An event of a run that nobody knows any more is dropped by comparison.
+ * A run is named by (call_id, tag): call_id is the call's slot and generation, tag tells the runs
+ * of one call apart (sections of a summary). An event of a run that nobody knows any more is
+ * dropped by comparison.
  *
- * Credit: a run starts with CALL_CREDIT_EVENTS; each EVENT_DELTA takes one; at 0 the sequence is PAUSED. accepted, refused, finished and one
- * pending progress a run need none, so ring B is sized in engine.c such that it cannot fill; asserted.
+ * Credit: a run starts with CALL_CREDIT_EVENTS; each EVENT_DELTA takes one; at 0 the sequence is
+ * PAUSED. accepted, refused, finished and one pending progress a run need none, so ring B is sized
+ * in engine.c such that it cannot fill; asserted.
  */
 #ifndef QUIRE_ENGINE_MESSAGE_H
 #define QUIRE_ENGINE_MESSAGE_H
@@ -33,7 +36,8 @@ struct stop_list {
     uint8_t bytes[STOP_STRINGS_MAX][STOP_BYTES_MAX];
 };
 
-/* Owned by the sender until a successful engine_try_send, then by the engine, which frees it with submit_free. */
+/* Owned by the sender until a successful engine_try_send, then by the engine, which frees it with
+ * submit_free. */
 struct submit {
     uint64_t call_id;
     uint32_t tag;

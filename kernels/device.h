@@ -4,15 +4,18 @@
  *   submit   device_submit(stream)                                     the list may start
  *   wait     device_wait(stream, poll, arg)                            everything submitted has passed
  *
- * On the CPU the waiting thread is worker 0 of the team: it runs the list between submit and the end of wait, one wake a list,
- * a barrier only where an op says so. `poll` is called on the waiting thread between ops (CPU) or while waiting (GPU), so that the
- * engine can answer admissions while a long step runs; it must not enqueue on this stream.
+ * On the CPU the waiting thread is worker 0 of the team: it runs the list between submit and the
+ * end of wait, one wake a list, a barrier only where an op says so. `poll` is called on the waiting
+ * thread between ops (CPU) or while waiting (GPU), so that the engine can answer admissions while a
+ * long step runs; it must not enqueue on this stream.
  *
- * Strict mode (--strict-device, or QUIRE_STRICT_DEVICE=1): device memory is unreadable outside of op execution (mprotect), so no code
- * above ops can lean on host pointers.
+ * Strict mode (--strict-device, or QUIRE_STRICT_DEVICE=1): device memory is unreadable outside of
+ * op execution (mprotect), so no code above ops can lean on host pointers.
  *
- * Errors stick to the stream: after the first one the rest of the list is skipped, device_wait and stream_status give it.
- * Thread: a device and its streams belong to one thread, except device_alloc/free before and after the run.
+ * Errors stick to the stream: after the first one the rest of the list is skipped, device_wait and
+ * stream_status give it.
+ * Thread: a device and its streams belong to one thread, except device_alloc/free before and after
+ * the run.
  */
 #ifndef QUIRE_KERNELS_DEVICE_H
 #define QUIRE_KERNELS_DEVICE_H
@@ -28,7 +31,8 @@ struct why;
 
 enum isa { ISA_AUTO, ISA_SCALAR, ISA_AVX2, ISA_AVX512 };
 
-/* What linears multiply integer-block weights by (cpu_kernels.md 14). F32 and F16 weights always take f32. */
+/* What linears multiply integer-block weights by (cpu_kernels.md 14). F32 and F16 weights always
+ * take f32. */
 enum activations { ACTIVATIONS_16, ACTIVATIONS_INT8, ACTIVATIONS_F32 };
 
 struct device_options {
@@ -39,7 +43,8 @@ struct device_options {
     bool pin;                     /* keep workers on their cores */
 };
 
-/* STATUS_UNSUPPORTED: the instruction set is not there; the sentence lists those that are. STATUS_NO_MEMORY. */
+/* STATUS_UNSUPPORTED: the instruction set is not there; the sentence lists those that are.
+ * STATUS_NO_MEMORY. */
 int device_open(const struct device_options *options, struct device **out, struct why *why);
 void device_close(struct device *device);     /* asserts that all memory and streams came home */
 const struct ops *device_ops(const struct device *device);
@@ -48,18 +53,21 @@ int device_n_threads(const struct device *device);
 const char *isa_name(enum isa isa);
 bool isa_is_available(enum isa isa);
 
-/* Zeroed, aligned to 64 bytes (2 MiB above 4 MiB, huge pages asked for). STATUS_NO_MEMORY with needed and free bytes. */
+/* Zeroed, aligned to 64 bytes (2 MiB above 4 MiB, huge pages asked for). STATUS_NO_MEMORY with
+ * needed and free bytes. */
 int device_alloc(struct device *device, size_t bytes, void **out, struct why *why);
 void device_free(struct device *device, void *memory); /* NULL is allowed */
 uint64_t device_memory_free(const struct device *device);     /* bytes that could still be taken, by the cgroup too */
 
-/* n_ops: most ops a list may hold between two waits; more is a programming error that sticks as STATUS_INTERNAL. */
+/* n_ops: most ops a list may hold between two waits; more is a programming error that sticks as
+ * STATUS_INTERNAL. */
 int stream_create(struct device *device, uint32_t n_ops, struct stream **out, struct why *why);
 void stream_free(struct stream *stream);
 int stream_status(const struct stream *stream);   /* the sticky error or STATUS_OK */
 uint64_t stream_n_enqueued(const struct stream *stream); /* ops ever enqueued, copies too: for tests and stats */
 
-/* Enqueued copies between host and device. The host memory must live until the stream has passed. */
+/* Enqueued copies between host and device. The host memory must live until the stream has passed.
+ * */
 void device_write(struct stream *stream, void *device_to, const void *host_from, size_t bytes);
 void device_read(struct stream *stream, void *host_to, const void *device_from, size_t bytes);
 

@@ -1,10 +1,12 @@
-/* kernels/kv_view.h: pages as kernels read them: plain pointers, strides and tables. Never owns memory.
+/* kernels/kv_view.h: pages as kernels read them: plain pointers, strides and tables. Never owns
+ * memory.
  *
  *   group.base --> page 0            page 1            page 2 ...            page_stride bytes apart
  *                  | layer 0 | layer 1 | ...                                 layer_stride bytes apart
  *                  | head 0: K plane, V plane | head 1 ...                   order inside is the backend's own
  *
- *   group.table [n_seqs, table_stride]: entry p of a sequence is the page id of positions (first_page + p) * 64 ...
+ *   group.table [n_seqs, table_stride]: entry p of a sequence is the page id of positions
+ * (first_page + p) * 64 ...
  *
  * Arrays marked "device" are device memory: only ops read them.
  */
@@ -24,7 +26,8 @@ enum kv_dtype { KV_F16, KV_F32 };
 const char *kv_dtype_name(enum kv_dtype dtype);
 size_t kv_dtype_bytes(enum kv_dtype dtype);
 
-/* FULL sees every earlier position; SLIDING those with query - key < window; CHUNKED those of its own chunk of `window`. */
+/* FULL sees every earlier position; SLIDING those with query - key < window; CHUNKED those of its
+ * own chunk of `window`. */
 enum kv_kind { KV_FULL, KV_SLIDING, KV_CHUNKED };
 
 struct kv_shape {

@@ -1,16 +1,20 @@
 /* kernels/ops.h: every operation of the forward pass, as one struct that each backend fills.
  *
- * Planning and loading functions run on the host and may be slow. Every other op only ENQUEUES on a stream: its arguments are copied,
- * device pointers must live until the stream has passed them, nothing is allocated, errors stick to the stream. A step of n rows
- * enqueues the same list whatever n is.
+ * Planning and loading functions run on the host and may be slow. Every other op only ENQUEUES on a
+ * stream: its arguments are copied, device pointers must live until the stream has passed them,
+ * nothing is allocated, errors stick to the stream. A step of n rows enqueues the same list
+ * whatever n is.
  *
- * Row invariance (DESIGN, law 2): the value of a row depends on that row alone, its sequence's pages and the weights: never on n_rows,
- * the place of the row, the number of threads, or the instruction set. Each op states the order of every sum.
+ * Row invariance (DESIGN, law 2): the value of a row depends on that row alone, its sequence's
+ * pages and the weights: never on n_rows, the place of the row, the number of threads, or the
+ * instruction set. Each op states the order of every sum.
  *
- * The scalar CPU form is the definition; AVX2 and AVX-512 forms equal it to the bit (memcmp in tests). f32 arithmetic; fma is
- * written where it is meant; contraction is off. Lane sums: 16 lanes, folded 16 -> 8 -> 4 -> 2 -> 1 (lane i += lane i + half).
+ * The scalar CPU form is the definition; AVX2 and AVX-512 forms equal it to the bit (memcmp in
+ * tests). f32 arithmetic; fma is written where it is meant; contraction is off. Lane sums: 16
+ * lanes, folded 16 -> 8 -> 4 -> 2 -> 1 (lane i += lane i + half).
  *
- *   x --norm--> act --linear(QKV)--> qkv --rope_append--> q, pages --attend--> act --linear(ADD)--> x
+ *   x --norm--> act --linear(QKV)--> qkv --rope_append--> q, pages --attend--> act --linear(ADD)-->
+ * x
  *   x --norm--> act --linear_glu--> act --linear(ADD)--> x           last: gather, norm, linear(head), sample
  */
 #ifndef QUIRE_KERNELS_OPS_H
@@ -30,7 +34,8 @@ struct weight_source {
     const char *name;      /* for refusals */
 };
 
-/* PLAIN: one source. QKV: two or three sources stacked as they are given. GATE_UP: gate, then up, of equal shape. */
+/* PLAIN: one source. QKV: two or three sources stacked as they are given. GATE_UP: gate, then up,
+ * of equal shape. */
 enum weight_fuse { WEIGHT_PLAIN, WEIGHT_QKV, WEIGHT_GATE_UP };
 
 struct weight_info {
@@ -68,7 +73,8 @@ struct row_input {
     uint32_t value;
 };
 
-/* x[r] = dequantised row `id` of the table, exact; a token beyond the table sticks STATUS_OUT_OF_RANGE. */
+/* x[r] = dequantised row `id` of the table, exact; a token beyond the table sticks
+ * STATUS_OUT_OF_RANGE. */
 struct embed_args {
     const struct weight *table;           /* PLAIN; may also be the output matrix */
     const struct row_input *inputs;       /* device [n_rows] */
@@ -78,7 +84,8 @@ struct embed_args {
     float *x;                             /* device [n_rows, n_in] */
 };
 
-/* out[r] = x[r] / sqrt(mean(x[r]^2) + eps) * weight. Sum of squares: fma into 16 lanes, i ascending by 16, then the fold. */
+/* out[r] = x[r] / sqrt(mean(x[r]^2) + eps) * weight. Sum of squares: fma into 16 lanes, i ascending
+ * by 16, then the fold. */
 struct norm_args {
     const float *x;      /* device [n_rows, width] */
     const float *weight; /* device [width] */
@@ -90,9 +97,10 @@ struct norm_args {
 enum linear_mode { LINEAR_SET, LINEAR_ADD };
 
 /* y[r, o] (= or +=) (chain over k of w[o, k] * x[r, k]) + bias[o].
- * Integer blocks: per block b ascending, s = exact integer dot, acc = fma(f32(s), d_w * d_x, acc), then for types with a
- * minimum acc = fma(m_w, d_x * sum(x), acc) (cpu_kernels.md 3 and 14). Float weights, and ACTIVATIONS_F32: acc = fma(w, x, acc), k
- * ascending. Then + bias, then SET or ADD of the whole chain. */
+ * Integer blocks: per block b ascending, s = exact integer dot, acc = fma(f32(s), d_w * d_x, acc),
+ * then for types with a minimum acc = fma(m_w, d_x * sum(x), acc) (cpu_kernels.md 3 and 14). Float
+ * weights, and ACTIVATIONS_F32: acc = fma(w, x, acc), k ascending. Then + bias, then SET or ADD of
+ * the whole chain. */
 struct linear_args {
     const struct weight *weight;
     struct act in;
@@ -103,7 +111,8 @@ struct linear_args {
     uint32_t y_stride;   /* floats */
 };
 
-/* out[r, o] = silu(gate[r, o]) * up[r, o]; silu(z) = z / (1 + exp2(-z * log2 e)) by the polynomial of cpu_math.h. */
+/* out[r, o] = silu(gate[r, o]) * up[r, o]; silu(z) = z / (1 + exp2(-z * log2 e)) by the polynomial
+ * of cpu_math.h. */
 struct linear_glu_args {
     const struct weight *weight; /* GATE_UP */
     struct act in;
@@ -114,8 +123,9 @@ struct linear_glu_args {
 
 enum rope_style { ROPE_NONE, ROPE_NORM, ROPE_NEOX }; /* pairs (2k, 2k + 1), or (k, k + n/2) */
 
-/* Rotates q and k by position * inv_freq (double; own polynomial for sin and cos, rounded to f32 once), multiplies q by q_scale,
- * writes K and V into the OPEN page of each row's position (f16: round to even, saturating, counted), q to `q`. */
+/* Rotates q and k by position * inv_freq (double; own polynomial for sin and cos, rounded to f32
+ * once), multiplies q by q_scale, writes K and V into the OPEN page of each row's position (f16:
+ * round to even, saturating, counted), q to `q`. */
 struct rope_append_args {
     const float *qkv;          /* device [n_rows, qkv_stride]: q heads, k heads, v heads */
     uint32_t qkv_stride;
@@ -132,9 +142,11 @@ struct rope_append_args {
     uint64_t *n_saturated;     /* device counter or NULL */
 };
 
-/* out[r, h] = sum_t p_t v_t / sum_t p_t over the visible positions t <= position of r. Query head h reads kv head h * K / H.
- * Fixed spans of SPAN_TOKENS at absolute positions, each with its own (m, l, o), merged in ascending order; within a span pages
- * ascending, within a page one softmax step (cpu_kernels.md 6 and 14). Masked scores contribute an exact zero. */
+/* out[r, h] = sum_t p_t v_t / sum_t p_t over the visible positions t <= position of r. Query head h
+ * reads kv head h * K / H.
+ * Fixed spans of SPAN_TOKENS at absolute positions, each with its own (m, l, o), merged in
+ * ascending order; within a span pages ascending, within a page one softmax step (cpu_kernels.md 6
+ * and 14). Masked scores contribute an exact zero. */
 struct attend_args {
     struct act q;
     uint32_t n_heads;
@@ -177,9 +189,11 @@ struct sample_result {
     float top_logprob[TOP_LOGPROBS_MAX];
 };
 
-/* Order of the chain: mask, repetition, temperature, min_p, top_k, top_p, draw (models.md 8.1, 8.2). The draw: u = 64 random bits of
- * Philox4x32-10(seed, choice, position); integer masses round(p * 2^40) over the kept ids in id order; the first id whose running sum
- * exceeds (u * total) >> 64. top_p cuts on the same integer masses by (value descending, id ascending). A row of NaN sticks
+/* Order of the chain: mask, repetition, temperature, min_p, top_k, top_p, draw (models.md 8.1,
+ * 8.2). The draw: u = 64 random bits of
+ * Philox4x32-10(seed, choice, position); integer masses round(p * 2^40) over the kept ids in id
+ * order; the first id whose running sum exceeds (u * total) >> 64. top_p cuts on the same integer
+ * masses by (value descending, id ascending). A row of NaN sticks
  * STATUS_INTERNAL. */
 struct sample_args {
     const float *logits;                 /* device [n_rows, vocabulary] */
@@ -193,7 +207,8 @@ struct sample_args {
     struct sample_result *results;       /* device [n_rows] */
 };
 
-/* counts[slot][ids[i]] += 1; with reset the slot is zeroed first. Ids beyond the vocabulary stick STATUS_OUT_OF_RANGE. */
+/* counts[slot][ids[i]] += 1; with reset the slot is zeroed first. Ids beyond the vocabulary stick
+ * STATUS_OUT_OF_RANGE. */
 struct count_args {
     uint32_t *counts;        /* device [n_slots, vocabulary] */
     uint32_t vocabulary, slot;
@@ -220,7 +235,8 @@ struct ops {
     const char *name;        /* "cpu" */
     uint32_t numerics;       /* version of the arithmetic; one number for all CPU instruction sets; part of kv_identity */
 
-    /* Host, may be slow. rank 0 of n_ranks 1 is the whole matrix. STATUS_UNSUPPORTED, STATUS_NO_MEMORY, STATUS_INVALID. */
+    /* Host, may be slow. rank 0 of n_ranks 1 is the whole matrix. STATUS_UNSUPPORTED,
+     * STATUS_NO_MEMORY, STATUS_INVALID. */
     int (*weight_load)(struct device *device, enum weight_fuse fuse, const struct weight_source *sources,
                        uint32_t n_sources, uint32_t rank, uint32_t n_ranks, struct weight **out, struct why *why);
     void (*weight_free)(struct device *device, struct weight *weight);

@@ -1,7 +1,8 @@
-/* kernels/tensor_type.h: the tensor types of GGUF files: sizes, names, and the readable dequantisation of a row.
+/* kernels/tensor_type.h: the tensor types of GGUF files: sizes, names, and the readable
+ * dequantisation of a row.
  *
- * Ids are the file's (models.md 2.1). Every id that has ever been given out has a row, so that a refusal can name it; `is_read`
- * says whether this build multiplies it.
+ * Ids are the file's (models.md 2.1). Every id that has ever been given out has a row, so that a
+ * refusal can name it; `is_read` says whether this build multiplies it.
  */
 #ifndef QUIRE_KERNELS_TENSOR_TYPE_H
 #define QUIRE_KERNELS_TENSOR_TYPE_H
@@ -26,9 +27,11 @@ struct tensor_type_info {
 };
 
 const struct tensor_type_info *tensor_type_info(uint32_t type); /* NULL: unknown or removed id */
-/* Bytes of n_rows rows of n_in values; 0 when the type is unknown, n_in is not whole blocks, or the product overflows. */
+/* Bytes of n_rows rows of n_in values; 0 when the type is unknown, n_in is not whole blocks, or the
+ * product overflows. */
 uint64_t tensor_type_bytes(uint32_t type, uint64_t n_in, uint64_t n_rows);
-/* The exact values of one row of whole blocks as models.md 2.2 gives them. The type must be read by this build. */
+/* The exact values of one row of whole blocks as models.md 2.2 gives them. The type must be read by
+ * this build. */
 void tensor_type_row_to_f32(uint32_t type, const void *row, uint32_t n_in, float *out);
 const char *tensor_type_read_list(void); /* "F32, F16, Q4_0, Q4_1, Q8_0" */
 

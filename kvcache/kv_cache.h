@@ -1,15 +1,18 @@
-/* kvcache/kv_cache.h: the paged cache: groups of layers, their pools, and the block tables of sequences.
+/* kvcache/kv_cache.h: the paged cache: groups of layers, their pools, and the block tables of
+ * sequences.
  *
  *   sequence 7   written  130 tokens         group 0:  table [ 12 | 40 | 41 ]      pages of 64 tokens
  *                committed 128                                  FULL  FULL  OPEN
  *                promised 300 -> 5 pages     reserved: 2 more
  *
- * Life of a sequence: kv_cache_open reserves the pages of everything promised -> append (takes pages from the reservation and zeroes them)
- * -> the step writes -> commit (accepted tokens; a page is sealed when all its 64 are) or truncate -> kv_cache_close.
+ * Life of a sequence: kv_cache_open reserves the pages of everything promised -> append (takes
+ * pages from the reservation and zeroes them)
+ * -> the step writes -> commit (accepted tokens; a page is sealed when all its 64 are) or truncate
+ * -> kv_cache_close.
  *
- * Invariant (kv_cache_check, after every step in builds with QUIRE_CHECKS): committed <= written <= promised; each table holds exactly the pages
- * of its written positions; refs of each page == number of table entries that name it; reserved == sum of what sequences have not
- * yet taken.
+ * Invariant (kv_cache_check, after every step in builds with QUIRE_CHECKS): committed <= written <=
+ * promised; each table holds exactly the pages of its written positions; refs of each page ==
+ * number of table entries that name it; reserved == sum of what sequences have not yet taken.
  * Thread: engine only. Nothing here allocates after create.
  */
 #ifndef QUIRE_KVCACHE_KV_CACHE_H
@@ -52,24 +55,29 @@ struct kv_cache_stats {
 int kv_cache_create(struct device *device, const struct kv_cache_spec *spec, struct kv_cache **out, struct why *why);
 void kv_cache_free(struct kv_cache *cache);
 
-/* Pages that n tokens of a sequence take, and whether they could be promised now; never: more than the whole cache. */
+/* Pages that n tokens of a sequence take, and whether they could be promised now; never: more than
+ * the whole cache. */
 uint32_t kv_cache_pages_of(const struct kv_cache *cache, uint64_t n_tokens);
 bool kv_cache_fits_now(const struct kv_cache *cache, uint64_t n_tokens);
 bool kv_cache_fits_ever(const struct kv_cache *cache, uint64_t n_tokens);
 
-/* Reserves for n_promised tokens. STATUS_EXHAUSTED (wait: others will leave) or STATUS_TOO_LARGE (never), with needed and free bytes. */
+/* Reserves for n_promised tokens. STATUS_EXHAUSTED (wait: others will leave) or STATUS_TOO_LARGE
+ * (never), with needed and free bytes. */
 int kv_cache_open(struct kv_cache *cache, uint64_t n_promised, kv_seq_id *out, struct why *why);
 void kv_cache_close(struct kv_cache *cache, kv_seq_id seq); /* pages and reservation go back */
-/* Makes room for n more tokens (within the promise, asserted); new pages are zeroed on the stream, a shared open page is copied. */
+/* Makes room for n more tokens (within the promise, asserted); new pages are zeroed on the stream,
+ * a shared open page is copied. */
 void kv_cache_append(struct kv_cache *cache, kv_seq_id seq, uint32_t n, struct stream *stream);
 void kv_cache_commit(struct kv_cache *cache, kv_seq_id seq, uint32_t n);      /* n more tokens are accepted */
 void kv_cache_truncate(struct kv_cache *cache, kv_seq_id seq, uint64_t n_tokens); /* keep the first n; the promise stays */
-/* A second sequence over the same pages, with a promise of its own; pages are shared until written. STATUS_* of open. */
+/* A second sequence over the same pages, with a promise of its own; pages are shared until written.
+ * STATUS_* of open. */
 int kv_cache_fork(struct kv_cache *cache, kv_seq_id seq, uint64_t n_promised, kv_seq_id *out, struct why *why);
 uint64_t kv_cache_written(const struct kv_cache *cache, kv_seq_id seq);
 uint64_t kv_cache_committed(const struct kv_cache *cache, kv_seq_id seq);
 
-/* Fills a view of these sequences for one step and enqueues the upload of their tables; the cache owns the memory, one view at a time. */
+/* Fills a view of these sequences for one step and enqueues the upload of their tables; the cache
+ * owns the memory, one view at a time. */
 void kv_cache_view(struct kv_cache *cache, const kv_seq_id *seqs, uint32_t n_seqs, struct stream *stream,
                    struct kv_view *out);
 void kv_cache_read_stats(const struct kv_cache *cache, struct kv_cache_stats *out);

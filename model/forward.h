@@ -1,9 +1,12 @@
-/* model/forward.h: the forward pass, written once: walks the plans over struct ops and only enqueues.
+/* model/forward.h: the forward pass, written once: walks the plans over struct ops and only
+ * enqueues.
  *
- *   embed -> [norm, linear qkv, rope_append, attend, linear out, norm, linear_glu, linear down] per layer
+ *   embed -> [norm, linear qkv, rope_append, attend, linear out, norm, linear_glu, linear down] per
+ * layer
  *         -> gather the rows that are asked for -> norm -> linear head -> logits
  *
- * The workspace (x, panels, qkv, logits) is allocated once for at most max_rows rows and max_outputs rows of logits.
+ * The workspace (x, panels, qkv, logits) is allocated once for at most max_rows rows and
+ * max_outputs rows of logits.
  */
 #ifndef QUIRE_MODEL_FORWARD_H
 #define QUIRE_MODEL_FORWARD_H
@@ -26,7 +29,8 @@ struct forward_batch {            /* all pointers are device memory and live unt
 int forward_create(struct device *device, const struct model *model, uint32_t max_rows, uint32_t max_outputs,
                    uint32_t max_context, struct forward **out, struct why *why);
 void forward_free(struct forward *forward);
-/* Enqueues one step. Logits of output row i stand at forward_logits(forward) + i * vocabulary when the stream has passed. */
+/* Enqueues one step. Logits of output row i stand at forward_logits(forward) + i * vocabulary when
+ * the stream has passed. */
 void forward_run(struct forward *forward, struct stream *stream, const struct forward_batch *batch,
                  const struct kv_view *view);
 float *forward_logits(const struct forward *forward);   /* device [max_outputs, vocabulary] */

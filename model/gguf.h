@@ -1,7 +1,8 @@
-/* model/gguf.h: a GGUF file (v2, v3; one file or a split set), mapped read-only and checked before anything is believed.
+/* model/gguf.h: a GGUF file (v2, v3; one file or a split set), mapped read-only and checked before
+ * anything is believed.
  *
- * Every refusal names the key or tensor and the numbers (models.md 1.3). Slices and tensor bytes point into the map and live until
- * gguf_close. Thread: read-only after open, any thread.
+ * Every refusal names the key or tensor and the numbers (models.md 1.3). Slices and tensor bytes
+ * point into the map and live until gguf_close. Thread: read-only after open, any thread.
  */
 #ifndef QUIRE_MODEL_GGUF_H
 #define QUIRE_MODEL_GGUF_H
@@ -37,7 +38,8 @@ struct gguf_tensor {
 
 struct gguf;
 
-/* Opens the file (and the rest of its split set). STATUS_NOT_FOUND, STATUS_IO, STATUS_CORRUPT, STATUS_UNSUPPORTED, STATUS_NO_MEMORY. */
+/* Opens the file (and the rest of its split set). STATUS_NOT_FOUND, STATUS_IO, STATUS_CORRUPT,
+ * STATUS_UNSUPPORTED, STATUS_NO_MEMORY. */
 int gguf_open(const char *path, struct gguf **out, struct why *why);
 void gguf_close(struct gguf *file);
 /* STATUS_CORRUPT when size or mtime of a file changed since open: call when loading is done. */
@@ -51,14 +53,15 @@ uint64_t gguf_n_values(const struct gguf *file);
 const struct gguf_value *gguf_value_at(const struct gguf *file, uint64_t idx);
 const struct gguf_value *gguf_find(const struct gguf *file, const char *key); /* NULL when absent */
 
-/* Typed reads: 1 found and stored, 0 absent (out untouched), STATUS_CORRUPT wrong kind or out of range (why names key and number). Integers
- * are read from any integer kind that fits. */
+/* Typed reads: 1 found and stored, 0 absent (out untouched), STATUS_CORRUPT wrong kind or out of
+ * range (why names key and number). Integers are read from any integer kind that fits. */
 int gguf_u32(const struct gguf *file, const char *key, uint32_t *out, struct why *why);
 int gguf_u64(const struct gguf *file, const char *key, uint64_t *out, struct why *why);
 int gguf_f32(const struct gguf *file, const char *key, float *out, struct why *why);
 int gguf_bool(const struct gguf *file, const char *key, bool *out, struct why *why);
 int gguf_string(const struct gguf *file, const char *key, struct slice *out, struct why *why);
-/* Element i of a string array; the array was checked whole at open. O(1) through an index made at open. */
+/* Element i of a string array; the array was checked whole at open. O(1) through an index made at
+ * open. */
 struct slice gguf_string_at(const struct gguf *file, const struct gguf_value *array, uint64_t i);
 
 uint64_t gguf_n_tensors(const struct gguf *file);
@@ -66,8 +69,9 @@ const struct gguf_tensor *gguf_tensor_at(const struct gguf *file, uint64_t idx);
 const struct gguf_tensor *gguf_tensor_find(const struct gguf *file, const char *name); /* NULL when absent */
 void gguf_tensor_drop(const struct gguf *file, const struct gguf_tensor *tensor); /* its pages may leave memory (madvise) */
 
-/* SHA-256 over the bytes of all files in order; cached beside nothing: the caller runs it on a thread of its own. `stop` (may be NULL) is polled
- * about every 16 MiB: non-zero ends with STATUS_CANCELLED. */
+/* SHA-256 over the bytes of all files in order; cached beside nothing: the caller runs it on a
+ * thread of its own. `stop` (may be NULL) is polled about every 16 MiB: non-zero ends with
+ * STATUS_CANCELLED. */
 int gguf_digest(const struct gguf *file, const volatile int *stop, uint8_t out[32], struct why *why);
 
 #endif

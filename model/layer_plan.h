@@ -1,7 +1,8 @@
-/* model/layer_plan.h: what the forward pass walks: an architecture's keys turned into plans, one a layer.
+/* model/layer_plan.h: what the forward pass walks: an architecture's keys turned into plans, one a
+ * layer.
  *
- * model/arch_*.c read a file's keys into struct model_plan; model/forward.c never asks which architecture it is. Sizes are per
- * layer, never per model.
+ * model/arch_*.c read a file's keys into struct model_plan; model/forward.c never asks which
+ * architecture it is. Sizes are per layer, never per model.
  */
 #ifndef QUIRE_MODEL_LAYER_PLAN_H
 #define QUIRE_MODEL_LAYER_PLAN_H
@@ -58,8 +59,9 @@ struct model_plan {
     uint64_t weight_bytes;      /* of all tensors, as the file has them */
 };
 
-/* Reads keys, checks every number and every tensor's shape and type before any large allocation. STATUS_UNSUPPORTED lists what this build
- * knows; STATUS_CORRUPT names key or tensor and numbers. */
+/* Reads keys, checks every number and every tensor's shape and type before any large allocation.
+ * STATUS_UNSUPPORTED lists what this build knows; STATUS_CORRUPT names key or tensor and numbers.
+ * */
 int model_plan_read(const struct gguf *file, struct model_plan *out, struct why *why);
 void model_plan_release(struct model_plan *plan);
 /* Bytes of keys and values of one token, all layers of all groups. */

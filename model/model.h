@@ -1,4 +1,5 @@
-/* model/model.h: a loaded model: plan, weights on a device, vocabulary, chat template. Read-only after load, any thread.
+/* model/model.h: a loaded model: plan, weights on a device, vocabulary, chat template. Read-only
+ * after load, any thread.
  *
  *   gguf --arch_*--> model_plan --weights--> device --forward--> logits
  *     '--vocabulary, chat template
@@ -18,13 +19,15 @@ struct model_options {
     void *on_progress_arg;
 };
 
-/* Loads everything; the file's pages are dropped as tensors are repacked. STATUS_* of gguf_open and model_plan_read. */
+/* Loads everything; the file's pages are dropped as tensors are repacked. STATUS_* of gguf_open and
+ * model_plan_read. */
 int model_load(struct device *device, const char *path, const struct model_options *options, struct model **out,
                struct why *why);
 void model_free(struct model *model);
 const struct model_plan *model_plan(const struct model *model);
 const struct vocabulary *model_vocabulary(const struct model *model);
-/* NULL when the file's template is unknown or absent; then model_chat_refusal says why chat is refused. */
+/* NULL when the file's template is unknown or absent; then model_chat_refusal says why chat is
+ * refused. */
 const struct chat_template *model_chat_template(const struct model *model);
 const char *model_chat_refusal(const struct model *model);
 const struct gguf *model_file(const struct model *model); /* stays open: digest, inspect */

@@ -1,7 +1,9 @@
 /* kernels/cpu/cpu_weight.h: repacked matrices: tiles of 16 rows (cpu_kernels.md 2).
  *
- * A weight is a list of segments, one a source (or one a source and half of a fused pair), each of one tensor type with its own tiles;
- * GATE_UP interleaves tile by tile: gate 0, up 0, gate 1, ... Rows beyond n_out in the last tile are zero.
+ * A weight is a list of segments, one a source (or one a source and half of a fused pair), each of
+ * one tensor type with its own tiles;
+ * GATE_UP interleaves tile by tile: gate 0, up 0, gate 1, ... Rows beyond n_out in the last tile
+ * are zero.
  */
 #ifndef QUIRE_KERNELS_CPU_WEIGHT_H
 #define QUIRE_KERNELS_CPU_WEIGHT_H
@@ -30,7 +32,8 @@ struct weight { /* of the CPU; read-only after load */
     struct cpu_segment segments[WEIGHT_SEGMENTS_MAX];
 };
 
-/* The units that workers share: tiles; for GATE_UP two gate and two up tiles (32 outputs, a block of the output panel). */
+/* The units that workers share: tiles; for GATE_UP two gate and two up tiles (32 outputs, a block
+ * of the output panel). */
 uint32_t cpu_weight_n_units(const struct weight *weight);
 /* The fixed split of units: who repacks them (first touch), and who multiplies them in decode. */
 void cpu_weight_share(uint32_t n_units, int worker_idx, int n_workers, uint32_t *begin,
