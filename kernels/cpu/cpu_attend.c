@@ -385,9 +385,9 @@ static void run_write(const struct cpu_worker *worker, const void *args)
 static const struct cpu_attend_ops *attend_ops_of(enum isa isa)
 {
     if (isa == ISA_AVX512)
-        return &cpu_attend_scalar;
+        return &cpu_attend_avx512;
     if (isa == ISA_AVX2)
-        return &cpu_attend_scalar;
+        return &cpu_attend_avx2;
     return &cpu_attend_scalar;
 }
 

@@ -323,9 +323,9 @@ static void run_sample(const struct cpu_worker *worker, const void *args)
 static const struct cpu_sample_ops *sample_ops_of(enum isa isa)
 {
     if (isa == ISA_AVX512)
-        return &cpu_sample_scalar;
+        return &cpu_sample_avx512;
     if (isa == ISA_AVX2)
-        return &cpu_sample_scalar;
+        return &cpu_sample_avx2;
     return &cpu_sample_scalar;
 }
 

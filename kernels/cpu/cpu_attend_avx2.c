@@ -1,0 +1,216 @@
+/* Attention with 256-bit registers: 6 rows x 2 registers of accumulators. See cpu_attend.h for what is computed. */
+#include "kernels/cpu/cpu_attend.h"
+
+#include "kernels/cpu/cpu_math_avx2.h"
+
+#define TILE_ROWS 6
+#define WIDTH 8
+#define PAIR 16           /* values of two registers: what one call of `chains` is wide */
+#define WIDEN_FROM_ROWS 7 /* fewer rows widen f16 in the loop */
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE __m256 load8(const void *from, size_t i, bool half)
+{
+    if (half)
+        return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const uint16_t *)from + i)));
+    return _mm256_loadu_ps((const float *)from + i);
+}
+
+/* acc[r][0 .. 15] = chain over i in [begin, end) of fma(a[r][i], b[i][0 .. 15]), from acc * scale[r] (scale NULL: from 0). */
+INLINE void chains(const int n_rows, const bool half, const float *a, size_t a_stride,
+                   const void *b, size_t b_stride, uint32_t begin, uint32_t end, const float *scale,
+                   float *acc, size_t acc_stride)
+{
+    __m256 low[TILE_ROWS], high[TILE_ROWS];
+#pragma GCC unroll 8
+    for (int r = 0; r < n_rows; r++) {
+        low[r] = high[r] = _mm256_setzero_ps();
+        if (scale != NULL) {
+            __m256 c = _mm256_set1_ps(scale[r]);
+            low[r] = _mm256_mul_ps(_mm256_loadu_ps(acc + r * acc_stride), c);
+            high[r] = _mm256_mul_ps(_mm256_loadu_ps(acc + r * acc_stride + WIDTH), c);
+        }
+    }
+    for (uint32_t i = begin; i < end; i++) {
+        __m256 x = load8(b, i * b_stride, half), y = load8(b, i * b_stride + WIDTH, half);
+#pragma GCC unroll 8
+        for (int r = 0; r < n_rows; r++) {
+            __m256 v = _mm256_broadcast_ss(a + r * a_stride + i);
+            low[r] = _mm256_fmadd_ps(v, x, low[r]);
+            high[r] = _mm256_fmadd_ps(v, y, high[r]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < n_rows; r++) {
+        _mm256_storeu_ps(acc + r * acc_stride, low[r]);
+        _mm256_storeu_ps(acc + r * acc_stride + WIDTH, high[r]);
+    }
+}
+
+typedef void chains_form(const float *a, size_t a_stride, const void *b, size_t b_stride,
+                         uint32_t begin, uint32_t end, const float *scale, float *acc,
+                         size_t acc_stride);
+
+#define FORM(rows, half)                                                                           \
+    static void chains_##rows##_##half(const float *a, size_t a_stride, const void *b,             \
+                                       size_t b_stride, uint32_t begin, uint32_t end,              \
+                                       const float *scale, float *acc, size_t acc_stride)          \
+    {                                                                                              \
+        chains(rows, half, a, a_stride, b, b_stride, begin, end, scale, acc, acc_stride);          \
+    }
+FORM(1, 0)
+FORM(2, 0)
+FORM(3, 0) FORM(4, 0) FORM(5, 0) FORM(6, 0) FORM(1, 1) FORM(2, 1) FORM(3, 1) FORM(4, 1) FORM(5, 1)
+    FORM(6, 1)
+
+        static chains_form *const forms[2][TILE_ROWS] = {
+            {chains_1_0, chains_2_0, chains_3_0, chains_4_0, chains_5_0, chains_6_0},
+            {chains_1_1, chains_2_1, chains_3_1, chains_4_1, chains_5_1, chains_6_1},
+};
+
+/* All ones in the lanes of tokens t .. t + 7 that stand in [begin, end). */
+INLINE __m256 visible(uint32_t begin, uint32_t end, uint32_t t)
+{
+    __m256i token =
+        _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32((int)t));
+    __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)begin), token);
+    __m256i within = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)end), token);
+    return _mm256_castsi256_ps(_mm256_andnot_si256(below, within));
+}
+
+INLINE float max_of(__m256 x)
+{
+    float lanes[WIDTH];
+    _mm256_storeu_ps(lanes, x);
+    float max = lanes[0];
+    for (int i = 1; i < WIDTH; i++)
+        max = lanes[i] > max ? lanes[i] : max;
+    return max;
+}
+
+/* From scores to p in place; moves m and l, gives c. */
+static void soften(float *s, uint32_t begin, uint32_t end, float *m, float *l, float *c)
+{
+    __m256 low = _mm256_set1_ps(*m), top = low, p[8];
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++)
+        top = _mm256_max_ps(top, _mm256_blendv_ps(low, _mm256_loadu_ps(s + j * WIDTH),
+                                                  visible(begin, end, j * WIDTH)));
+    float new_m = max_of(top);
+    top = _mm256_set1_ps(new_m);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) {
+        p[j] = cpu_exp2_avx2(_mm256_sub_ps(_mm256_loadu_ps(s + j * WIDTH), top));
+        p[j] = _mm256_and_ps(p[j], visible(begin, end, j * WIDTH));
+        _mm256_storeu_ps(s + j * WIDTH, p[j]);
+    }
+    *c = new_m == *m ? 1.0f : cpu_exp2(*m - new_m);
+    *m = new_m;
+    __m256 cs = _mm256_set1_ps(*c);
+    for (int half = 0; half < 2; half++) {
+        __m256 sum = _mm256_add_ps(_mm256_add_ps(p[half], p[2 + half]),
+                                   _mm256_add_ps(p[4 + half], p[6 + half]));
+        float *lanes = l + half * WIDTH;
+        _mm256_storeu_ps(lanes, _mm256_fmadd_ps(_mm256_loadu_ps(lanes), cs, sum));
+    }
+}
+
+static void step_rows(const struct attend_tile *tile, uint32_t row, uint32_t n_rows, const void *k,
+                      const void *v, bool half)
+{
+    const uint8_t *begin = tile->begin + row, *end = tile->end + row;
+    uint32_t low = begin[0], high = end[0];
+    for (uint32_t r = 1; r < n_rows; r++) {
+        low = begin[r] < low ? begin[r] : low;
+        high = end[r] > high ? end[r] : high;
+    }
+    if (high == 0)
+        return;
+    size_t value_bytes = half ? 2 : 4;
+    _Alignas(64) float p[TILE_ROWS][PAGE_TOKENS] = {0};
+    float c[TILE_ROWS];
+    for (uint32_t t = low / PAIR * PAIR; t < high; t += PAIR)
+        forms[half][n_rows - 1](tile->q + (size_t)row * tile->k_dim, tile->k_dim,
+                                (const uint8_t *)k + t * value_bytes, PAGE_TOKENS, 0, tile->k_dim,
+                                NULL, &p[0][t], PAGE_TOKENS);
+    for (uint32_t r = 0; r < n_rows; r++)
+        soften(p[r], begin[r], end[r], &tile->m[row + r],
+               tile->l + (size_t)(row + r) * ATTEND_LANES, &c[r]);
+    for (uint32_t d = 0; d < tile->v_dim; d += PAIR)
+        forms[half][n_rows - 1](&p[0][0], PAGE_TOKENS, (const uint8_t *)v + d * value_bytes,
+                                tile->v_dim, low, high, c, tile->o + (size_t)row * tile->v_dim + d,
+                                tile->v_dim);
+}
+
+static void widen(const uint16_t *from, size_t n, float *to)
+{
+    for (size_t i = 0; i < n; i += WIDTH)
+        _mm256_store_ps(to + i, load8(from, i, true));
+}
+
+/* One pass of lines, in order, for the page that comes soon. */
+static void prefetch(const uint8_t *ahead, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64)
+        _mm_prefetch((const char *)ahead + i, _MM_HINT_T1);
+}
+
+static void avx2_step(const struct attend_tile *tile, const struct attend_page *page,
+                      float *widened)
+{
+    if (page->v == NULL || tile->v_dim % PAIR != 0) {
+        cpu_attend_scalar.step(tile, page, widened);
+        return;
+    }
+    const void *k = page->k, *v = page->v;
+    bool half = page->dtype == KV_F16;
+    if (page->ahead != NULL)
+        prefetch(page->ahead, (size_t)PAGE_TOKENS * (tile->k_dim + tile->v_dim) * (half ? 2 : 4));
+    if (half && tile->n_rows >= WIDEN_FROM_ROWS) {
+        float *v_widened = widened + (size_t)PAGE_TOKENS * tile->k_dim;
+        widen(k, (size_t)PAGE_TOKENS * tile->k_dim, widened);
+        widen(v, (size_t)PAGE_TOKENS * tile->v_dim, v_widened);
+        k = widened;
+        v = v_widened;
+        half = false;
+    }
+    for (uint32_t row = 0; row < tile->n_rows; row += TILE_ROWS) {
+        uint32_t n_rows = tile->n_rows - row < TILE_ROWS ? tile->n_rows - row : TILE_ROWS;
+        step_rows(tile, row, n_rows, k, v, half);
+    }
+}
+
+static float rescale(float m_old, float m_new)
+{
+    return m_new == m_old ? 1.0f : cpu_exp2(m_old - m_new);
+}
+
+static void avx2_merge(const struct attend_state *from, uint32_t n_rows, uint32_t v_dim,
+                       const struct attend_state *into)
+{
+    if (v_dim % WIDTH != 0) {
+        cpu_attend_scalar.merge(from, n_rows, v_dim, into);
+        return;
+    }
+    for (uint32_t r = 0; r < n_rows; r++) {
+        float m = from->m[r] > into->m[r] ? from->m[r] : into->m[r];
+        float c_into = rescale(into->m[r], m), c_from = rescale(from->m[r], m);
+        into->m[r] = m;
+        into->l[r] = fmaf(from->l[r], c_from, into->l[r] * c_into);
+        float *o = into->o + (size_t)r * v_dim;
+        const float *o_from = from->o + (size_t)r * v_dim;
+        for (uint32_t d = 0; d < v_dim; d += WIDTH) {
+            __m256 kept = _mm256_mul_ps(_mm256_loadu_ps(o + d), _mm256_set1_ps(c_into));
+            _mm256_storeu_ps(
+                o + d, _mm256_fmadd_ps(_mm256_loadu_ps(o_from + d), _mm256_set1_ps(c_from), kept));
+        }
+    }
+}
+
+static void avx2_divide(const float *o, float l, uint32_t v_dim, float *out)
+{
+    for (uint32_t d = 0; d < v_dim; d++)
+        out[d] = o[d] / l + 0.0f;
+}
+
+const struct cpu_attend_ops cpu_attend_avx2 = {avx2_step, avx2_merge, avx2_divide};
