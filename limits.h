@@ -2,7 +2,7 @@
  *
  * A limit that a user can change is named DEFAULT_*, with the option that changes it; *_MAX are hard.
  */
-#include_next <limits.h> /* the root is on the include path, so <limits.h> of libraries comes here first */
+#include_next <limits.h> /* gcc's own <limits.h> looks for the C library's along this path and must find it */
 
 #ifndef QUIRE_LIMITS_H
 #define QUIRE_LIMITS_H
@@ -57,14 +57,14 @@
 #define WIRE_EVENT_BYTES_MAX 65536   /* worst event as protobuf: logprobs carry the bytes of their tokens */
 #define OUT_BUFFER_MARK_BYTES (32u << 10) /* a call above this gives no credit */
 #define OUT_BUFFER_BYTES_MAX (OUT_BUFFER_MARK_BYTES + CALL_CREDIT_EVENTS * WIRE_EVENT_BYTES_MAX)
-#define RESPONSE_MESSAGE_BYTES_MAX (4u << 20) /* the one reply of a unary call: what every client takes by default */
+#define RESPONSE_MESSAGE_BYTES_MAX (4u << 20) /* the reply of a unary call: what all clients take */
 
 /* --- connections and calls --- */
 #define DEFAULT_PORT 7070
 #define DEFAULT_CONNECTIONS 1024     /* --max-connections */
 #define STREAMS_PER_CONNECTION 256
 #define CALLS_MAX 4096               /* calls open at once, all connections */
-#define STREAMS_MAX (CALLS_MAX + 1024) /* streams open at once: calls, finished calls that still send, refusals under way */
+#define STREAMS_MAX (CALLS_MAX + 1024) /* calls, finished calls that still send, refusals under way */
 #define CONNECTIONS_MAX 65536        /* of --max-connections */
 #define WORKS_MAX 4096               /* pieces of work handed to the pool and not yet back */
 #define RECEIVE_BYTES_MAX (1u << 30) /* unfinished and waiting requests of all calls */
@@ -81,18 +81,18 @@
 #define OUTBOUND_ACKS_MAX 1000       /* PING and SETTINGS acks that a peer may leave unread */
 #define OUTBOUND_QUEUE_FRAMES_MAX 10000
 #define SESSION_BYTES_MAX (8u << 20) /* what the HTTP/2 library may hold for one connection */
-#define READ_TURN_BYTES (256u << 10) /* one connection reads and writes this much, then others have their turn */
+#define READ_TURN_BYTES (256u << 10) /* read and written by one connection before others have their turn */
 #define CONNECTION_WINDOW_BYTES (4u << 20)
 #define STREAM_WINDOW_BYTES (1u << 20)
 #define WRITE_BUFFER_BYTES (64u << 10)
 #define IDLE_CONNECTION_BYTES_MAX (48u << 10)
 #define PREFACE_TIMEOUT_MS 10000
 #define HEADERS_TIMEOUT_MS 10000
-#define FIRST_MESSAGE_TIMEOUT_MS 30000 /* a first or half message must grow by UPLOAD_TURN_BYTES_MIN within each such time */
-#define UPLOAD_TURN_BYTES_MIN 4096
+#define FIRST_MESSAGE_TIMEOUT_MS 30000 /* in which a first or half message must grow by ... */
+#define UPLOAD_TURN_BYTES_MIN 4096   /* ... this much */
 #define IDLE_CONNECTION_MS 3600000   /* a connection without calls is closed after this */
-#define LINGER_MS 1000               /* after the last byte is written the peer may read it for so long */
-#define GOAWAY_NOTICE_MS 1000        /* between the notice of a drain and its final GOAWAY, unless the peer acknowledges sooner */
+#define LINGER_MS 1000               /* the peer may read our last bytes for so long */
+#define GOAWAY_NOTICE_MS 1000        /* from the notice of a drain to its GOAWAY, unless acknowledged sooner */
 #define DEFAULT_DRAIN_MS 30000       /* --drain-ms: grace after SIGTERM */
 #define DEFAULT_PAUSED_MS 600000     /* --max-paused-ms: a reader that takes nothing for so long is ended and told */
 #define PINGS_IDLE_MS 10000          /* a ping more often than this, with calls open, is a strike */
@@ -108,8 +108,8 @@ _Static_assert(EVENT_BYTES_MAX >= EVENT_TEXT_BYTES_MAX + 256 + 8 * (TOP_LOGPROBS
 _Static_assert(WIRE_EVENT_BYTES_MAX >= EVENT_TEXT_BYTES_MAX + (TOP_LOGPROBS_MAX + 2) * (TOKEN_BYTES_MAX + 32),
                "and as protobuf the bytes of each token beside");
 _Static_assert(METADATA_BYTES_MAX >= TRAILERS_BYTES_MAX, "what we send we would accept");
-_Static_assert(CONNECTION_WINDOW_BYTES >= STREAM_WINDOW_BYTES, "one upload cannot fill the connection");
+_Static_assert(CONNECTION_WINDOW_BYTES >= STREAM_WINDOW_BYTES, "one upload leaves room for others");
 _Static_assert(WRITE_BUFFER_BYTES >= 2 * (16384 + 9), "a write buffer holds whole frames");
-_Static_assert(OUT_BUFFER_BYTES_MAX <= RESPONSE_MESSAGE_BYTES_MAX, "a stream message fits every client");
+_Static_assert(OUT_BUFFER_BYTES_MAX <= RESPONSE_MESSAGE_BYTES_MAX, "streams fit every client");
 
 #endif

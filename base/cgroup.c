@@ -1,5 +1,6 @@
 #include "base/cgroup.h"
 
+#include <limits.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
