@@ -64,7 +64,7 @@
 #define DEFAULT_CONNECTIONS 1024     /* --max-connections */
 #define STREAMS_PER_CONNECTION 256
 #define CALLS_MAX 4096               /* calls open at once, all connections */
-#define STREAMS_MAX (CALLS_MAX + 1024) /* calls, finished calls that still send, refusals under way */
+#define STREAMS_MAX (CALLS_MAX + 1024) /* calls, finished ones that still send, refusals */
 #define CONNECTIONS_MAX 65536        /* of --max-connections */
 #define WORKS_MAX 4096               /* pieces of work handed to the pool and not yet back */
 #define RECEIVE_BYTES_MAX (1u << 30) /* unfinished and waiting requests of all calls */
@@ -81,7 +81,7 @@
 #define OUTBOUND_ACKS_MAX 1000       /* PING and SETTINGS acks that a peer may leave unread */
 #define OUTBOUND_QUEUE_FRAMES_MAX 10000
 #define SESSION_BYTES_MAX (8u << 20) /* what the HTTP/2 library may hold for one connection */
-#define READ_TURN_BYTES (256u << 10) /* read and written by one connection before others have their turn */
+#define READ_TURN_BYTES (256u << 10) /* by one connection before others have their turn */
 #define CONNECTION_WINDOW_BYTES (4u << 20)
 #define STREAM_WINDOW_BYTES (1u << 20)
 #define WRITE_BUFFER_BYTES (64u << 10)
@@ -92,7 +92,7 @@
 #define UPLOAD_TURN_BYTES_MIN 4096   /* ... this much */
 #define IDLE_CONNECTION_MS 3600000   /* a connection without calls is closed after this */
 #define LINGER_MS 1000               /* the peer may read our last bytes for so long */
-#define GOAWAY_NOTICE_MS 1000        /* from the notice of a drain to its GOAWAY, unless acknowledged sooner */
+#define GOAWAY_NOTICE_MS 1000        /* from the notice of a drain to its GOAWAY, at most */
 #define DEFAULT_DRAIN_MS 30000       /* --drain-ms: grace after SIGTERM */
 #define DEFAULT_PAUSED_MS 600000     /* --max-paused-ms: a reader that takes nothing for so long is ended and told */
 #define PINGS_IDLE_MS 10000          /* a ping more often than this, with calls open, is a strike */

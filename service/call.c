@@ -7,7 +7,8 @@
 
 struct call_slot {
     struct call *call;   /* NULL: free */
-    uint32_t generation; /* of the call that is or was last here; ids of earlier ones do not match */
+    /* of the call that is or was last here; ids of earlier ones do not match */
+    uint32_t generation;
     uint32_t next_free;
 };
 

@@ -1,16 +1,18 @@
-/* service/call.h: one call as a handler sees it. No transport type appears here: gRPC over HTTP/2 is one codec, others follow.
+/* service/call.h: one call as a handler sees it. No transport type appears here: gRPC over HTTP/2
+ * is one codec, others follow.
  *
  *        peer bytes --> codec --on_message*--on_end--> handler
  *        peer bytes <-- codec <--send*-------finish--- handler
  *
- * Life of a call: CALL_OPEN (created by the codec) -> CALL_SENDING (first send or open_reply) -> CALL_FINISHED (finish
- * was called, or the peer cancelled) -> freed by the codec. Every change goes through call_set_state. call_find finds a call until
- * it is finished.
+ * Life of a call: CALL_OPEN (created by the codec) -> CALL_SENDING (first send or open_reply) ->
+ * CALL_FINISHED (finish was called, or the peer cancelled) -> freed by the codec. Every change goes
+ * through call_set_state. call_find finds a call until it is finished.
  *
- * Rules: the handler never blocks. After on_cancel it may not touch the call again, and gets no other callback. After finish it may
- * not send, gets no callback, and the call may be freed at any moment. A slow reader makes call_unsent_bytes grow:
- * the handler gives no more credit above OUT_BUFFER_MARK_BYTES and is told by on_drain when it fell below half of it.
- * A handler whose callback returns an error gets no on_cancel for it: it releases what it holds before it returns.
+ * Rules: the handler never blocks. After on_cancel it may not touch the call again, and gets no
+ * other callback. After finish it may not send, gets no callback, and the call may be freed at any
+ * moment. A slow reader makes call_unsent_bytes grow: the handler gives no more credit above
+ * OUT_BUFFER_MARK_BYTES and is told by on_drain when it fell below half of it. A handler whose
+ * callback returns an error gets no on_cancel for it: it releases what it holds before it returns.
  * Thread: the loop.
  */
 #ifndef QUIRE_SERVICE_CALL_H
@@ -30,15 +32,20 @@ struct service; /* what handlers share: engine, config, health (service/service.
 enum call_shape { CALL_UNARY, CALL_SERVER_STREAM, CALL_CLIENT_STREAM, CALL_BIDI };
 enum call_state { CALL_OPEN, CALL_SENDING, CALL_FINISHED };
 
-/* What a handler puts on a call. Messages of CALL_UNARY and CALL_SERVER_STREAM arrive when the request has ended, exactly one. */
+/* What a handler puts on a call. Messages of CALL_UNARY and CALL_SERVER_STREAM arrive when the
+ * request has ended, exactly one. */
 struct call_handler {
-    /* body lives until return. A streaming upload may return STATUS_AGAIN: it has taken the message, but wants no other until
-     * call_want_more (the peer's window closes meanwhile). Any other negative status ends the call with it. */
+    /* body lives until return. A streaming upload may return STATUS_AGAIN: it has taken the
+     * message, but wants no other until call_want_more (the peer's window closes meanwhile). Any
+     * other negative status ends the call with it. */
     int (*on_message)(struct call *call, struct slice body, struct why *why);
-    int (*on_end)(struct call *call, struct why *why); /* the peer has sent everything; NULL: nothing to do */
-    /* reset, disconnect, deadline, stop: release what you hold. Only after an on_message or on_end; once. */
+    /* the peer has sent everything; NULL: nothing to do */
+    int (*on_end)(struct call *call, struct why *why);
+    /* reset, disconnect, deadline, stop: release what you hold. Only after an on_message or on_end;
+     * once. */
     void (*on_cancel)(struct call *call);
-    void (*on_drain)(struct call *call);               /* out-buffer fell below OUT_BUFFER_MARK_BYTES / 2; may be NULL */
+    /* out-buffer fell below OUT_BUFFER_MARK_BYTES / 2; may be NULL */
+    void (*on_drain)(struct call *call);
 };
 
 struct method {
@@ -56,7 +63,8 @@ struct call_codec {
     void (*open_reply)(struct call *call);
     void (*want_more)(struct call *call);
     size_t (*unsent_bytes)(const struct call *call);
-    size_t (*waiting_bytes)(const struct call *call); /* upload bytes received and not yet handed to on_message */
+    /* upload bytes received and not yet handed to on_message */
+    size_t (*waiting_bytes)(const struct call *call);
 };
 
 /* Filled by the codec before method->handler sees the call; embedded in the codec's own struct. */
@@ -66,7 +74,8 @@ struct call {
     struct service *service;
     struct call_table *table;
     enum call_state state;
-    uint64_t id;               /* slot in the low 32 bits, generation above: a late event finds its call or nothing */
+    /* slot in the low 32 bits, generation above: a late event finds its call or nothing */
+    uint64_t id;
     int64_t deadline_ns;       /* monotonic; 0 = none */
     int64_t arrived_ns;        /* the request was complete */
     char request_id[129];      /* metadata x-request-id, or "" */
@@ -77,36 +86,47 @@ struct call {
 };
 
 /* --- for handlers --- */
-/* Copies; opens the reply. STATUS_EXHAUSTED beyond OUT_BUFFER_BYTES_MAX (nothing was taken). The one message of CALL_UNARY and
- * CALL_CLIENT_STREAM may be as large as RESPONSE_MESSAGE_BYTES_MAX. */
+/* Copies; opens the reply. STATUS_EXHAUSTED beyond OUT_BUFFER_BYTES_MAX (nothing was taken). The
+ * one message of CALL_UNARY and CALL_CLIENT_STREAM may have RESPONSE_MESSAGE_BYTES_MAX. */
 int call_send(struct call *call, struct slice message);
-void call_open_reply(struct call *call);                 /* sends response headers now (after admission) */
-/* Trailers; trailers-only when nothing was sent. message may be NULL. STATUS_OK of a call with one reply message needs that message. */
+/* sends response headers now (after admission) */
+void call_open_reply(struct call *call);
+/* Trailers; trailers-only when nothing was sent. message may be NULL. STATUS_OK of a call with one
+ * reply message needs that message. */
 void call_finish(struct call *call, int status, const char *message);
-/* details: a packed google.rpc.Status whose code and message equal these; at most TRAILERS_BYTES_MAX with the rest */
+/* details: a packed google.rpc.Status whose code and message equal these; at most
+ * TRAILERS_BYTES_MAX with the rest */
 void call_finish_details(struct call *call, int status, const char *message, struct slice details);
-void call_want_more(struct call *call);                  /* after STATUS_AGAIN; may call on_message before it returns */
+/* after STATUS_AGAIN; may call on_message before it returns */
+void call_want_more(struct call *call);
 size_t call_unsent_bytes(const struct call *call);
-size_t call_waiting_bytes(const struct call *call);      /* upload bytes received and not yet handed to on_message */
+/* upload bytes received and not yet handed to on_message */
+size_t call_waiting_bytes(const struct call *call);
 static inline void *call_state_of(const struct call *call)
 {
     return call->handler_state;
 }
-/* Finds a call that is not finished by its id, or returns NULL: late events of dead calls end here. O(1). */
+/* Finds a call that is not finished by its id, or returns NULL: late events of dead calls end here.
+ * O(1). */
 struct call *call_find(struct call_table *table, uint64_t id);
 
 /* --- for codecs --- */
-void call_set_state(struct call *call, enum call_state next); /* asserts the transition; FINISHED leaves the table */
+/* asserts the transition; FINISHED leaves the table */
+void call_set_state(struct call *call, enum call_state next);
 const char *call_state_name(enum call_state state);
-/* Gives the call its id, arena and handler state; the rest of *call was filled by the codec. STATUS_EXHAUSTED when the table is full,
- * STATUS_NO_MEMORY. */
+/* Gives the call its id, arena and handler state; the rest of *call was filled by the codec.
+ * STATUS_EXHAUSTED when the table is full, STATUS_NO_MEMORY. */
 int call_enter(struct call *call, struct call_table *table, struct why *why);
-void call_cancel(struct call *call, bool handler_knows); /* FINISHED, then on_cancel; nothing when finished already */
-void call_leave(struct call *call);                      /* FINISHED already; frees arena and handler state */
-/* One row of the table, NULL-terminated walk: for (c = call_next(t, NULL); c; c = call_next(t, c)). The body may finish c. */
+/* FINISHED, then on_cancel; nothing when finished already */
+void call_cancel(struct call *call, bool handler_knows);
+/* FINISHED already; frees arena and handler state */
+void call_leave(struct call *call);
+/* One row of the table, NULL-terminated walk: for (c = call_next(t, NULL); c; c = call_next(t, c)).
+ * The body may finish c. */
 struct call *call_next(struct call_table *table, const struct call *after);
 
-int call_table_create(uint32_t calls_max, struct call_table **out, struct why *why); /* at most CALLS_MAX */
+/* at most CALLS_MAX */
+int call_table_create(uint32_t calls_max, struct call_table **out, struct why *why);
 void call_table_free(struct call_table *table);          /* asserts that it is empty */
 uint32_t call_table_count(const struct call_table *table);
 

@@ -317,12 +317,14 @@ static int send_message(struct call *call, struct slice message)
         grpc->above_mark = true;
     open_reply(call);
     watch_reader(grpc);
-    nghttp2_session_resume_data(grpc->conn->session, grpc->stream_id); /* harmless when not parked */
+    /* harmless when not parked */
+    nghttp2_session_resume_data(grpc->conn->session, grpc->stream_id);
     h2_conn_mark_dirty(grpc->conn);
     return STATUS_OK;
 }
 
-/* The outcome is decided: trailers behind what is unsent, or a single HEADERS frame when nothing was opened. */
+/* The outcome is decided: trailers behind what is unsent, or a single HEADERS frame when nothing
+ * was opened. */
 void grpc_call_refuse(struct grpc_call *grpc, int grpc_code, struct slice message,
                       struct slice details)
 {
@@ -335,7 +337,8 @@ void grpc_call_refuse(struct grpc_call *grpc, int grpc_code, struct slice messag
         for (size_t i = 0; i < fields.n; i++)
             n_reply += fields.rows[i].namelen + fields.rows[i].valuelen + 32;
     }
-    grpc->trailers = grpc_trailers_create(grpc_code, message, details, TRAILERS_BYTES_MAX - n_reply);
+    grpc->trailers =
+        grpc_trailers_create(grpc_code, message, details, TRAILERS_BYTES_MAX - n_reply);
     if (grpc->trailers == NULL) {
         reset_stream(grpc, NGHTTP2_INTERNAL_ERROR);
         return;

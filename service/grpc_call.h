@@ -5,14 +5,16 @@
  *      |                 |  '---------------------- | ----------------------^  |
  *      | refused         | finish                   | finish                   | finish
  *      '-----------------+-----------> TRAILERS <---+--------------------------'
- *                                         | the stream is closed (by both ends, a reset, or the connection)
+ * | the stream is closed (by both ends, a reset, or the connection)
  *                                         v
  *                                      CLOSED, freed             CLOSED is reached from every state
  *
- * The request side (grpc_request.c) goes on in REPLYING: a bidi call reads and writes at once. Upload bytes are credited to the connection
- * when they arrive and to the stream when the reader took them, so a handler that wants no more closes its own window only.
- * In TRAILERS the outcome is decided: what is left of the out-buffer goes out, then the trailers. A request that is not gRPC gets a
- * plain HTTP answer the same way. Thread: the loop. Freed by grpc_call_close and nowhere else.
+ * The request side (grpc_request.c) goes on in REPLYING: a bidi call reads and writes at once.
+ * Upload bytes are credited to the connection when they arrive and to the stream when the reader
+ * took them, so a handler that wants no more closes its own window only. In TRAILERS the outcome is
+ * decided: what is left of the out-buffer goes out, then the trailers. A request that is not gRPC
+ * gets a plain HTTP answer the same way. Thread: the loop. Freed by grpc_call_close and nowhere
+ * else.
  */
 #ifndef QUIRE_SERVICE_GRPC_CALL_H
 #define QUIRE_SERVICE_GRPC_CALL_H
@@ -71,7 +73,8 @@ struct grpc_call {
 
     /* the reply */
     struct byte_queue out;
-    size_t front_left;       /* bytes that the message at the front of out still lacks on the wire; 0: a message border */
+    /* bytes that the message at the front of out still lacks on the wire; 0: a message border */
+    size_t front_left;
     uint32_t n_sent;         /* messages */
     uint64_t sent_bytes;     /* pulled by the connection */
     uint64_t stalled_bytes;  /* sent_bytes when stall_timer was set */
@@ -93,20 +96,24 @@ void grpc_call_take_header(struct grpc_call *grpc, struct slice name, struct sli
 void grpc_call_begin(struct grpc_call *grpc, bool request_ends); /* the header block is complete */
 void grpc_call_take_body(struct grpc_call *grpc, struct slice bytes);
 void grpc_call_end_request(struct grpc_call *grpc);
-void grpc_call_close(struct grpc_call *grpc, uint32_t error_code); /* cancels what is not finished; frees */
+/* cancels what is not finished; frees */
+void grpc_call_close(struct grpc_call *grpc, uint32_t error_code);
 
 /* --- by the connection and the server --- */
 void grpc_call_tell_drained(struct h2_conn *conn); /* on_drain for all whose out-buffer fell */
-/* Ends a call from outside its handler: on_cancel, unsent messages are dropped, then trailers with status and sentence. When a message is
- * cut in its middle only a reset is left: with reset_code. */
+/* Ends a call from outside its handler: on_cancel, unsent messages are dropped, then trailers with
+ * status and sentence. When a message is cut in its middle only a reset is left: with reset_code.
+ * */
 void grpc_call_end(struct grpc_call *grpc, int status, const char *sentence, uint32_t reset_code);
 struct grpc_call *grpc_call_of(struct call *call);
 
 /* --- inside: request side to reply side --- */
 extern const struct call_codec grpc_codec;
-void grpc_call_set_state(struct grpc_call *grpc, enum grpc_call_state next); /* asserts the transition */
+/* asserts the transition */
+void grpc_call_set_state(struct grpc_call *grpc, enum grpc_call_state next);
 const char *grpc_call_state_name(enum grpc_call_state state);
-void grpc_call_refuse(struct grpc_call *grpc, int grpc_code, struct slice message, struct slice details);
+void grpc_call_refuse(struct grpc_call *grpc, int grpc_code, struct slice message,
+                      struct slice details);
 void grpc_call_answer_plain(struct grpc_call *grpc, const char *http_status, const char *text);
 void grpc_request_want_more(struct call *call);
 void grpc_request_release(struct grpc_call *grpc); /* its buffers; not while delivering */

@@ -5,9 +5,9 @@
  *    | flag 0 |       length        |   message ...
  *    +--------+---------------------+--------------------
  *
- * The reader takes pieces cut anywhere and holds at most one message. The length is checked against the limit when the five bytes
- * are in; memory grows with what has arrived, never with what was announced. All readers of a server share one account of held bytes.
- * Thread: the loop.
+ * The reader takes pieces cut anywhere and holds at most one message. The length is checked against
+ * the limit when the five bytes are in; memory grows with what has arrived, never with what was
+ * announced. All readers of a server share one account of held bytes. Thread: the loop.
  */
 #ifndef QUIRE_SERVICE_GRPC_FRAME_H
 #define QUIRE_SERVICE_GRPC_FRAME_H
@@ -33,16 +33,20 @@ struct grpc_reader {
 };
 
 void grpc_reader_init(struct grpc_reader *reader, uint32_t limit, size_t *held, size_t held_max);
-void grpc_reader_release(struct grpc_reader *reader); /* gives its bytes back to the account; may be called twice */
+/* gives its bytes back to the account; may be called twice */
+void grpc_reader_release(struct grpc_reader *reader);
 
-/* Takes bytes up to the end of one message; *n_taken says how many. True in *complete: grpc_reader_message holds it, and nothing more is
- * taken until grpc_reader_next. STATUS_TOO_LARGE (over limit), STATUS_INTERNAL (flag), STATUS_EXHAUSTED (account), STATUS_NO_MEMORY:
- * the stream cannot be read any further. */
+/* Takes bytes up to the end of one message; *n_taken says how many. True in *complete:
+ * grpc_reader_message holds it, and nothing more is taken until grpc_reader_next. STATUS_TOO_LARGE
+ * (over limit), STATUS_INTERNAL (flag), STATUS_EXHAUSTED (account), STATUS_NO_MEMORY: the stream
+ * cannot be read any further. */
 int grpc_reader_take(struct grpc_reader *reader, struct slice bytes, size_t *n_taken,
                      bool *complete, struct why *why);
-struct slice grpc_reader_message(const struct grpc_reader *reader); /* valid until next or release */
+/* valid until next or release */
+struct slice grpc_reader_message(const struct grpc_reader *reader);
 void grpc_reader_next(struct grpc_reader *reader);
-bool grpc_reader_is_inside(const struct grpc_reader *reader); /* a message has begun and is not complete */
+/* a message has begun and is not complete */
+bool grpc_reader_is_inside(const struct grpc_reader *reader);
 
 /* The writer: a prefix in front of a message of len bytes. */
 void grpc_frame_prefix(uint8_t out[GRPC_PREFIX_BYTES], uint32_t len);

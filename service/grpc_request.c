@@ -213,7 +213,8 @@ void grpc_request_release(struct grpc_call *grpc)
     byte_queue_release(&grpc->waiting);
 }
 
-/* After a callback: what it returned, unless it finished the call itself. True: the call goes on. */
+/* After a callback: what it returned, unless it finished the call itself. True: the call goes on.
+ * */
 static bool settle_callback(struct grpc_call *grpc, int status, const struct why *why)
 {
     grpc->delivering = false;
@@ -246,7 +247,8 @@ static void fail_request(struct grpc_call *grpc, int status, const struct why *w
     grpc_call_end(grpc, status, why->text, NGHTTP2_INTERNAL_ERROR);
 }
 
-/* Reads messages out of bytes while the handler wants them. Returns how many bytes were taken; the call may be finished. */
+/* Reads messages out of bytes while the handler wants them. Returns how many bytes were taken; the
+ * call may be finished. */
 static size_t read_messages(struct grpc_call *grpc, struct slice bytes)
 {
     size_t total = 0;
@@ -325,7 +327,8 @@ void grpc_call_take_body(struct grpc_call *grpc, struct slice bytes)
     if (grpc->waiting.len == 0)
         n = read_messages(grpc, bytes);
     if (!is_open(grpc)) {
-        consume(grpc, bytes.len); /* dropped; a client blocked in its upload must still get to the reply */
+        /* dropped; a client blocked in its upload must still get to the reply */
+        consume(grpc, bytes.len);
         return;
     }
     consume(grpc, n);
@@ -336,7 +339,8 @@ void grpc_call_take_body(struct grpc_call *grpc, struct slice bytes)
     int status = STATUS_OK;
     if (grpc->conn->loop->receive_bytes + rest.len > RECEIVE_BYTES_MAX)
         status = refuse(&why, STATUS_EXHAUSTED,
-                        "the server holds %u MiB of unfinished requests, its limit; try again later",
+                        "the server holds %u MiB of unfinished requests, its limit; try again "
+                        "later",
                         RECEIVE_BYTES_MAX >> 20);
     else if (byte_queue_reserve(&grpc->waiting, rest.len) < 0)
         status = refuse(&why, STATUS_NO_MEMORY, "no memory for the upload");
@@ -361,7 +365,8 @@ void grpc_request_want_more(struct call *call)
     if (grpc->delivering)
         return; /* whoever delivers goes on by itself */
     while (is_open(grpc) && grpc->wants && grpc->waiting.len != 0) {
-        /* The handler's callbacks may end the call, not touch the queue: new bytes come from the loop only. */
+        /* The handler's callbacks may end the call, not touch the queue: new bytes come from the
+         * loop only. */
         size_t n = read_messages(grpc, byte_queue_front(&grpc->waiting));
         if (!is_open(grpc))
             return;

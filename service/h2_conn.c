@@ -58,8 +58,9 @@ static void was_shut_down(uv_shutdown_t *request, int status)
         h2_conn_close(conn);
 }
 
-/* All is said. The peer may still have bytes on the way, and a close now would make the kernel reset the connection, which can take
- * our last words from the peer: send FIN, read and drop for a moment. */
+/* All is said. The peer may still have bytes on the way, and a close now would make the kernel
+ * reset the connection, which can take our last words from the peer: send FIN, read and drop for a
+ * moment. */
 static void start_linger(struct h2_conn *conn)
 {
     struct timers *timers = &conn->loop->timers;
@@ -205,7 +206,8 @@ static bool write_out(struct h2_conn *conn, struct write_buffer *buffer)
     return true;
 }
 
-/* Pulls frames and writes them until there are none, a write stays in flight, or the share of this turn is used. */
+/* Pulls frames and writes them until there are none, a write stays in flight, or the share of this
+ * turn is used. */
 static bool pull_frames(struct h2_conn *conn)
 {
     size_t written = 0;
@@ -240,8 +242,8 @@ static void alloc_read(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
 
 static void was_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf);
 
-/* A peer that makes us queue frames without reading them is not read from either; a blocked write alone is no reason, since both
- * ends could then wait for each other. */
+/* A peer that makes us queue frames without reading them is not read from either; a blocked write
+ * alone is no reason, since both ends could then wait for each other. */
 static void steer_reading(struct h2_conn *conn)
 {
     bool crowded =

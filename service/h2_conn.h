@@ -1,11 +1,15 @@
-/* service/h2_conn.h: one HTTP/2 connection: its socket, its writes, its end. The protocol itself is in h2_session.h.
+/* service/h2_conn.h: one HTTP/2 connection: its socket, its writes, its end. The protocol itself is
+ * in h2_session.h.
  *
- *   PREFACE --first SETTINGS--> OPEN --nothing left to read or write--> LINGER --peer closed or LINGER_MS--> CLOSED --> freed
- *      '------- error, disconnect, limit, timeout: straight to CLOSED from anywhere -------------------------^
+ * PREFACE --first SETTINGS--> OPEN --nothing left to read or write--> LINGER --peer closed or
+ * LINGER_MS--> CLOSED --> freed
+ * '------- error, disconnect, limit, timeout: straight to CLOSED from anywhere
+ * -------------------------^
  *
- * DATA is pulled out of calls only while no write is in flight: bytes wait in each call's bounded out-buffer, and the connection
- * holds at most one lent write buffer. At CLOSED every call has been cancelled and freed. Thread: the loop; never from inside a
- * callback of the HTTP/2 library, except h2_conn_mark_dirty.
+ * DATA is pulled out of calls only while no write is in flight: bytes wait in each call's bounded
+ * out-buffer, and the connection holds at most one lent write buffer. At CLOSED every call has been
+ * cancelled and freed. Thread: the loop; never from inside a callback of the HTTP/2 library, except
+ * h2_conn_mark_dirty.
  */
 #ifndef QUIRE_SERVICE_H2_CONN_H
 #define QUIRE_SERVICE_H2_CONN_H
@@ -57,12 +61,15 @@ struct h2_conn {
     char peer[PEER_BYTES];
 };
 
-/* Accepts one connection from the listener. A negative uv error when that failed; nothing is left behind. */
+/* Accepts one connection from the listener. A negative uv error when that failed; nothing is left
+ * behind. */
 int h2_conn_accept(struct loop *loop, uv_stream_t *listener);
 void h2_conn_flush(struct h2_conn *conn);      /* may close it */
 void h2_conn_mark_dirty(struct h2_conn *conn); /* flush before the loop sleeps */
-void h2_conn_watch(struct h2_conn *conn);      /* sets peer_timer after a change of what is awaited */
-void h2_conn_drain(struct h2_conn *conn);      /* notice now, GOAWAY soon, end when the last call has ended */
+/* sets peer_timer after a change of what is awaited */
+void h2_conn_watch(struct h2_conn *conn);
+/* notice now, GOAWAY soon, end when the last call has ended */
+void h2_conn_drain(struct h2_conn *conn);
 void h2_conn_send_goaway(struct h2_conn *conn); /* the second half of a drain */
 void h2_conn_close(struct h2_conn *conn);      /* now; calls are cancelled */
 

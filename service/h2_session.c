@@ -241,7 +241,8 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     case NGHTTP2_DATA:
         conn->ping_strikes = 0;
         conn->last_ping_ns = 0;
-        /* An early end: without the reset the stream stays open until the client ends its upload. */
+        /* An early end: without the reset the stream stays open until the client ends its upload.
+         * */
         if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM &&
             nghttp2_session_get_stream_remote_close(session, stream_id) == 0)
             nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, stream_id, NGHTTP2_NO_ERROR);

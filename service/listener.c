@@ -32,7 +32,8 @@ static int cut_address(const char *listen, char *host, size_t cap, const char **
     int64_t number;
     if (colon == NULL)
         return refuse(why, STATUS_INVALID,
-                      "cannot listen on \"%s\": expected HOST:PORT, [V6]:PORT or unix:PATH", listen);
+                      "cannot listen on \"%s\": expected HOST:PORT, [V6]:PORT or unix:PATH",
+                      listen);
     if (text_parse_i64(colon + 1, 0, 65535, &number, why) < 0)
         return refuse(why, STATUS_INVALID,
                       "cannot listen on \"%s\": the port must be 0 to 65535 (0: the system picks)",
@@ -104,9 +105,9 @@ static int refuse_uv(int error, const char *listen, struct why *why)
 {
     if (error == UV_EADDRINUSE)
         return refuse(why, STATUS_EXISTS,
-                      "cannot listen on %s: another program holds this address. Stop it (`ss -ltnp` "
-                      "shows it), or choose another with --listen HOST:PORT (port 0: the system "
-                      "picks)",
+                      "cannot listen on %s: another program holds this address. Stop it (`ss "
+                      "-ltnp` shows it), or choose another with --listen HOST:PORT (port 0: "
+                      "the system picks)",
                       listen);
     if (error == UV_EACCES)
         return refuse(why, STATUS_DENIED,
@@ -128,9 +129,9 @@ static int open_tcp(struct listener *listener, struct loop *loop, const char *li
         return status;
     if (!insecure && !is_loopback((const struct sockaddr *)&address))
         return refuse(why, STATUS_DENIED,
-                      "will not listen on %s: calls and answers would cross the network unencrypted "
-                      "and without a password. Listen on loopback (--listen 127.0.0.1:%d) behind a "
-                      "proxy or tunnel that encrypts, or accept the risk with --insecure",
+                      "will not listen on %s: calls and answers would cross the network "
+                      "unencrypted and without a password. Listen on loopback (--listen "
+                      "127.0.0.1:%d) behind a proxy or tunnel that encrypts, or accept the risk with --insecure",
                       listen, DEFAULT_PORT);
     uv_tcp_init(&loop->uv, &listener->socket.tcp);
     listener->is_open = true;

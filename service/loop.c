@@ -17,7 +17,8 @@ int64_t loop_now_ns(void)
 
 static void alarm_rang(uv_timer_t *alarm)
 {
-    ((struct loop *)alarm->data)->alarm_ns = INT64_MAX; /* the turn that follows fires what is due */
+    /* the turn that follows fires what is due */
+    ((struct loop *)alarm->data)->alarm_ns = INT64_MAX;
 }
 
 static void stay_awake(uv_idle_t *busy)
@@ -41,8 +42,8 @@ static void set_alarm(struct loop *loop)
     uv_timer_start(&loop->alarm, alarm_rang, wait_ms, 0);
 }
 
-/* Runs just before the loop sleeps. A connection that has more to write after its share is dirty again and waits for the next
- * turn, which then comes at once. */
+/* Runs just before the loop sleeps. A connection that has more to write after its share is dirty
+ * again and waits for the next turn, which then comes at once. */
 static void take_turn(uv_prepare_t *turn)
 {
     struct loop *loop = turn->data;

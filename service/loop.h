@@ -1,10 +1,11 @@
-/* service/loop.h: what the connections of one server share: the libuv loop, its timers, its buffers, its counts. Transport files only;
- * handlers see server.h, timers.h and work.h.
+/* service/loop.h: what the connections of one server share: the libuv loop, its timers, its
+ * buffers, its counts. Transport files only; handlers see server.h, timers.h and work.h.
  *
- *   one turn:   poll (reads, writes, wakes) -> closes -> turn: fire due timers, flush every dirty connection once -> sleep
+ * one turn:   poll (reads, writes, wakes) -> closes -> turn: fire due timers, flush every dirty
+ * connection once -> sleep
  *
- * Write buffers belong to the loop and are lent to a connection while a write is in flight, so an idle connection holds none.
- * Thread: the loop.
+ * Write buffers belong to the loop and are lent to a connection while a write is in flight, so an
+ * idle connection holds none. Thread: the loop.
  */
 #ifndef QUIRE_SERVICE_LOOP_H
 #define QUIRE_SERVICE_LOOP_H
@@ -29,13 +30,15 @@ struct write_buffer {
 struct loop {
     uv_loop_t uv;
     uv_prepare_t turn;
-    uv_idle_t busy;        /* active while a connection has more to do: the loop then does not sleep */
+    /* active while a connection has more to do: the loop then does not sleep */
+    uv_idle_t busy;
     uv_timer_t alarm;      /* ends the sleep when the first timer is due */
     int64_t alarm_ns;      /* what it is set to; INT64_MAX: stopped */
     struct timers timers;
     struct list connections; /* h2_conn.in_loop */
     struct list dirty;       /* h2_conn.in_dirty: flushed before the loop sleeps */
-    void (*on_departure)(struct loop *loop); /* a connection or a piece of work has ended; may be NULL */
+    /* a connection or a piece of work has ended; may be NULL */
+    void (*on_departure)(struct loop *loop);
 
     const struct method *methods;
     size_t n_methods;
@@ -55,7 +58,8 @@ struct loop {
     size_t session_bytes, receive_bytes, unsent_bytes;
 };
 
-/* STATUS_IO. After loop_init, loop_close must follow: it runs the loop until every handle is closed, and asserts that none is left. */
+/* STATUS_IO. After loop_init, loop_close must follow: it runs the loop until every handle is
+ * closed, and asserts that none is left. */
 int loop_init(struct loop *loop, struct why *why);
 void loop_close(struct loop *loop);
 void loop_run(struct loop *loop);  /* until loop_end */

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-#define FILES_RESERVED 64 /* descriptors that are not connections: logs, model, pages, the loop's own */
+#define FILES_RESERVED 64 /* descriptors that are not connections: model, pages, the loop's own */
 
 enum server_state { SERVER_SERVING, SERVER_DRAINING, SERVER_ENDING, SERVER_STOPPING };
 enum server_wish { WISH_NONE, WISH_DRAIN, WISH_STOP };

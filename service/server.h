@@ -1,11 +1,13 @@
 /* service/server.h: the loop thread: one listener, its connections, their calls.
  *
- *   server_create --> server_run (blocks) ----------------------------------> returns --> server_free
- *     listening        |  first SIGTERM or server_drain: on_draining, GOAWAY, calls may end within drain_ms
- *                      '- second signal or server_stop: every call is cancelled, every connection closed
+ * server_create --> server_run (blocks) ----------------------------------> returns --> server_free
+ * listening        |  first SIGTERM or server_drain: on_draining, GOAWAY, calls may end within
+ * drain_ms
+ * '- second signal or server_stop: every call is cancelled, every connection closed
  *
- * What others give to the loop: server_wake from any thread (on_wake then runs on the loop, at least once after the last wake), work.h
- * for whole buffers, timers.h for time. Everything else here is called on the loop thread or before server_run.
+ * What others give to the loop: server_wake from any thread (on_wake then runs on the loop, at
+ * least once after the last wake), work.h for whole buffers, timers.h for time. Everything else
+ * here is called on the loop thread or before server_run.
  */
 #ifndef QUIRE_SERVICE_SERVER_H
 #define QUIRE_SERVICE_SERVER_H
@@ -22,17 +24,22 @@ struct loop;
 struct timers;
 
 struct server_options {
-    const char *listen;       /* "HOST:PORT" (port 0: the system picks), "[::1]:PORT", "unix:PATH" */
+    /* "HOST:PORT" (port 0: the system picks), "[::1]:PORT", "unix:PATH" */
+    const char *listen;
     bool insecure;            /* allows plaintext beyond loopback */
-    bool signals;             /* SIGTERM and SIGINT belong to the server: first drains, second stops */
+    /* SIGTERM and SIGINT belong to the server: first drains, second stops */
+    bool signals;
     uint32_t connections_max; /* 0: DEFAULT_CONNECTIONS */
     int64_t drain_ms;         /* grace of calls after a drain began; 0: DEFAULT_DRAIN_MS */
-    int64_t paused_ms;        /* a reader that takes nothing for so long is ended; 0: DEFAULT_PAUSED_MS */
+    /* a reader that takes nothing for so long is ended; 0: DEFAULT_PAUSED_MS */
+    int64_t paused_ms;
     const struct method *methods; /* borrowed until server_free */
     size_t n_methods;
     struct service *service;  /* handed to every call; the server never looks inside */
-    void (*on_wake)(void *arg);     /* after server_wake: drain the engine's rings until empty; may be NULL */
-    void (*on_draining)(void *arg); /* once, when a drain or stop begins, before GOAWAY: health turns NOT_SERVING; may be NULL */
+    /* after server_wake: drain the engine's rings until empty; may be NULL */
+    void (*on_wake)(void *arg);
+    /* once, when a drain or stop begins, before GOAWAY: health turns NOT_SERVING; may be NULL */
+    void (*on_draining)(void *arg);
     void *arg;                /* of both */
 };
 
@@ -47,13 +54,15 @@ struct server_stats {
     size_t unsent_bytes;        /* in all out-buffers */
 };
 
-/* Binds and listens; connections wait in the backlog until server_run. The caller owns *out and frees it with server_free.
- * STATUS_INVALID (address), STATUS_DENIED (beyond loopback without insecure; permissions), STATUS_EXISTS (address in use),
- * STATUS_NO_MEMORY, STATUS_IO; the sentence says what to change. */
+/* Binds and listens; connections wait in the backlog until server_run. The caller owns *out and
+ * frees it with server_free. STATUS_INVALID (address), STATUS_DENIED (beyond loopback without
+ * insecure; permissions), STATUS_EXISTS (address in use), STATUS_NO_MEMORY, STATUS_IO; the sentence
+ * says what to change. */
 int server_create(const struct server_options *options, struct server **out, struct why *why);
 void server_free(struct server *server); /* not while server_run runs; removes the unix socket */
 
-/* The address as a client would write it: "127.0.0.1:43121", "[::1]:7070", "unix:/run/quire.sock". Lives with the server. */
+/* The address as a client would write it: "127.0.0.1:43121", "[::1]:7070", "unix:/run/quire.sock".
+ * Lives with the server. */
 const char *server_address(const struct server *server);
 
 /* Serves until drained or stopped. Returns STATUS_OK, or STATUS_IO when the loop itself failed. */

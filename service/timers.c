@@ -25,7 +25,7 @@ static struct timer *meld(struct timer *a, struct timer *b)
     return a;
 }
 
-/* Melds siblings in pairs from the left, then all pairs from the right: what keeps the heap shallow. */
+/* Melds siblings in pairs from the left, then the pairs from the right: this keeps it shallow. */
 static struct timer *meld_siblings(struct timer *first)
 {
     struct timer *pairs = NULL; /* linked through prev, last pair first */
@@ -72,7 +72,7 @@ void timers_arm(struct timers *timers, struct timer *timer, int64_t due_ns)
 {
     assert(timer->fire != NULL);
     if (timers->running_ns != 0 && due_ns <= timers->running_ns)
-        due_ns = timers->running_ns + 1; /* a timer that arms itself for now must not hold the loop */
+        due_ns = timers->running_ns + 1; /* one that arms itself for now must not hold the loop */
     if (timer->armed && timer->due_ns == due_ns)
         return;
     timers_disarm(timers, timer);

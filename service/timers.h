@@ -1,5 +1,5 @@
-/* service/timers.h: any number of timers over one clock. A timer lives inside its owner's struct: nothing to allocate, nothing to
- * close; a disarmed timer may be freed at once.
+/* service/timers.h: any number of timers over one clock. A timer lives inside its owner's struct:
+ * nothing to allocate, nothing to close; a disarmed timer may be freed at once.
  *
  *                 due 10            a pairing heap: each node is due no later than its children
  *                /   |   \
@@ -26,10 +26,14 @@ struct timers {
     int64_t running_ns; /* now of the run under way, else 0 */
 };
 
-void timers_arm(struct timers *timers, struct timer *timer, int64_t due_ns); /* moves it when armed */
-void timers_disarm(struct timers *timers, struct timer *timer);              /* harmless when not armed */
-int64_t timers_next_ns(const struct timers *timers); /* due time of the first; INT64_MAX when there is none */
-/* Fires all that are due at now_ns; those armed meanwhile wait for the next run even if due. Returns how many fired. */
+/* moves it when armed */
+void timers_arm(struct timers *timers, struct timer *timer, int64_t due_ns);
+/* harmless when not armed */
+void timers_disarm(struct timers *timers, struct timer *timer);
+/* due time of the first; INT64_MAX when there is none */
+int64_t timers_next_ns(const struct timers *timers);
+/* Fires all that are due at now_ns; those armed meanwhile wait for the next run even if due.
+ * Returns how many fired. */
 int timers_run(struct timers *timers, int64_t now_ns);
 
 #endif
