@@ -191,6 +191,19 @@ static int encode_by_heap(struct bpe *bpe, struct slice piece, uint64_t begin,
     return status;
 }
 
+static int check_bytes(const struct vocabulary *vocabulary, struct slice piece, uint64_t begin,
+                       struct why *why)
+{
+    const uint32_t *byte_ids = vocabulary_byte_ids(vocabulary);
+    for (size_t i = 0; i < piece.len; i++)
+        if (byte_ids[piece.bytes[i]] == VOCABULARY_NO_TOKEN)
+            return refuse(why, STATUS_INVALID,
+                          "byte 0x%02X at offset %llu has no token in this model's vocabulary; "
+                          "leave its character out",
+                          piece.bytes[i], (unsigned long long)(begin + i));
+    return STATUS_OK;
+}
+
 int bpe_encode(struct bpe *bpe, struct slice piece, uint64_t begin, struct token_buffer *out,
                struct why *why)
 {
@@ -199,6 +212,9 @@ int bpe_encode(struct bpe *bpe, struct slice piece, uint64_t begin, struct token
     if (pretokenizer_ignores_merges(vocabulary_pretokenizer(bpe->vocabulary)) &&
         vocabulary_find_plain(bpe->vocabulary, piece, &whole))
         return push_token(out, whole, begin, begin + piece.len, why);
+    int status = check_bytes(bpe->vocabulary, piece, begin, why);
+    if (status < 0)
+        return status;
     if (piece.len <= SCAN_BYTES_MAX)
         return encode_by_scan(bpe, piece, begin, out, why);
     return encode_by_heap(bpe, piece, begin, out, why);

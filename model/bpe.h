@@ -31,7 +31,8 @@ struct bpe {
 void bpe_init(struct bpe *bpe, const struct vocabulary *vocabulary);
 void bpe_release(struct bpe *bpe);
 /* Appends the tokens of a piece of at least 1 byte; `begin` is its offset in the text, for spans.
- * STATUS_TOO_LARGE, STATUS_NO_MEMORY; some tokens may then have been appended. */
+ * STATUS_INVALID (a byte that has no token: which and where), STATUS_TOO_LARGE, STATUS_NO_MEMORY;
+ * some tokens may then have been appended. */
 int bpe_encode(struct bpe *bpe, struct slice piece, uint64_t begin, struct token_buffer *out,
                struct why *why);
 

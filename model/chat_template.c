@@ -340,6 +340,8 @@ static int append_messages(const struct chat_template *chat, struct rendering *r
         if (chat->trims)
             content = trimmed(content);
         status = append_turn(rendering, opening_of(messages[i].role), content, why);
+        if (status < 0)
+            refuse_prefix(why, status, "message %zu, in the rendered text", i);
     }
     return status;
 }

@@ -35,22 +35,21 @@ static int encode_fragment(struct text_encoder *encoder, struct slice fragment, 
                            struct why *why)
 {
     const struct pretokenizer *pretokenizer = vocabulary_pretokenizer(encoder->vocabulary);
-    size_t at = 0;
-    int status = STATUS_OK;
-    while (at < fragment.len) {
-        struct slice rest = slice_of(fragment.bytes + at, fragment.len - at);
+    *n_done = 0;
+    while (*n_done < fragment.len) {
+        struct slice rest = slice_of(fragment.bytes + *n_done, fragment.len - *n_done);
         size_t len = 0;
-        status = pretokenizer_next(pretokenizer, encoder->matcher, rest, at_end, &len, why);
-        if (status == STATUS_OK)
-            status = bpe_encode(&encoder->bpe, slice_of(rest.bytes, len), begin + at, out, why);
+        int status = pretokenizer_next(pretokenizer, encoder->matcher, rest, at_end, &len, why);
+        if (status == STATUS_AGAIN)
+            return STATUS_OK;
         if (status < 0)
-            break;
-        at += len;
+            return refuse_at(status, begin + *n_done, why);
+        status = bpe_encode(&encoder->bpe, slice_of(rest.bytes, len), begin + *n_done, out, why);
+        if (status < 0)
+            return status == STATUS_TOO_LARGE ? refuse_at(status, begin + *n_done, why) : status;
+        *n_done += len;
     }
-    *n_done = at;
-    if (status == STATUS_AGAIN)
-        return STATUS_OK;
-    return status < 0 ? refuse_at(status, begin + at, why) : STATUS_OK;
+    return STATUS_OK;
 }
 
 int text_encoder_advance(struct text_encoder *encoder, struct slice rest, bool at_end,

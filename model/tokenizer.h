@@ -29,9 +29,9 @@ struct vocabulary;
 struct why;
 
 /* Appends the tokens of `text`; add_special: the vocabulary's BOS before and EOS behind them,
- * where it asks for them. STATUS_INVALID (not UTF-8: with the byte), STATUS_TOO_LARGE (over
- * out->n_max), STATUS_NO_MEMORY: out is then as before. Spans, if `out` has them, are bytes of
- * text. Time O(n log n), memory beside `out` bounded by PIECE_WINDOW_BYTES. */
+ * where it asks for them. STATUS_INVALID (not UTF-8, or a byte without token: which and where),
+ * STATUS_TOO_LARGE (over out->n_max), STATUS_NO_MEMORY: out is then as before. Spans, if `out` has
+ * them, are bytes of text. Time O(n log n), memory beside `out` bounded by PIECE_WINDOW_BYTES. */
 int tokenizer_encode(const struct vocabulary *vocabulary, struct slice text, bool add_special,
                      bool parse_special, struct token_buffer *out, struct why *why);
 

@@ -15,10 +15,9 @@
 #include "model/pretokenizer.h"
 #include "model/special_table.h"
 
-#define NO_TOKEN UINT32_MAX
 #define QUOTED_BYTES 80
 
-_Static_assert(MODEL_VOCABULARY_MAX < NO_TOKEN, "an id is never NO_TOKEN");
+_Static_assert(MODEL_VOCABULARY_MAX < VOCABULARY_NO_TOKEN, "an id is never VOCABULARY_NO_TOKEN");
 
 struct vocabulary {
     uint32_t n_tokens;
@@ -27,8 +26,7 @@ struct vocabulary {
     uint8_t *kinds; /* [n_tokens] enum token_kind */
     bool *is_end;   /* [n_tokens] ends generation */
     size_t longest;
-    uint32_t *
-        plain_slots; /* [plain_mask + 1] ids by raw bytes, NO_TOKEN when empty; at most half full */
+    uint32_t *plain_slots; /* [plain_mask + 1] ids by raw bytes, half of them NO_TOKEN */
     uint64_t plain_mask;
     uint32_t byte_ids[256];
     int64_t bos_id, eos_id, unknown_id, padding_id;
@@ -186,7 +184,7 @@ static int allocate(struct vocabulary *v, const struct vocabulary_source *source
 static uint32_t *plain_slot(const struct vocabulary *v, struct slice bytes)
 {
     uint64_t i = hash64(bytes.bytes, bytes.len, 0) & v->plain_mask;
-    while (v->plain_slots[i] != NO_TOKEN &&
+    while (v->plain_slots[i] != VOCABULARY_NO_TOKEN &&
            !slice_equal(vocabulary_bytes(v, v->plain_slots[i]), bytes))
         i = (i + 1) & v->plain_mask;
     return &v->plain_slots[i];
@@ -242,6 +240,14 @@ static int read_token(struct vocabulary *v, const struct vocabulary_source *sour
     return STATUS_OK;
 }
 
+/* Bytes of ordinary text. SmolLM2 has no token for 04 06 13 14 16 1D, nor for F1 and F2, which begin
+ * planes that Unicode has not assigned; C0, C1 and F5 to FF never occur in UTF-8. */
+static bool is_needed(uint8_t byte)
+{
+    return byte == '\t' || byte == '\n' || (byte >= 0x20 && byte < 0x7F) ||
+           (byte >= 0x80 && byte <= 0xBF) || (byte >= 0xC2 && byte <= 0xF0);
+}
+
 static int read_tokens(struct vocabulary *v, const struct vocabulary_source *source,
                        struct why *why)
 {
@@ -252,12 +258,12 @@ static int read_tokens(struct vocabulary *v, const struct vocabulary_source *sou
     }
     for (unsigned byte = 0; byte < 256; byte++) {
         uint8_t one = (uint8_t)byte;
-        if (!vocabulary_find_plain(v, slice_of(&one, 1), &v->byte_ids[byte]))
-            return refuse(
-                why, STATUS_CORRUPT,
-                "byte 0x%02X has no token of its own among the %u of tokenizer.ggml.tokens, "
-                "so some text could not be written",
-                byte, v->n_tokens);
+        v->byte_ids[byte] = VOCABULARY_NO_TOKEN;
+        if (!vocabulary_find_plain(v, slice_of(&one, 1), &v->byte_ids[byte]) && is_needed(one))
+            return refuse(why, STATUS_CORRUPT,
+                          "byte 0x%02X has no token of its own among the %u of "
+                          "tokenizer.ggml.tokens, so ordinary text could not be written",
+                          byte, v->n_tokens);
     }
     return STATUS_OK;
 }
@@ -473,9 +479,9 @@ bool vocabulary_find_plain(const struct vocabulary *v, struct slice bytes, uint3
     if (bytes.len == 0)
         return false;
     uint32_t found = *plain_slot(v, bytes);
-    if (found != NO_TOKEN)
+    if (found != VOCABULARY_NO_TOKEN)
         *id = found;
-    return found != NO_TOKEN;
+    return found != VOCABULARY_NO_TOKEN;
 }
 
 const struct pretokenizer *vocabulary_pretokenizer(const struct vocabulary *v)

@@ -4,9 +4,10 @@
  *   "Ġthe"        --byte alphabet-->  " the"       plain tokens: what merging can make
  *   "<|im_end|>"  --as it stands-->   "<|im_end|>" special tokens: control, unknown, user-defined
  *
- * Invariant: each of the 256 bytes is a plain token; every merge joins plain tokens into a plain
- * token. Control tokens are never made by merging, so text of users makes one only where the
- * caller asks to parse specials.
+ * Invariant: each byte that ordinary text cannot do without is a plain token (real vocabularies
+ * lack some control characters; text that holds one is refused); every merge joins plain tokens
+ * into a plain token. Control tokens are never made by merging, so text of users makes one only
+ * where the caller asks to parse specials.
  * Thread: immutable after create; any number of threads may read.
  */
 #ifndef QUIRE_MODEL_VOCABULARY_H
@@ -19,6 +20,7 @@
 #include "base/slice.h"
 
 #define VOCABULARY_MERGES_MAX (4u << 20)
+#define VOCABULARY_NO_TOKEN UINT32_MAX
 
 struct merge_table;
 struct pretokenizer;
@@ -83,7 +85,8 @@ bool vocabulary_find_plain(const struct vocabulary *vocabulary, struct slice byt
 /* For the tokenizer. */
 const struct pretokenizer *vocabulary_pretokenizer(const struct vocabulary *vocabulary);
 const struct merge_table *vocabulary_merges(const struct vocabulary *vocabulary);
-const uint32_t *vocabulary_byte_ids(const struct vocabulary *vocabulary); /* [256] */
+/* [256] the plain token of each byte, VOCABULARY_NO_TOKEN where there is none */
+const uint32_t *vocabulary_byte_ids(const struct vocabulary *vocabulary);
 /* What is cut out of text first: user-defined tokens always, control and unknown ones when asked
  * for. */
 const struct special_table *vocabulary_specials(const struct vocabulary *vocabulary,
