@@ -1,0 +1,169 @@
+#include "kernels/device.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include <unistd.h>
+
+#include "base/status.h"
+#include "base/threads.h"
+#include "kernels/ops.h"
+
+static struct device *open_device(bool strict)
+{
+    struct device_options options = {.n_threads = 2, .strict = strict};
+    struct device *device;
+    struct why why;
+    assert_int_equal(device_open(&options, &device, &why), STATUS_OK);
+    return device;
+}
+
+static void *alloc(struct device *device, size_t bytes)
+{
+    void *memory;
+    struct why why;
+    assert_int_equal(device_alloc(device, bytes, &memory, &why), STATUS_OK);
+    return memory;
+}
+
+static void test_device__says_what_it_is(void **state)
+{
+    struct device_options options = {.n_threads = 3, .isa = ISA_SCALAR};
+    struct device *device;
+    assert_int_equal(device_open(&options, &device, NULL), STATUS_OK);
+    assert_string_equal(device_name(device), "cpu scalar, 3 threads");
+    assert_int_equal(device_n_threads(device), 3);
+    assert_string_equal(device_ops(device)->name, "cpu");
+    device_close(device);
+}
+
+static void test_device__takes_the_default_number_of_threads(void **state)
+{
+    struct device_options options = {.n_threads = 0};
+    struct device *device;
+    assert_int_equal(device_open(&options, &device, NULL), STATUS_OK);
+    assert_in_range(device_n_threads(device), 1, cores_allowed());
+    device_close(device);
+}
+
+static void test_device__refuses_impossible_threads(void **state)
+{
+    struct device_options options = {.n_threads = TEAM_THREADS_MAX + 1};
+    struct device *device;
+    struct why why;
+    assert_int_equal(device_open(&options, &device, &why), STATUS_INVALID);
+    assert_non_null(strstr(why.text, "257"));
+    options.n_threads = -1;
+    assert_int_equal(device_open(&options, &device, &why), STATUS_INVALID);
+}
+
+static void test_device__obeys_and_checks_quire_isa(void **state)
+{
+    struct device_options options = {.n_threads = 1};
+    struct device *device;
+    struct why why;
+    setenv("QUIRE_ISA", "scalar", 1);
+    assert_int_equal(device_open(&options, &device, &why), STATUS_OK);
+    assert_string_equal(device_name(device), "cpu scalar, 1 thread");
+    device_close(device);
+    setenv("QUIRE_ISA", "avx1024", 1);
+    assert_int_equal(device_open(&options, &device, &why), STATUS_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "avx1024"));
+    assert_non_null(strstr(why.text, "scalar"));
+    unsetenv("QUIRE_ISA");
+}
+
+static void test_device__gives_zeroed_aligned_memory(void **state)
+{
+    struct device *device = open_device(false);
+    uint8_t *few = alloc(device, 1), *many = alloc(device, 5 << 20);
+    assert_int_equal((uintptr_t)few % 64, 0);
+    assert_int_equal((uintptr_t)many % (2 << 20), 0);
+    for (size_t i = 0; i < 5 << 20; i += 4096)
+        assert_int_equal(many[i], 0);
+    many[(5 << 20) - 1] = 1;
+    device_free(device, few);
+    device_free(device, many);
+    device_free(device, NULL);
+    device_close(device);
+}
+
+static void test_device__refuses_more_memory_than_there_is_with_numbers(void **state)
+{
+    struct device *device = open_device(false);
+    void *memory;
+    struct why why;
+    assert_int_equal(device_alloc(device, (size_t)1 << 46, &memory, &why), STATUS_NO_MEMORY);
+    assert_non_null(strstr(why.text, "70368744177664"));
+    assert_int_equal(device_alloc(device, SIZE_MAX, &memory, &why), STATUS_NO_MEMORY);
+    assert_true(device_memory_free(device) > 0);
+    device_close(device);
+}
+
+/* True when reading the memory from here kills a child of ours. */
+static bool reading_faults(const volatile uint8_t *memory)
+{
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        signal(SIGSEGV, SIG_DFL); /* a sanitizer would report and exit */
+        uint8_t seen = *memory;
+        _exit(seen & 0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV;
+}
+
+static void test_device__strict_memory_faults_outside_of_ops(void **state)
+{
+    struct device *strict = open_device(true), *lenient = open_device(false);
+    uint8_t *hidden = alloc(strict, 100), *open = alloc(lenient, 100);
+    assert_true(reading_faults(hidden));
+    assert_false(reading_faults(open));
+    uint8_t in[100], out[100];
+    memset(in, 7, sizeof in);
+    assert_int_equal(device_upload(strict, hidden, in, sizeof in), STATUS_OK);
+    assert_true(reading_faults(hidden));
+    assert_int_equal(device_download(strict, out, hidden, sizeof out), STATUS_OK);
+    assert_memory_equal(in, out, sizeof in);
+    device_free(strict, hidden);
+    device_free(lenient, open);
+    device_close(strict);
+    device_close(lenient);
+}
+
+static void test_device__strict_mode_comes_by_environment_too(void **state)
+{
+    setenv("QUIRE_STRICT_DEVICE", "1", 1);
+    struct device *device = open_device(false);
+    unsetenv("QUIRE_STRICT_DEVICE");
+    uint8_t *memory = alloc(device, 1);
+    assert_true(reading_faults(memory));
+    device_free(device, memory);
+    device_close(device);
+}
+
+int main(void)
+{
+    unsetenv("QUIRE_STRICT_DEVICE");
+    unsetenv("QUIRE_ISA");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_device__says_what_it_is),
+        cmocka_unit_test(test_device__takes_the_default_number_of_threads),
+        cmocka_unit_test(test_device__refuses_impossible_threads),
+        cmocka_unit_test(test_device__obeys_and_checks_quire_isa),
+        cmocka_unit_test(test_device__gives_zeroed_aligned_memory),
+        cmocka_unit_test(test_device__refuses_more_memory_than_there_is_with_numbers),
+        cmocka_unit_test(test_device__strict_memory_faults_outside_of_ops),
+        cmocka_unit_test(test_device__strict_mode_comes_by_environment_too),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

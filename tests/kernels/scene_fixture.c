@@ -1,0 +1,365 @@
+#include "tests/kernels/scene_fixture.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/status.h"
+#include "kernels/cpu/cpu_panel.h"
+#include "kernels/tensor_type.h"
+
+#define SCENE_LAYERS 2
+#define SCENE_LAYER 1
+#define SCENE_BASE 10000.0
+
+static uint32_t mix(uint32_t x)
+{
+    x ^= x >> 16;
+    x *= 0x7feb352du;
+    x ^= x >> 15;
+    x *= 0x846ca68bu;
+    return x ^ x >> 16;
+}
+
+float scene_value(uint32_t seq, uint32_t position, uint32_t i)
+{
+    uint32_t h = mix(mix(mix(seq + 1) + position) + i);
+    return (float)((double)h / 4294967296.0 * 4.0 - 2.0);
+}
+
+void *scene_alloc(struct scene *scene, size_t bytes)
+{
+    assert_true(scene->n_allocs < 64);
+    void *memory;
+    struct why why;
+    assert_int_equal(device_alloc(scene->device, bytes, &memory, &why), STATUS_OK);
+    scene->allocs[scene->n_allocs++] = memory;
+    return memory;
+}
+
+static uint32_t n_pages_of(const struct scene_shape *shape, uint32_t seq)
+{
+    return (shape->length[seq] + PAGE_TOKENS - 1) / PAGE_TOKENS;
+}
+
+static uint32_t row_width(const struct scene_shape *shape)
+{
+    const struct kv_shape *kv = &shape->kv;
+    return shape->n_heads * kv->k_dim + kv->n_kv_heads * (kv->k_dim + (kv->v_in_k ? 0 : kv->v_dim));
+}
+
+static float q_scale_of(const struct scene_shape *shape)
+{
+    return (float)(1.4426950408889634 / sqrt((double)shape->kv.k_dim));
+}
+
+/* Page ids in an order of their own, so that neighbours in a sequence are strangers in memory. */
+static void make_tables(struct scene *scene)
+{
+    const struct scene_shape *shape = &scene->shape;
+    uint32_t stride = 1, n_pages = 0;
+    for (uint32_t s = 0; s < shape->n_seqs; s++) {
+        stride = n_pages_of(shape, s) > stride ? n_pages_of(shape, s) : stride;
+        n_pages += n_pages_of(shape, s);
+    }
+    page_id *table = malloc(sizeof *table * stride * shape->n_seqs);
+    uint32_t next = 0, step = 7;
+    while (n_pages % step == 0)
+        step += 2;
+    for (uint32_t i = 0; i < stride * shape->n_seqs; i++)
+        table[i] = PAGE_NONE;
+    for (uint32_t s = 0; s < shape->n_seqs; s++)
+        for (uint32_t p = 0; p < n_pages_of(shape, s); p++) {
+            next = (next + step) % n_pages;
+            if (p >= shape->first_page[s])
+                table[s * stride + p - shape->first_page[s]] = next;
+        }
+    size_t layer_bytes = scene->ops->page_layer_bytes(&shape->kv, shape->dtype);
+    page_id *device_table = scene_alloc(scene, sizeof *table * stride * shape->n_seqs);
+    uint32_t *first_page = scene_alloc(scene, sizeof shape->first_page);
+    device_upload(scene->device, device_table, table, sizeof *table * stride * shape->n_seqs);
+    device_upload(scene->device, first_page, shape->first_page, sizeof shape->first_page);
+    free(table);
+    scene->group = (struct kv_group_view){
+        .kind = shape->kind,
+        .window = shape->window,
+        .shape = shape->kv,
+        .dtype_open = shape->dtype,
+        .dtype_full = shape->dtype,
+        .base = scene_alloc(scene, layer_bytes * SCENE_LAYERS * n_pages),
+        .page_stride = layer_bytes * SCENE_LAYERS,
+        .layer_stride = layer_bytes,
+        .table = device_table,
+        .first_page = first_page,
+        .table_stride = stride,
+    };
+}
+
+struct scene scene_open(const struct scene_shape *shape, enum isa isa, int n_threads)
+{
+    struct scene scene = {.shape = *shape};
+    struct device_options options = {.n_threads = n_threads, .isa = isa, .strict = true};
+    struct why why;
+    assert_int_equal(device_open(&options, &scene.device, &why), STATUS_OK);
+    assert_int_equal(stream_create(scene.device, 64, &scene.stream, &why), STATUS_OK);
+    scene.ops = device_ops(scene.device);
+    make_tables(&scene);
+    uint32_t n_pairs = shape->kv.k_dim / 2;
+    double inv_freq[MODEL_HEAD_DIM_MAX / 2];
+    for (uint32_t k = 0; k < n_pairs; k++)
+        inv_freq[k] = pow(SCENE_BASE, -2.0 * k / (2.0 * n_pairs));
+    scene.inv_freq = scene_alloc(&scene, sizeof inv_freq);
+    device_upload(scene.device, scene.inv_freq, inv_freq, sizeof inv_freq);
+    scene.n_saturated = scene_alloc(&scene, sizeof *scene.n_saturated);
+    return scene;
+}
+
+void scene_close(struct scene *scene)
+{
+    while (scene->n_allocs > 0)
+        device_free(scene->device, scene->allocs[--scene->n_allocs]);
+    stream_free(scene->stream);
+    device_close(scene->device);
+}
+
+uint32_t scene_n_rows(const struct scene_rows *items, uint32_t n_items)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < n_items; i++)
+        n += items[i].n;
+    return n;
+}
+
+/* The arrays of a step; rows come in the order of the items. */
+static struct rows_view make_rows(struct scene *scene, const struct scene_rows *items,
+                                  uint32_t n_items, float **qkv)
+{
+    uint32_t n_rows = scene_n_rows(items, n_items), width = row_width(&scene->shape), r = 0;
+    uint32_t *position = malloc(n_rows * sizeof *position),
+             *row_seq = malloc(n_rows * sizeof *row_seq);
+    uint32_t *begin = malloc((n_items + 1) * sizeof *begin);
+    float *host = malloc(sizeof(float) * n_rows * width);
+    struct rows_view rows = {.n_rows = n_rows, .n_seqs = n_items};
+    for (uint32_t i = 0; i < n_items; i++) {
+        begin[i] = r;
+        for (uint32_t j = 0; j < items[i].n; j++, r++) {
+            position[r] = items[i].position + j;
+            row_seq[r] = items[i].seq;
+            rows.max_position = position[r] > rows.max_position ? position[r] : rows.max_position;
+            for (uint32_t c = 0; c < width; c++)
+                host[(size_t)r * width + c] = scene_value(items[i].seq, position[r], c);
+        }
+    }
+    begin[n_items] = r;
+    void *device_position = scene_alloc(scene, n_rows * sizeof *position);
+    void *device_row_seq = scene_alloc(scene, n_rows * sizeof *row_seq);
+    void *device_begin = scene_alloc(scene, (n_items + 1) * sizeof *begin);
+    *qkv = scene_alloc(scene, sizeof(float) * n_rows * width);
+    device_upload(scene->device, device_position, position, n_rows * sizeof *position);
+    device_upload(scene->device, device_row_seq, row_seq, n_rows * sizeof *row_seq);
+    device_upload(scene->device, device_begin, begin, (n_items + 1) * sizeof *begin);
+    device_upload(scene->device, *qkv, host, sizeof(float) * n_rows * width);
+    rows.position = device_position;
+    rows.row_seq = device_row_seq;
+    rows.seq_begin = device_begin;
+    free(position);
+    free(row_seq);
+    free(begin);
+    free(host);
+    return rows;
+}
+
+static struct act make_act(struct scene *scene, uint32_t n_rows, uint32_t width, uint32_t forms)
+{
+    size_t bytes = scene->ops->act_bytes(scene->device, n_rows, width, forms);
+    return (struct act){scene_alloc(scene, bytes), n_rows, width, forms};
+}
+
+static struct act append(struct scene *scene, const struct rows_view *rows, const float *qkv)
+{
+    const struct scene_shape *shape = &scene->shape;
+    struct rope_append_args args = {
+        .qkv = qkv,
+        .qkv_stride = row_width(shape),
+        .n_heads = shape->n_heads,
+        .style = shape->style,
+        .n_rot = shape->style == ROPE_NONE ? 0 : shape->kv.k_dim,
+        .inv_freq = scene->inv_freq,
+        .rope_scale = 1.0f,
+        .q_scale = q_scale_of(shape),
+        .rows = *rows,
+        .group = scene->group,
+        .layer_idx = SCENE_LAYER,
+        .q = make_act(scene, rows->n_rows, shape->n_heads * shape->kv.k_dim, ACT_QUERY),
+        .n_saturated = scene->n_saturated,
+    };
+    scene->ops->rope_append(scene->stream, &args);
+    return args.q;
+}
+
+static void run(struct scene *scene)
+{
+    device_submit(scene->stream);
+    assert_int_equal(device_wait(scene->stream, NULL, NULL), STATUS_OK);
+}
+
+static void free_down_to(struct scene *scene, uint32_t n_allocs)
+{
+    while (scene->n_allocs > n_allocs)
+        device_free(scene->device, scene->allocs[--scene->n_allocs]);
+}
+
+void scene_fill(struct scene *scene, uint32_t chunk)
+{
+    for (uint32_t s = 0; s < scene->shape.n_seqs; s++) {
+        uint32_t length = scene->shape.length[s];
+        for (uint32_t p = scene->shape.first_page[s] * PAGE_TOKENS; p < length; p += chunk) {
+            struct scene_rows item = {s, p, length - p < chunk ? length - p : chunk};
+            uint32_t n_allocs = scene->n_allocs;
+            float *qkv;
+            struct rows_view rows = make_rows(scene, &item, 1, &qkv);
+            append(scene, &rows, qkv);
+            run(scene);
+            free_down_to(scene, n_allocs);
+        }
+    }
+}
+
+/* A workspace holds whatever its last user left there. */
+static void soil(struct scene *scene, void *memory, size_t bytes)
+{
+    void *dirt = malloc(bytes);
+    memset(dirt, 0xa5, bytes);
+    device_upload(scene->device, memory, dirt, bytes);
+    free(dirt);
+}
+
+float *scene_attend(struct scene *scene, const struct scene_rows *items, uint32_t n_items)
+{
+    int status;
+    float *out = scene_try_attend(scene, items, n_items, &status);
+    assert_int_equal(status, STATUS_OK);
+    return out;
+}
+
+float *scene_try_attend(struct scene *scene, const struct scene_rows *items, uint32_t n_items,
+                        int *status)
+{
+    const struct scene_shape *shape = &scene->shape;
+    uint32_t n_allocs = scene->n_allocs, width = shape->n_heads * shape->kv.v_dim;
+    float *qkv;
+    struct rows_view rows = make_rows(scene, items, n_items, &qkv);
+    size_t workspace_bytes = scene->ops->attend_workspace_bytes(
+        scene->device, shape->n_heads, &shape->kv, rows.n_rows, rows.max_position + 1);
+    struct attend_args args = {
+        .q = append(scene, &rows, qkv),
+        .n_heads = shape->n_heads,
+        .rows = rows,
+        .group = scene->group,
+        .layer_idx = SCENE_LAYER,
+        .workspace = scene_alloc(scene, workspace_bytes),
+        .workspace_bytes = workspace_bytes,
+        .out = make_act(scene, rows.n_rows, width, ACT_FLOATS),
+    };
+    soil(scene, args.workspace, workspace_bytes);
+    scene->ops->attend(scene->stream, &args);
+    device_submit(scene->stream);
+    *status = device_wait(scene->stream, NULL, NULL);
+    size_t bytes = sizeof(float) * rows.n_rows * width;
+    float *out = malloc(bytes);
+    device_download(scene->device, out, cpu_act_floats(&args.out, ACTIVATIONS_16), bytes);
+    free_down_to(scene, n_allocs);
+    return out;
+}
+
+/* One value of K after rotation, as the page holds it. */
+static double exact_k(const struct scene_shape *shape, uint32_t seq, uint32_t position, uint32_t at,
+                      uint32_t d)
+{
+    uint32_t n = shape->kv.k_dim, pair = d, other = d;
+    if (shape->style == ROPE_NORM) {
+        pair = d / 2;
+        other = d ^ 1;
+    } else if (shape->style == ROPE_NEOX) {
+        pair = d % (n / 2);
+        other = (d + n / 2) % n;
+    }
+    double x = scene_value(seq, position, at + d), y = scene_value(seq, position, at + other);
+    if (shape->style == ROPE_NONE)
+        return x;
+    double angle = position * pow(SCENE_BASE, -2.0 * pair / n);
+    return other > d ? x * cos(angle) - y * sin(angle) : x * cos(angle) + y * sin(angle);
+}
+
+static double as_stored(const struct scene_shape *shape, double x)
+{
+    return shape->dtype == KV_F16 ? (double)f16_to_f32(f16_from_f32((float)x)) : x;
+}
+
+static uint32_t exact_first(const struct scene_shape *shape, uint32_t position)
+{
+    if (shape->kind == KV_SLIDING)
+        return position + 1 > shape->window ? position + 1 - shape->window : 0;
+    return shape->kind == KV_CHUNKED ? position - position % shape->window : 0;
+}
+
+static void exact_head(const struct scene_shape *shape, uint32_t seq, uint32_t position,
+                       uint32_t head, double *out)
+{
+    const struct kv_shape *kv = &shape->kv;
+    uint32_t kv_head = head * kv->n_kv_heads / shape->n_heads;
+    uint32_t k_at = (shape->n_heads + kv_head) * kv->k_dim;
+    uint32_t v_at = (shape->n_heads + kv->n_kv_heads) * kv->k_dim + kv_head * kv->v_dim;
+    uint32_t first = exact_first(shape, position);
+    double *score = malloc((position + 1) * sizeof *score), max = -INFINITY, sum = 0;
+    for (uint32_t t = first; t <= position; t++) {
+        score[t] = 0;
+        for (uint32_t d = 0; d < kv->k_dim; d++)
+            score[t] += exact_k(shape, seq, position, head * kv->k_dim, d) /
+                        sqrt((double)kv->k_dim) * as_stored(shape, exact_k(shape, seq, t, k_at, d));
+        max = fmax(max, score[t]);
+    }
+    memset(out, 0, kv->v_dim * sizeof *out);
+    for (uint32_t t = first; t <= position; t++) {
+        double p = exp(score[t] - max);
+        sum += p;
+        for (uint32_t d = 0; d < kv->v_dim; d++)
+            out[d] += p * as_stored(shape, kv->v_in_k ? exact_k(shape, seq, t, k_at, d)
+                                                      : (double)scene_value(seq, t, v_at + d));
+    }
+    for (uint32_t d = 0; d < kv->v_dim; d++)
+        out[d] /= sum;
+    free(score);
+}
+
+double *scene_attend_exact(const struct scene *scene, const struct scene_rows *items,
+                           uint32_t n_items)
+{
+    const struct scene_shape *shape = &scene->shape;
+    uint32_t v_dim = shape->kv.v_dim;
+    double *out = malloc(sizeof *out * scene_n_rows(items, n_items) * shape->n_heads * v_dim),
+           *at = out;
+    for (uint32_t i = 0; i < n_items; i++)
+        for (uint32_t j = 0; j < items[i].n; j++)
+            for (uint32_t h = 0; h < shape->n_heads; h++, at += v_dim)
+                exact_head(shape, items[i].seq, items[i].position + j, h, at);
+    return out;
+}
+
+uint8_t *scene_page(struct scene *scene, uint32_t seq, uint32_t page_idx, size_t *n_bytes)
+{
+    page_id page;
+    const struct kv_group_view *group = &scene->group;
+    size_t at = (size_t)seq * group->table_stride + page_idx - scene->shape.first_page[seq];
+    device_download(scene->device, &page, group->table + at, sizeof page);
+    *n_bytes = group->layer_stride;
+    uint8_t *bytes = malloc(*n_bytes);
+    device_download(scene->device, bytes,
+                    group->base + page * group->page_stride + SCENE_LAYER * group->layer_stride,
+                    *n_bytes);
+    return bytes;
+}
