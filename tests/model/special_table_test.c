@@ -9,7 +9,7 @@
 
 static struct special_table table_of(const char *const *texts, size_t n)
 {
-    struct special specials[8];
+    struct special specials[8] = {0};
     for (size_t i = 0; i < n; i++)
         specials[i] = (struct special){.text = slice_from(texts[i]), .id = (uint32_t)i};
     struct special_table table;
