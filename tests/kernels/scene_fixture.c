@@ -144,6 +144,7 @@ static struct rows_view make_rows(struct scene *scene, const struct scene_rows *
     uint32_t *begin = malloc((n_items + 1) * sizeof *begin);
     float *host = malloc(sizeof(float) * n_rows * width);
     struct rows_view rows = {.n_rows = n_rows, .n_seqs = n_items};
+    float scale = scene->shape.scale == 0.0f ? 1.0f : scene->shape.scale;
     for (uint32_t i = 0; i < n_items; i++) {
         begin[i] = r;
         for (uint32_t j = 0; j < items[i].n; j++, r++) {
@@ -151,7 +152,7 @@ static struct rows_view make_rows(struct scene *scene, const struct scene_rows *
             row_seq[r] = items[i].seq;
             rows.max_position = position[r] > rows.max_position ? position[r] : rows.max_position;
             for (uint32_t c = 0; c < width; c++)
-                host[(size_t)r * width + c] = scene_value(items[i].seq, position[r], c);
+                host[(size_t)r * width + c] = scale * scene_value(items[i].seq, position[r], c);
         }
     }
     begin[n_items] = r;

@@ -15,6 +15,7 @@ struct scene_shape {
     enum kv_kind kind;
     uint32_t window;
     enum rope_style style;
+    float scale; /* of all values; 0 is 1 */
     uint32_t n_seqs;
     uint32_t length[SCENE_SEQS_MAX];     /* tokens of each sequence */
     uint32_t first_page[SCENE_SEQS_MAX]; /* pages before it are gone */
