@@ -61,6 +61,7 @@ static uint64_t enqueue(struct step *step, uint32_t n, uint32_t n_seqs, uint32_t
     const struct ops *ops = step->ops;
     void *memory = step->memory;
     struct act act = {memory, MAX_ROWS, WIDTH, ACT_FLOATS | ACT_QUERY};
+    struct act other = {step->memory + 64, MAX_ROWS, WIDTH, ACT_FLOATS};
     struct rows_view rows = {n, n_seqs, memory, memory, memory, max_position};
     struct kv_group_view group = {.shape = {1, WIDTH / 2, WIDTH / 2, false},
                                   .base = memory,
@@ -78,8 +79,9 @@ static uint64_t enqueue(struct step *step, uint32_t n, uint32_t n_seqs, uint32_t
         step->stream,
         &(struct linear_args){
             .weight = step->matrix, .in = act, .n_rows = n, .y = memory, .y_stride = WIDTH});
-    ops->linear_glu(step->stream, &(struct linear_glu_args){
-                                      .weight = step->gate_up, .in = act, .n_rows = n, .out = act});
+    ops->linear_glu(
+        step->stream,
+        &(struct linear_glu_args){.weight = step->gate_up, .in = act, .n_rows = n, .out = other});
     ops->rope_append(step->stream, &(struct rope_append_args){.qkv = memory,
                                                               .n_heads = 2,
                                                               .style = ROPE_NORM,
