@@ -167,19 +167,26 @@ static void track_borders(struct grpc_call *grpc, struct slice leaving)
     }
 }
 
+/* Not before the last byte was pulled: trailers overtake DATA. */
+static int submit_trailers(struct grpc_call *grpc)
+{
+    struct fields fields = {.n = 0};
+    assert(grpc->out.len == 0 && !grpc->trailers_submitted);
+    grpc->trailers_submitted = true;
+    timers_disarm(&grpc->conn->loop->timers, &grpc->stall_timer);
+    add_trailers(&fields, grpc->trailers);
+    return nghttp2_submit_trailer(grpc->conn->session, grpc->stream_id, fields.rows, fields.n);
+}
+
 static int end_of_reply(struct grpc_call *grpc, uint32_t *flags)
 {
     *flags |= NGHTTP2_DATA_FLAG_EOF;
-    timers_disarm(&grpc->conn->loop->timers, &grpc->stall_timer);
-    if (grpc->is_plain)
+    if (grpc->is_plain) {
+        timers_disarm(&grpc->conn->loop->timers, &grpc->stall_timer);
         return 0;
-    /* Submitted here and no earlier: trailers overtake DATA that is not yet pulled. */
-    struct fields fields = {.n = 0};
-    add_trailers(&fields, grpc->trailers);
+    }
     *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-    if (nghttp2_submit_trailer(grpc->conn->session, grpc->stream_id, fields.rows, fields.n) != 0)
-        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-    return 0;
+    return submit_trailers(grpc) == 0 ? 0 : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
 static ssize_t pull_bytes(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t max,
@@ -189,7 +196,7 @@ static ssize_t pull_bytes(nghttp2_session *session, int32_t stream_id, uint8_t *
     struct grpc_call *grpc = source->ptr;
     struct slice front = byte_queue_front(&grpc->out);
     size_t n = front.len < max ? front.len : max;
-    if (n == 0 && grpc->state != GRPC_TRAILERS)
+    if (n == 0 && (grpc->state != GRPC_TRAILERS || grpc->trailers_submitted))
         return NGHTTP2_ERR_DEFERRED;
     if (n != 0) {
         memcpy(buf, front.bytes, n);
@@ -351,8 +358,12 @@ void grpc_call_refuse(struct grpc_call *grpc, int grpc_code, struct slice messag
         submit_reply(grpc, &fields, false);
         return;
     }
-    watch_reader(grpc);
-    nghttp2_session_resume_data(grpc->conn->session, grpc->stream_id);
+    if (grpc->out.len != 0) {
+        watch_reader(grpc);
+    } else if (submit_trailers(grpc) != 0) { /* not by the provider: a closed window stops it */
+        reset_stream(grpc, NGHTTP2_INTERNAL_ERROR);
+        return;
+    }
     h2_conn_mark_dirty(grpc->conn);
 }
 

@@ -80,6 +80,7 @@ struct grpc_call {
     uint64_t stalled_bytes;  /* sent_bytes when stall_timer was set */
     bool above_mark;
     bool reply_open;         /* response HEADERS are submitted */
+    bool trailers_submitted;
     bool was_reset;          /* by us: nothing else will be sent */
     int grpc_code;           /* of the outcome */
     struct grpc_trailers *trailers;
