@@ -1,0 +1,403 @@
+/* bench/cpu_kernels.c: attention and the small ops on the CPU, beside the peaks of the same threads in the same minute.
+ *
+ *   cpu_kernels [--threads N] [--isa scalar|avx2|avx512] [--dtype f16|f32] [--dim 64] [--heads 9] [--kv-heads 3] [--depth N]
+ *
+ * Decode: one row at a depth, 30 layers one after the other: GB/s of keys and values as a share of a plain read. Prefill: 512 rows
+ * behind a depth: GFLOP/s of what is visible (2 a multiplication and addition) as a share of the FMA peak.
+ */
+#include "base/clock.h"
+#include "base/status.h"
+#include "kernels/cpu/cpu_stream.h"
+#include "kernels/ops.h"
+
+#include <immintrin.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define N_LAYERS 30
+#define PREFILL_ROWS 512
+#define READ_BYTES ((size_t)256 << 20)
+#define PEAK_STEPS 10000000u
+#define REPEATS 9 /* the best of so many counts */
+#define WIDTH 576
+#define VOCABULARY 49152
+
+struct bench {
+    struct device_options options;
+    struct device *device;
+    struct stream *stream;
+    const struct ops *ops;
+    struct kv_shape shape;
+    enum kv_dtype dtype;
+    uint32_t n_heads;
+    double fma_gflops, read_gbs;
+};
+
+struct cache { /* pages of one sequence, and the rows of a step at its end */
+    struct kv_group_view group;
+    struct rows_view rows;
+    struct act q, out;
+    void *workspace, *memory[4];
+    size_t workspace_bytes;
+    uint32_t n_pages;
+};
+
+static void *alloc(struct bench *bench, size_t bytes)
+{
+    void *memory;
+    struct why why;
+    if (device_alloc(bench->device, bytes, &memory, &why) < 0) {
+        fprintf(stderr, "cpu_kernels: %s\n", why.text);
+        exit(1);
+    }
+    return memory;
+}
+
+static void *upload(struct bench *bench, const void *bytes, size_t n)
+{
+    void *memory = alloc(bench, n);
+    device_upload(bench->device, memory, bytes, n);
+    return memory;
+}
+
+static double run_seconds(struct bench *bench)
+{
+    int64_t begin = clock_now(&clock_monotonic);
+    device_submit(bench->stream);
+    int status = device_wait(bench->stream, NULL, NULL);
+    if (status < 0) {
+        fprintf(stderr, "cpu_kernels: %s\n", status_text(status));
+        exit(1);
+    }
+    return (double)(clock_now(&clock_monotonic) - begin) * 1e-9;
+}
+
+/* --- peaks --- */
+
+__attribute__((target("avx512f"))) static void fma_avx512(const struct cpu_worker *worker,
+                                                          const void *args)
+{
+    __m512 acc[12], a = _mm512_set1_ps(1e-9f), b = _mm512_set1_ps((float)*(const int *)args);
+#pragma GCC unroll 12
+    for (int i = 0; i < 12; i++)
+        acc[i] = a;
+    for (uint32_t step = 0; step < PEAK_STEPS / 12; step++) {
+#pragma GCC unroll 12
+        for (int i = 0; i < 12; i++)
+            __asm__ volatile("vfmadd231ps %1, %2, %0" : "+v"(acc[i]) : "v"(a), "v"(b));
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < 12; i++)
+        _mm512_storeu_ps((float *)worker->scratch + 16 * i, acc[i]);
+}
+
+__attribute__((target("avx2,fma"))) static void fma_avx2(const struct cpu_worker *worker,
+                                                         const void *args)
+{
+    __m256 acc[12], a = _mm256_set1_ps(1e-9f), b = _mm256_set1_ps((float)*(const int *)args);
+#pragma GCC unroll 12
+    for (int i = 0; i < 12; i++)
+        acc[i] = a;
+    for (uint32_t step = 0; step < PEAK_STEPS / 12; step++) {
+#pragma GCC unroll 12
+        for (int i = 0; i < 12; i++)
+            __asm__ volatile("vfmadd231ps %1, %2, %0" : "+x"(acc[i]) : "x"(a), "x"(b));
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < 12; i++)
+        _mm256_storeu_ps((float *)worker->scratch + 8 * i, acc[i]);
+}
+
+__attribute__((target("avx2"))) static void read_all(const struct cpu_worker *worker,
+                                                     const void *args)
+{
+    const uint8_t *const *bytes = args;
+    size_t share = READ_BYTES / (size_t)worker->n_workers / 512 * 512;
+    const uint8_t *at = *bytes + share * (size_t)worker->idx;
+    __m256i acc[8];
+    memset(acc, 0, sizeof acc);
+    for (const uint8_t *end = at + share; at < end; at += 512) {
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) {
+            _mm_prefetch((const char *)at + 16384 + 64 * i, _MM_HINT_T0);
+            acc[i] = _mm256_xor_si256(acc[i], _mm256_load_si256((const __m256i *)at + 2 * i));
+            acc[i] = _mm256_xor_si256(acc[i], _mm256_load_si256((const __m256i *)at + 2 * i + 1));
+        }
+    }
+    for (int i = 0; i < 8; i++)
+        _mm256_storeu_si256((__m256i *)worker->scratch + i, acc[i]);
+}
+
+static double best_seconds(struct bench *bench, cpu_run *run, const void *args, size_t args_bytes)
+{
+    double best = 1e9;
+    for (int i = 0; i < REPEATS; i++) {
+        cpu_stream_push(bench->stream, "peak", run, args, args_bytes, true);
+        best = fmin(best, run_seconds(bench));
+    }
+    return best;
+}
+
+static void measure_peaks(struct bench *bench)
+{
+    bool wide = isa_is_available(ISA_AVX512) && bench->options.isa != ISA_AVX2;
+    double work =
+        (double)(PEAK_STEPS / 12 * 12) * device_n_threads(bench->device) * 2e-9 * (wide ? 16 : 8);
+    int zero = 0;
+    bench->fma_gflops =
+        work / best_seconds(bench, wide ? fma_avx512 : fma_avx2, &zero, sizeof zero);
+    void *bytes = alloc(bench, READ_BYTES);
+    device_unlock(bench->device);
+    memset(bytes, 1, READ_BYTES);
+    device_lock(bench->device);
+    bench->read_gbs =
+        (double)READ_BYTES * 1e-9 / best_seconds(bench, read_all, &bytes, sizeof bytes);
+    device_free(bench->device, bytes);
+    printf("peaks: fma %.0f GFLOP/s, plain read %.1f GB/s\n", bench->fma_gflops, bench->read_gbs);
+}
+
+/* --- attention --- */
+
+/* Random pages: any two bytes whose exponent is small are a harmless f16, and any four a harmless f32. */
+static void fill_pages(struct bench *bench, uint8_t *base, size_t bytes)
+{
+    device_unlock(bench->device);
+    uint32_t x = 1;
+    for (size_t i = 0; i + 4 <= bytes; i += 4) {
+        x = x * 1664525u + 1013904223u;
+        uint32_t bits = bench->dtype == KV_F16 ? (x & 0x83ff83ffu) | 0x38003800u
+                                               : (x & 0x807fffffu) | 0x3f000000u;
+        memcpy(base + i, &bits, 4);
+    }
+    device_lock(bench->device);
+}
+
+static struct cache make_cache(struct bench *bench, uint32_t depth, uint32_t n_rows)
+{
+    uint32_t n_tokens = depth + n_rows;
+    struct cache cache = {.n_pages = (n_tokens + PAGE_TOKENS - 1) / PAGE_TOKENS};
+    size_t layer_bytes = bench->ops->page_layer_bytes(&bench->shape, bench->dtype);
+    size_t page_bytes = layer_bytes * N_LAYERS;
+    page_id *table = malloc(sizeof *table * cache.n_pages);
+    uint32_t *position = malloc(sizeof *position * n_rows),
+             *row_seq = calloc(n_rows, sizeof *row_seq);
+    uint32_t begin[2] = {0, n_rows}, first_page = 0;
+    for (uint32_t i = 0; i < cache.n_pages; i++)
+        table[i] = i;
+    for (uint32_t r = 0; r < n_rows; r++)
+        position[r] = depth + r;
+    cache.group = (struct kv_group_view){
+        .kind = KV_FULL,
+        .shape = bench->shape,
+        .dtype_open = bench->dtype,
+        .dtype_full = bench->dtype,
+        .base = alloc(bench, page_bytes * cache.n_pages),
+        .page_stride = page_bytes,
+        .layer_stride = layer_bytes,
+        .table = upload(bench, table, sizeof *table * cache.n_pages),
+        .first_page = upload(bench, &first_page, sizeof first_page),
+        .table_stride = cache.n_pages,
+    };
+    fill_pages(bench, cache.group.base, page_bytes * cache.n_pages);
+    cache.rows = (struct rows_view){n_rows,
+                                    1,
+                                    upload(bench, position, sizeof *position * n_rows),
+                                    upload(bench, row_seq, sizeof *row_seq * n_rows),
+                                    upload(bench, begin, sizeof begin),
+                                    n_tokens - 1};
+    uint32_t q_width = bench->n_heads * bench->shape.k_dim,
+             out_width = bench->n_heads * bench->shape.v_dim;
+    size_t q_bytes = bench->ops->act_bytes(bench->device, n_rows, q_width, ACT_QUERY);
+    cache.q = (struct act){alloc(bench, q_bytes), n_rows, q_width, ACT_QUERY};
+    device_unlock(bench->device);
+    for (size_t i = 0; i < q_bytes / sizeof(float); i++)
+        ((float *)cache.q.base)[i] = 0.1f * sinf((float)i);
+    device_lock(bench->device);
+    cache.out = (struct act){
+        alloc(bench, bench->ops->act_bytes(bench->device, n_rows, out_width, ACT_BLOCKS)), n_rows,
+        out_width, ACT_BLOCKS};
+    cache.workspace_bytes = bench->ops->attend_workspace_bytes(bench->device, bench->n_heads,
+                                                               &bench->shape, n_rows, n_tokens);
+    cache.workspace = alloc(bench, cache.workspace_bytes);
+    free(table);
+    free(position);
+    free(row_seq);
+    return cache;
+}
+
+static void free_cache(struct bench *bench, struct cache *cache)
+{
+    device_free(bench->device, cache->group.base);
+    device_free(bench->device, (void *)cache->group.table);
+    device_free(bench->device, (void *)cache->group.first_page);
+    device_free(bench->device, (void *)cache->rows.position);
+    device_free(bench->device, (void *)cache->rows.row_seq);
+    device_free(bench->device, (void *)cache->rows.seq_begin);
+    device_free(bench->device, cache->q.base);
+    device_free(bench->device, cache->out.base);
+    device_free(bench->device, cache->workspace);
+}
+
+static double attend_seconds(struct bench *bench, const struct cache *cache, uint32_t n_layers)
+{
+    double best = 1e9;
+    for (int i = 0; i < REPEATS; i++) {
+        for (uint32_t layer = 0; layer < n_layers; layer++) {
+            struct attend_args args = {
+                cache->q,         bench->n_heads,         cache->rows, cache->group, layer,
+                cache->workspace, cache->workspace_bytes, cache->out};
+            bench->ops->attend(bench->stream, &args);
+        }
+        best = fmin(best, run_seconds(bench));
+    }
+    return best / n_layers;
+}
+
+static void measure_decode(struct bench *bench, uint32_t depth)
+{
+    struct cache cache = make_cache(bench, depth - 1, 1);
+    measure_peaks(bench);
+    double seconds = attend_seconds(bench, &cache, N_LAYERS);
+    double gbs = (double)cache.group.layer_stride * cache.n_pages * 1e-9 / seconds;
+    printf("decode   depth %6u: %8.1f us a layer, %6.1f GB/s = %3.0f %% of a plain read\n", depth,
+           seconds * 1e6, gbs, 100 * gbs / bench->read_gbs);
+    free_cache(bench, &cache);
+}
+
+static void measure_prefill(struct bench *bench, uint32_t depth)
+{
+    struct cache cache = make_cache(bench, depth, PREFILL_ROWS);
+    measure_peaks(bench);
+    double seconds = attend_seconds(bench, &cache, 4), n_pairs = 0;
+    for (uint32_t r = 0; r < PREFILL_ROWS; r++)
+        n_pairs += depth + r + 1;
+    double gflops =
+        n_pairs * bench->n_heads * (bench->shape.k_dim + bench->shape.v_dim) * 2e-9 / seconds;
+    printf("prefill  depth %6u: %8.1f us a layer, %6.1f GFLOP/s = %3.0f %% of the FMA peak\n",
+           depth, seconds * 1e6, gflops, 100 * gflops / bench->fma_gflops);
+    free_cache(bench, &cache);
+}
+
+/* --- small ops --- */
+
+static void measure_norm(struct bench *bench, uint32_t n_rows)
+{
+    float *x = alloc(bench, sizeof(float) * n_rows * WIDTH),
+          *weight = alloc(bench, sizeof(float) * WIDTH);
+    void *panel = alloc(bench, bench->ops->act_bytes(bench->device, n_rows, WIDTH, ACT_BLOCKS));
+    struct norm_args args = {x, weight, 1e-5f, n_rows, WIDTH, {panel, n_rows, WIDTH, ACT_BLOCKS}};
+    device_unlock(bench->device);
+    for (uint32_t i = 0; i < n_rows * WIDTH; i++)
+        x[i] = sinf((float)i);
+    device_lock(bench->device);
+    double best = 1e9;
+    for (int i = 0; i < REPEATS; i++) {
+        for (int j = 0; j < 100; j++)
+            bench->ops->norm(bench->stream, &args);
+        best = fmin(best, run_seconds(bench) / 100);
+    }
+    printf("norm     %4u rows of %u: %8.2f us, %.0f ns a row\n", n_rows, WIDTH, best * 1e6,
+           best * 1e9 / n_rows);
+    device_free(bench->device, x);
+    device_free(bench->device, weight);
+    device_free(bench->device, panel);
+}
+
+static void measure_sample(struct bench *bench, const char *name, struct sample_params params)
+{
+    float *logits = alloc(bench, sizeof(float) * VOCABULARY);
+    device_unlock(bench->device);
+    for (uint32_t i = 0; i < VOCABULARY; i++)
+        logits[i] = 6.0f * sinf((float)i) * sinf(0.37f * (float)i) * sinf((float)i * (float)i);
+    device_lock(bench->device);
+    struct sample_args args = {
+        .logits = logits,
+        .n_rows = 1,
+        .vocabulary = VOCABULARY,
+        .params = upload(bench, &params, sizeof params),
+        .workspace = alloc(bench, bench->ops->sample_workspace_bytes(bench->device, 1, VOCABULARY)),
+        .results = alloc(bench, sizeof(struct sample_result)),
+    };
+    double best = 1e9;
+    for (int i = 0; i < REPEATS; i++) {
+        for (int j = 0; j < 10; j++)
+            bench->ops->sample(bench->stream, &args);
+        best = fmin(best, run_seconds(bench) / 10);
+    }
+    printf("sample   %-24s: %8.1f us a row of %u\n", name, best * 1e6, VOCABULARY);
+    device_free(bench->device, logits);
+    device_free(bench->device, (void *)args.params);
+    device_free(bench->device, args.workspace);
+    device_free(bench->device, args.results);
+}
+
+static void measure_small(struct bench *bench)
+{
+    measure_norm(bench, 1);
+    measure_norm(bench, PREFILL_ROWS);
+    struct sample_params params = {.top_p = 1.0f, .repetition = 1.0f, .count_slot = -1};
+    measure_sample(bench, "greedy", params);
+    params.temperature = 0.8f;
+    measure_sample(bench, "temperature", params);
+    params.top_p = 0.95f;
+    measure_sample(bench, "top_p 0.95", params);
+    params.top_k = 40;
+    measure_sample(bench, "top_k 40, top_p 0.95", params);
+    params.want_logprob = 1;
+    params.n_top = 20;
+    measure_sample(bench, "the same, 20 logprobs", params);
+}
+
+static enum isa isa_of(const char *name)
+{
+    for (int isa = ISA_AUTO; isa <= ISA_AVX512; isa++)
+        if (strcmp(isa_name((enum isa)isa), name) == 0)
+            return (enum isa)isa;
+    fprintf(stderr, "cpu_kernels: --isa %s is not known\n", name);
+    exit(2);
+}
+
+int main(int argc, char **argv)
+{
+    struct bench bench = {.options = {.pin = true}, .shape = {3, 64, 64, false}, .n_heads = 9};
+    uint32_t depth = 0;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        uint32_t n = (uint32_t)strtoul(argv[i + 1], NULL, 10);
+        if (strcmp(argv[i], "--threads") == 0)
+            bench.options.n_threads = (int)n;
+        else if (strcmp(argv[i], "--isa") == 0)
+            bench.options.isa = isa_of(argv[i + 1]);
+        else if (strcmp(argv[i], "--dtype") == 0)
+            bench.dtype = strcmp(argv[i + 1], "f32") == 0 ? KV_F32 : KV_F16;
+        else if (strcmp(argv[i], "--dim") == 0)
+            bench.shape.k_dim = bench.shape.v_dim = n;
+        else if (strcmp(argv[i], "--heads") == 0)
+            bench.n_heads = n;
+        else if (strcmp(argv[i], "--kv-heads") == 0)
+            bench.shape.n_kv_heads = n;
+        else if (strcmp(argv[i], "--depth") == 0)
+            depth = n;
+    }
+    struct why why;
+    if (device_open(&bench.options, &bench.device, &why) < 0 ||
+        stream_create(bench.device, 4 * N_LAYERS, &bench.stream, &why) < 0) {
+        fprintf(stderr, "cpu_kernels: %s\n", why.text);
+        return 1;
+    }
+    bench.ops = device_ops(bench.device);
+    printf("%s, %u / %u heads of %u, %s pages\n", device_name(bench.device), bench.n_heads,
+           bench.shape.n_kv_heads, bench.shape.k_dim, kv_dtype_name(bench.dtype));
+    static const uint32_t depths[] = {2048, 8192, 32768};
+    for (int i = 0; i < 3; i++)
+        if (depth == 0 || depth == depths[i])
+            measure_decode(&bench, depths[i]);
+    for (int i = 0; i < 3; i++)
+        if (depth == 0 || depth == depths[i])
+            measure_prefill(&bench, i == 0 ? 0 : depths[i]);
+    measure_small(&bench);
+    stream_free(bench.stream);
+    device_close(bench.device);
+    return 0;
+}
