@@ -57,7 +57,8 @@ uint64_t tensor_type_bytes(uint32_t type, uint64_t n_in, uint64_t n_rows)
         return 0;
 
     uint64_t row_bytes, bytes;
-    if (__builtin_mul_overflow(n_in / info->block_values, (uint64_t)info->block_bytes, &row_bytes) ||
+    if (__builtin_mul_overflow(n_in / info->block_values, (uint64_t)info->block_bytes,
+                               &row_bytes) ||
         __builtin_mul_overflow(row_bytes, n_rows, &bytes))
         return 0;
     return bytes;

@@ -13,7 +13,8 @@ struct glu_visit {
     cpu_tile_glu *glu;
 };
 
-/* n of the 16 columns exist; the others hold the products of zero rows and stay finite or are never read. */
+/* n of the 16 columns exist; the others hold the products of zero rows and stay finite or are never
+ * read. */
 static void add_bias(float *acc, const float *bias, uint32_t n)
 {
     for (uint32_t i = 0; bias != NULL && i < n; i++)

@@ -16,8 +16,8 @@ static inline __m256 exp2_lanes(__m256 x)
     p = _mm256_fmadd_ps(p, t, _mm256_set1_ps(EXP2_C2));
     p = _mm256_fmadd_ps(p, t, _mm256_set1_ps(EXP2_C1));
     p = _mm256_fmadd_ps(p, t, _mm256_set1_ps(EXP2_C0));
-    __m256i scaled = _mm256_add_epi32(_mm256_castps_si256(p),
-                                      _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23));
+    __m256i scaled =
+        _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23));
     return _mm256_castsi256_ps(scaled);
 }
 

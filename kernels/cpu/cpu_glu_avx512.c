@@ -16,8 +16,8 @@ static inline __m512 exp2_lanes(__m512 x)
     p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(EXP2_C2));
     p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(EXP2_C1));
     p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(EXP2_C0));
-    __m512i scaled = _mm512_add_epi32(_mm512_castps_si512(p),
-                                      _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23));
+    __m512i scaled =
+        _mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23));
     return _mm512_castsi512_ps(scaled);
 }
 

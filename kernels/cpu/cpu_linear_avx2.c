@@ -1,5 +1,6 @@
-/* Tiles of 16 rows as two halves of 8. Nibbles: eight maddubs fit in 16 bits (16 x 15 x 128 = 30720). Q8_0: signed 16-bit weights and
- * activations, even and odd bytes apart, by pmaddwd. Every integer is exact, so the chains are those of the definition. */
+/* Tiles of 16 rows as two halves of 8. Nibbles: eight maddubs fit in 16 bits (16 x 15 x 128 =
+ * 30720). Q8_0: signed 16-bit weights and activations, even and odd bytes apart, by pmaddwd. Every
+ * integer is exact, so the chains are those of the definition. */
 #include "kernels/cpu/cpu_tile.h"
 
 #include <immintrin.h>
@@ -114,8 +115,8 @@ INLINE void multiply_nibbles(const struct cpu_tile_span *span, const uint32_t ty
                     s = _mm256_add_epi32(_mm256_slli_epi32(s, 8),
                                          dot_nibbles(w, x + (m + i) * BLOCK_VALUES));
                 if (type == TENSOR_Q4_0)
-                    s = _mm256_add_epi32(
-                        s, _mm256_srai_epi32(broadcast4(floats + 8 * m + 4 * i), 4));
+                    s = _mm256_add_epi32(s,
+                                         _mm256_srai_epi32(broadcast4(floats + 8 * m + 4 * i), 4));
                 add_block(type, s, d, minimum, floats, m, i,
                           span->acc + i * TILE_ROWS + HALF_ROWS * half);
             }
@@ -123,7 +124,8 @@ INLINE void multiply_nibbles(const struct cpu_tile_span *span, const uint32_t ty
     }
 }
 
-/* The activations of a block as 16-bit values: 32-bit lane g holds values 4g and 4g + 2 (even), 4g + 1 and 4g + 3 (odd). */
+/* The activations of a block as 16-bit values: 32-bit lane g holds values 4g and 4g + 2 (even), 4g
+ * + 1 and 4g + 3 (odd). */
 struct wide_rows {
     __m256i even[PANEL_ROWS], odd[PANEL_ROWS];
 };
@@ -183,8 +185,8 @@ INLINE void multiply_bytes(const struct cpu_tile_span *span, const bool is_16, c
     }
 }
 
-INLINE void multiply_blocks(const struct cpu_tile_span *span, const uint32_t type,
-                            const bool is_16, const int m)
+INLINE void multiply_blocks(const struct cpu_tile_span *span, const uint32_t type, const bool is_16,
+                            const int m)
 {
     if (type == TENSOR_Q8_0)
         multiply_bytes(span, is_16, m);
@@ -214,7 +216,8 @@ INLINE void multiply_plain(const struct cpu_tile_span *span, const uint32_t type
     }
 }
 
-/* Byte j of each lane, the offset taken off, times d, plus the minimum: as the file's formula rounds. */
+/* Byte j of each lane, the offset taken off, times d, plus the minimum: as the file's formula
+ * rounds. */
 INLINE __m256 dequantized(const uint32_t type, __m256i bytes, int j, __m256 d, __m256 minimum)
 {
     int32_t offset = type == TENSOR_Q8_0 ? 128 : type == TENSOR_Q4_0 ? 8 : 0;
@@ -293,10 +296,13 @@ FOR_EACH_M(FLOATS_KERNEL, f16_floats, TENSOR_F16)
 cpu_tile_multiply *const cpu_linear_avx2[TILE_SLOTS][3][PANEL_ROWS] = {
     {KERNELS(f32_floats), KERNELS(f32_floats), KERNELS(f32_floats)},
     {KERNELS(f16_floats), KERNELS(f16_floats), KERNELS(f16_floats)},
-    {[ACTIVATIONS_16] = KERNELS(q4_0_16), [ACTIVATIONS_INT8] = KERNELS(q4_0_int8),
+    {[ACTIVATIONS_16] = KERNELS(q4_0_16),
+     [ACTIVATIONS_INT8] = KERNELS(q4_0_int8),
      [ACTIVATIONS_F32] = KERNELS(q4_0_floats)},
-    {[ACTIVATIONS_16] = KERNELS(q4_1_16), [ACTIVATIONS_INT8] = KERNELS(q4_1_int8),
+    {[ACTIVATIONS_16] = KERNELS(q4_1_16),
+     [ACTIVATIONS_INT8] = KERNELS(q4_1_int8),
      [ACTIVATIONS_F32] = KERNELS(q4_1_floats)},
-    {[ACTIVATIONS_16] = KERNELS(q8_0_16), [ACTIVATIONS_INT8] = KERNELS(q8_0_int8),
+    {[ACTIVATIONS_16] = KERNELS(q8_0_16),
+     [ACTIVATIONS_INT8] = KERNELS(q8_0_int8),
      [ACTIVATIONS_F32] = KERNELS(q8_0_floats)},
 };

@@ -1,4 +1,5 @@
-/* Tiles of 16 rows in one register: lane r is row r. One body a (type, activations), forced inline into M = 1..12 rows. */
+/* Tiles of 16 rows in one register: lane r is row r. One body a (type, activations), forced inline
+ * into M = 1..12 rows. */
 #include "kernels/cpu/cpu_tile.h"
 
 #include <immintrin.h>
@@ -61,7 +62,8 @@ INLINE void load_weights(uint32_t type, const uint8_t *block, const uint8_t *sca
     out->m = type == TENSOR_Q4_1 ? load_halves(scales + TILE_SCALES_BYTES) : _mm512_setzero_ps();
 }
 
-/* The exact integer dot of a block with one row. x: the row's bytes; lo: its low bytes, one plane further (16-bit). */
+/* The exact integer dot of a block with one row. x: the row's bytes; lo: its low bytes, one plane
+ * further (16-bit). */
 INLINE __m512i dot_row(uint32_t type, bool is_16, const struct block_weights *weights,
                        const uint8_t *x, const uint8_t *lo, const uint8_t *nb)
 {
@@ -84,8 +86,8 @@ INLINE __m512i dot_row(uint32_t type, bool is_16, const struct block_weights *we
     return _mm512_add_epi32(is_16 ? _mm512_slli_epi32(s, 8) : s, t);
 }
 
-INLINE void multiply_blocks(const struct cpu_tile_span *span, const uint32_t type,
-                            const bool is_16, const int m)
+INLINE void multiply_blocks(const struct cpu_tile_span *span, const uint32_t type, const bool is_16,
+                            const int m)
 {
     const size_t row_bytes = is_16 ? PANEL_BYTES_16 : PANEL_BYTES_INT8;
     const size_t front = cpu_tile_front_bytes(type, span->n_in);
@@ -94,8 +96,8 @@ INLINE void multiply_blocks(const struct cpu_tile_span *span, const uint32_t typ
                                                      : TILE_Q4_BYTES;
     const uint8_t *block = span->tile + front + span->begin * block_bytes;
     const uint8_t *end = span->tile + front + span->end * block_bytes;
-    const uint8_t *scales = type == TENSOR_Q4_1 ? block + TILE_Q4_BYTES
-                                                : span->tile + span->begin * TILE_SCALES_BYTES;
+    const uint8_t *scales =
+        type == TENSOR_Q4_1 ? block + TILE_Q4_BYTES : span->tile + span->begin * TILE_SCALES_BYTES;
     const uint8_t *x = (const uint8_t *)span->rows + span->begin * m * row_bytes;
     const size_t ahead = span->prefetch_bytes;
 
@@ -118,15 +120,14 @@ INLINE void multiply_blocks(const struct cpu_tile_span *span, const uint32_t typ
             __m512 scale = _mm512_mul_ps(weights.d, _mm512_set1_ps(float_at(floats + 4 * i)));
             acc[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(s), scale, acc[i]);
             if (type == TENSOR_Q4_1)
-                acc[i] = _mm512_fmadd_ps(
-                    weights.m, _mm512_set1_ps(float_at(floats + 4 * m + 4 * i)), acc[i]);
+                acc[i] = _mm512_fmadd_ps(weights.m,
+                                         _mm512_set1_ps(float_at(floats + 4 * m + 4 * i)), acc[i]);
         }
     }
 #pragma GCC unroll 12
     for (int i = 0; i < m; i++)
         _mm512_store_ps(span->acc + i * TILE_ROWS, acc[i]);
 }
-
 
 INLINE void multiply_value(__m512 w, const float *x, size_t stride, __m512 *acc, const int m)
 {
@@ -162,8 +163,8 @@ INLINE __m512 dequantized(const uint32_t type, __m512i bytes, int j,
     return type == TENSOR_Q4_1 ? _mm512_add_ps(product, weights->m) : product;
 }
 
-INLINE void multiply_dequantized(const struct cpu_tile_span *span, const uint32_t type,
-                                 __m512 *acc, const int m)
+INLINE void multiply_dequantized(const struct cpu_tile_span *span, const uint32_t type, __m512 *acc,
+                                 const int m)
 {
     const size_t front = cpu_tile_front_bytes(type, span->n_in), stride = span->n_in;
     const size_t block_bytes = cpu_tile_block_bytes(type);
@@ -225,10 +226,13 @@ FOR_EACH_M(FLOATS_KERNEL, f16_floats, TENSOR_F16)
 cpu_tile_multiply *const cpu_linear_avx512[TILE_SLOTS][3][PANEL_ROWS] = {
     {KERNELS(f32_floats), KERNELS(f32_floats), KERNELS(f32_floats)},
     {KERNELS(f16_floats), KERNELS(f16_floats), KERNELS(f16_floats)},
-    {[ACTIVATIONS_16] = KERNELS(q4_0_16), [ACTIVATIONS_INT8] = KERNELS(q4_0_int8),
+    {[ACTIVATIONS_16] = KERNELS(q4_0_16),
+     [ACTIVATIONS_INT8] = KERNELS(q4_0_int8),
      [ACTIVATIONS_F32] = KERNELS(q4_0_floats)},
-    {[ACTIVATIONS_16] = KERNELS(q4_1_16), [ACTIVATIONS_INT8] = KERNELS(q4_1_int8),
+    {[ACTIVATIONS_16] = KERNELS(q4_1_16),
+     [ACTIVATIONS_INT8] = KERNELS(q4_1_int8),
      [ACTIVATIONS_F32] = KERNELS(q4_1_floats)},
-    {[ACTIVATIONS_16] = KERNELS(q8_0_16), [ACTIVATIONS_INT8] = KERNELS(q8_0_int8),
+    {[ACTIVATIONS_16] = KERNELS(q8_0_16),
+     [ACTIVATIONS_INT8] = KERNELS(q8_0_int8),
      [ACTIVATIONS_F32] = KERNELS(q8_0_floats)},
 };

@@ -109,7 +109,8 @@ void cpu_panel_write(const struct act *act, enum activations activations, uint32
     }
 }
 
-/* The bits of the largest |x|: as integers, so that a NaN or an Inf is larger than any number whatever the order. */
+/* The bits of the largest |x|: as integers, so that a NaN or an Inf is larger than any number
+ * whatever the order. */
 static uint32_t largest_bits(const float *x)
 {
     uint32_t largest = 0;

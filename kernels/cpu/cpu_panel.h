@@ -4,8 +4,8 @@
  * of a step stands in group r / 12 at r % 12. Per block of 32 values a group holds, for its m rows
  * (cpu_kernels.md 2 and 14):
  *
- *   ACTIVATIONS_16:    hi[m][32] i8 | lo[m][32] i8 | da[m] f32 | sa[m] f32 | nb[m] i32        76 m bytes a block
- *   ACTIVATIONS_INT8:  q[m][32] i8  | da[m] f32 | sa[m] f32 | nb[m] i32                       44 m bytes a block
+ *   ACTIVATIONS_16:   hi[m][32] i8 | lo[m][32] i8 | da[m] f32 | sa[m] f32 | nb[m] i32   76 m bytes
+ *   ACTIVATIONS_INT8: q[m][32] i8  | da[m] f32 | sa[m] f32 | nb[m] i32                  44 m bytes
  *
  * ACT_FLOATS: plain rows f32 [n_rows, width] behind the blocks form (64-byte aligned). ACT_QUERY:
  * plain rows f32.
@@ -21,18 +21,20 @@
 #define PANEL_BYTES_16 76
 #define PANEL_BYTES_INT8 44
 
-size_t cpu_act_bytes(const struct device *device, uint32_t max_rows, uint32_t width, uint32_t forms);
+size_t cpu_act_bytes(const struct device *device, uint32_t max_rows, uint32_t width,
+                     uint32_t forms);
 /* Where the f32 rows stand (ACT_FLOATS or ACT_QUERY). */
 float *cpu_act_floats(const struct act *act, enum activations activations);
 /* First byte of the group that holds rows [12 * group_idx, ...) of n_rows rows. */
-uint8_t *cpu_act_group(const struct act *act, enum activations activations, uint32_t group_idx, uint32_t n_rows);
+uint8_t *cpu_act_group(const struct act *act, enum activations activations, uint32_t group_idx,
+                       uint32_t n_rows);
 
 /* Writes values [first, first + n) (first and n multiples of 32, or the padded end) of row r in all
  * forms that the act has. The row's width may end inside a block: the rest of the last block is
  * zero. One writer a (row, block). */
 struct cpu_panel_ops {
-    void (*write)(const struct act *act, enum activations activations, uint32_t row, uint32_t n_rows, uint32_t first,
-                  uint32_t n, const float *values);
+    void (*write)(const struct act *act, enum activations activations, uint32_t row,
+                  uint32_t n_rows, uint32_t first, uint32_t n, const float *values);
 };
 /* The same bits from each; chosen by isa. */
 const struct cpu_panel_ops *cpu_panel_ops(enum isa isa);

@@ -33,7 +33,8 @@ static void quantize_avx2(const float *x, const struct cpu_panel_block *to)
     __m256i v[4], largest = _mm256_setzero_si256();
     for (int i = 0; i < 4; i++) {
         in[i] = _mm256_loadu_ps(x + 8 * i);
-        largest = _mm256_max_epu32(largest, _mm256_and_si256(_mm256_castps_si256(in[i]), magnitude));
+        largest =
+            _mm256_max_epu32(largest, _mm256_and_si256(_mm256_castps_si256(in[i]), magnitude));
     }
     uint32_t bits = largest_of(largest);
     float amax = _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128((int)bits)));

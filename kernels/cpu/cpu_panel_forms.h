@@ -1,10 +1,12 @@
-/* kernels/cpu/cpu_panel_forms.h: what the forms of the quantizer share: where the parts of a block stand, and its scales.
+/* kernels/cpu/cpu_panel_forms.h: what the forms of the quantizer share: where the parts of a block
+ * stand, and its scales.
  *
- * Quantizer (cpu_kernels.md 14): limit L = 32512 (16-bit) or 127 (int8), d = amax * (1 / L), v = round_even(x * (L / amax)).
- * A block of zeros, or so small that L / amax overflows, has v = 0 and d = 0. A block that holds a NaN or an Inf has v = 0 and
- * d = sa = NaN: the outputs that read it become NaN, nothing else does.
+ * Quantizer (cpu_kernels.md 14): limit L = 32512 (16-bit) or 127 (int8), d = amax * (1 / L), v =
+ * round_even(x * (L / amax)). A block of zeros, or so small that L / amax overflows, has v = 0 and
+ * d = 0. A block that holds a NaN or an Inf has v = 0 and d = sa = NaN: the outputs that read it
+ * become NaN, nothing else does.
  *
- * The helpers are static: each instruction set compiles its own copy.
+ * Inline functions are static: each instruction set compiles its own copy.
  */
 #ifndef QUIRE_KERNELS_CPU_PANEL_FORMS_H
 #define QUIRE_KERNELS_CPU_PANEL_FORMS_H

@@ -136,8 +136,8 @@ static void read_nibbles(const uint8_t *groups, uint32_t row, int offset, int16_
 void cpu_tile_read(uint32_t type, uint32_t n_in, const uint8_t *tile, uint32_t row,
                    uint32_t block_idx, struct cpu_tile_values *out)
 {
-    const uint8_t *block = tile + cpu_tile_front_bytes(type, n_in) +
-                           (size_t)block_idx * cpu_tile_block_bytes(type);
+    const uint8_t *block =
+        tile + cpu_tile_front_bytes(type, n_in) + (size_t)block_idx * cpu_tile_block_bytes(type);
     out->m = 0;
     if (type == TENSOR_Q4_1) {
         read_nibbles(block, row, 0, out->w);

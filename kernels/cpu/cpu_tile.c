@@ -1,11 +1,13 @@
-/* The definition of every product of a tile with rows; the other instruction sets equal it to the bit. */
+/* The definition of every product of a tile with rows; the other instruction sets equal it to the
+ * bit. */
 #include "kernels/cpu/cpu_tile.h"
 #include "kernels/cpu/cpu_math.h"
 #include "kernels/cpu/cpu_panel_forms.h"
 
 #include <assert.h>
 
-/* acc = fma(f32(s), d_w * d_x, acc), then fma(m_w, d_x * sum(x), acc) for types with a minimum; s exact. */
+/* acc = fma(f32(s), d_w * d_x, acc), then fma(m_w, d_x * sum(x), acc) for types with a minimum; s
+ * exact. */
 static void multiply_block(uint32_t type, const struct cpu_tile_values *weight,
                            const struct cpu_panel_block *x, float *acc)
 {

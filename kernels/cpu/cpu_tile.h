@@ -1,15 +1,17 @@
-/* kernels/cpu/cpu_tile.h: one tile (16 rows of a weight, all of k) in memory, and the inner kernels that multiply it.
+/* kernels/cpu/cpu_tile.h: one tile (16 rows of a weight, all of k) in memory, and the inner kernels
+ * that multiply it.
  *
- *   Q4_1   n_blocks x 320: four groups of 64 nibble bytes | d 16 x f16 | m 16 x f16
- *   Q4_0   d: n_blocks x 16 f16, padded to 64 bytes | n_blocks x 256: four groups of 64 nibble bytes
- *   Q8_0   d: n_blocks x 16 f16, padded to 64 bytes | n_blocks x 512: eight groups of 64 bytes
+ *   Q4_1   n_blocks x 320: four nibble groups of 64 bytes | d 16 x f16 | m 16 x f16
+ *   Q4_0   d: n_blocks x 16 f16, padded to 64 bytes | n_blocks x 256: four nibble groups
+ *   Q8_0   d: n_blocks x 16 f16, padded to 64 bytes | n_blocks x 512: eight byte groups
  *   F32    n_in x 16 f32          F16    n_in x 16 f16, padded to 64 bytes
  *
- * Byte 4r + j of a group holds row r. Nibble group g: low half w[8g + j], high half w[8g + 4 + j]. Byte group g: w[4g + j] XOR
- * 0x80. A tile is a whole number of 64-byte lines.
+ * Byte 4r + j of a group holds row r. Nibble group g: low half w[8g + j], high half w[8g + 4 + j].
+ * Byte group g: w[4g + j] XOR 0x80. A tile is a whole number of 64-byte lines.
  *
- * A kernel continues the chains of m rows over blocks [begin, end): what stands in acc before and after are the same floats
- * whether k was cut or not, so chunks, panel groups and workers never show in a result.
+ * A kernel continues the chains of m rows over blocks [begin, end): what stands in acc before and
+ * after are the same floats whether k was cut or not, so chunks, panel groups and workers never
+ * show in a result.
  */
 #ifndef QUIRE_KERNELS_CPU_TILE_H
 #define QUIRE_KERNELS_CPU_TILE_H
@@ -24,7 +26,8 @@
 #define TILE_Q8_BYTES 512
 #define TILE_SCALES_BYTES 32 /* 16 x f16 */
 
-/* Whether weights of this type multiply f32 rows (ACT_FLOATS) under these activations, and not panels (ACT_BLOCKS). */
+/* Whether weights of this type multiply f32 rows (ACT_FLOATS) under these activations, and not
+ * panels (ACT_BLOCKS). */
 static inline bool cpu_tile_wants_floats(uint32_t type, enum activations activations)
 {
     return type == TENSOR_F32 || type == TENSOR_F16 || activations == ACTIVATIONS_F32;
@@ -52,8 +55,8 @@ struct cpu_tile_values {            /* one row of one block, exactly; integer ty
 };
 void cpu_tile_read(uint32_t type, uint32_t n_in, const uint8_t *tile, uint32_t row,
                    uint32_t block_idx, struct cpu_tile_values *out);
-/* The exact f32 values of one row of one block (fewer than 32 at the end of a float row), as tensor_type_row_to_f32 gives
- * them from the file. */
+/* The exact f32 values of one row of one block (fewer than 32 at the end of a float row), as
+ * tensor_type_row_to_f32 gives them from the file. */
 void cpu_tile_block_to_f32(uint32_t type, uint32_t n_in, const uint8_t *tile, uint32_t row,
                            uint32_t block_idx, float *out);
 
@@ -77,7 +80,8 @@ cpu_tile_multiply *cpu_tile_kernel(enum isa isa, uint32_t type, enum activations
 typedef void cpu_tile_glu(const float *gate, const float *up, float *out);
 cpu_tile_glu *cpu_tile_glu_kernel(enum isa isa);
 
-/* The forms behind them; the scalar one is the definition (cpu_tile.c). `forms` are indexed by cpu_tile_slot. */
+/* The forms behind them; the scalar one is the definition (cpu_tile.c). `forms` are indexed by
+ * cpu_tile_slot. */
 #define TILE_SLOTS 5
 static inline int cpu_tile_slot(uint32_t type)
 {
@@ -98,8 +102,9 @@ extern cpu_tile_multiply *const cpu_linear_avx2[TILE_SLOTS][3][PANEL_ROWS];
 extern cpu_tile_multiply *const cpu_linear_avx512[TILE_SLOTS][3][PANEL_ROWS];
 cpu_tile_glu cpu_glu_avx2, cpu_glu_avx512;
 
-/* One function a number of rows: FOR_EACH_M(X, name, ...) makes X(name, 1, ...) to X(name, 12, ...); KERNELS(name) lists them. */
-#define FOR_EACH_M(X, name, ...)                                                                     \
+/* One function a number of rows: FOR_EACH_M(X, name, ...) makes X(name, 1, ...) to X(name, 12,
+ * ...); KERNELS(name) lists them. */
+#define FOR_EACH_M(X, name, ...)                                                                   \
     X(name, 1, __VA_ARGS__)                                                                        \
     X(name, 2, __VA_ARGS__)                                                                        \
     X(name, 3, __VA_ARGS__)                                                                        \

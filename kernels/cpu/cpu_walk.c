@@ -52,8 +52,8 @@ void cpu_walk_tile(const struct cpu_input *input, uint32_t type, const uint8_t *
     }
 }
 
-static void walk_streaming(const struct cpu_worker *worker, uint32_t n_units,
-                           cpu_walk_visit *visit, const void *arg)
+static void walk_streaming(const struct cpu_worker *worker, uint32_t n_units, cpu_walk_visit *visit,
+                           const void *arg)
 {
     uint32_t begin, end;
     cpu_weight_share(n_units, worker->idx, worker->n_workers, &begin, &end);
@@ -62,7 +62,8 @@ static void walk_streaming(const struct cpu_worker *worker, uint32_t n_units,
         visit(arg, unit, &pass);
 }
 
-/* Pieces of units: at most 64, and small enough that every worker takes about eight, so that none waits long at the end. */
+/* Pieces of units: at most 64, and small enough that every worker takes about eight, so that none
+ * waits long at the end. */
 static uint32_t units_at_once(uint32_t n_units, int n_workers)
 {
     uint32_t n = n_units / (8 * (uint32_t)n_workers);

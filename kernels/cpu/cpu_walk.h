@@ -1,13 +1,15 @@
-/* kernels/cpu/cpu_walk.h: how tiles meet rows: who takes which unit, and in what order the panels pass.
+/* kernels/cpu/cpu_walk.h: how tiles meet rows: who takes which unit, and in what order the panels
+ * pass.
  *
  *   rows     | walk 0: <= 448 KB of panels, stays in L2   | walk 1 ...
  *   units    | all of them over walk 0, then all over walk 1
  *   unit     | passes of a few groups of 12 rows, so that the accumulators stay in L1
  *   tile     | cut along k so that a piece stays in L1 beside the panels
  *
- * Up to 12 rows (decode) there is one group: each worker streams its own contiguous units, the same ones at every step, and prefetches
- * ahead. More rows (prefill): workers take pieces from the op's counter, so that a slow core gets less. None of this shows
- * in a result: every output is one chain over k.
+ * Up to 12 rows (decode) there is one group: each worker streams its own contiguous units, the same
+ * ones at every step, and prefetches ahead. More rows (prefill): workers take pieces from the op's
+ * counter, so that a slow core gets less. None of this shows in a result: every output is one chain
+ * over k.
  */
 #ifndef QUIRE_KERNELS_CPU_WALK_H
 #define QUIRE_KERNELS_CPU_WALK_H
@@ -40,8 +42,8 @@ static inline uint32_t cpu_walk_n_groups(uint32_t n_rows)
     return (n_rows + PANEL_ROWS - 1) / PANEL_ROWS;
 }
 
-/* Calls visit(arg, unit, pass) for every unit that falls to this worker and every pass of at most max_groups groups. acc has
- * room for n_tiles accumulators of a pass. */
+/* Calls visit(arg, unit, pass) for every unit that falls to this worker and every pass over it.
+ * pass->acc is the worker's scratch; a pass has at most max_groups groups. */
 typedef void cpu_walk_visit(const void *arg, uint32_t unit, struct cpu_pass *pass);
 void cpu_walk(const struct cpu_worker *worker, const struct cpu_input *input, uint32_t n_units,
               uint32_t max_groups, cpu_walk_visit *visit, const void *arg);

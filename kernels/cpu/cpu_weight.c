@@ -12,7 +12,8 @@ uint32_t cpu_weight_n_units(const struct weight *weight)
     return weight->n_tiles;
 }
 
-void cpu_weight_share(uint32_t n_units, int worker_idx, int n_workers, uint32_t *begin, uint32_t *end)
+void cpu_weight_share(uint32_t n_units, int worker_idx, int n_workers, uint32_t *begin,
+                      uint32_t *end)
 {
     *begin = (uint32_t)((uint64_t)n_units * (uint32_t)worker_idx / (uint32_t)n_workers);
     *end = (uint32_t)((uint64_t)n_units * ((uint32_t)worker_idx + 1) / (uint32_t)n_workers);
@@ -36,36 +37,41 @@ static int check_source(const struct weight_source *source, uint32_t n_in, struc
 {
     const struct tensor_type_info *info = tensor_type_info(source->type);
     if (info == NULL)
-        return refuse(why, STATUS_UNSUPPORTED, "%s has the unknown tensor type %u; this build reads %s",
-                      name_of(source), source->type, tensor_type_read_list());
+        return refuse(why, STATUS_UNSUPPORTED,
+                      "%s has the unknown tensor type %u; this build reads %s", name_of(source),
+                      source->type, tensor_type_read_list());
     if (!info->is_read)
         return refuse(why, STATUS_UNSUPPORTED,
                       "%s is %s, which this build cannot read; use a file whose matrices are %s",
                       name_of(source), info->name, tensor_type_read_list());
     if (tensor_type_bytes(source->type, source->n_in, source->n_out) == 0)
-        return refuse(why, STATUS_INVALID, "%s: %u rows of %u values are not whole blocks of %s (%u values)",
+        return refuse(why, STATUS_INVALID,
+                      "%s: %u rows of %u values are not whole blocks of %s (%u values)",
                       name_of(source), source->n_out, source->n_in, info->name, info->block_values);
     if (source->n_in != n_in)
-        return refuse(why, STATUS_INVALID, "%s has rows of %u values, the matrix it is fused with %u",
-                      name_of(source), source->n_in, n_in);
+        return refuse(why, STATUS_INVALID,
+                      "%s has rows of %u values, the matrix it is fused with %u", name_of(source),
+                      source->n_in, n_in);
     return STATUS_OK;
 }
 
-static int check_fuse(enum weight_fuse fuse, const struct weight_source *sources, uint32_t n_sources,
-                      struct why *why)
+static int check_fuse(enum weight_fuse fuse, const struct weight_source *sources,
+                      uint32_t n_sources, struct why *why)
 {
     uint32_t least = fuse == WEIGHT_PLAIN ? 1 : 2, most = fuse == WEIGHT_QKV ? 3 : least;
     if (n_sources < least || n_sources > most)
-        return refuse(why, STATUS_INVALID, "a fused weight of this kind takes %u to %u matrices, not %u",
-                      least, most, n_sources);
+        return refuse(why, STATUS_INVALID,
+                      "a fused weight of this kind takes %u to %u matrices, not %u", least, most,
+                      n_sources);
     for (uint32_t i = 0; i < n_sources; i++) {
         int status = check_source(&sources[i], sources[0].n_in, why);
         if (status < 0)
             return status;
     }
     if (fuse == WEIGHT_GATE_UP && sources[0].n_out != sources[1].n_out)
-        return refuse(why, STATUS_INVALID, "%s has %u rows, %s %u: gate and up must be of equal shape",
-                      name_of(&sources[0]), sources[0].n_out, name_of(&sources[1]), sources[1].n_out);
+        return refuse(
+            why, STATUS_INVALID, "%s has %u rows, %s %u: gate and up must be of equal shape",
+            name_of(&sources[0]), sources[0].n_out, name_of(&sources[1]), sources[1].n_out);
     return STATUS_OK;
 }
 
@@ -98,10 +104,12 @@ static int plan_segments(struct weight *weight, const struct weight_source *sour
                           name_of(&sources[i]), sources[i].n_out, sources[i].n_in);
         n_out += sources[i].n_out;
         weight->n_tiles += n_tiles;
-        weight->act_forms |= cpu_tile_wants_floats(segment->type, activations) ? ACT_FLOATS : ACT_BLOCKS;
+        weight->act_forms |=
+            cpu_tile_wants_floats(segment->type, activations) ? ACT_FLOATS : ACT_BLOCKS;
     }
     if (n_out > UINT32_MAX)
-        return refuse(why, STATUS_TOO_LARGE, "%s and what it is fused with have more than 2^32 rows",
+        return refuse(why, STATUS_TOO_LARGE,
+                      "%s and what it is fused with have more than 2^32 rows",
                       name_of(&sources[0]));
     weight->n_out = weight->fuse == WEIGHT_GATE_UP ? sources[0].n_out : (uint32_t)n_out;
     weight->bytes = bytes;
@@ -121,10 +129,9 @@ static void repack_tile(const struct repack *repack, uint32_t segment_idx, uint3
     uint32_t first_row = tile_idx * TILE_ROWS, left = segment->n_out - first_row;
     size_t row_bytes = tensor_type_bytes(source->type, source->n_in, 1);
 
-    cpu_tile_repack(source->type, source->n_in,
-                    (const uint8_t *)source->bytes + first_row * row_bytes,
-                    left < TILE_ROWS ? left : TILE_ROWS,
-                    cpu_weight_tile(repack->weight, segment, tile_idx));
+    cpu_tile_repack(
+        source->type, source->n_in, (const uint8_t *)source->bytes + first_row * row_bytes,
+        left < TILE_ROWS ? left : TILE_ROWS, cpu_weight_tile(repack->weight, segment, tile_idx));
 }
 
 static void repack_work(void *arg, int worker_idx)
@@ -140,20 +147,23 @@ static void repack_work(void *arg, int worker_idx)
             repack_tile(repack, (uint32_t)(segment - weight->segments), unit - segment->first_tile);
             continue;
         }
-        for (uint32_t tile = 2 * unit; tile < 2 * unit + 2 && tile < weight->segments[0].n_tiles; tile++) {
+        for (uint32_t tile = 2 * unit; tile < 2 * unit + 2 && tile < weight->segments[0].n_tiles;
+             tile++) {
             repack_tile(repack, 0, tile);
             repack_tile(repack, 1, tile);
         }
     }
 }
 
-int cpu_weight_load(struct device *device, enum weight_fuse fuse, const struct weight_source *sources,
-                    uint32_t n_sources, uint32_t rank, uint32_t n_ranks, struct weight **out, struct why *why)
+int cpu_weight_load(struct device *device, enum weight_fuse fuse,
+                    const struct weight_source *sources, uint32_t n_sources, uint32_t rank,
+                    uint32_t n_ranks, struct weight **out, struct why *why)
 {
     *out = NULL;
     if (rank != 0 || n_ranks != 1)
         return refuse(why, STATUS_UNSUPPORTED,
-                      "rank %u of %u: the CPU backend keeps whole matrices; load with rank 0 of 1", rank, n_ranks);
+                      "rank %u of %u: the CPU backend keeps whole matrices; load with rank 0 of 1",
+                      rank, n_ranks);
     int status = check_fuse(fuse, sources, n_sources, why);
     if (status < 0)
         return status;
@@ -166,7 +176,8 @@ int cpu_weight_load(struct device *device, enum weight_fuse fuse, const struct w
 
     struct weight *weight = malloc(sizeof *weight);
     if (weight == NULL)
-        return refuse(why, STATUS_NO_MEMORY, "%s: no memory for %zu bytes", name_of(sources), sizeof *weight);
+        return refuse(why, STATUS_NO_MEMORY, "%s: no memory for %zu bytes", name_of(sources),
+                      sizeof *weight);
     *weight = planned;
     void *memory;
     status = device_alloc(device, weight->bytes, &memory, why);
@@ -193,8 +204,10 @@ void cpu_weight_free(struct device *device, struct weight *weight)
 
 struct weight_info cpu_weight_info(const struct weight *weight)
 {
-    return (struct weight_info){
-        .n_in = weight->n_in, .n_out = weight->n_out, .bytes = weight->bytes, .act_forms = weight->act_forms};
+    return (struct weight_info){.n_in = weight->n_in,
+                                .n_out = weight->n_out,
+                                .bytes = weight->bytes,
+                                .act_forms = weight->act_forms};
 }
 
 void cpu_weight_row(const struct weight *weight, uint32_t row, float *out)

@@ -16,8 +16,8 @@
 struct cpu_segment {
     uint32_t type;                  /* enum tensor_type */
     uint32_t n_out, n_tiles;        /* n_tiles = ceil(n_out / 16) */
-    uint32_t first_tile, first_out; /* among the tiles and outputs of the whole weight; 0 for GATE_UP */
-    size_t tile_bytes, tile_stride; /* GATE_UP: stride = bytes of a gate tile + bytes of an up tile */
+    uint32_t first_tile, first_out; /* among those of the whole weight; 0 for GATE_UP */
+    size_t tile_bytes, tile_stride; /* GATE_UP: stride = a gate tile + an up tile */
     size_t first_byte;              /* tile i stands at memory + first_byte + i * tile_stride */
 };
 
@@ -47,8 +47,9 @@ static inline uint8_t *cpu_weight_tile(const struct weight *weight,
     return weight->memory + segment->first_byte + idx * segment->tile_stride;
 }
 
-int cpu_weight_load(struct device *device, enum weight_fuse fuse, const struct weight_source *sources,
-                    uint32_t n_sources, uint32_t rank, uint32_t n_ranks, struct weight **out, struct why *why);
+int cpu_weight_load(struct device *device, enum weight_fuse fuse,
+                    const struct weight_source *sources, uint32_t n_sources, uint32_t rank,
+                    uint32_t n_ranks, struct weight **out, struct why *why);
 void cpu_weight_free(struct device *device, struct weight *weight);
 struct weight_info cpu_weight_info(const struct weight *weight);
 /* The exact f32 values of one row of a PLAIN weight (embedding lookup). row < n_out. */

@@ -75,7 +75,8 @@ static uint8_t *glu_result(enum isa isa, enum activations activations, int n_thr
     return result;
 }
 
-/* gate and up as plain linears, silu and product here, quantized by the panel's own writer: the same bytes. */
+/* gate and up as plain linears, silu and product here, quantized by the panel's own writer: the
+ * same bytes. */
 static uint8_t *glu_of_two_linears(enum activations activations, const struct glu_case *c)
 {
     struct rig rig = rig_open(ISA_SCALAR, activations, 1);
@@ -89,14 +90,13 @@ static uint8_t *glu_of_two_linears(enum activations activations, const struct gl
         struct act in = rig_act(&rig, c->n_rows, c->n_in, rig.ops->weight_info(weight).act_forms);
         rig_fill_act(&rig, &in, rows, c->n_rows);
         float *y = rig_alloc_floats(&rig, n);
-        rig.ops->linear(rig.stream,
-                        &(struct linear_args){
-                            .weight = weight,
-                            .in = in,
-                            .bias = c->has_bias ? device_bias + side * c->n_out : NULL,
-                            .n_rows = c->n_rows,
-                            .y = y,
-                            .y_stride = c->n_out});
+        rig.ops->linear(rig.stream, &(struct linear_args){
+                                        .weight = weight,
+                                        .in = in,
+                                        .bias = c->has_bias ? device_bias + side * c->n_out : NULL,
+                                        .n_rows = c->n_rows,
+                                        .y = y,
+                                        .y_stride = c->n_out});
         sides[side] = malloc(n * sizeof(float));
         device_read(rig.stream, sides[side], y, n * sizeof *y);
         rig_run(&rig);

@@ -49,7 +49,8 @@ static double quantizer_bound(const float *w, const float *x, uint32_t n_in, dou
     return bound;
 }
 
-/* Tolerance: the quantizer's half steps (none for floats) and n_in + 4 roundings of the sum of |w x|. */
+/* Tolerance: the quantizer's half steps (none for floats) and n_in + 4 roundings of the sum of |w
+ * x|. */
 static void check_against_doubles(enum activations activations, const struct linear_case *c)
 {
     float *y = linear_result(ISA_SCALAR, activations, 1, c);
@@ -93,7 +94,8 @@ static void test_cpu_linear__scalar_is_the_product_that_doubles_give(void **stat
     }
 }
 
-/* Shapes with every tail: one output, part of a tile, whole tiles; one block, odd blocks, several pieces of k. */
+/* Shapes with every tail: one output, part of a tile, whole tiles; one block, odd blocks, several
+ * pieces of k. */
 static struct linear_case case_of(uint32_t type, int i)
 {
     static const uint32_t widths[] = {32, 64, 96, 576, 992, 1536, 2048};

@@ -97,7 +97,7 @@ static void check_isa(enum isa isa)
     rows[200] = NAN;
     rows[201] = -INFINITY;
     for (int i = 0; i < 32; i++) {
-        rows[320 + i] = (float)i * 1e-44f;       /* all denormal: written as zeros */
+        rows[320 + i] = (float)i * 1e-44f;        /* all denormal: written as zeros */
         rows[352 + i] = (float)(i - 16) * 1e-35f; /* L / amax would overflow at the border */
         rows[384 + i] = (float)(i - 16) * 2e37f;
         rows[416 + i] = (float)(i - 15) + 0.5f;
@@ -175,8 +175,8 @@ static void test_cpu_panel__writing_block_by_block_equals_writing_the_row(void *
     write_rows(ISA_SCALAR, &whole, ACTIVATIONS_16, rows, N_ROWS);
     for (uint32_t first = 0; first < WIDTH; first += 32)
         for (uint32_t r = 0; r < N_ROWS; r++)
-            cpu_panel_ops(ISA_SCALAR)->write(&parts, ACTIVATIONS_16, r, N_ROWS, first, 32,
-                                             rows + r * WIDTH + first);
+            cpu_panel_ops(ISA_SCALAR)
+                ->write(&parts, ACTIVATIONS_16, r, N_ROWS, first, 32, rows + r * WIDTH + first);
     assert_memory_equal(whole.base, parts.base, N_ROWS * WIDTH / 32 * 76);
     assert_memory_equal(cpu_act_floats(&whole, ACTIVATIONS_16),
                         cpu_act_floats(&parts, ACTIVATIONS_16), N_ROWS * WIDTH * sizeof *rows);

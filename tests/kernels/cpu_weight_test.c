@@ -35,7 +35,8 @@ static void test_cpu_weight__every_row_comes_back_exactly(void **state)
     }
 }
 
-/* cpu_kernels.md 2: byte 4r + j of nibble group g: low w[8g + j], high w[8g + 4 + j]; of byte group g: w[4g + j] ^ 0x80. */
+/* cpu_kernels.md 2: byte 4r + j of nibble group g: low w[8g + j], high w[8g + 4 + j]; of byte group
+ * g: w[4g + j] ^ 0x80. */
 static void test_cpu_weight__tiles_have_the_stated_bytes(void **state)
 {
     static uint8_t tile[2 * 512 + 64];
@@ -112,21 +113,46 @@ static void test_cpu_weight__what_cannot_be_loaded_is_refused_with_its_name(void
 {
     static const uint8_t bytes[1 << 16];
     const struct refused cases[] = {
-        {WEIGHT_PLAIN, {{16, 256, 4, bytes, "blk.3.ffn_down_exps.weight"}}, 1, 0, 1,
-         STATUS_UNSUPPORTED, "blk.3.ffn_down_exps.weight is IQ2_XXS"},
+        {WEIGHT_PLAIN,
+         {{16, 256, 4, bytes, "blk.3.ffn_down_exps.weight"}},
+         1,
+         0,
+         1,
+         STATUS_UNSUPPORTED,
+         "blk.3.ffn_down_exps.weight is IQ2_XXS"},
         {WEIGHT_PLAIN, {{5, 32, 4, bytes, "w"}}, 1, 0, 1, STATUS_UNSUPPORTED, "type 5"},
         {WEIGHT_PLAIN, {{TENSOR_Q4_1, 33, 4, bytes, "w"}}, 1, 0, 1, STATUS_INVALID, "33 values"},
         {WEIGHT_PLAIN, {{TENSOR_Q4_1, 32, 0, bytes, "w"}}, 1, 0, 1, STATUS_INVALID, "0 rows"},
         {WEIGHT_PLAIN, {{TENSOR_F32, 0, 4, bytes, NULL}}, 1, 0, 1, STATUS_INVALID, "0 values"},
-        {WEIGHT_PLAIN, {{TENSOR_Q4_1, 32, 4, bytes, "w"}}, 1, 1, 2, STATUS_UNSUPPORTED,
+        {WEIGHT_PLAIN,
+         {{TENSOR_Q4_1, 32, 4, bytes, "w"}},
+         1,
+         1,
+         2,
+         STATUS_UNSUPPORTED,
          "rank 1 of 2"},
         {WEIGHT_PLAIN, {{TENSOR_Q4_1, 32, 4, bytes, "w"}}, 2, 0, 1, STATUS_INVALID, "not 2"},
-        {WEIGHT_GATE_UP, {{TENSOR_Q4_1, 32, 4, bytes, "gate"}, {TENSOR_Q4_1, 32, 5, bytes, "up"}},
-         2, 0, 1, STATUS_INVALID, "gate has 4 rows, up 5"},
-        {WEIGHT_QKV, {{TENSOR_Q4_1, 32, 4, bytes, "q"}, {TENSOR_Q4_1, 64, 4, bytes, "k"}}, 2, 0, 1,
-         STATUS_INVALID, "k has rows of 64 values"},
-        {WEIGHT_QKV, {{TENSOR_F32, 1, UINT32_MAX, bytes, "q"}, {TENSOR_F32, 1, 2, bytes, "k"}}, 2,
-         0, 1, STATUS_TOO_LARGE, "2^32 rows"},
+        {WEIGHT_GATE_UP,
+         {{TENSOR_Q4_1, 32, 4, bytes, "gate"}, {TENSOR_Q4_1, 32, 5, bytes, "up"}},
+         2,
+         0,
+         1,
+         STATUS_INVALID,
+         "gate has 4 rows, up 5"},
+        {WEIGHT_QKV,
+         {{TENSOR_Q4_1, 32, 4, bytes, "q"}, {TENSOR_Q4_1, 64, 4, bytes, "k"}},
+         2,
+         0,
+         1,
+         STATUS_INVALID,
+         "k has rows of 64 values"},
+        {WEIGHT_QKV,
+         {{TENSOR_F32, 1, UINT32_MAX, bytes, "q"}, {TENSOR_F32, 1, 2, bytes, "k"}},
+         2,
+         0,
+         1,
+         STATUS_TOO_LARGE,
+         "2^32 rows"},
     };
     struct rig rig = rig_open(ISA_SCALAR, ACTIVATIONS_16, 1);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -149,8 +175,7 @@ static void test_cpu_weight__more_memory_than_there_is_is_refused(void **state)
     struct weight_source source = {TENSOR_F32, 1u << 30, 1u << 20, NULL, "huge"};
     struct weight *weight;
     struct why why;
-    int status =
-        rig.ops->weight_load(rig.device, WEIGHT_PLAIN, &source, 1, 0, 1, &weight, &why);
+    int status = rig.ops->weight_load(rig.device, WEIGHT_PLAIN, &source, 1, 0, 1, &weight, &why);
     assert_int_equal(status, STATUS_NO_MEMORY);
     assert_non_null(strstr(why.text, "huge"));
     rig_close(&rig);

@@ -136,8 +136,7 @@ struct weight *rig_load(struct rig *rig, enum weight_fuse fuse, const struct wei
 {
     struct weight *weight;
     struct why why;
-    int status =
-        rig->ops->weight_load(rig->device, fuse, sources, n_sources, 0, 1, &weight, &why);
+    int status = rig->ops->weight_load(rig->device, fuse, sources, n_sources, 0, 1, &weight, &why);
     assert_int_equal(status, STATUS_OK);
     return weight;
 }

@@ -1,4 +1,5 @@
-/* tests/kernels/linear_fixture.h: an open CPU device with a stream, random weights in the file's form, rows in a panel, one linear. */
+/* tests/kernels/linear_fixture.h: an open CPU device with a stream, random weights in the file's
+ * form, rows in a panel, one linear. */
 #ifndef QUIRE_TESTS_LINEAR_FIXTURE_H
 #define QUIRE_TESTS_LINEAR_FIXTURE_H
 
@@ -41,7 +42,8 @@ struct linear_case {
     uint32_t extra_stride; /* y_stride = n_out + extra_stride */
     uint64_t seed;
 };
-/* Runs the case on a fresh device; malloc'd [n_rows, y_stride]. y starts as 0.5, columns beyond n_out must stay so. */
+/* Runs the case on a fresh device; malloc'd [n_rows, y_stride]. y starts as 0.5, columns beyond
+ * n_out must stay so. */
 float *linear_result(enum isa isa, enum activations activations, int n_threads,
                      const struct linear_case *c);
 

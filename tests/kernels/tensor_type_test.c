@@ -42,12 +42,14 @@ static void test_tensor_type__every_half_comes_back_from_its_float(void **state)
     }
 }
 
-/* Between two neighbours: just below the middle goes down, just above goes up, the middle goes to the even one. */
+/* Between two neighbours: just below the middle goes down, just above goes up, the middle goes to
+ * the even one. */
 static void test_tensor_type__floats_round_to_the_nearest_half_and_ties_to_even(void **state)
 {
     for (uint32_t low = 0; low < 0x7bff; low++) {
-        float middle = (float)((half_by_definition((uint16_t)low) +
-                                half_by_definition((uint16_t)(low + 1))) / 2);
+        float middle =
+            (float)((half_by_definition((uint16_t)low) + half_by_definition((uint16_t)(low + 1))) /
+                    2);
         uint32_t even = low & 1 ? low + 1 : low;
         assert_int_equal(f16_from_f32(middle), even);
         assert_int_equal(f16_from_f32(nextafterf(middle, 0)), low);
@@ -73,7 +75,8 @@ static void test_tensor_type__saturating_stops_at_65504_and_says_so(void **state
     assert_false(saturated);
 }
 
-static void test_tensor_type__every_id_ever_given_has_a_name_and_removed_ones_have_none(void **state)
+static void
+test_tensor_type__every_id_ever_given_has_a_name_and_removed_ones_have_none(void **state)
 {
     static const uint8_t removed[] = {4, 5, 31, 32, 33, 36, 37, 38};
     for (uint32_t id = 0; id < 43; id++) {
@@ -152,7 +155,8 @@ int main(void)
         cmocka_unit_test(test_tensor_type__every_half_comes_back_from_its_float),
         cmocka_unit_test(test_tensor_type__floats_round_to_the_nearest_half_and_ties_to_even),
         cmocka_unit_test(test_tensor_type__saturating_stops_at_65504_and_says_so),
-        cmocka_unit_test(test_tensor_type__every_id_ever_given_has_a_name_and_removed_ones_have_none),
+        cmocka_unit_test(
+            test_tensor_type__every_id_ever_given_has_a_name_and_removed_ones_have_none),
         cmocka_unit_test(test_tensor_type__bytes_refuse_broken_blocks_and_overflow),
         cmocka_unit_test(test_tensor_type__rows_follow_the_formulas_of_the_file_format),
         cmocka_unit_test(test_tensor_type__float_rows_may_stand_at_any_alignment),
