@@ -50,6 +50,7 @@ struct kv_group_view {
 };
 
 struct kv_view {
+    uint64_t *n_saturated; /* device counter of values that f16 pages clipped, or NULL */
     uint32_t n_groups;
     struct kv_group_view groups[KV_GROUPS_MAX];
 };

@@ -1,0 +1,304 @@
+#include "model/forward.h"
+
+#include "base/status.h"
+#include "base/text.h"
+#include "model/model.h"
+#include "model/weights.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+struct forward {
+    struct device *device;
+    const struct ops *ops;
+    const struct model *model;
+    uint32_t max_rows, max_outputs;
+    uint64_t bytes;
+    float *x;        /* device [max_rows, width] */
+    float *qkv;      /* device [max_rows, widest qkv] */
+    float *picked;   /* device [max_outputs, width] */
+    float *logits;   /* device [max_outputs, vocabulary] */
+    void *normed;    /* panel of a normed row block, consumed by qkv, gate_up and the head */
+    void *query;     /* panel of rotated queries */
+    void *attended;  /* panel of attention outputs */
+    void *gated;     /* panel of silu(gate) * up */
+    void *workspace; /* of attend */
+    size_t workspace_bytes;
+};
+
+static size_t max_size(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static uint32_t query_width(const struct layer_plan *layer)
+{
+    return layer->n_heads * layer->kv.k_dim;
+}
+
+static uint32_t qkv_width(const struct layer_plan *layer)
+{
+    return query_width(layer) + layer->kv.n_kv_heads * (layer->kv.k_dim + layer->kv.v_dim);
+}
+
+static uint32_t forms_of(const struct forward *forward, const struct weight *weight)
+{
+    return forward->ops->weight_info(weight).act_forms;
+}
+
+/* --- creation --- */
+
+struct need {
+    size_t x, qkv, picked, logits, normed, query, attended, gated, workspace;
+};
+
+static struct need need_of(const struct forward *forward, uint32_t max_context)
+{
+    const struct model_plan *plan = model_plan(forward->model);
+    const struct model_weights *weights = model_weights(forward->model);
+    const struct ops *ops = forward->ops;
+    const struct device *device = forward->device;
+    uint32_t rows = forward->max_rows;
+    struct need need = {.x = (size_t)rows * plan->width * sizeof(float),
+                        .picked = (size_t)forward->max_outputs * plan->width * sizeof(float),
+                        .logits = (size_t)forward->max_outputs * plan->vocabulary * sizeof(float)};
+
+    need.normed = ops->act_bytes(device, max_size(rows, forward->max_outputs), plan->width,
+                                 forms_of(forward, weights->output));
+    for (uint32_t i = 0; i < plan->n_layers; i++) {
+        const struct layer_plan *layer = &plan->layers[i];
+        const struct layer_weights *w = &weights->layers[i];
+        need.qkv = max_size(need.qkv, (size_t)rows * qkv_width(layer) * sizeof(float));
+        need.normed = max_size(
+            need.normed, ops->act_bytes(device, rows, plan->width, forms_of(forward, w->qkv)));
+        need.normed = max_size(
+            need.normed, ops->act_bytes(device, rows, plan->width, forms_of(forward, w->gate_up)));
+        need.query =
+            max_size(need.query, ops->act_bytes(device, rows, query_width(layer), ACT_QUERY));
+        need.attended =
+            max_size(need.attended, ops->act_bytes(device, rows, layer->n_heads * layer->kv.v_dim,
+                                                   forms_of(forward, w->out)));
+        need.gated = max_size(
+            need.gated, ops->act_bytes(device, rows, layer->n_ff, forms_of(forward, w->down)));
+        need.workspace =
+            max_size(need.workspace, ops->attend_workspace_bytes(device, layer->n_heads, &layer->kv,
+                                                                 rows, max_context));
+    }
+    return need;
+}
+
+int forward_create(struct device *device, const struct model *model, uint32_t max_rows,
+                   uint32_t max_outputs, uint32_t max_context, struct forward **out,
+                   struct why *why)
+{
+    struct forward *forward = calloc(1, sizeof *forward);
+    if (forward == NULL)
+        return refuse(why, STATUS_NO_MEMORY, "no memory for a forward pass");
+    forward->device = device;
+    forward->ops = device_ops(device);
+    forward->model = model;
+    forward->max_rows = max_rows;
+    forward->max_outputs = max_outputs;
+
+    struct need need = need_of(forward, max_context);
+    forward->workspace_bytes = need.workspace;
+    const struct {
+        size_t bytes;
+        void **memory;
+    } parts[] = {
+        {need.x, (void **)&forward->x},           {need.qkv, (void **)&forward->qkv},
+        {need.picked, (void **)&forward->picked}, {need.logits, (void **)&forward->logits},
+        {need.normed, &forward->normed},          {need.query, &forward->query},
+        {need.attended, &forward->attended},      {need.gated, &forward->gated},
+        {need.workspace, &forward->workspace},
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        int status = device_alloc(device, parts[i].bytes, parts[i].memory, why);
+        if (status < 0) {
+            forward_free(forward);
+            return refuse_prefix(why, status, "the workspace of a step of %u rows", max_rows);
+        }
+        forward->bytes += parts[i].bytes;
+    }
+    *out = forward;
+    return STATUS_OK;
+}
+
+void forward_free(struct forward *forward)
+{
+    if (forward == NULL)
+        return;
+    void *parts[] = {forward->x,        forward->qkv,    forward->picked,
+                     forward->logits,   forward->normed, forward->query,
+                     forward->attended, forward->gated,  forward->workspace};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        device_free(forward->device, parts[i]);
+    free(forward);
+}
+
+float *forward_logits(const struct forward *forward)
+{
+    return forward->logits;
+}
+
+uint64_t forward_bytes(const struct forward *forward)
+{
+    return forward->bytes;
+}
+
+#define OPS_OF_LAYER 8 /* as run_attention and run_ffn enqueue them */
+#define OPS_OF_ENDS 4  /* embed; gather, norm, head */
+
+uint32_t forward_ops_max(const struct model *model)
+{
+    return model_plan(model)->n_layers * OPS_OF_LAYER + OPS_OF_ENDS;
+}
+
+/* --- the pass --- */
+
+struct pass {
+    const struct forward *forward;
+    struct stream *stream;
+    const struct rows_view *rows;
+    const struct kv_view *view;
+};
+
+static struct act act_of(const struct pass *pass, void *base, uint32_t width, uint32_t forms)
+{
+    return (struct act){
+        .base = base, .max_rows = pass->forward->max_rows, .width = width, .forms = forms};
+}
+
+static struct act run_norm(const struct pass *pass, const float *x, uint32_t n_rows,
+                           const float *weight, uint32_t forms)
+{
+    const struct forward *forward = pass->forward;
+    const struct model_plan *plan = model_plan(forward->model);
+    struct act normed = act_of(pass, forward->normed, plan->width, forms);
+
+    forward->ops->norm(pass->stream, &(struct norm_args){.x = x,
+                                                         .weight = weight,
+                                                         .eps = plan->norm_eps,
+                                                         .n_rows = n_rows,
+                                                         .width = plan->width,
+                                                         .out = normed});
+    return normed;
+}
+
+static void run_attention(const struct pass *pass, const struct layer_plan *layer,
+                          const struct layer_weights *w)
+{
+    const struct forward *forward = pass->forward;
+    const struct model_plan *plan = model_plan(forward->model);
+    const struct ops *ops = forward->ops;
+    const struct rope_plan *rope = &plan->ropes[layer->rope_idx];
+    uint32_t n = pass->rows->n_rows, v_width = layer->n_heads * layer->kv.v_dim;
+    struct act query = act_of(pass, forward->query, query_width(layer), ACT_QUERY);
+    struct act attended = act_of(pass, forward->attended, v_width, forms_of(forward, w->out));
+
+    struct act normed = run_norm(pass, forward->x, n, w->attn_norm, forms_of(forward, w->qkv));
+    ops->linear(pass->stream, &(struct linear_args){.weight = w->qkv,
+                                                    .in = normed,
+                                                    .bias = w->qkv_bias,
+                                                    .n_rows = n,
+                                                    .mode = LINEAR_SET,
+                                                    .y = forward->qkv,
+                                                    .y_stride = qkv_width(layer)});
+    ops->rope_append(pass->stream,
+                     &(struct rope_append_args){
+                         .qkv = forward->qkv,
+                         .qkv_stride = qkv_width(layer),
+                         .n_heads = layer->n_heads,
+                         .style = layer->rope,
+                         .n_rot = layer->n_rot,
+                         .inv_freq = model_weights(forward->model)->ropes[layer->rope_idx],
+                         .rope_scale = rope->scale,
+                         .q_scale = layer->q_scale,
+                         .rows = *pass->rows,
+                         .group = pass->view->groups[layer->kv_group],
+                         .layer_idx = layer->kv_layer,
+                         .q = query,
+                         .n_saturated = pass->view->n_saturated});
+    ops->attend(pass->stream, &(struct attend_args){.q = query,
+                                                    .n_heads = layer->n_heads,
+                                                    .rows = *pass->rows,
+                                                    .group = pass->view->groups[layer->kv_group],
+                                                    .layer_idx = layer->kv_layer,
+                                                    .workspace = forward->workspace,
+                                                    .workspace_bytes = forward->workspace_bytes,
+                                                    .out = attended});
+    ops->linear(pass->stream, &(struct linear_args){.weight = w->out,
+                                                    .in = attended,
+                                                    .bias = w->out_bias,
+                                                    .n_rows = n,
+                                                    .mode = LINEAR_ADD,
+                                                    .y = forward->x,
+                                                    .y_stride = plan->width});
+}
+
+static void run_ffn(const struct pass *pass, const struct layer_plan *layer,
+                    const struct layer_weights *w)
+{
+    const struct forward *forward = pass->forward;
+    uint32_t n = pass->rows->n_rows;
+    struct act gated = act_of(pass, forward->gated, layer->n_ff, forms_of(forward, w->down));
+
+    struct act normed = run_norm(pass, forward->x, n, w->ffn_norm, forms_of(forward, w->gate_up));
+    forward->ops->linear_glu(pass->stream, &(struct linear_glu_args){.weight = w->gate_up,
+                                                                     .in = normed,
+                                                                     .gate_bias = w->gate_bias,
+                                                                     .up_bias = w->up_bias,
+                                                                     .n_rows = n,
+                                                                     .out = gated});
+    forward->ops->linear(pass->stream,
+                         &(struct linear_args){.weight = w->down,
+                                               .in = gated,
+                                               .bias = w->down_bias,
+                                               .n_rows = n,
+                                               .mode = LINEAR_ADD,
+                                               .y = forward->x,
+                                               .y_stride = model_plan(forward->model)->width});
+}
+
+static void run_head(const struct pass *pass, const struct forward_batch *batch)
+{
+    const struct forward *forward = pass->forward;
+    const struct model_plan *plan = model_plan(forward->model);
+    const struct model_weights *weights = model_weights(forward->model);
+
+    forward->ops->gather(pass->stream, &(struct gather_args){.x = forward->x,
+                                                             .rows = batch->output_rows,
+                                                             .n = batch->n_outputs,
+                                                             .width = plan->width,
+                                                             .y = forward->picked});
+    struct act normed = run_norm(pass, forward->picked, batch->n_outputs, weights->output_norm,
+                                 forms_of(forward, weights->output));
+    forward->ops->linear(pass->stream, &(struct linear_args){.weight = weights->output,
+                                                             .in = normed,
+                                                             .n_rows = batch->n_outputs,
+                                                             .mode = LINEAR_SET,
+                                                             .y = forward->logits,
+                                                             .y_stride = plan->vocabulary});
+}
+
+void forward_run(struct forward *forward, struct stream *stream, const struct forward_batch *batch,
+                 const struct kv_view *view)
+{
+    const struct model_plan *plan = model_plan(forward->model);
+    const struct model_weights *weights = model_weights(forward->model);
+    struct pass pass = {.forward = forward, .stream = stream, .rows = &batch->rows, .view = view};
+
+    assert(batch->rows.n_rows > 0 && batch->rows.n_rows <= forward->max_rows);
+    assert(batch->n_outputs <= forward->max_outputs);
+    forward->ops->embed(stream, &(struct embed_args){.table = weights->embedding,
+                                                     .inputs = batch->inputs,
+                                                     .sampled = batch->sampled,
+                                                     .n_rows = batch->rows.n_rows,
+                                                     .x = forward->x});
+    for (uint32_t i = 0; i < plan->n_layers; i++) {
+        run_attention(&pass, &plan->layers[i], &weights->layers[i]);
+        run_ffn(&pass, &plan->layers[i], &weights->layers[i]);
+    }
+    if (batch->n_outputs > 0)
+        run_head(&pass, batch);
+}

@@ -1,0 +1,117 @@
+#include "model/layer_plan.h"
+
+#include "base/status.h"
+#include "model/arch_reader.h"
+#include "model/gguf.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    void (*read)(struct arch_reader *reader, struct model_plan *plan);
+} architectures[] = {
+    {"llama", arch_llama_read},
+};
+#define ARCHITECTURES_READ "llama"
+
+static int check_kind(const struct gguf *file, struct slice architecture, struct why *why)
+{
+    struct slice type = slice_from("model");
+    int found = gguf_string(file, "general.type", &type, why);
+    if (found < 0)
+        return found;
+    if (slice_equal(architecture, slice_from("clip")) || slice_equal(type, slice_from("mmproj")))
+        return refuse(why, STATUS_UNSUPPORTED,
+                      "this is an image encoder (mmproj, architecture clip), not a language model: "
+                      "give the model's own file");
+    if (slice_equal(type, slice_from("adapter")))
+        return refuse(why, STATUS_UNSUPPORTED,
+                      "this is an adapter (general.type adapter), not a model: merge it into its "
+                      "base model first");
+    if (!slice_equal(type, slice_from("model")))
+        return refuse(why, STATUS_UNSUPPORTED,
+                      "general.type is %.*s; only files of type model can be run",
+                      type.len < 32 ? (int)type.len : 32, (const char *)type.bytes);
+    return STATUS_OK;
+}
+
+static void read_name(const struct gguf *file, struct model_plan *plan)
+{
+    struct slice name;
+    struct why ignored;
+
+    if (gguf_string(file, "general.name", &name, &ignored) == 1 && name.len > 0) {
+        snprintf(plan->name, sizeof plan->name, "%.*s", name.len < 127 ? (int)name.len : 127,
+                 (const char *)name.bytes);
+        return;
+    }
+    const char *path = gguf_file_path(file, 0), *slash = strrchr(path, '/');
+    snprintf(plan->name, sizeof plan->name, "%s", slash != NULL ? slash + 1 : path);
+    char *suffix = strstr(plan->name, ".gguf");
+    if (suffix != NULL)
+        *suffix = '\0';
+}
+
+static void count_weights(const struct gguf *file, struct model_plan *plan)
+{
+    for (uint64_t i = 0; i < gguf_n_tensors(file); i++) {
+        const struct gguf_tensor *tensor = gguf_tensor_at(file, i);
+        plan->n_parameters += tensor->dims[0] * tensor->dims[1] * tensor->dims[2] * tensor->dims[3];
+        plan->weight_bytes += tensor->n_bytes;
+    }
+}
+
+int model_plan_read(const struct gguf *file, struct model_plan *out, struct why *why)
+{
+    struct slice architecture;
+
+    memset(out, 0, sizeof *out);
+    int found = gguf_string(file, "general.architecture", &architecture, why);
+    if (found < 0)
+        return found;
+    if (found == 0)
+        return refuse(why, STATUS_CORRUPT, "key general.architecture is missing");
+    int status = check_kind(file, architecture, why);
+    if (status < 0)
+        return status;
+
+    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
+        if (!slice_equal(architecture, slice_from(architectures[i].name)))
+            continue;
+        struct arch_reader reader = {
+            .file = file, .architecture = architectures[i].name, .why = why};
+        snprintf(out->architecture, sizeof out->architecture, "%s", architectures[i].name);
+        read_name(file, out);
+        count_weights(file, out);
+        architectures[i].read(&reader, out);
+        if (reader.status < 0)
+            model_plan_release(out);
+        return reader.status;
+    }
+    return refuse(why, STATUS_UNSUPPORTED, "general.architecture is %.*s; this build runs %s",
+                  architecture.len < 64 ? (int)architecture.len : 64,
+                  (const char *)architecture.bytes, ARCHITECTURES_READ);
+}
+
+void model_plan_release(struct model_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->n_ropes; i++)
+        free(plan->ropes[i].inv_freq);
+    free(plan->layers);
+    memset(plan, 0, sizeof *plan);
+}
+
+uint64_t model_plan_token_bytes(const struct model_plan *plan, enum kv_dtype dtype)
+{
+    uint64_t values = 0;
+
+    for (uint32_t i = 0; i < plan->n_groups; i++) {
+        const struct kv_group_plan *group = &plan->groups[i];
+        uint32_t head =
+            group->shape.v_in_k ? group->shape.k_dim : group->shape.k_dim + group->shape.v_dim;
+        values += (uint64_t)group->n_layers * group->shape.n_kv_heads * head;
+    }
+    return values * kv_dtype_bytes(dtype);
+}

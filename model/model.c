@@ -1,0 +1,108 @@
+#include "model/model.h"
+
+#include "base/status.h"
+#include "model/chat_template.h"
+#include "model/gguf.h"
+#include "model/vocabulary.h"
+#include "model/vocabulary_gguf.h"
+#include "model/weights.h"
+
+#include <stdlib.h>
+
+struct model {
+    struct device *device;
+    struct gguf *file;
+    struct model_plan plan;
+    struct model_weights weights;
+    struct vocabulary *vocabulary;
+    struct chat_template *chat_template;
+    struct why chat_refusal;
+};
+
+static int load_text(struct model *model, struct why *why)
+{
+    int status = vocabulary_gguf_read(model->file, &model->vocabulary, why);
+    if (status < 0)
+        return status;
+    if (vocabulary_n_tokens(model->vocabulary) != model->plan.vocabulary)
+        return refuse(why, STATUS_CORRUPT,
+                      "tokenizer.ggml.tokens holds %u tokens, token_embd.weight %u rows",
+                      vocabulary_n_tokens(model->vocabulary), model->plan.vocabulary);
+
+    status = chat_template_create(vocabulary_chat_template(model->vocabulary), model->vocabulary,
+                                  &model->chat_template, &model->chat_refusal);
+    return status == STATUS_NO_MEMORY ? refuse(why, status, "no memory for the chat template")
+                                      : STATUS_OK;
+}
+
+int model_load(struct device *device, const char *path, const struct model_options *options,
+               struct model **out, struct why *why)
+{
+    struct model *model = calloc(1, sizeof *model);
+    if (model == NULL)
+        return refuse(why, STATUS_NO_MEMORY, "no memory for a model");
+
+    model->device = device;
+    int status = gguf_open(path, &model->file, why);
+    if (status == STATUS_OK)
+        status = model_plan_read(model->file, &model->plan, why);
+    if (status == STATUS_OK)
+        status = load_text(model, why);
+    if (status == STATUS_OK)
+        status = weights_load(device, model->file, &model->plan, options, &model->weights, why);
+    if (status == STATUS_OK)
+        status = gguf_check_unchanged(model->file, why);
+    if (status < 0) {
+        model_free(model);
+        return status;
+    }
+    *out = model;
+    return STATUS_OK;
+}
+
+void model_free(struct model *model)
+{
+    if (model == NULL)
+        return;
+    weights_release(model->device, &model->plan, &model->weights);
+    chat_template_free(model->chat_template);
+    vocabulary_free(model->vocabulary);
+    model_plan_release(&model->plan);
+    gguf_close(model->file);
+    free(model);
+}
+
+const struct model_plan *model_plan(const struct model *model)
+{
+    return &model->plan;
+}
+
+const struct vocabulary *model_vocabulary(const struct model *model)
+{
+    return model->vocabulary;
+}
+
+const struct chat_template *model_chat_template(const struct model *model)
+{
+    return model->chat_template;
+}
+
+const char *model_chat_refusal(const struct model *model)
+{
+    return model->chat_refusal.text;
+}
+
+const struct gguf *model_file(const struct model *model)
+{
+    return model->file;
+}
+
+const struct model_weights *model_weights(const struct model *model)
+{
+    return &model->weights;
+}
+
+uint64_t model_step_bytes(const struct model *model)
+{
+    return model->weights.step_bytes;
+}

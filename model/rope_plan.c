@@ -1,0 +1,57 @@
+#include "model/rope_plan.h"
+
+#include "base/status.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* The dimension whose wavelength turns `beta` times within the original context. */
+static double correction(const struct rope_source *source, double beta)
+{
+    return source->n_rot * log(source->original_context / (2 * M_PI * beta)) /
+           (2 * log(source->base));
+}
+
+static double clamp(double x, double low, double high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+static double attention_growth(double factor, double multiplier)
+{
+    return factor <= 1 ? 1 : 0.1 * multiplier * log(factor) + 1;
+}
+
+static double yarn_scale(const struct rope_source *source)
+{
+    double scale = attention_growth(source->factor, 1);
+    return source->log_multiplier == 0
+               ? scale
+               : scale / attention_growth(source->factor, source->log_multiplier);
+}
+
+int rope_plan_make(const struct rope_source *source, struct rope_plan *out, struct why *why)
+{
+    double low = 0, high = 0, s = source->scaling == ROPE_SCALING_NONE ? 1 : source->factor;
+
+    out->n_pairs = source->n_rot / 2;
+    out->scale = (float)source->attn_factor;
+    out->inv_freq = malloc(out->n_pairs * sizeof *out->inv_freq);
+    if (out->inv_freq == NULL)
+        return refuse(why, STATUS_NO_MEMORY, "no memory for %u angles", out->n_pairs);
+    if (source->scaling == ROPE_SCALING_YARN) {
+        low = fmax(0, floor(correction(source, source->beta_fast)));
+        high = fmin(source->n_rot - 1, ceil(correction(source, source->beta_slow)));
+        out->scale = (float)(source->attn_factor * yarn_scale(source));
+    }
+    for (uint32_t k = 0; k < out->n_pairs; k++) {
+        double theta = pow(source->base, -2.0 * k / source->n_rot);
+        if (source->factors != NULL)
+            theta /= (double)source->factors[k];
+        double ramp = clamp((k - low) / fmax(0.001, high - low), 0, 1);
+        out->inv_freq[k] = source->scaling == ROPE_SCALING_YARN
+                               ? theta / s * ramp + theta * (1 - ramp)
+                               : theta / s;
+    }
+    return STATUS_OK;
+}

@@ -1,0 +1,31 @@
+/* model/rope_plan.h: the angles of RoPE from a file's numbers (models.md 4.3), all in double.
+ *
+ *   theta_k = base^(-2k / n) / factor_k          angle = position * inv_freq[k], k = 0 .. n/2 - 1
+ *
+ * NONE and LINEAR: inv_freq = theta / s. YARN: between theta / s and theta by a ramp over k, and
+ * cos and sin are multiplied. Sources: the
+ * YaRN paper (Peng et al., 2023) in the form that GGUF runtimes use.
+ */
+#ifndef QUIRE_MODEL_ROPE_PLAN_H
+#define QUIRE_MODEL_ROPE_PLAN_H
+
+#include "model/layer_plan.h"
+
+enum rope_scaling { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_YARN };
+
+struct rope_source {
+    uint32_t n_rot; /* rotated dims, even */
+    double base;    /* finite, >= 1 */
+    enum rope_scaling scaling;
+    double factor;           /* s; finite, > 0 */
+    double original_context; /* L of YaRN, tokens */
+    double beta_fast, beta_slow;
+    double log_multiplier; /* u of YaRN */
+    double attn_factor;    /* extra multiplier of cos and sin */
+    const float *factors;  /* [n_rot / 2] of rope_freqs.weight, or NULL */
+};
+
+/* Allocates out->inv_freq, freed by model_plan_release. STATUS_NO_MEMORY. */
+int rope_plan_make(const struct rope_source *source, struct rope_plan *out, struct why *why);
+
+#endif

@@ -1,0 +1,251 @@
+#include "model/weights.h"
+
+#include "base/status.h"
+#include "kernels/tensor_type.h"
+#include "model/gguf.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct loader {
+    struct device *device;
+    const struct ops *ops;
+    const struct gguf *file;
+    const struct model_options *options;
+    uint64_t n_done, n_total;
+    struct why *why;
+    int status; /* the first failure; later steps do nothing */
+};
+
+static const struct gguf_tensor *find(struct loader *loader, const char *name)
+{
+    const struct gguf_tensor *tensor = gguf_tensor_find(loader->file, name);
+    assert(tensor != NULL); /* model_plan_read has seen it */
+    return tensor;
+}
+
+static void progress(struct loader *loader, const struct gguf_tensor *tensor)
+{
+    gguf_tensor_drop(loader->file, tensor);
+    loader->n_done += tensor->n_bytes;
+    if (loader->options != NULL && loader->options->on_progress != NULL)
+        loader->options->on_progress(loader->options->on_progress_arg, loader->n_done,
+                                     loader->n_total);
+}
+
+/* names: 1 to 3 tensors of one fused weight. */
+static struct weight *load_weight(struct loader *loader, enum weight_fuse fuse,
+                                  const char *const *names, uint32_t n)
+{
+    struct weight_source sources[3];
+    const struct gguf_tensor *tensors[3];
+    struct weight *weight = NULL;
+
+    if (loader->status < 0)
+        return NULL;
+    for (uint32_t i = 0; i < n; i++) {
+        tensors[i] = find(loader, names[i]);
+        sources[i] = (struct weight_source){.type = tensors[i]->type,
+                                            .n_in = (uint32_t)tensors[i]->dims[0],
+                                            .n_out = (uint32_t)tensors[i]->dims[1],
+                                            .bytes = tensors[i]->bytes,
+                                            .name = names[i]};
+    }
+    loader->status =
+        loader->ops->weight_load(loader->device, fuse, sources, n, 0, 1, &weight, loader->why);
+    if (loader->status < 0)
+        return NULL;
+    for (uint32_t i = 0; i < n; i++)
+        progress(loader, tensors[i]);
+    return weight;
+}
+
+static void *upload(struct loader *loader, const void *host, size_t bytes)
+{
+    void *memory = NULL;
+
+    if (loader->status == STATUS_OK)
+        loader->status = device_alloc(loader->device, bytes, &memory, loader->why);
+    if (loader->status == STATUS_OK)
+        loader->status = device_upload(loader->device, memory, host, bytes);
+    if (loader->status < 0) {
+        device_free(loader->device, memory);
+        return NULL;
+    }
+    return memory;
+}
+
+/* One to three vectors, end to end, as f32. */
+static float *load_vectors(struct loader *loader, const char *const *names, uint32_t n)
+{
+    uint64_t n_values = 0;
+
+    if (loader->status < 0)
+        return NULL;
+    for (uint32_t i = 0; i < n; i++)
+        n_values += find(loader, names[i])->dims[0];
+    float *host = malloc(n_values * sizeof *host), *next = host;
+    if (host == NULL) {
+        loader->status = refuse(loader->why, STATUS_NO_MEMORY, "no memory for %s", names[0]);
+        return NULL;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const struct gguf_tensor *tensor = find(loader, names[i]);
+        tensor_type_row_to_f32(tensor->type, tensor->bytes, (uint32_t)tensor->dims[0], next);
+        next += tensor->dims[0];
+        progress(loader, tensor);
+    }
+    float *device = upload(loader, host, n_values * sizeof *host);
+    free(host);
+    return device;
+}
+
+#define NAME_BYTES 64
+struct layer_name {
+    char text[NAME_BYTES];
+};
+
+static struct layer_name name_of(uint32_t layer, const char *part)
+{
+    struct layer_name name;
+    snprintf(name.text, sizeof name.text, "blk.%u.%s", layer, part);
+    return name;
+}
+
+static float *load_layer_vector(struct loader *loader, uint32_t layer, const char *part)
+{
+    struct layer_name name = name_of(layer, part);
+    return load_vectors(loader, (const char *[]){name.text}, 1);
+}
+
+static float *load_optional(struct loader *loader, uint32_t layer, const char *part)
+{
+    struct layer_name name = name_of(layer, part);
+    bool is_there = gguf_tensor_find(loader->file, name.text) != NULL;
+    return is_there ? load_vectors(loader, (const char *[]){name.text}, 1) : NULL;
+}
+
+static struct weight *load_layer_weight(struct loader *loader, uint32_t layer, const char *part)
+{
+    struct layer_name name = name_of(layer, part);
+    return load_weight(loader, WEIGHT_PLAIN, (const char *[]){name.text}, 1);
+}
+
+static void load_qkv(struct loader *loader, uint32_t layer, const struct layer_plan *plan,
+                     struct layer_weights *out)
+{
+    struct layer_name q = name_of(layer, "attn_q.weight"), k = name_of(layer, "attn_k.weight"),
+                      v = name_of(layer, "attn_v.weight");
+    struct layer_name q_bias = name_of(layer, "attn_q.bias"),
+                      k_bias = name_of(layer, "attn_k.bias"),
+                      v_bias = name_of(layer, "attn_v.bias");
+
+    if (gguf_tensor_find(loader->file, q.text) ==
+        NULL) { /* fused by the converter, rows in the same order */
+        out->qkv = load_layer_weight(loader, layer, "attn_qkv.weight");
+        if (plan->has_qkv_bias)
+            out->qkv_bias = load_layer_vector(loader, layer, "attn_qkv.bias");
+        return;
+    }
+    out->qkv = load_weight(loader, WEIGHT_QKV, (const char *[]){q.text, k.text, v.text}, 3);
+    if (plan->has_qkv_bias)
+        out->qkv_bias =
+            load_vectors(loader, (const char *[]){q_bias.text, k_bias.text, v_bias.text}, 3);
+}
+
+static void load_layer(struct loader *loader, uint32_t layer, const struct layer_plan *plan,
+                       struct layer_weights *out)
+{
+    struct layer_name gate = name_of(layer, "ffn_gate.weight"),
+                      up = name_of(layer, "ffn_up.weight");
+
+    out->attn_norm = load_layer_vector(loader, layer, "attn_norm.weight");
+    load_qkv(loader, layer, plan, out);
+    out->out = load_layer_weight(loader, layer, "attn_output.weight");
+    if (plan->has_output_bias)
+        out->out_bias = load_layer_vector(loader, layer, "attn_output.bias");
+    out->ffn_norm = load_layer_vector(loader, layer, "ffn_norm.weight");
+    out->gate_up = load_weight(loader, WEIGHT_GATE_UP, (const char *[]){gate.text, up.text}, 2);
+    out->down = load_layer_weight(loader, layer, "ffn_down.weight");
+    if (plan->has_ffn_bias) { /* any of them */
+        out->gate_bias = load_optional(loader, layer, "ffn_gate.bias");
+        out->up_bias = load_optional(loader, layer, "ffn_up.bias");
+        out->down_bias = load_optional(loader, layer, "ffn_down.bias");
+    }
+}
+
+static uint64_t count_step_bytes(const struct ops *ops, const struct model_plan *plan,
+                                 const struct model_weights *weights)
+{
+    uint64_t bytes = ops->weight_info(weights->output).bytes;
+    for (uint32_t i = 0; i < plan->n_layers; i++) {
+        const struct layer_weights *layer = &weights->layers[i];
+        bytes += ops->weight_info(layer->qkv).bytes + ops->weight_info(layer->out).bytes +
+                 ops->weight_info(layer->gate_up).bytes + ops->weight_info(layer->down).bytes;
+    }
+    return bytes;
+}
+
+int weights_load(struct device *device, const struct gguf *file, const struct model_plan *plan,
+                 const struct model_options *options, struct model_weights *out, struct why *why)
+{
+    struct loader loader = {.device = device,
+                            .ops = device_ops(device),
+                            .file = file,
+                            .options = options,
+                            .n_total = plan->weight_bytes,
+                            .why = why};
+
+    memset(out, 0, sizeof *out);
+    out->layers = calloc(plan->n_layers, sizeof *out->layers);
+    if (out->layers == NULL)
+        return refuse(why, STATUS_NO_MEMORY, "no memory for %u layers", plan->n_layers);
+    for (uint32_t i = 0; i < plan->n_ropes; i++)
+        out->ropes[i] = upload(&loader, plan->ropes[i].inv_freq,
+                               plan->ropes[i].n_pairs * sizeof *plan->ropes[i].inv_freq);
+    out->embedding = load_weight(&loader, WEIGHT_PLAIN, (const char *[]){"token_embd.weight"}, 1);
+    for (uint32_t i = 0; i < plan->n_layers; i++)
+        load_layer(&loader, i, &plan->layers[i], &out->layers[i]);
+    out->output_norm = load_vectors(&loader, (const char *[]){"output_norm.weight"}, 1);
+    out->output = plan->tied_output
+                      ? out->embedding
+                      : load_weight(&loader, WEIGHT_PLAIN, (const char *[]){"output.weight"}, 1);
+    if (loader.status < 0) {
+        weights_release(device, plan, out);
+        return loader.status;
+    }
+    if (options != NULL &&
+        options->on_progress != NULL) /* tensors that nothing uses count as done */
+        options->on_progress(options->on_progress_arg, loader.n_total, loader.n_total);
+    out->step_bytes = count_step_bytes(loader.ops, plan, out);
+    return STATUS_OK;
+}
+
+void weights_release(struct device *device, const struct model_plan *plan,
+                     struct model_weights *weights)
+{
+    const struct ops *ops = device_ops(device);
+
+    for (uint32_t i = 0; weights->layers != NULL && i < plan->n_layers; i++) {
+        struct layer_weights *layer = &weights->layers[i];
+        float *vectors[] = {layer->attn_norm, layer->ffn_norm, layer->qkv_bias, layer->out_bias,
+                            layer->gate_bias, layer->up_bias,  layer->down_bias};
+        struct weight *matrices[] = {layer->qkv, layer->out, layer->gate_up, layer->down};
+        for (size_t j = 0; j < sizeof vectors / sizeof *vectors; j++)
+            device_free(device, vectors[j]);
+        for (size_t j = 0; j < sizeof matrices / sizeof *matrices; j++)
+            if (matrices[j] != NULL)
+                ops->weight_free(device, matrices[j]);
+    }
+    if (weights->output != NULL && weights->output != weights->embedding)
+        ops->weight_free(device, weights->output);
+    if (weights->embedding != NULL)
+        ops->weight_free(device, weights->embedding);
+    device_free(device, weights->output_norm);
+    for (uint32_t i = 0; i < plan->n_ropes; i++)
+        device_free(device, weights->ropes[i]);
+    free(weights->layers);
+    memset(weights, 0, sizeof *weights);
+}

@@ -1,0 +1,36 @@
+/* model/weights.h: a file's tensors on the device, fused and repacked as the ops want them.
+ *
+ * Which tensors exist, their shapes and types were checked by model_plan_read: here they are only
+ * loaded. Each tensor's file pages are dropped once it is repacked, so the peak is one copy.
+ * Read-only after load.
+ */
+#ifndef QUIRE_MODEL_WEIGHTS_H
+#define QUIRE_MODEL_WEIGHTS_H
+
+#include "model/layer_plan.h"
+#include "model/model.h"
+
+struct layer_weights {
+    float *attn_norm, *ffn_norm;   /* device [width] */
+    struct weight *qkv, *out;      /* QKV [width -> (H + 2K) * head], PLAIN [H * head -> width] */
+    struct weight *gate_up, *down; /* GATE_UP [width -> n_ff], PLAIN [n_ff -> width] */
+    float *qkv_bias, *out_bias;    /* device, or NULL */
+    float *gate_bias, *up_bias, *down_bias;
+};
+
+struct model_weights {
+    struct weight *embedding; /* [width -> vocabulary] */
+    struct weight *output;    /* the embedding again when tied */
+    float *output_norm;
+    double *ropes[MODEL_ROPES_MAX]; /* device [n_pairs] */
+    struct layer_weights *layers;   /* [n_layers] */
+    uint64_t step_bytes;            /* read by one decode step */
+};
+
+/* STATUS_NO_MEMORY, STATUS_UNSUPPORTED; nothing is left behind then. */
+int weights_load(struct device *device, const struct gguf *file, const struct model_plan *plan,
+                 const struct model_options *options, struct model_weights *out, struct why *why);
+void weights_release(struct device *device, const struct model_plan *plan,
+                     struct model_weights *weights);
+
+#endif
