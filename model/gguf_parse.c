@@ -380,7 +380,7 @@ int gguf_parse(const struct gguf_part *part, uint32_t part_idx, bool keep_values
 {
     struct cursor cursor = {.part = part, .why = why};
     struct gguf_tables scratch = {0}, *into = keep_values ? tables : &scratch;
-    uint64_t n_tensors, n_kv, alignment;
+    uint64_t n_tensors, n_kv, alignment = ALIGNMENT_DEFAULT;
     uint32_t version;
 
     int status = take_header(&cursor, &version, &n_tensors, &n_kv);
