@@ -1,0 +1,227 @@
+#include "gguf_fixture.h"
+
+#include "kernels/tensor_type.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ALIGNMENT 32
+
+static void append(uint8_t **to, size_t *n_to, const void *bytes, size_t n)
+{
+    *to = realloc(*to, *n_to + n + 1);
+    assert(*to != NULL);
+    if (n > 0)
+        memcpy(*to + *n_to, bytes, n);
+    *n_to += n;
+}
+
+static void append_string(uint8_t **to, size_t *n_to, const char *text)
+{
+    uint64_t len = strlen(text);
+    append(to, n_to, &len, sizeof len);
+    append(to, n_to, text, len);
+}
+
+void gguf_writer_init(struct gguf_writer *writer)
+{
+    memset(writer, 0, sizeof *writer);
+    writer->version = 3;
+}
+
+void gguf_writer_release(struct gguf_writer *writer)
+{
+    free(writer->keys);
+    free(writer->infos);
+    free(writer->data);
+}
+
+void gguf_add_raw(struct gguf_writer *writer, const char *key, uint32_t kind, const void *bytes,
+                  size_t n)
+{
+    append_string(&writer->keys, &writer->n_keys_bytes, key);
+    append(&writer->keys, &writer->n_keys_bytes, &kind, sizeof kind);
+    append(&writer->keys, &writer->n_keys_bytes, bytes, n);
+    writer->n_keys++;
+}
+
+void gguf_add_u32(struct gguf_writer *writer, const char *key, uint32_t number)
+{
+    gguf_add_raw(writer, key, GGUF_U32, &number, sizeof number);
+}
+
+void gguf_add_f32(struct gguf_writer *writer, const char *key, float number)
+{
+    gguf_add_raw(writer, key, GGUF_F32, &number, sizeof number);
+}
+
+void gguf_add_string(struct gguf_writer *writer, const char *key, const char *text)
+{
+    gguf_add_raw(writer, key, GGUF_STRING, "", 0);
+    append_string(&writer->keys, &writer->n_keys_bytes, text);
+}
+
+void gguf_add_strings(struct gguf_writer *writer, const char *key, const char *const *texts,
+                      uint64_t n)
+{
+    uint32_t element = GGUF_STRING;
+    gguf_add_raw(writer, key, GGUF_ARRAY, &element, sizeof element);
+    append(&writer->keys, &writer->n_keys_bytes, &n, sizeof n);
+    for (uint64_t i = 0; i < n; i++)
+        append_string(&writer->keys, &writer->n_keys_bytes, texts[i]);
+}
+
+void gguf_add_tensor(struct gguf_writer *writer, const char *name, uint32_t type, uint32_t n_dims,
+                     const uint64_t *dims, const void *bytes, size_t n_bytes)
+{
+    static const uint8_t zeros[ALIGNMENT];
+    uint64_t offset = writer->n_data_bytes;
+
+    append_string(&writer->infos, &writer->n_infos_bytes, name);
+    append(&writer->infos, &writer->n_infos_bytes, &n_dims, sizeof n_dims);
+    append(&writer->infos, &writer->n_infos_bytes, dims, n_dims * sizeof *dims);
+    append(&writer->infos, &writer->n_infos_bytes, &type, sizeof type);
+    append(&writer->infos, &writer->n_infos_bytes, &offset, sizeof offset);
+    append(&writer->data, &writer->n_data_bytes, bytes, n_bytes);
+    append(&writer->data, &writer->n_data_bytes, zeros,
+           (ALIGNMENT - n_bytes % ALIGNMENT) % ALIGNMENT);
+    writer->n_tensors++;
+}
+
+const char *gguf_write(const struct gguf_writer *writer, size_t n_cut)
+{
+    static char path[256];
+    static const uint8_t zeros[ALIGNMENT];
+    uint8_t *file = NULL;
+    size_t n = 0;
+
+    append(&file, &n, "GGUF", 4);
+    append(&file, &n, &writer->version, sizeof writer->version);
+    append(&file, &n, &writer->n_tensors, sizeof writer->n_tensors);
+    append(&file, &n, &writer->n_keys, sizeof writer->n_keys);
+    append(&file, &n, writer->keys, writer->n_keys_bytes);
+    append(&file, &n, writer->infos, writer->n_infos_bytes);
+    append(&file, &n, zeros, (ALIGNMENT - n % ALIGNMENT) % ALIGNMENT);
+    append(&file, &n, writer->data, writer->n_data_bytes);
+
+    snprintf(path, sizeof path, "%s/fixture-%d.gguf", BINARY_DIR, (int)getpid());
+    FILE *out = fopen(path, "wb");
+    assert(out != NULL && n_cut <= n);
+    assert(fwrite(file, 1, n - n_cut, out) == n - n_cut);
+    fclose(out);
+    free(file);
+    return path;
+}
+
+int gguf_open_written(const struct gguf_writer *writer, struct gguf **out, struct why *why)
+{
+    struct gguf *file = NULL;
+    const char *path = gguf_write(writer, 0);
+    int status = gguf_open(path, &file, why);
+
+    unlink(path);
+    if (out != NULL)
+        *out = file;
+    else
+        gguf_close(file);
+    return status;
+}
+
+/* --- a tiny model --- */
+
+float tiny_value(const char *tensor, uint64_t i)
+{
+    uint64_t x = i + 1;
+    for (const char *c = tensor; *c != '\0'; c++)
+        x = x * 6364136223846793005u + (uint8_t)*c;
+    x ^= x >> 33;
+    x *= 0xff51afd7ed558ccdu;
+    x ^= x >> 33;
+    x *= 0xc4ceb9fe1a85ec53u;
+    x ^= x >> 33;
+    float unit = (float)(x >> 40) / (float)(1 << 24) - 0.5f;
+    return strstr(tensor, "norm") != NULL ? 1.0f + 0.2f * unit : 0.4f * unit;
+}
+
+static void add_values(struct gguf_writer *writer, const char *name, uint64_t n_in, uint64_t n_out)
+{
+    uint64_t n = n_in * n_out, dims[2] = {n_in, n_out};
+    float *values = malloc(n * sizeof *values);
+
+    assert(values != NULL);
+    for (uint64_t i = 0; i < n; i++)
+        values[i] = tiny_value(name, i);
+    gguf_add_tensor(writer, name, TENSOR_F32, n_out > 1 ? 2 : 1, dims, values, n * sizeof *values);
+    free(values);
+}
+
+static void add_vocabulary(struct gguf_writer *writer, uint32_t n)
+{
+    const char **tokens = malloc(n * sizeof *tokens);
+    char(*texts)[16] = malloc(n * sizeof *texts);
+
+    assert(tokens != NULL && texts != NULL && n >= 256);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t other = 0,
+                 byte = i; /* bytes 0..255 by the map of models.md 6.3, then numbered words */
+        for (uint32_t b = 0; b < i && i < 256; b++)
+            other += !((b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174);
+        bool plain = (i >= 33 && i <= 126) || (i >= 161 && i <= 172) || (i >= 174 && i <= 255);
+        uint32_t point = plain ? byte : 256 + other;
+        if (i >= 256)
+            snprintf(texts[i], sizeof *texts, "<w%u>", i);
+        else if (point < 128)
+            snprintf(texts[i], sizeof *texts, "%c", (char)point);
+        else
+            snprintf(texts[i], sizeof *texts, "%c%c", (char)(0xC0 | point >> 6),
+                     (char)(0x80 | (point & 63)));
+        tokens[i] = texts[i];
+    }
+    gguf_add_string(writer, "tokenizer.ggml.model", "gpt2");
+    gguf_add_string(writer, "tokenizer.ggml.pre", "smollm");
+    gguf_add_strings(writer, "tokenizer.ggml.tokens", tokens, n);
+    gguf_add_strings(writer, "tokenizer.ggml.merges", (const char *const[]){"a b"}, 0);
+    gguf_add_u32(writer, "tokenizer.ggml.eos_token_id", n - 1);
+    free(tokens);
+    free(texts);
+}
+
+void gguf_add_tiny_llama(struct gguf_writer *writer, const struct tiny_shape *shape)
+{
+    uint64_t head = shape->width / shape->n_heads, kv = head * shape->n_kv_heads;
+    char name[64];
+
+    gguf_add_string(writer, "general.architecture", "llama");
+    gguf_add_u32(writer, "llama.block_count", shape->n_layers);
+    gguf_add_u32(writer, "llama.context_length", 2048);
+    gguf_add_u32(writer, "llama.embedding_length", shape->width);
+    gguf_add_u32(writer, "llama.feed_forward_length", shape->n_ff);
+    gguf_add_u32(writer, "llama.attention.head_count", shape->n_heads);
+    gguf_add_u32(writer, "llama.attention.head_count_kv", shape->n_kv_heads);
+    gguf_add_f32(writer, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    add_vocabulary(writer, shape->vocabulary);
+    add_values(writer, "token_embd.weight", shape->width, shape->vocabulary);
+    add_values(writer, "output_norm.weight", shape->width, 1);
+    for (uint32_t i = 0; i < shape->n_layers; i++) {
+        const struct {
+            const char *part;
+            uint64_t n_in, n_out;
+        } parts[] = {
+            {"attn_norm.weight", shape->width, 1},
+            {"attn_q.weight", shape->width, shape->width},
+            {"attn_k.weight", shape->width, kv},
+            {"attn_v.weight", shape->width, kv},
+            {"attn_output.weight", shape->width, shape->width},
+            {"ffn_norm.weight", shape->width, 1},
+            {"ffn_gate.weight", shape->width, shape->n_ff},
+            {"ffn_up.weight", shape->width, shape->n_ff},
+            {"ffn_down.weight", shape->n_ff, shape->width},
+        };
+        for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
+            snprintf(name, sizeof name, "blk.%u.%s", i, parts[p].part);
+            add_values(writer, name, parts[p].n_in, parts[p].n_out);
+        }
+    }
+}
