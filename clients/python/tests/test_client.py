@@ -1,0 +1,143 @@
+"""The wrapper against a running server (QUIRE_SERVER)."""
+
+import gc
+import os
+import time
+
+import pytest
+
+import quire
+from quire.v1 import quire_pb2 as pb
+
+pytestmark = pytest.mark.skipif("QUIRE_SERVER" not in os.environ,
+                                reason="QUIRE_SERVER names no server to test against")
+
+
+@pytest.fixture(scope="module")
+def client():
+    with quire.Client() as client:
+        yield client
+
+
+def wait_until_no_page_is_used(client):
+    for stats in client.stats(interval=0.1):
+        if stats.pages_used == 0 and stats.decode == 0 and stats.prefill == 0:
+            return stats
+
+
+def test_a_completion_streams_deltas_and_ends_with_usage(client):
+    answer = client.generate("The capital of France is", max_tokens=8, temperature=0)
+    texts = [delta.text for delta in answer]
+    assert len(texts) > 1
+    assert "".join(texts) == answer.text
+    assert answer.text.startswith(" Paris")
+    assert answer.accepted.prompt_tokens == 5
+    assert answer.finished.usage.prompt_tokens == 5
+    assert answer.finished.usage.completion_tokens == 8
+    assert answer.reason == "length"
+
+
+def test_ids_are_a_prompt_like_text(client):
+    text = "The capital of France is"
+    ids = client.tokenize(text).ids
+    assert client.detokenize(ids) == text
+    assert (client.generate(ids, max_tokens=6, temperature=0).result()
+            == client.generate(text, max_tokens=6, temperature=0).result())
+
+
+def test_spans_cover_the_text(client):
+    text = "naïve café — “quotes”"
+    tokens = client.tokenize(text, spans=True)
+    assert tokens.spans[0][0] == 0 and tokens.spans[-1][1] == len(text.encode())
+    assert all(a[1] == b[0] for a, b in zip(tokens.spans, tokens.spans[1:]))
+
+
+def test_chat_answers(client):
+    answer = client.chat("What is the capital of France?", max_tokens=48, temperature=0).result()
+    assert answer == "The capital of France is Paris."
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_shown(client):
+    answer = client.generate("The capital of France is", max_tokens=64, temperature=0,
+                             stop="answer")
+    assert answer.result() == " Paris.\n\nThe "
+    assert answer.finished.stop == "answer" and answer.reason == "stop"
+
+
+def test_logprobs_come_with_alternatives(client):
+    answer = client.generate("The capital of France is", max_tokens=2, temperature=0, logprobs=3)
+    first = next(iter(answer)).logprobs[0]
+    assert first.bytes == b" Paris" and len(first.top) == 3
+    assert first.top[0].token == first.token and first.logprob <= 0
+
+
+def test_the_same_seed_gives_the_same_text(client):
+    texts = {client.generate("Once upon a time", max_tokens=24, temperature=1, seed=7).result()
+             for _ in range(3)}
+    assert len(texts) == 1
+
+
+def test_leaving_the_loop_cancels_and_frees_the_pages(client):
+    for n, _ in enumerate(client.generate("1 2 3", max_tokens=4000, ignore_eos=True)):
+        if n == 5:
+            break
+    gc.collect()
+    assert wait_until_no_page_is_used(client).pages_used == 0
+
+
+def test_a_with_block_cancels_too(client):
+    with client.generate("1 2 3", max_tokens=4000, ignore_eos=True) as answer:
+        next(iter(answer))
+    assert wait_until_no_page_is_used(client).pages_used == 0
+
+
+@pytest.mark.parametrize("form", ["str", "bytes", "path", "file", "pieces"])
+def test_every_form_of_a_document_is_summarized(client, tmp_path, form):
+    text = "Pages hold keys and values. Tables name the pages of a sequence. " * 20
+    path = tmp_path / "document.txt"
+    path.write_text(text)
+    document = {"str": text, "bytes": text.encode(), "path": path, "file": path.open("rb"),
+                "pieces": (text.encode()[i:i + 7] for i in range(0, len(text), 7))}[form]
+    progress = []
+    summary = client.summarize(document, max_tokens=16, on_progress=progress.append)
+    assert summary.result()
+    assert summary.finished.covered_bytes == summary.finished.total_bytes == len(text.encode())
+
+
+def test_sections_stream_before_the_summary(client):
+    text = "A paragraph about pages and their tables.\n\n" * 60
+    summary = client.summarize(text, section_tokens=200, section_max_tokens=8, max_tokens=8)
+    kinds = [type(event) for event in summary]
+    assert pb.SectionDelta in kinds and kinds[-1] is pb.SummaryDelta
+    assert summary.finished.sections >= 2
+
+
+def test_errors_are_typed_and_hold_the_servers_sentence(client):
+    with pytest.raises(quire.InvalidRequest, match="temperature"):
+        client.generate("x", temperature=-1).result()
+    with pytest.raises(quire.QuireError) as caught:
+        client.generate([10 ** 9], max_tokens=1).result()
+    assert "1000000000" in caught.value.message
+    with pytest.raises(TypeError, match="unknown option"):
+        client.generate("x", temprature=1)
+
+
+def test_what_cannot_be_done_in_time_is_refused_with_numbers(client):
+    begun = time.monotonic()
+    with pytest.raises(quire.DeadlineExceeded) as caught:
+        client.generate(list(range(1000, 7000)), max_tokens=2000, ignore_eos=True, timeout=1.0).result()
+    assert time.monotonic() - begun < 0.9  # at admission, not when the time was over
+    assert caught.value.numbers["unit"] == "seconds"
+    assert float(caught.value.numbers["requested"]) <= 1.0 < float(caught.value.numbers["available"])
+
+
+def test_a_server_that_is_not_there_is_unavailable():
+    with quire.Client("127.0.0.1:1", timeout=2) as nobody, pytest.raises(quire.Unavailable):
+        nobody.model()
+    assert not quire.Client("127.0.0.1:1").is_serving(timeout=1)
+
+
+def test_the_model_and_its_health_are_told(client):
+    model = client.model()
+    assert model.architecture == "llama" and model.kv.page_tokens == 64
+    assert client.is_serving()
