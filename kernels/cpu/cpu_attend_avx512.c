@@ -5,6 +5,8 @@
 
 #define TILE_ROWS 6
 #define WIDTH 16
+#define BATCH_ROWS                                                                                 \
+    48 /* their p and one widened plane of 64 x 64 fit a first-level cache of 32 KB */
 #define WIDEN_FROM_ROWS 7 /* fewer rows widen f16 in the loop */
 #define INLINE static inline __attribute__((always_inline))
 
@@ -15,13 +17,13 @@ INLINE __m512 load16(const void *from, size_t i, bool half)
     return _mm512_loadu_ps((const float *)from + i);
 }
 
-/* acc[r][16 j ..] += chain over i in [begin, end) of fma(a[r][i], b[i][16 j ..]), from acc * scale[r] (scale NULL: from 0). One
- * prefetch of `ahead` for every 64 bytes of b that are read. */
+/* acc[r][16 j ..] += chain over i in [begin, end) of fma(a[r][i], b[i][16 j ..]), from acc * scale[r] (scale NULL: from 0). With each i,
+ * ahead_step bytes of `ahead` are prefetched, into the second level: two heads of pages fill a first level of 32 KB. */
 INLINE void chains(const int n_rows, const int n_registers, const bool half, const float *a,
                    size_t a_stride, const void *b, size_t b_stride, uint32_t begin, uint32_t end,
-                   const float *scale, float *acc, size_t acc_stride, const uint8_t *ahead)
+                   const float *scale, float *acc, size_t acc_stride, const uint8_t *ahead,
+                   size_t ahead_step)
 {
-    const int n_lines = half ? (n_registers + 1) / 2 : n_registers;
     __m512 sum[TILE_ROWS][4];
 #pragma GCC unroll 8
     for (int r = 0; r < n_rows; r++) {
@@ -39,12 +41,8 @@ INLINE void chains(const int n_rows, const int n_registers, const bool half, con
 #pragma GCC unroll 8
         for (int j = 0; j < n_registers; j++)
             x[j] = load16(b, i * b_stride + j * WIDTH, half);
-        if (ahead != NULL) {
-            size_t line = i * b_stride * (half ? 2 : 4);
-#pragma GCC unroll 8
-            for (int j = 0; j < n_lines; j++)
-                _mm_prefetch((const char *)ahead + line + j * 64, _MM_HINT_T0);
-        }
+        for (size_t line = 0; line < ahead_step; line += 64)
+            _mm_prefetch((const char *)ahead + i * ahead_step + line, _MM_HINT_T1);
 #pragma GCC unroll 8
         for (int r = 0; r < n_rows; r++) {
             __m512 y = _mm512_set1_ps(a[r * a_stride + i]);
@@ -62,109 +60,190 @@ INLINE void chains(const int n_rows, const int n_registers, const bool half, con
 
 typedef void chains_form(const float *a, size_t a_stride, const void *b, size_t b_stride,
                          uint32_t begin, uint32_t end, const float *scale, float *acc,
-                         size_t acc_stride, const uint8_t *ahead);
+                         size_t acc_stride, const uint8_t *ahead, size_t ahead_step);
 
 #define FORM(rows, registers, half)                                                                \
     static void chains_##rows##_##registers##_##half(                                              \
         const float *a, size_t a_stride, const void *b, size_t b_stride, uint32_t begin,           \
-        uint32_t end, const float *scale, float *acc, size_t acc_stride, const uint8_t *ahead)     \
+        uint32_t end, const float *scale, float *acc, size_t acc_stride, const uint8_t *ahead,     \
+        size_t ahead_step)                                                                         \
     {                                                                                              \
         chains(rows, registers, half, a, a_stride, b, b_stride, begin, end, scale, acc,            \
-               acc_stride, ahead);                                                                 \
+               acc_stride, ahead, ahead_step);                                                     \
     }
 #define FORMS_OF_ROWS(rows)                                                                        \
     FORM(rows, 1, 0)                                                                               \
     FORM(rows, 2, 0)                                                                               \
-    FORM(rows, 3, 0) FORM(rows, 4, 0) FORM(rows, 1, 1) FORM(rows, 2, 1) FORM(rows, 3, 1)           \
-        FORM(rows, 4, 1)
+    FORM(rows, 3, 0)                                                                               \
+    FORM(rows, 4, 0) FORM(rows, 1, 1) FORM(rows, 2, 1) FORM(rows, 3, 1) FORM(rows, 4, 1)
 FORMS_OF_ROWS(1)
 FORMS_OF_ROWS(2)
-FORMS_OF_ROWS(3) FORMS_OF_ROWS(4) FORMS_OF_ROWS(5) FORMS_OF_ROWS(6)
+FORMS_OF_ROWS(3)
+FORMS_OF_ROWS(4)
+FORMS_OF_ROWS(5)
+FORMS_OF_ROWS(6)
 
 #define NAMES(rows, half)                                                                          \
     {                                                                                              \
         chains_##rows##_1_##half, chains_##rows##_2_##half, chains_##rows##_3_##half,              \
             chains_##rows##_4_##half                                                               \
     }
-    static chains_form *const forms[2][TILE_ROWS][4] = {
-        {NAMES(1, 0), NAMES(2, 0), NAMES(3, 0), NAMES(4, 0), NAMES(5, 0), NAMES(6, 0)},
-        {NAMES(1, 1), NAMES(2, 1), NAMES(3, 1), NAMES(4, 1), NAMES(5, 1), NAMES(6, 1)},
+static chains_form *const forms[2][TILE_ROWS][4] = {
+    {NAMES(1, 0), NAMES(2, 0), NAMES(3, 0), NAMES(4, 0), NAMES(5, 0), NAMES(6, 0)},
+    {NAMES(1, 1), NAMES(2, 1), NAMES(3, 1), NAMES(4, 1), NAMES(5, 1), NAMES(6, 1)},
 };
 
 /* Bits t of [begin, end) that fall on register j. */
 INLINE __mmask16 visible(uint32_t begin, uint32_t end, uint32_t j)
 {
-    uint64_t bits =
-        (end >= 64 ? UINT64_MAX : (UINT64_C(1) << end) - 1) & ~((UINT64_C(1) << begin) - 1);
-    return begin >= end ? 0 : (__mmask16)(bits >> (j * WIDTH));
+    if (begin >= end)
+        return 0;
+    uint64_t bits = UINT64_MAX >> (PAGE_TOKENS - (end - begin)) << begin;
+    return (__mmask16)(bits >> (j * WIDTH));
 }
 
-/* From scores to p in place; moves m and l, gives c. Registers outside of [first, last] hold no visible token. */
-INLINE void soften(float *s, uint32_t begin, uint32_t end, uint32_t first, uint32_t last, float *m,
-                   float *l, float *c)
+/* cpu_exp2 where x is at most 0: what is larger stands at tokens that nobody sees. */
+INLINE __m512 exp2_of_negative(__m512 x)
 {
-    __m512 x[4], p[4];
-    __m512 low = _mm512_set1_ps(*m);
-    __m512 top = low;
-    __mmask16 mask[4];
-#pragma GCC unroll 8
-    for (uint32_t j = 0; j < 4; j++) {
-        mask[j] = j < first || j > last ? 0 : visible(begin, end, j);
-        x[j] = _mm512_loadu_ps(s + j * WIDTH);
-        top = _mm512_mask_max_ps(top, mask[j], top, x[j]);
-    }
-    float new_m = _mm512_reduce_max_ps(top); /* the order of a max is free */
-    top = _mm512_set1_ps(new_m);
-#pragma GCC unroll 8
-    for (uint32_t j = 0; j < 4; j++)
-        p[j] = _mm512_maskz_mov_ps(mask[j], cpu_exp2_avx512(_mm512_sub_ps(x[j], top)));
-    *c = new_m == *m ? 1.0f : _mm512_cvtss_f32(cpu_exp2_avx512(_mm512_sub_ps(low, top)));
-    *m = new_m;
-    __m512 sum = _mm512_add_ps(_mm512_add_ps(p[0], p[1]), _mm512_add_ps(p[2], p[3]));
-    _mm512_storeu_ps(l, _mm512_fmadd_ps(_mm512_loadu_ps(l), _mm512_set1_ps(*c), sum));
-#pragma GCC unroll 8
-    for (uint32_t j = 0; j < 4; j++)
-        _mm512_storeu_ps(s + j * WIDTH, p[j]);
+    x = _mm512_max_ps(_mm512_set1_ps(EXP2_MIN), x);
+    __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512 t = _mm512_sub_ps(x, n);
+    __m512 p = _mm512_set1_ps(EXP2_C5);
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(EXP2_C4));
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(EXP2_C3));
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(EXP2_C2));
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(EXP2_C1));
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(EXP2_C0));
+    __m512i bits = _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23);
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), bits));
 }
 
-static void step_rows(const struct attend_tile *tile, uint32_t row, uint32_t n_rows, const void *k,
-                      const void *v, bool half, const uint8_t *ahead)
+/* From scores to p in place; moves m and l, gives c. `full`: every row sees all tokens. Registers outside of [first, last] hold
+ * no visible token and no score. */
+INLINE void soften(const bool full, float (*s)[PAGE_TOKENS], uint32_t n_rows, const uint8_t *begin,
+                   const uint8_t *end, uint32_t first, uint32_t last, float *m, float *l, float *c)
 {
-    const uint8_t *begin = tile->begin + row, *end = tile->end + row;
-    uint32_t low = begin[0], high = end[0];
-    for (uint32_t r = 1; r < n_rows; r++) {
-        low = begin[r] < low ? begin[r] : low;
-        high = end[r] > high ? end[r] : high;
+    _Alignas(64) float top[WIDTH];
+    __mmask16 mask[TILE_ROWS][4];
+    for (uint32_t r = 0; r < n_rows; r++) {
+        __m512 max = _mm512_set1_ps(ATTEND_M_START);
+#pragma GCC unroll 4
+        for (uint32_t j = 0; j < 4; j++) {
+            mask[r][j] = full ? 0xffff : j < first || j > last ? 0 : visible(begin[r], end[r], j);
+            max = _mm512_mask_max_ps(max, mask[r][j], max, _mm512_load_ps(s[r] + j * WIDTH));
+        }
+        top[r] = _mm512_reduce_max_ps(max); /* the order of a max is free */
     }
-    if (high == 0)
-        return;
-    uint32_t first = low / WIDTH, last = (high - 1) / WIDTH;
+    __mmask16 rows = (__mmask16)((1u << n_rows) - 1);
+    __m512 m_old = _mm512_maskz_loadu_ps(rows, m);
+    __m512 m_new = _mm512_max_ps(m_old, _mm512_load_ps(top));
+    __mmask16 moved = _mm512_cmp_ps_mask(m_new, m_old, _CMP_NEQ_UQ);
+    __m512 cs = _mm512_mask_mov_ps(_mm512_set1_ps(1.0f), moved,
+                                   exp2_of_negative(_mm512_sub_ps(m_old, m_new)));
+    _mm512_mask_storeu_ps(m, rows, m_new);
+    _mm512_store_ps(top, m_new);
+    _mm512_storeu_ps(c, cs);
+    for (uint32_t r = 0; r < n_rows; r++) {
+        __m512 max = _mm512_set1_ps(top[r]), p[4];
+#pragma GCC unroll 4
+        for (uint32_t j = 0; j < 4; j++) {
+            p[j] = exp2_of_negative(_mm512_sub_ps(_mm512_load_ps(s[r] + j * WIDTH), max));
+            p[j] = full ? p[j] : _mm512_maskz_mov_ps(mask[r][j], p[j]);
+            _mm512_store_ps(s[r] + j * WIDTH, p[j]);
+        }
+        __m512 sum = _mm512_add_ps(_mm512_add_ps(p[0], p[1]), _mm512_add_ps(p[2], p[3]));
+        float *lanes = l + r * ATTEND_LANES;
+        _mm512_storeu_ps(lanes, _mm512_fmadd_ps(_mm512_loadu_ps(lanes), _mm512_set1_ps(c[r]), sum));
+    }
+}
+
+struct batch { /* up to BATCH_ROWS rows on their way through one page */
+    const struct attend_tile *tile;
+    uint32_t row, n_rows;
+    struct {
+        uint32_t low,
+            high;  /* no row of this tile sees a token outside of them; high 0: nothing to see */
+        bool full; /* every row sees all tokens */
+    } seen[BATCH_ROWS / TILE_ROWS];
+    float c[BATCH_ROWS + WIDTH];
+    _Alignas(64) float p[BATCH_ROWS][PAGE_TOKENS];
+};
+
+static void see(struct batch *batch)
+{
+    for (uint32_t at = 0, i = 0; at < batch->n_rows; at += TILE_ROWS, i++) {
+        const uint8_t *begin = batch->tile->begin + batch->row + at;
+        const uint8_t *end = batch->tile->end + batch->row + at;
+        uint32_t low = begin[0], high = end[0];
+        bool full = low == 0 && high == PAGE_TOKENS;
+        for (uint32_t r = 1; r < TILE_ROWS && at + r < batch->n_rows; r++) {
+            low = begin[r] < low ? begin[r] : low;
+            high = end[r] > high ? end[r] : high;
+            full &= begin[r] == 0 && end[r] == PAGE_TOKENS;
+        }
+        batch->seen[i].low = low;
+        batch->seen[i].high = high;
+        batch->seen[i].full = full;
+    }
+}
+
+static uint32_t tile_rows(const struct batch *batch, uint32_t at)
+{
+    return batch->n_rows - at < TILE_ROWS ? batch->n_rows - at : TILE_ROWS;
+}
+
+static void score(struct batch *batch, const void *k, bool half, const uint8_t *ahead,
+                  size_t ahead_step)
+{
+    const struct attend_tile *tile = batch->tile;
+    for (uint32_t at = 0, i = 0; at < batch->n_rows; at += TILE_ROWS, i++) {
+        if (batch->seen[i].high == 0)
+            continue;
+        uint32_t first = batch->seen[i].low / WIDTH, last = (batch->seen[i].high - 1) / WIDTH;
+        forms[half][tile_rows(batch, at) - 1][last - first](
+            tile->q + (size_t)(batch->row + at) * tile->k_dim, tile->k_dim,
+            (const uint8_t *)k + first * WIDTH * (half ? 2 : 4), PAGE_TOKENS, 0, tile->k_dim, NULL,
+            &batch->p[at][first * WIDTH], PAGE_TOKENS, ahead, at == 0 ? ahead_step : 0);
+    }
+}
+
+static void soften_batch(struct batch *batch)
+{
+    for (uint32_t at = 0, i = 0; at < batch->n_rows; at += TILE_ROWS, i++) {
+        uint32_t n_rows = tile_rows(batch, at), row = batch->row + at;
+        const uint8_t *begin = batch->tile->begin + row, *end = batch->tile->end + row;
+        float *m = batch->tile->m + row, *l = batch->tile->l + (size_t)row * ATTEND_LANES;
+        if (batch->seen[i].full)
+            soften(true, batch->p + at, n_rows, begin, end, 0, 3, m, l, batch->c + at);
+        else if (batch->seen[i].high > 0)
+            soften(false, batch->p + at, n_rows, begin, end, batch->seen[i].low / WIDTH,
+                   (batch->seen[i].high - 1) / WIDTH, m, l, batch->c + at);
+    }
+}
+
+static void gather_values(const struct batch *batch, const void *v, bool half, const uint8_t *ahead,
+                          size_t ahead_step)
+{
+    const struct attend_tile *tile = batch->tile;
     size_t value_bytes = half ? 2 : 4;
-    _Alignas(64) float p[TILE_ROWS][PAGE_TOKENS];
-    float c[TILE_ROWS];
-    forms[half][n_rows - 1][last - first](tile->q + (size_t)row * tile->k_dim, tile->k_dim,
-                                          (const uint8_t *)k + first * WIDTH * value_bytes,
-                                          PAGE_TOKENS, 0, tile->k_dim, NULL, &p[0][first * WIDTH],
-                                          PAGE_TOKENS, ahead);
-    for (uint32_t r = 0; r < n_rows; r++)
-        soften(p[r], begin[r], end[r], first, last, &tile->m[row + r],
-               tile->l + (size_t)(row + r) * ATTEND_LANES, &c[r]);
-
-    const uint8_t *v_ahead = ahead == NULL ? NULL : ahead + PAGE_TOKENS * tile->k_dim * value_bytes;
-    for (uint32_t d = 0; d < tile->v_dim; d += 4 * WIDTH) {
-        uint32_t n_registers = (tile->v_dim - d) / WIDTH;
-        n_registers = n_registers < 4 ? n_registers : 4;
-        forms[half][n_rows - 1][n_registers - 1](
-            &p[0][0], PAGE_TOKENS, (const uint8_t *)v + d * value_bytes, tile->v_dim, low, high, c,
-            tile->o + (size_t)row * tile->v_dim + d, tile->v_dim,
-            v_ahead == NULL ? NULL : v_ahead + d * value_bytes);
+    for (uint32_t at = 0, i = 0; at < batch->n_rows; at += TILE_ROWS, i++) {
+        for (uint32_t d = 0; batch->seen[i].high > 0 && d < tile->v_dim; d += 4 * WIDTH) {
+            uint32_t n_registers = (tile->v_dim - d) / WIDTH;
+            n_registers = n_registers < 4 ? n_registers : 4;
+            forms[half][tile_rows(batch, at) - 1][n_registers - 1](
+                batch->p[at], PAGE_TOKENS, (const uint8_t *)v + d * value_bytes, tile->v_dim,
+                batch->seen[i].low, batch->seen[i].high, batch->c + at,
+                tile->o + (size_t)(batch->row + at) * tile->v_dim + d, tile->v_dim, ahead,
+                at == 0 && d == 0 ? ahead_step : 0);
+        }
     }
 }
 
-static void widen(const uint16_t *from, size_t n, float *to)
+static const void *widen(const void *from, size_t n, float *to)
 {
     for (size_t i = 0; i < n; i += WIDTH)
         _mm512_store_ps(to + i, load16(from, i, true));
+    return to;
 }
 
 static void avx512_step(const struct attend_tile *tile, const struct attend_page *page,
@@ -174,21 +253,26 @@ static void avx512_step(const struct attend_tile *tile, const struct attend_page
         cpu_attend_scalar.step(tile, page, widened);
         return;
     }
-    const void *k = page->k, *v = page->v;
     bool half = page->dtype == KV_F16;
-    const uint8_t *ahead = page->ahead;
-    if (half && tile->n_rows >= WIDEN_FROM_ROWS) {
-        float *v_widened = widened + (size_t)PAGE_TOKENS * tile->k_dim;
-        widen(k, (size_t)PAGE_TOKENS * tile->k_dim, widened);
-        widen(v, (size_t)PAGE_TOKENS * tile->v_dim, v_widened);
-        k = widened;
-        v = v_widened;
-        half = false;
-        ahead = NULL;
-    }
-    for (uint32_t row = 0; row < tile->n_rows; row += TILE_ROWS) {
-        uint32_t n_rows = tile->n_rows - row < TILE_ROWS ? tile->n_rows - row : TILE_ROWS;
-        step_rows(tile, row, n_rows, k, v, half, row == 0 ? ahead : NULL);
+    bool widens = half && tile->n_rows >= WIDEN_FROM_ROWS;
+    size_t k_values = (size_t)PAGE_TOKENS * tile->k_dim,
+           v_values = (size_t)PAGE_TOKENS * tile->v_dim;
+    size_t value_bytes = half ? 2 : 4;
+    const uint8_t *k_ahead = page->ahead;
+    const uint8_t *v_ahead = k_ahead == NULL ? NULL : k_ahead + k_values * value_bytes;
+    struct batch batch;
+    batch.tile = tile;
+    for (uint32_t row = 0; row < tile->n_rows; row += BATCH_ROWS) {
+        batch.row = row;
+        batch.n_rows = tile->n_rows - row < BATCH_ROWS ? tile->n_rows - row : BATCH_ROWS;
+        see(&batch);
+        const void *k = widens ? widen(page->k, k_values, widened) : page->k;
+        score(&batch, k, half && !widens, k_ahead,
+              row == 0 && k_ahead != NULL ? PAGE_TOKENS * value_bytes : 0);
+        soften_batch(&batch);
+        const void *v = widens ? widen(page->v, v_values, widened) : page->v;
+        gather_values(&batch, v, half && !widens, v_ahead,
+                      row == 0 && k_ahead != NULL ? tile->v_dim * value_bytes : 0);
     }
 }
 
