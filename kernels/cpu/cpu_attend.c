@@ -34,6 +34,8 @@ struct unit { /* one block and some vheads, as a worker walks it; arrays stand i
     struct attend_state span;                  /* of the span being walked */
     struct attend_state sum;                   /* of all spans so far */
     uint8_t *begin, *end; /* [block rows * part heads]: the same for each vhead */
+    const uint8_t
+        *beyond[HEADS_AHEAD]; /* heads of pages that will be read after this span, or NULL */
 };
 
 /* Query heads of a vhead: the last part of a kv head may be smaller. */
@@ -66,6 +68,7 @@ static void unit_init(struct unit *unit, const struct attend_run *run,
     unit->block = block;
     unit->vhead = vhead;
     unit->n_vheads = n_vheads;
+    memset(unit->beyond, 0, sizeof unit->beyond);
     unit->rows_before[0] = 0;
     for (uint32_t i = 0; i < n_vheads; i++)
         unit->rows_before[i + 1] =
@@ -136,12 +139,28 @@ static void start_span(struct unit *unit)
     memset(unit->span.o, 0, (size_t)n_rows * unit->run->layout.v_dim * sizeof(float));
 }
 
-/* The parts of a page that belong to one vhead's kv head. */
-static const uint8_t *page_head(const struct unit *unit, const uint8_t *layer, uint32_t i)
+/* The part of a page that belongs to a vhead's kv head. */
+static const uint8_t *page_head(const struct attend_run *run, const uint8_t *layer, uint32_t vhead)
 {
-    const struct kv_group_view *group = &unit->run->args.group;
-    uint32_t kv_head = (unit->vhead + i) / unit->run->layout.n_parts;
-    return layer + kv_head * cpu_page_head_bytes(&group->shape, group->dtype_open);
+    const struct kv_group_view *group = &run->args.group;
+    return layer +
+           vhead / run->layout.n_parts * cpu_page_head_bytes(&group->shape, group->dtype_open);
+}
+
+/* The first heads of pages that somebody reads who starts at page_idx of a block. */
+static void look_beyond(const struct attend_run *run, const struct attend_block *block,
+                        uint32_t page_idx, uint32_t vhead, uint32_t n_vheads,
+                        const uint8_t **beyond)
+{
+    for (uint32_t i = 0; i < HEADS_AHEAD; i++) {
+        uint32_t idx = page_idx + i / n_vheads;
+        if (idx > block->last_position / PAGE_TOKENS)
+            return;
+        const uint8_t *layer =
+            cpu_page_find(&run->args.group, run->args.layer_idx, block->seq, idx);
+        if (layer != NULL)
+            beyond[i] = page_head(run, layer, vhead + i % n_vheads);
+    }
 }
 
 static void step_page(struct unit *unit, const uint8_t *const *layers, uint32_t n_pages, uint32_t p,
@@ -156,15 +175,18 @@ static void step_page(struct unit *unit, const uint8_t *const *layers, uint32_t 
             set_masks(unit, page_idx, n_heads);
         heads_before = n_heads;
         uint32_t ahead = p * unit->n_vheads + i + HEADS_AHEAD;
-        const uint8_t *head = page_head(unit, layers[p], i);
+        const uint8_t *head = page_head(unit->run, layers[p], unit->vhead + i);
         struct attend_page page = {
             .k = head,
             .v = group->shape.v_in_k ? NULL
                                      : head + cpu_page_k_bytes(&group->shape, group->dtype_open),
             .dtype = group->dtype_open,
         };
-        if (ahead / unit->n_vheads < n_pages)
-            page.ahead = page_head(unit, layers[ahead / unit->n_vheads], ahead % unit->n_vheads);
+        if (ahead < n_pages * unit->n_vheads)
+            page.ahead = page_head(unit->run, layers[ahead / unit->n_vheads],
+                                   unit->vhead + ahead % unit->n_vheads);
+        else
+            page.ahead = unit->beyond[ahead - n_pages * unit->n_vheads];
         struct attend_tile tile = {
             .n_rows = unit->rows_before[i + 1] - row,
             .k_dim = layout->k_dim,
@@ -248,7 +270,13 @@ static void run_whole(struct unit *unit, const struct attend_plan *plan)
     uint32_t last = unit->block->last_position / SPAN_TOKENS;
     load_queries(unit);
     for (uint32_t span = first; span <= last; span++) {
+        const uint8_t *beyond[HEADS_AHEAD];
+        memcpy(beyond, unit->beyond, sizeof beyond);
+        if (span < last)
+            look_beyond(unit->run, unit->block, (span + 1) * SPAN_PAGES, unit->vhead, 1,
+                        unit->beyond);
         walk_span(unit, span);
+        memcpy(unit->beyond, beyond, sizeof beyond);
         if (span == first)
             copy_state(&unit->span, n_rows, v_dim, &unit->sum);
         else
@@ -344,30 +372,51 @@ static void run_plan(const struct cpu_worker *worker, const void *args)
         attend_plan_fill(&run->layout, &run->args.rows, &run->args.group, run->args.workspace);
 }
 
+/* A unit by its number on the counter. */
+struct unit_place {
+    const struct attend_block *block;
+    struct attend_chain *chain; /* NULL: whole */
+    uint32_t vhead, n_vheads;
+    uint32_t first_page;
+};
+
+static struct unit_place find_unit(const struct attend_layout *layout,
+                                   const struct attend_plan *plan, uint32_t idx)
+{
+    if (idx >= plan->n_split_units) {
+        uint32_t whole = idx - plan->n_split_units;
+        const struct attend_block *block = &plan->blocks[plan->order[whole / layout->n_vheads]];
+        return (struct unit_place){block, NULL, whole % layout->n_vheads, 1,
+                                   block->first_position / PAGE_TOKENS};
+    }
+    struct attend_chain *chain = plan->chains;
+    while (idx >= chain->first_unit + chain->n_spans)
+        chain++;
+    const struct attend_block *block = &plan->blocks[chain->block_idx];
+    uint32_t first_page = (chain->first_span + (idx - chain->first_unit)) * SPAN_PAGES;
+    if (first_page < block->first_position / PAGE_TOKENS)
+        first_page = block->first_position / PAGE_TOKENS;
+    return (struct unit_place){block, chain, chain->vhead, chain->n_vheads, first_page};
+}
+
 static void run_units(const struct cpu_worker *worker, const void *args)
 {
     const struct attend_run *run = args;
     const struct attend_layout *layout = &run->layout;
     struct attend_plan *plan = run->args.workspace;
     uint32_t n_units = plan->n_split_units + plan->n_whole_blocks * layout->n_vheads;
-    struct attend_chain *chain = plan->chains;
     struct unit unit;
-    for (;;) {
-        uint32_t idx = team_counter_take(worker->counter, 1);
-        if (idx >= n_units)
-            return;
-        if (idx < plan->n_split_units) {
-            while (idx >= chain->first_unit + chain->n_spans)
-                chain++;
-            unit_init(&unit, run, worker, &plan->blocks[chain->block_idx], chain->vhead,
-                      chain->n_vheads);
-            run_split(&unit, plan, chain, idx);
-        } else {
-            uint32_t whole = idx - plan->n_split_units;
-            uint32_t block_idx = plan->order[whole / layout->n_vheads];
-            unit_init(&unit, run, worker, &plan->blocks[block_idx], whole % layout->n_vheads, 1);
-            run_whole(&unit, plan);
+    for (uint32_t idx; (idx = team_counter_take(worker->counter, 1)) < n_units;) {
+        struct unit_place place = find_unit(layout, plan, idx);
+        unit_init(&unit, run, worker, place.block, place.vhead, place.n_vheads);
+        if (idx + layout->n_threads < n_units) { /* the likely next one of this worker */
+            struct unit_place next = find_unit(layout, plan, idx + layout->n_threads);
+            look_beyond(run, next.block, next.first_page, next.vhead, next.n_vheads, unit.beyond);
         }
+        if (place.chain != NULL)
+            run_split(&unit, plan, place.chain, idx);
+        else
+            run_whole(&unit, plan);
     }
 }
 
