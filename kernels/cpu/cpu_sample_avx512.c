@@ -72,7 +72,8 @@ static uint32_t avx512_collect(const float *x, uint32_t n, float threshold, uint
         __mmask16 kept =
             _mm512_mask_cmp_ps_mask(here, _mm512_maskz_loadu_ps(here, x + i), least, _CMP_GE_OQ);
         if (kept != 0) {
-            _mm512_mask_compressstoreu_epi32(ids + n_ids, kept, id);
+            /* a whole register: compressing straight into memory is microcode on some machines */
+            _mm512_storeu_si512(ids + n_ids, _mm512_maskz_compress_epi32(kept, id));
             n_ids += (uint32_t)__builtin_popcount(kept);
         }
         id = _mm512_add_epi32(id, _mm512_set1_epi32(WIDTH));
