@@ -19,10 +19,10 @@
 #include "base/status.h"
 
 #define LINE 128
-#define GROUP 8             /* a flat barrier up to here, leaders of eight above */
-#define SPIN_NS 100000      /* between runs, before a worker parks */
-#define SPINS_PATIENT 20000 /* within a run, before the core is offered to others: near 1 ms */
-#define SPINS_CROWDED 50    /* with more workers than cores: spinning keeps the awaited one out */
+#define GROUP 8            /* a flat barrier up to here, leaders of eight above */
+#define SPIN_NS 100000     /* between runs, before a worker parks */
+#define SPINS_PATIENT 1000 /* within a run, before a worker sleeps: near 50 us */
+#define SPINS_CROWDED 50   /* with more workers than cores: spinning keeps the awaited one out */
 #define CPUS_MAX 65536
 
 /* Counts that their owner stores and others wait for, each owner on a line of its own. */
@@ -38,6 +38,7 @@ struct team {
     void *arg;
     bool closing;
     _Alignas(LINE) _Atomic uint32_t n_parked;
+    _Alignas(LINE) _Atomic uint32_t n_asleep; /* within a run, on another worker's count */
     _Alignas(LINE) _Atomic uint32_t released; /* barriers passed, with more than GROUP workers */
     _Alignas(LINE) int n_threads;
     int n_started; /* workers with a thread: 1 .. n_started */
@@ -67,21 +68,33 @@ static bool reached(_Atomic uint32_t *count, uint32_t target)
     return (int32_t)(atomic_load_explicit(count, memory_order_acquire) - target) >= 0;
 }
 
-static void wait_for(const struct team *team, _Atomic uint32_t *count, uint32_t target)
-{
-    int spins = team->spins;
-    while (!reached(count, target)) {
-        relax();
-        if (--spins == 0) {
-            sched_yield();
-            spins = team->spins;
-        }
-    }
-}
-
 static void futex(_Atomic uint32_t *word, int what, uint32_t value)
 {
     syscall(SYS_futex, word, what | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+}
+
+/* Spins, and then sleeps: when another program holds the awaited worker's core, an idle core beside
+ * it takes that worker over at once, and a spinning one never would. The count of the sleepers goes
+ * up before the kernel looks at the word, and announce stores the word before it reads the count.
+ * */
+static void wait_for(struct team *team, _Atomic uint32_t *count, uint32_t target)
+{
+    for (int spins = team->spins; spins > 0; spins--) {
+        if (reached(count, target))
+            return;
+        relax();
+    }
+    atomic_fetch_add(&team->n_asleep, 1);
+    for (uint32_t now; (int32_t)((now = atomic_load(count)) - target) < 0;)
+        futex(count, FUTEX_WAIT, now);
+    atomic_fetch_sub(&team->n_asleep, 1);
+}
+
+static void announce(struct team *team, _Atomic uint32_t *count, uint32_t value)
+{
+    atomic_store(count, value);
+    if (atomic_load(&team->n_asleep) > 0)
+        futex(count, FUTEX_WAKE, INT32_MAX);
 }
 
 /* Spins for a while and then sleeps until run is no longer `seen`. The count of the parked goes up
@@ -119,7 +132,7 @@ static void *worker_main(void *arg)
         if (team->closing)
             return NULL;
         team->work(team->arg, start.worker_idx);
-        atomic_store_explicit(&team->seats[start.worker_idx].done, seen, memory_order_release);
+        announce(team, &team->seats[start.worker_idx].done, seen);
     }
 }
 
@@ -274,12 +287,12 @@ static void barrier_of_many(struct team *team, int worker_idx, uint32_t mine)
     if (worker_idx % GROUP == 0) {
         for (int i = worker_idx + 1; i < worker_idx + GROUP && i < team->n_threads; i++)
             wait_for(team, &team->seats[i].met, mine);
-        atomic_store_explicit(&team->seats[worker_idx].group, mine, memory_order_release);
+        announce(team, &team->seats[worker_idx].group, mine);
     }
     if (worker_idx == 0) {
         for (int leader = GROUP; leader < team->n_threads; leader += GROUP)
             wait_for(team, &team->seats[leader].group, mine);
-        atomic_store_explicit(&team->released, mine, memory_order_release);
+        announce(team, &team->released, mine);
     }
     wait_for(team, &team->released, mine);
 }
@@ -289,7 +302,7 @@ void team_barrier(struct team *team, int worker_idx)
     assert(worker_idx >= 0 && worker_idx < team->n_threads);
     _Atomic uint32_t *met = &team->seats[worker_idx].met;
     uint32_t mine = atomic_load_explicit(met, memory_order_relaxed) + 1;
-    atomic_store_explicit(met, mine, memory_order_release);
+    announce(team, met, mine);
     if (team->n_threads > GROUP) {
         barrier_of_many(team, worker_idx, mine);
         return;

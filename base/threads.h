@@ -1,8 +1,9 @@
 /* base/threads.h: the worker team of a CPU device.
  *
  * team_run wakes n - 1 parked threads once, runs `work` on all n (the caller is index 0) and
- * returns when every one has left it. Inside, team_barrier spins; between runs workers spin for
- * SPIN_NS and then park on a futex.
+ * returns when every one has left it. Inside, team_barrier spins for some 50 us and then sleeps, so
+ * that a worker whose core another program took is run on the waiting one's; between runs workers
+ * spin for SPIN_NS and then park on a futex.
  *
  *   worker 0 (caller)  --run--|==work==B==work==B==work==|--returns
  *   worker 1           parked  |==work==B==work==B==work==|  spin, park
