@@ -5,7 +5,8 @@
 
 #define TILE_ROWS 6
 #define WIDTH 8
-#define PAIR 16           /* values of two registers: what one call of `chains` is wide */
+#define PAIR 16           /* values of two registers: what one call of `chains` is wide ... */
+#define WIDE_ROWS 3       /* ... or of four, for so few rows */
 #define WIDEN_FROM_ROWS 7 /* fewer rows widen f16 in the loop */
 #define INLINE static inline __attribute__((always_inline))
 
@@ -16,57 +17,86 @@ INLINE __m256 load8(const void *from, size_t i, bool half)
     return _mm256_loadu_ps((const float *)from + i);
 }
 
-/* acc[r][0 .. 15] = chain over i in [begin, end) of fma(a[r][i], b[i][0 .. 15]), from acc * scale[r] (scale NULL: from 0). */
-INLINE void chains(const int n_rows, const bool half, const float *a, size_t a_stride,
-                   const void *b, size_t b_stride, uint32_t begin, uint32_t end, const float *scale,
-                   float *acc, size_t acc_stride)
+/* acc[r][0 .. 8 n_registers - 1] = chain over i in [begin, end) of fma(a[r][i], b[i][..]), from acc * scale[r] (scale NULL: from
+ * 0). With each i, ahead_step bytes of `ahead` are prefetched. */
+INLINE void chains(const int n_rows, const int n_registers, const bool half, const float *a,
+                   size_t a_stride, const void *b, size_t b_stride, uint32_t begin, uint32_t end,
+                   const float *scale, float *acc, size_t acc_stride, const uint8_t *ahead,
+                   size_t ahead_step)
 {
-    __m256 low[TILE_ROWS], high[TILE_ROWS];
+    __m256 sum[TILE_ROWS][4];
 #pragma GCC unroll 8
     for (int r = 0; r < n_rows; r++) {
-        low[r] = high[r] = _mm256_setzero_ps();
-        if (scale != NULL) {
-            __m256 c = _mm256_set1_ps(scale[r]);
-            low[r] = _mm256_mul_ps(_mm256_loadu_ps(acc + r * acc_stride), c);
-            high[r] = _mm256_mul_ps(_mm256_loadu_ps(acc + r * acc_stride + WIDTH), c);
+#pragma GCC unroll 8
+        for (int j = 0; j < n_registers; j++) {
+            if (scale == NULL)
+                sum[r][j] = _mm256_setzero_ps();
+            else
+                sum[r][j] = _mm256_mul_ps(_mm256_loadu_ps(acc + r * acc_stride + j * WIDTH),
+                                          _mm256_set1_ps(scale[r]));
         }
     }
     for (uint32_t i = begin; i < end; i++) {
-        __m256 x = load8(b, i * b_stride, half), y = load8(b, i * b_stride + WIDTH, half);
+        for (size_t line = 0; line < ahead_step; line += 64)
+            _mm_prefetch((const char *)ahead + i * ahead_step + line, _MM_HINT_T1);
+        __m256 x[4], y[TILE_ROWS];
+        if (n_registers == 2) { /* many rows: the page's registers stay, the rows pass */
+            x[0] = load8(b, i * b_stride, half);
+            x[1] = load8(b, i * b_stride + WIDTH, half);
 #pragma GCC unroll 8
-        for (int r = 0; r < n_rows; r++) {
-            __m256 v = _mm256_broadcast_ss(a + r * a_stride + i);
-            low[r] = _mm256_fmadd_ps(v, x, low[r]);
-            high[r] = _mm256_fmadd_ps(v, y, high[r]);
+            for (int r = 0; r < n_rows; r++) {
+                y[r] = _mm256_broadcast_ss(a + r * a_stride + i);
+                sum[r][0] = _mm256_fmadd_ps(y[r], x[0], sum[r][0]);
+                sum[r][1] = _mm256_fmadd_ps(y[r], x[1], sum[r][1]);
+            }
+        } else { /* few rows: the other way round */
+#pragma GCC unroll 8
+            for (int r = 0; r < n_rows; r++)
+                y[r] = _mm256_broadcast_ss(a + r * a_stride + i);
+#pragma GCC unroll 8
+            for (int j = 0; j < n_registers; j++) {
+                x[j] = load8(b, i * b_stride + j * WIDTH, half);
+#pragma GCC unroll 8
+                for (int r = 0; r < n_rows; r++)
+                    sum[r][j] = _mm256_fmadd_ps(y[r], x[j], sum[r][j]);
+            }
         }
     }
 #pragma GCC unroll 8
-    for (int r = 0; r < n_rows; r++) {
-        _mm256_storeu_ps(acc + r * acc_stride, low[r]);
-        _mm256_storeu_ps(acc + r * acc_stride + WIDTH, high[r]);
-    }
+    for (int r = 0; r < n_rows; r++)
+#pragma GCC unroll 8
+        for (int j = 0; j < n_registers; j++)
+            _mm256_storeu_ps(acc + r * acc_stride + j * WIDTH, sum[r][j]);
 }
 
 typedef void chains_form(const float *a, size_t a_stride, const void *b, size_t b_stride,
                          uint32_t begin, uint32_t end, const float *scale, float *acc,
-                         size_t acc_stride);
+                         size_t acc_stride, const uint8_t *ahead, size_t ahead_step);
 
-#define FORM(rows, half)                                                                           \
-    static void chains_##rows##_##half(const float *a, size_t a_stride, const void *b,             \
-                                       size_t b_stride, uint32_t begin, uint32_t end,              \
-                                       const float *scale, float *acc, size_t acc_stride)          \
+/* clang-format off */
+#define FORM(rows, registers, half)                                                                \
+    static void chains_##rows##_##registers##_##half(                                              \
+        const float *a, size_t a_stride, const void *b, size_t b_stride, uint32_t begin,           \
+        uint32_t end, const float *scale, float *acc, size_t acc_stride, const uint8_t *ahead,     \
+        size_t ahead_step)                                                                         \
     {                                                                                              \
-        chains(rows, half, a, a_stride, b, b_stride, begin, end, scale, acc, acc_stride);          \
+        chains(rows, registers, half, a, a_stride, b, b_stride, begin, end, scale, acc,            \
+               acc_stride, ahead, ahead_step);                                                     \
     }
-FORM(1, 0)
-FORM(2, 0)
-FORM(3, 0) FORM(4, 0) FORM(5, 0) FORM(6, 0) FORM(1, 1) FORM(2, 1) FORM(3, 1) FORM(4, 1) FORM(5, 1)
-    FORM(6, 1)
+FORM(1, 2, 0) FORM(2, 2, 0) FORM(3, 2, 0) FORM(4, 2, 0) FORM(5, 2, 0) FORM(6, 2, 0)
+FORM(1, 2, 1) FORM(2, 2, 1) FORM(3, 2, 1) FORM(4, 2, 1) FORM(5, 2, 1) FORM(6, 2, 1)
+FORM(1, 4, 0) FORM(2, 4, 0) FORM(3, 4, 0)
+FORM(1, 4, 1) FORM(2, 4, 1) FORM(3, 4, 1)
 
-        static chains_form *const forms[2][TILE_ROWS] = {
-            {chains_1_0, chains_2_0, chains_3_0, chains_4_0, chains_5_0, chains_6_0},
-            {chains_1_1, chains_2_1, chains_3_1, chains_4_1, chains_5_1, chains_6_1},
+static chains_form *const narrow[2][TILE_ROWS] = {
+    {chains_1_2_0, chains_2_2_0, chains_3_2_0, chains_4_2_0, chains_5_2_0, chains_6_2_0},
+    {chains_1_2_1, chains_2_2_1, chains_3_2_1, chains_4_2_1, chains_5_2_1, chains_6_2_1},
 };
+static chains_form *const wide[2][WIDE_ROWS] = {
+    {chains_1_4_0, chains_2_4_0, chains_3_4_0},
+    {chains_1_4_1, chains_2_4_1, chains_3_4_1},
+};
+/* clang-format on */
 
 /* All ones in the lanes of tokens t .. t + 7 that stand in [begin, end). */
 INLINE __m256 visible(uint32_t begin, uint32_t end, uint32_t t)
@@ -116,7 +146,7 @@ static void soften(float *s, uint32_t begin, uint32_t end, float *m, float *l, f
 }
 
 static void step_rows(const struct attend_tile *tile, uint32_t row, uint32_t n_rows, const void *k,
-                      const void *v, bool half)
+                      const void *v, bool half, const uint8_t *ahead, size_t ahead_bytes)
 {
     const uint8_t *begin = tile->begin + row, *end = tile->end + row;
     uint32_t low = begin[0], high = end[0];
@@ -127,32 +157,33 @@ static void step_rows(const struct attend_tile *tile, uint32_t row, uint32_t n_r
     if (high == 0)
         return;
     size_t value_bytes = half ? 2 : 4;
+    const uint8_t *v_ahead = ahead == NULL ? NULL : ahead + PAGE_TOKENS * tile->k_dim * ahead_bytes;
     _Alignas(64) float p[TILE_ROWS][PAGE_TOKENS] = {0};
     float c[TILE_ROWS];
-    for (uint32_t t = low / PAIR * PAIR; t < high; t += PAIR)
-        forms[half][n_rows - 1](tile->q + (size_t)row * tile->k_dim, tile->k_dim,
-                                (const uint8_t *)k + t * value_bytes, PAGE_TOKENS, 0, tile->k_dim,
-                                NULL, &p[0][t], PAGE_TOKENS);
+    uint32_t step = n_rows <= WIDE_ROWS ? 2 * PAIR : PAIR, first = low / step * step;
+    chains_form *form = n_rows <= WIDE_ROWS ? wide[half][n_rows - 1] : narrow[half][n_rows - 1];
+    for (uint32_t t = first; t < high; t += step)
+        form(tile->q + (size_t)row * tile->k_dim, tile->k_dim, (const uint8_t *)k + t * value_bytes,
+             PAGE_TOKENS, 0, tile->k_dim, NULL, &p[0][t], PAGE_TOKENS, ahead,
+             t == first ? PAGE_TOKENS * ahead_bytes : 0);
     for (uint32_t r = 0; r < n_rows; r++)
         soften(p[r], begin[r], end[r], &tile->m[row + r],
                tile->l + (size_t)(row + r) * ATTEND_LANES, &c[r]);
-    for (uint32_t d = 0; d < tile->v_dim; d += PAIR)
-        forms[half][n_rows - 1](&p[0][0], PAGE_TOKENS, (const uint8_t *)v + d * value_bytes,
-                                tile->v_dim, low, high, c, tile->o + (size_t)row * tile->v_dim + d,
-                                tile->v_dim);
+    for (uint32_t d = 0; d < tile->v_dim; d += step) {
+        if (tile->v_dim - d < step) {
+            form = narrow[half][n_rows - 1];
+            step = PAIR;
+        }
+        form(&p[0][0], PAGE_TOKENS, (const uint8_t *)v + d * value_bytes, tile->v_dim, low, high, c,
+             tile->o + (size_t)row * tile->v_dim + d, tile->v_dim, v_ahead,
+             d == 0 ? tile->v_dim * ahead_bytes : 0);
+    }
 }
 
 static void widen(const uint16_t *from, size_t n, float *to)
 {
     for (size_t i = 0; i < n; i += WIDTH)
         _mm256_store_ps(to + i, load8(from, i, true));
-}
-
-/* One pass of lines, in order, for the page that comes soon. */
-static void prefetch(const uint8_t *ahead, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += 64)
-        _mm_prefetch((const char *)ahead + i, _MM_HINT_T1);
 }
 
 static void avx2_step(const struct attend_tile *tile, const struct attend_page *page,
@@ -164,8 +195,7 @@ static void avx2_step(const struct attend_tile *tile, const struct attend_page *
     }
     const void *k = page->k, *v = page->v;
     bool half = page->dtype == KV_F16;
-    if (page->ahead != NULL)
-        prefetch(page->ahead, (size_t)PAGE_TOKENS * (tile->k_dim + tile->v_dim) * (half ? 2 : 4));
+    size_t ahead_bytes = page->ahead == NULL ? 0 : kv_dtype_bytes(page->dtype); /* of a value */
     if (half && tile->n_rows >= WIDEN_FROM_ROWS) {
         float *v_widened = widened + (size_t)PAGE_TOKENS * tile->k_dim;
         widen(k, (size_t)PAGE_TOKENS * tile->k_dim, widened);
@@ -176,7 +206,7 @@ static void avx2_step(const struct attend_tile *tile, const struct attend_page *
     }
     for (uint32_t row = 0; row < tile->n_rows; row += TILE_ROWS) {
         uint32_t n_rows = tile->n_rows - row < TILE_ROWS ? tile->n_rows - row : TILE_ROWS;
-        step_rows(tile, row, n_rows, k, v, half);
+        step_rows(tile, row, n_rows, k, v, half, page->ahead, row == 0 ? ahead_bytes : 0);
     }
 }
 
