@@ -1,18 +1,25 @@
 /* kvcache/kv_cache.h: the paged cache: groups of layers, their pools, and the block tables of
  * sequences.
  *
- *   sequence 7   written  130 tokens         group 0:  table [ 12 | 40 | 41 ]      pages of 64 tokens
- *                committed 128                                  FULL  FULL  OPEN
+ *   sequence 7   written  130 tokens         group 0:  table [ 12 | 40 | 41 ]     pages of 64 tokens
+ *                committed 128                                  FULL FULL OPEN
  *                promised 300 -> 5 pages     reserved: 2 more
  *
  * Life of a sequence: kv_cache_open reserves the pages of everything promised -> append (takes
- * pages from the reservation and zeroes them)
- * -> the step writes -> commit (accepted tokens; a page is sealed when all its 64 are) or truncate
- * -> kv_cache_close.
+ * pages from the reservation and zeroes them) -> the step writes -> commit (accepted tokens; a page
+ * is full when all its 64 are) or truncate -> kv_cache_close.
+ *
+ * A group that looks at a window or chunk only keeps the pages that a query at the first
+ * uncommitted position or later can see; commit drops the others. Its promise is that of the window
+ * and one append, however long the sequence.
+ *
+ * Sharing: fork lets two sequences hold the same pages. Who writes first into a shared page that is
+ * half full gets a copy (the last one left keeps the page); the promise of each holds that page.
  *
  * Invariant (kv_cache_check, after every step in builds with QUIRE_CHECKS): committed <= written <=
- * promised; each table holds exactly the pages of its written positions; refs of each page ==
- * number of table entries that name it; reserved == sum of what sequences have not yet taken.
+ * promised; each table holds exactly the pages of its written positions (that can still be seen);
+ * refs of each page == number of table entries that name it; own pages and reservation of a
+ * sequence make its budget; reserved of a pool == sum of what sequences have not yet taken.
  * Thread: engine only. Nothing here allocates after create.
  */
 #ifndef QUIRE_KVCACHE_KV_CACHE_H
@@ -36,51 +43,68 @@ struct kv_group_spec {
 struct kv_cache_spec {
     uint32_t n_groups;
     struct kv_group_spec groups[KV_GROUPS_MAX];
-    uint64_t memory_bytes;       /* for pages of all groups; must hold at least one page of each */
-    uint32_t max_sequences;      /* 1..SEQUENCES_MAX */
-    uint32_t max_context;        /* tokens of one sequence */
+    uint64_t memory_bytes;  /* for pages of all groups; must hold at least one page of each */
+    uint32_t max_sequences; /* 1..SEQUENCES_MAX */
+    uint32_t max_context;   /* tokens of one sequence */
+    uint32_t max_append;    /* most uncommitted tokens of one sequence; 0: STEP_ROWS_MAX */
 };
 
-typedef uint32_t kv_seq_id;      /* slot of an open sequence */
+typedef uint32_t kv_seq_id; /* slot of an open sequence */
 #define KV_SEQ_NONE UINT32_MAX
 
 struct kv_cache_stats {
-    uint64_t page_bytes;         /* one page of every group */
-    uint32_t n_pages, n_used, n_reserved, n_available; /* in pages of 64 tokens of all groups together */
+    uint64_t page_bytes;      /* one page of every group */
+    uint32_t n_pages, n_used; /* pages of 64 tokens of the group that has most of them */
+    uint32_t n_reserved, n_available;
     uint32_t n_sequences;
     uint64_t n_tokens_written;
-    uint64_t token_bytes;        /* bytes of one token, all groups */
+    uint64_t token_bytes;  /* bytes of one token, all groups */
+    uint64_t memory_bytes; /* of all pages of all groups */
+    uint64_t n_saturated;  /* values that f16 pages clipped, as of the last fetch */
 };
 
-int kv_cache_create(struct device *device, const struct kv_cache_spec *spec, struct kv_cache **out, struct why *why);
-void kv_cache_free(struct kv_cache *cache);
+/* STATUS_INVALID when the memory holds no page, STATUS_NO_MEMORY. The caller owns *out. */
+int kv_cache_create(struct device *device, const struct kv_cache_spec *spec, struct kv_cache **out,
+                    struct why *why);
+void kv_cache_free(struct kv_cache *cache); /* asserts that every page has come home */
 
-/* Pages that n tokens of a sequence take, and whether they could be promised now; never: more than
- * the whole cache. */
+/* Pages that n tokens of a sequence take, and whether they could be promised now, or ever: not more
+ * than tokens_max, which the cache and max_context give. */
 uint32_t kv_cache_pages_of(const struct kv_cache *cache, uint64_t n_tokens);
 bool kv_cache_fits_now(const struct kv_cache *cache, uint64_t n_tokens);
 bool kv_cache_fits_ever(const struct kv_cache *cache, uint64_t n_tokens);
+uint64_t kv_cache_tokens_max(const struct kv_cache *cache);
+/* Most ops that append, view and fetch_counters enqueue in a step of max_rows rows: sizes the stream. */
+uint32_t kv_cache_ops_max(const struct kv_cache *cache, uint32_t max_rows);
 
 /* Reserves for n_promised tokens. STATUS_EXHAUSTED (wait: others will leave) or STATUS_TOO_LARGE
  * (never), with needed and free bytes. */
 int kv_cache_open(struct kv_cache *cache, uint64_t n_promised, kv_seq_id *out, struct why *why);
 void kv_cache_close(struct kv_cache *cache, kv_seq_id seq); /* pages and reservation go back */
-/* Makes room for n more tokens (within the promise, asserted); new pages are zeroed on the stream,
- * a shared open page is copied. */
+/* Makes room for n more tokens (within the promise and max_append, asserted); new pages are zeroed
+ * on the stream, a shared open page is copied. */
 void kv_cache_append(struct kv_cache *cache, kv_seq_id seq, uint32_t n, struct stream *stream);
-void kv_cache_commit(struct kv_cache *cache, kv_seq_id seq, uint32_t n);      /* n more tokens are accepted */
-void kv_cache_truncate(struct kv_cache *cache, kv_seq_id seq, uint64_t n_tokens); /* keep the first n; the promise stays */
+/* n more tokens are accepted. The stream must have passed what was appended. */
+void kv_cache_commit(struct kv_cache *cache, kv_seq_id seq, uint32_t n);
+/* Keeps the first n; the promise stays. Not below what a fork shared, nor below what a windowed
+ * group has dropped (asserted; both never bite above `committed`). */
+void kv_cache_truncate(struct kv_cache *cache, kv_seq_id seq, uint64_t n_tokens);
 /* A second sequence over the same pages, with a promise of its own; pages are shared until written.
- * STATUS_* of open. */
-int kv_cache_fork(struct kv_cache *cache, kv_seq_id seq, uint64_t n_promised, kv_seq_id *out, struct why *why);
+ * All that was written must be committed (asserted). STATUS_* of open; then nothing has changed. */
+int kv_cache_fork(struct kv_cache *cache, kv_seq_id seq, uint64_t n_promised, kv_seq_id *out,
+                  struct why *why);
 uint64_t kv_cache_written(const struct kv_cache *cache, kv_seq_id seq);
 uint64_t kv_cache_committed(const struct kv_cache *cache, kv_seq_id seq);
 
 /* Fills a view of these sequences for one step and enqueues the upload of their tables; the cache
  * owns the memory, one view at a time. */
-void kv_cache_view(struct kv_cache *cache, const kv_seq_id *seqs, uint32_t n_seqs, struct stream *stream,
-                   struct kv_view *out);
+void kv_cache_view(struct kv_cache *cache, const kv_seq_id *seqs, uint32_t n_seqs,
+                   struct stream *stream, struct kv_view *out);
+/* Enqueues, behind the step, the reading of what the device counted. */
+void kv_cache_fetch_counters(struct kv_cache *cache, struct stream *stream);
 void kv_cache_read_stats(const struct kv_cache *cache, struct kv_cache_stats *out);
-int kv_cache_check(const struct kv_cache *cache, struct why *why);
+/* The invariant; STATUS_INTERNAL names what is broken. Allocates nothing; its time is that of all
+ * tables. */
+int kv_cache_check(struct kv_cache *cache, struct why *why);
 
 #endif

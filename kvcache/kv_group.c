@@ -1,0 +1,228 @@
+#include "kvcache/kv_group.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/status.h"
+#include "kernels/ops.h"
+
+#define LINE 64 /* layers of a page begin on cache lines */
+
+static size_t layer_bytes(const struct ops *ops, const struct kv_group_spec *spec)
+{
+    return (ops->page_layer_bytes(&spec->shape, spec->dtype) + LINE - 1) / LINE * LINE;
+}
+
+size_t kv_group_page_bytes(const struct ops *ops, const struct kv_group_spec *spec)
+{
+    return layer_bytes(ops, spec) * spec->n_layers;
+}
+
+uint32_t kv_group_window_pages(const struct kv_group_spec *spec, uint32_t max_append)
+{
+    if (spec->kind == KV_FULL)
+        return UINT32_MAX;
+    uint64_t n_tokens = (uint64_t)spec->window - 1 + max_append;
+    return (uint32_t)((n_tokens + PAGE_TOKENS - 2) / PAGE_TOKENS + 1); /* at any alignment */
+}
+
+static int fill_ids(struct kv_group *group, uint32_t n_pages, struct why *why)
+{
+    page_id *ids = malloc(n_pages * sizeof *ids);
+    void *memory = NULL;
+    int status = STATUS_NO_MEMORY;
+    if (ids != NULL)
+        status = device_alloc(group->device, n_pages * sizeof *ids, &memory, why);
+    if (status == STATUS_OK) {
+        for (uint32_t i = 0; i < n_pages; i++)
+            ids[i] = i;
+        group->ids = memory;
+        status = device_upload(group->device, memory, ids, n_pages * sizeof *ids);
+    }
+    free(ids);
+    return status;
+}
+
+int kv_group_init(struct kv_group *group, struct device *device, const struct kv_cache_spec *spec,
+                  uint32_t group_idx, uint32_t n_pages, struct why *why)
+{
+    group->spec = spec->groups[group_idx];
+    group->device = device;
+    group->ops = device_ops(device);
+    group->layer_stride = layer_bytes(group->ops, &group->spec);
+    group->window_pages = kv_group_window_pages(&group->spec, spec->max_append);
+    group->max_sequences = spec->max_sequences;
+    uint64_t capacity = kv_pages_of(spec->max_context);
+    if (capacity > group->window_pages)
+        capacity = group->window_pages;
+    if (capacity > n_pages)
+        capacity = n_pages; /* the pages of one table are all different */
+    group->table_capacity = (uint32_t)capacity;
+    int status = page_pool_create(device, n_pages, kv_group_page_bytes(group->ops, &group->spec),
+                                  &group->pool, why);
+    if (status < 0)
+        return status;
+
+    size_t view_words = spec->max_sequences * (1 + (size_t)capacity);
+    void *memory = NULL;
+    group->view_host = malloc(view_words * sizeof *group->view_host);
+    group->named = calloc(n_pages, sizeof *group->named);
+    status = group->view_host == NULL || group->named == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    if (status == STATUS_OK)
+        status = device_alloc(device, view_words * sizeof *group->view_device, &memory, why);
+    group->view_device = memory;
+    if (status == STATUS_OK)
+        status = fill_ids(group, n_pages, why);
+    if (status < 0)
+        return refuse(why, status,
+                      "no memory for the tables of %u sequences of %u pages; lower "
+                      "--max-sequences or --max-context",
+                      spec->max_sequences, group->table_capacity);
+    return STATUS_OK;
+}
+
+void kv_group_release(struct kv_group *group)
+{
+    page_pool_free(group->pool);
+    if (group->device != NULL) {
+        device_free(group->device, group->ids);
+        device_free(group->device, group->view_device);
+    }
+    free(group->view_host);
+    free(group->named);
+    *group = (struct kv_group){.pool = NULL};
+}
+
+uint32_t kv_group_budget(const struct kv_group *group, uint64_t promised, uint64_t shared)
+{
+    uint64_t n_pages = kv_pages_of(promised) - shared / PAGE_TOKENS;
+    return n_pages < group->window_pages ? (uint32_t)n_pages : group->window_pages;
+}
+
+uint32_t kv_group_first_visible(const struct kv_group *group, uint64_t position)
+{
+    uint64_t window = group->spec.window, first = 0;
+    if (group->spec.kind == KV_SLIDING)
+        first = position < window ? 0 : position - window + 1;
+    else if (group->spec.kind == KV_CHUNKED)
+        first = position - position % window;
+    return (uint32_t)(first / PAGE_TOKENS);
+}
+
+/* Runs of ascending ids are zeroed by one op. */
+static void zero_run(struct kv_group *group, page_id first, uint32_t n, struct stream *stream)
+{
+    if (n == 0)
+        return;
+    struct page_zero_args args = {
+        .base = page_pool_base(group->pool),
+        .page_stride = page_pool_page_bytes(group->pool),
+        .pages = group->ids + first,
+        .n = n,
+    };
+    group->ops->page_zero(stream, &args);
+}
+
+/* The sequence is about to write into its last page, which others may hold as well. */
+static void take_last(struct kv_group *group, struct page_table *table, struct stream *stream)
+{
+    page_id shared = page_table_last(table);
+    if (page_pool_refs(group->pool, shared) == 1) {
+        page_table_own_last(table, shared);
+        page_pool_unreserve(group->pool, 1);
+        return;
+    }
+    page_id own = page_pool_acquire(group->pool);
+    struct page_copy_args args = {
+        .base = page_pool_base(group->pool),
+        .page_stride = page_pool_page_bytes(group->pool),
+        .from = group->ids + shared,
+        .to = group->ids + own,
+        .n = 1,
+    };
+    group->ops->page_copy(stream, &args);
+    page_pool_release(group->pool, shared);
+    page_table_own_last(table, own);
+}
+
+void kv_group_extend(struct kv_group *group, struct page_table *table, uint64_t written,
+                     uint32_t end, struct stream *stream)
+{
+    if (written % PAGE_TOKENS != 0 && table->own_from == page_table_end(table))
+        take_last(group, table, stream);
+    page_id first = 0;
+    uint32_t n = 0;
+    while (page_table_end(table) < end) {
+        page_id page = page_pool_acquire(group->pool);
+        page_table_push(table, page);
+        if (n > 0 && page == first + n) {
+            n++;
+            continue;
+        }
+        zero_run(group, first, n, stream);
+        first = page;
+        n = 1;
+    }
+    zero_run(group, first, n, stream);
+}
+
+/* A page of its own that leaves comes back to the sequence's reservation. */
+static void give_back(struct kv_group *group, page_id page)
+{
+    bool is_free = page_pool_release(group->pool, page);
+    assert(is_free);
+    (void)is_free;
+    int status = page_pool_reserve(group->pool, 1);
+    assert(status == STATUS_OK);
+    (void)status;
+}
+
+void kv_group_drop_before(struct kv_group *group, struct page_table *table, uint32_t first)
+{
+    while (table->n_pages > 0 && table->first_page < first) {
+        bool own = table->first_page >= table->own_from;
+        page_id page = page_table_drop(table);
+        if (own)
+            give_back(group, page);
+        else
+            page_pool_release(group->pool, page);
+    }
+}
+
+void kv_group_shrink(struct kv_group *group, struct page_table *table, uint32_t end)
+{
+    while (page_table_end(table) > end && table->n_pages > 0)
+        give_back(group, page_table_pop(table));
+}
+
+void kv_group_view_tables(struct kv_group *group, const struct page_table *const *tables,
+                          uint32_t n_seqs, struct stream *stream, struct kv_group_view *out)
+{
+    assert(n_seqs > 0 && n_seqs <= group->max_sequences);
+    uint32_t stride = 1;
+    for (uint32_t i = 0; i < n_seqs; i++)
+        stride = tables[i]->n_pages > stride ? tables[i]->n_pages : stride;
+    for (uint32_t i = 0; i < n_seqs; i++) {
+        uint32_t *row = group->view_host + n_seqs + (size_t)i * stride;
+        uint32_t n_pages = tables[i]->n_pages;
+        group->view_host[i] = tables[i]->first_page;
+        memcpy(row, tables[i]->pages, n_pages * sizeof *row);
+        memset(row + n_pages, 0xff, (stride - n_pages) * sizeof *row); /* PAGE_NONE */
+    }
+    device_write(stream, group->view_device, group->view_host,
+                 n_seqs * (1 + (size_t)stride) * sizeof *group->view_host);
+    *out = (struct kv_group_view){
+        .kind = group->spec.kind,
+        .window = group->spec.window,
+        .shape = group->spec.shape,
+        .dtype_open = group->spec.dtype,
+        .dtype_full = group->spec.dtype,
+        .base = page_pool_base(group->pool),
+        .page_stride = page_pool_page_bytes(group->pool),
+        .layer_stride = group->layer_stride,
+        .table = group->view_device + n_seqs,
+        .first_page = group->view_device,
+        .table_stride = stride,
+    };
+}

@@ -1,0 +1,174 @@
+#include "kvcache/page_pool.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "base/status.h"
+#include "base/text.h"
+
+struct page_pool {
+    struct device *device;
+    uint8_t *base; /* device [n_pages, page_bytes] */
+    size_t page_bytes;
+    uint32_t n_pages, n_free, n_reserved;
+    uint32_t *refs; /* [n_pages] */
+    page_id *free;  /* [n_free]: a stack, so that pages in use stay few and warm */
+};
+
+static int refuse_memory(struct device *device, uint32_t n_pages, size_t page_bytes,
+                         struct why *why)
+{
+    char need[TEXT_NUMBER_BYTES], left[TEXT_NUMBER_BYTES];
+    return refuse(why, STATUS_NO_MEMORY,
+                  "the cache of keys and values needs %s (%u pages) and %s is free; lower "
+                  "--kv-memory",
+                  text_bytes(need, (uint64_t)n_pages * page_bytes), n_pages,
+                  text_bytes(left, device_memory_free(device)));
+}
+
+int page_pool_create(struct device *device, uint32_t n_pages, size_t page_bytes,
+                     struct page_pool **out, struct why *why)
+{
+    assert(n_pages > 0 && page_bytes > 0);
+    struct page_pool *pool = calloc(1, sizeof *pool);
+    if (pool == NULL)
+        return refuse_memory(device, n_pages, page_bytes, why);
+    *pool = (struct page_pool){.device = device, .page_bytes = page_bytes, .n_pages = n_pages};
+    pool->refs = calloc(n_pages, sizeof *pool->refs);
+    pool->free = calloc(n_pages, sizeof *pool->free);
+    void *base = NULL;
+    int status = STATUS_NO_MEMORY;
+    if (pool->refs != NULL && pool->free != NULL && page_bytes <= SIZE_MAX / n_pages)
+        status = device_alloc(device, n_pages * page_bytes, &base, why);
+    if (status < 0) {
+        free(pool->refs);
+        free(pool->free);
+        free(pool);
+        return refuse_memory(device, n_pages, page_bytes, why);
+    }
+    pool->base = base;
+    while (pool->n_free < n_pages) { /* the lowest id on top */
+        pool->free[pool->n_free] = n_pages - 1 - pool->n_free;
+        pool->n_free++;
+    }
+    *out = pool;
+    return STATUS_OK;
+}
+
+void page_pool_free(struct page_pool *pool)
+{
+    if (pool == NULL)
+        return;
+    assert(pool->n_free == pool->n_pages && pool->n_reserved == 0);
+    device_free(pool->device, pool->base);
+    free(pool->refs);
+    free(pool->free);
+    free(pool);
+}
+
+int page_pool_reserve(struct page_pool *pool, uint32_t n)
+{
+    if (n > page_pool_n_available(pool))
+        return STATUS_EXHAUSTED;
+    pool->n_reserved += n;
+    return STATUS_OK;
+}
+
+void page_pool_unreserve(struct page_pool *pool, uint32_t n)
+{
+    assert(n <= pool->n_reserved);
+    pool->n_reserved -= n;
+}
+
+page_id page_pool_acquire(struct page_pool *pool)
+{
+    assert(pool->n_reserved > 0 && pool->n_free > 0);
+    pool->n_reserved--;
+    page_id page = pool->free[--pool->n_free];
+    assert(pool->refs[page] == 0);
+    pool->refs[page] = 1;
+    return page;
+}
+
+void page_pool_share(struct page_pool *pool, page_id page)
+{
+    assert(page < pool->n_pages && pool->refs[page] > 0 && pool->refs[page] < UINT32_MAX);
+    pool->refs[page]++;
+}
+
+bool page_pool_release(struct page_pool *pool, page_id page)
+{
+    assert(page < pool->n_pages && pool->refs[page] > 0);
+    if (--pool->refs[page] > 0)
+        return false;
+    pool->free[pool->n_free++] = page;
+    return true;
+}
+
+uint8_t *page_pool_base(const struct page_pool *pool)
+{
+    return pool->base;
+}
+
+size_t page_pool_page_bytes(const struct page_pool *pool)
+{
+    return pool->page_bytes;
+}
+
+uint32_t page_pool_n_pages(const struct page_pool *pool)
+{
+    return pool->n_pages;
+}
+
+uint32_t page_pool_n_free(const struct page_pool *pool)
+{
+    return pool->n_free;
+}
+
+uint32_t page_pool_n_available(const struct page_pool *pool)
+{
+    return pool->n_free - pool->n_reserved;
+}
+
+uint32_t page_pool_n_reserved(const struct page_pool *pool)
+{
+    return pool->n_reserved;
+}
+
+uint32_t page_pool_refs(const struct page_pool *pool, page_id page)
+{
+    assert(page < pool->n_pages);
+    return pool->refs[page];
+}
+
+/* A page twice on the free list would push n_lent + n_free over n_pages: with every entry unlent and
+ * both counts summing up, a duplicate means that some unlent page is missing. The sum of ids tells. */
+int page_pool_check(const struct page_pool *pool, struct why *why)
+{
+    uint64_t ids_free = 0, ids_unlent = 0, squares_free = 0, squares_unlent = 0;
+    uint32_t n_lent = 0;
+    for (page_id page = 0; page < pool->n_pages; page++) {
+        if (pool->refs[page] > 0) {
+            n_lent++;
+            continue;
+        }
+        ids_unlent += page;
+        squares_unlent += (uint64_t)page * page;
+    }
+    if (pool->n_free + n_lent != pool->n_pages)
+        return refuse(why, STATUS_INTERNAL, "pages: %u free and %u lent of %u", pool->n_free,
+                      n_lent, pool->n_pages);
+    for (uint32_t i = 0; i < pool->n_free; i++) {
+        page_id page = pool->free[i];
+        if (page >= pool->n_pages || pool->refs[page] != 0)
+            return refuse(why, STATUS_INTERNAL, "page %u is free and lent", page);
+        ids_free += page;
+        squares_free += (uint64_t)page * page;
+    }
+    if (ids_free != ids_unlent || squares_free != squares_unlent)
+        return refuse(why, STATUS_INTERNAL, "a page stands on the free list twice");
+    if (pool->n_reserved > pool->n_free)
+        return refuse(why, STATUS_INTERNAL, "%u pages promised, %u free", pool->n_reserved,
+                      pool->n_free);
+    return STATUS_OK;
+}

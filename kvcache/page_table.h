@@ -1,0 +1,50 @@
+/* kvcache/page_table.h: which pages hold the positions of one sequence in one layer group.
+ *
+ *   page index    0 .. 3     4      5      6      7
+ *                dropped  | 12   | 40   | 41   | 17 |          a page index is position / 64
+ *                           ^ first_page     ^ own_from: pages from here on were acquired by this
+ *                             n_pages = 4             sequence alone; those before are shared
+ *
+ * Invariant: a page from own_from on has one reference, this table's. Groups that see everything
+ * never drop, so first_page stays 0. Thread: engine only. The memory belongs to the cache.
+ */
+#ifndef QUIRE_KVCACHE_PAGE_TABLE_H
+#define QUIRE_KVCACHE_PAGE_TABLE_H
+
+#include "kernels/kv_view.h"
+
+struct page_table {
+    page_id *pages; /* [n_pages], room for capacity */
+    uint32_t capacity;
+    uint32_t first_page; /* page index of pages[0] */
+    uint32_t n_pages;
+    uint32_t own_from; /* page index */
+};
+
+void page_table_init(struct page_table *table, page_id *memory, uint32_t capacity);
+void page_table_clear(struct page_table *table); /* forgets the pages, keeps the memory */
+void page_table_push(struct page_table *table, page_id page); /* behind the last; own */
+page_id page_table_pop(struct page_table *table);             /* the last; it must be own */
+page_id page_table_drop(struct page_table *table);            /* the first */
+/* The last page, shared and half full, is written by this sequence from now on: it becomes own. */
+void page_table_own_last(struct page_table *table, page_id page);
+/* `to` (clear) gets the same pages; from then on they are shared on both sides. */
+void page_table_share(struct page_table *from, struct page_table *to);
+
+static inline uint32_t page_table_end(const struct page_table *table) /* page index */
+{
+    return table->first_page + table->n_pages;
+}
+
+static inline uint32_t page_table_n_own(const struct page_table *table)
+{
+    uint32_t from = table->own_from > table->first_page ? table->own_from : table->first_page;
+    return page_table_end(table) - from;
+}
+
+static inline page_id page_table_last(const struct page_table *table)
+{
+    return table->pages[table->n_pages - 1];
+}
+
+#endif
