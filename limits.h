@@ -47,6 +47,10 @@
 #define UNPACK_ARENA_EXTRA (64u << 10) /* ... and this */
 #define SUMMARY_RESERVE_TOKENS 512   /* of the context, kept for an answer */
 #define SUMMARY_LEVELS_MAX 8
+#define SUMMARY_RUNS 4               /* sections of one summary in the engine at once */
+#define SECTION_TOKENS_MIN 16        /* of section_tokens */
+#define DEFAULT_SUMMARY_TOKENS 512   /* max_tokens of Summarize */
+#define DEFAULT_SECTION_SUMMARY_TOKENS 160 /* section_max_tokens */
 #define SUMMARY_REPETITION_PENALTY 1.15f /* of Summarize, when the request gives none */
 
 /* --- events, engine to loop --- */
@@ -107,6 +111,9 @@ _Static_assert(EVENT_BYTES_MAX >= EVENT_TEXT_BYTES_MAX + 256 + 8 * (TOP_LOGPROBS
                "the worst event holds its text and all logprobs");
 _Static_assert(WIRE_EVENT_BYTES_MAX >= EVENT_TEXT_BYTES_MAX + (TOP_LOGPROBS_MAX + 2) * (TOKEN_BYTES_MAX + 32),
                "and as protobuf the bytes of each token beside");
+_Static_assert(CALL_CREDIT_EVENTS * WIRE_EVENT_BYTES_MAX >=
+                   SUMMARY_RUNS * CALL_CREDIT_EVENTS * (EVENT_TEXT_BYTES_MAX + 256) + 4096,
+               "the deltas of all sections that run at once fit beside the mark");
 _Static_assert(METADATA_BYTES_MAX >= TRAILERS_BYTES_MAX, "what we send we would accept");
 _Static_assert(CONNECTION_WINDOW_BYTES >= STREAM_WINDOW_BYTES, "one upload leaves room for others");
 _Static_assert(WRITE_BUFFER_BYTES >= 2 * (16384 + 9), "a write buffer holds whole frames");

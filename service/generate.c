@@ -192,7 +192,7 @@ static void on_tokenized(void *arg, int status)
     job_free(job);
 }
 
-static int on_message(struct call *call, struct slice body, struct why *why)
+static int begin(struct call *call, struct slice body, struct why *why)
 {
     struct service *service = call->service;
     struct generate *state = call_state_of(call);
@@ -228,6 +228,12 @@ static int on_message(struct call *call, struct slice body, struct why *why)
         return refuse(why, status, "too many prompts are being tokenized: try again in a second");
     }
     return STATUS_OK;
+}
+
+static int on_message(struct call *call, struct slice body, struct why *why)
+{
+    int status = begin(call, body, why);
+    return status < 0 ? service_refuse_request(call, status, why) : STATUS_OK;
 }
 
 static void on_cancel(struct call *call)

@@ -31,7 +31,7 @@ static int on_get_model(struct call *call, struct slice body, struct why *why)
     char digest[65] = "";
     int status = wire_unpack_model(&call->arena, body, why);
     if (status < 0)
-        return status;
+        return service_refuse_request(call, status, why);
 
     engine_weights_sha256(service->engine, digest);
     size_t bytes = wire_pack_model(service->out, sizeof service->out, &service->model, digest);
@@ -95,7 +95,7 @@ static int on_watch(struct call *call, struct slice body, struct why *why)
     struct watch_stats *watch = call_state_of(call);
     int status = wire_unpack_watch_stats(&call->arena, body, &watch->interval_ms, why);
     if (status < 0)
-        return status;
+        return service_refuse_request(call, status, why);
 
     watch->client.on_event = on_stats;
     watch->timer.fire = on_timer;

@@ -102,6 +102,12 @@ void service_refuse(struct call *call, int status, const char *message)
     refuse_with(call, status, message, NULL, 0);
 }
 
+int service_refuse_request(struct call *call, int status, const struct why *why)
+{
+    service_refuse(call, status, why->text[0] != '\0' ? why->text : status_text(status));
+    return STATUS_OK;
+}
+
 void service_refuse_event(struct call *call, const struct event_refused *refused)
 {
     char asked[32], there[32];

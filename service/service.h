@@ -51,6 +51,8 @@ void service_credit(struct call *call, uint32_t tag, uint32_t n);
 
 /* Ends the call with a refusal and its numbers as google.rpc.ErrorInfo. */
 void service_refuse(struct call *call, int status, const char *message);
+/* The same out of on_message or on_end: returns what the callback returns. */
+int service_refuse_request(struct call *call, int status, const struct why *why);
 void service_refuse_event(struct call *call, const struct event_refused *refused);
 /* The call's id for people: x-request-id, or 32 random hex digits made here once. */
 const char *service_request_id(struct call *call);

@@ -120,9 +120,10 @@ static int submit(struct call *call, struct text_job *job, int status, void (*wo
         if (status < 0)
             refuse(why, status, "too many texts are being tokenized: try again in a second");
     }
-    if (status < 0)
-        job_free(job);
-    return status;
+    if (status == STATUS_OK)
+        return status;
+    job_free(job);
+    return service_refuse_request(call, status, why);
 }
 
 static int on_tokenize(struct call *call, struct slice body, struct why *why)

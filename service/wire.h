@@ -54,6 +54,54 @@ size_t wire_pack_delta(uint8_t *out, size_t cap, const struct event_delta *event
                        const struct engine *engine, bool want_text, bool want_ids, bool *empty);
 size_t wire_pack_finished(uint8_t *out, size_t cap, const struct wire_finished *finished);
 
+/* --- summarize --- */
+
+struct wire_summary_options {
+    struct slice instruction; /* len 0: none */
+    uint32_t section_tokens;  /* 0: whole when it fits, else as large as fit */
+    struct sampling sampling;
+    uint32_t max_tokens, section_max_tokens;
+    uint64_t total_bytes; /* 0: not told */
+};
+struct wire_summarize {
+    bool has_options; /* else text */
+    struct wire_summary_options options;
+    struct slice text; /* any bytes */
+};
+int wire_unpack_summarize(struct arena *arena, struct slice body, struct wire_summarize *out,
+                          struct why *why);
+
+enum wire_phase {
+    WIRE_PHASE_UPLOAD,
+    WIRE_PHASE_WAITING,
+    WIRE_PHASE_PREFILL,
+    WIRE_PHASE_SECTIONS,
+    WIRE_PHASE_ANSWER,
+};
+struct wire_progress {
+    enum wire_phase phase;
+    uint64_t n_done, n_total;
+    double per_s, left_s;
+};
+struct wire_section {
+    uint32_t level, index;
+    uint64_t begin, end;
+    struct slice text;
+    bool is_last;
+};
+struct wire_summary {
+    enum finish_reason reason;
+    uint64_t n_covered, n_total, n_replaced;
+    uint32_t n_sections, n_levels;
+    uint64_t n_prompt, n_completion;
+    double seconds;
+};
+size_t wire_pack_summary_accepted(uint8_t *out, size_t cap, const char *id, uint64_t seed);
+size_t wire_pack_summary_progress(uint8_t *out, size_t cap, const struct wire_progress *progress);
+size_t wire_pack_section(uint8_t *out, size_t cap, const struct wire_section *section);
+size_t wire_pack_summary_delta(uint8_t *out, size_t cap, struct slice text);
+size_t wire_pack_summary_finished(uint8_t *out, size_t cap, const struct wire_summary *summary);
+
 /* --- text --- */
 
 struct wire_tokenize {

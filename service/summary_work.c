@@ -1,0 +1,259 @@
+#include "service/summary_work.h"
+
+#include "base/utf8.h"
+#include "service/sections.h"
+#include "service/server.h"
+#include "service/service.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A text that stands between other words may take a few tokens more or less than alone. */
+#define BORDER_TOKENS 16
+/* A rest of up to 4/3 sections becomes two of about a half, not one and a stump. */
+#define is_stumpy(n, limit) ((n) * 3 <= (uint64_t)(limit) * 4)
+
+/* --- the plan --- */
+
+struct summary_plan *summary_plan_create(const struct engine *engine,
+                                         const struct engine_model_info *model,
+                                         const struct wire_summary_options *options)
+{
+    struct summary_plan *plan = malloc(sizeof *plan + options->instruction.len);
+    if (plan == NULL)
+        return NULL;
+    uint64_t n_held = model->n_pages * model->page_tokens;
+    *plan = (struct summary_plan){
+        .n_owners = 1,
+        .engine = engine,
+        .has_chat = model->chat_format[0] != '\0',
+        .n_context = n_held < model->max_context ? (uint32_t)n_held : model->max_context,
+        .max_tokens = options->max_tokens,
+        .section_max_tokens = options->section_max_tokens,
+        .section_tokens_asked = options->section_tokens,
+        .instruction_bytes = options->instruction.len,
+    };
+    if (plan->instruction_bytes > 0)
+        memcpy(plan->instruction, options->instruction.bytes, plan->instruction_bytes);
+    return plan;
+}
+
+void summary_plan_drop(struct summary_plan *plan)
+{
+    if (plan != NULL && --plan->n_owners == 0)
+        free(plan);
+}
+
+static int render(const struct summary_plan *plan, enum summary_prompt kind, struct slice text,
+                  uint32_t **ids, size_t *n, struct why *why)
+{
+    return summary_prompt_render(plan->engine, plan->has_chat, kind,
+                                 slice_of(plan->instruction, plan->instruction_bytes), text,
+                                 plan->n_context, ids, n, why);
+}
+
+/* Tokens that the context has for text, beside the words around it and room for the answer. */
+static int room_for(const struct summary_plan *plan, enum summary_prompt kind, uint32_t n_answer,
+                    uint32_t *out, struct why *why)
+{
+    uint32_t n_reserve = plan->n_context / 4;
+    uint32_t *ids = NULL;
+    size_t n = 0;
+
+    if (n_reserve > SUMMARY_RESERVE_TOKENS)
+        n_reserve = SUMMARY_RESERVE_TOKENS;
+    if (n_reserve < n_answer)
+        n_reserve = n_answer;
+    int status = render(plan, kind, slice_of(NULL, 0), &ids, &n, why);
+    free(ids);
+    if (status < 0 && status != STATUS_TOO_LARGE)
+        return status;
+    if (status < 0)
+        n = plan->n_context;
+    uint64_t n_spent = (uint64_t)n + n_reserve + BORDER_TOKENS;
+    if (n_spent + SECTION_TOKENS_MIN > plan->n_context)
+        return refuse(why, STATUS_INVALID,
+                      "of the context's %u tokens the instruction and the prompt take %zu and the "
+                      "answer %u: no room is left for text; give a shorter instruction or fewer "
+                      "%s",
+                      plan->n_context, n, n_reserve,
+                      n_answer == plan->section_max_tokens ? "section_max_tokens" : "max_tokens");
+    *out = plan->n_context - (uint32_t)n_spent;
+    return STATUS_OK;
+}
+
+static void run_plan(struct summary_work *work)
+{
+    struct summary_plan *plan = work->plan;
+    uint32_t n_whole = 0, n_merge = 0, n_final = 0;
+
+    work->status = room_for(plan, SUMMARY_WHOLE, plan->max_tokens, &n_whole, &work->why);
+    if (work->status == STATUS_OK)
+        work->status = room_for(plan, SUMMARY_SECTION, plan->section_max_tokens, &plan->n_section,
+                                &work->why);
+    if (work->status == STATUS_OK)
+        work->status = room_for(plan, SUMMARY_MERGE, plan->section_max_tokens, &n_merge,
+                                &work->why);
+    if (work->status == STATUS_OK)
+        work->status = room_for(plan, SUMMARY_FINAL, plan->max_tokens, &n_final, &work->why);
+    if (plan->section_tokens_asked == 0)
+        plan->n_whole = n_whole;
+    else if (plan->section_tokens_asked < plan->n_section)
+        plan->n_section = plan->section_tokens_asked;
+    plan->n_join = n_merge < n_final ? n_merge : n_final;
+}
+
+/* --- cutting --- */
+
+struct window {
+    struct slice repaired;
+    uint8_t *bytes;
+    struct token_span *spans;
+    size_t n;
+};
+
+static int read_window(struct summary_work *work, struct window *out)
+{
+    uint32_t *ids = NULL;
+    out->bytes = malloc(3 * work->len + 1);
+    if (out->bytes == NULL)
+        return refuse(&work->why, STATUS_NO_MEMORY, "no memory to cut %zu bytes", work->len);
+    out->repaired = slice_of(out->bytes, utf8_repair(work->text, work->len, out->bytes, NULL));
+    int status = engine_tokenize(work->plan->engine, out->repaired, 0, false, out->repaired.len,
+                                 &ids, &out->spans, &out->n, &work->why);
+    free(ids);
+    return status;
+}
+
+/* The prompt of the first n_cut bytes; *n_excess: tokens that it takes from the answer's room. */
+static int render_cut(struct summary_work *work, const struct window *window, uint32_t n_answer,
+                      size_t *n_excess)
+{
+    uint8_t *text = malloc(3 * work->n_cut + 1);
+    if (text == NULL)
+        return refuse(&work->why, STATUS_NO_MEMORY, "no memory for a section of %zu bytes",
+                      work->n_cut);
+    size_t len = utf8_repair(work->text, work->n_cut, text, &work->n_replaced);
+    free(work->ids);
+    work->ids = NULL;
+    int status = summary_prompt_render(
+        work->plan->engine, work->plan->has_chat, work->kind,
+        slice_of(work->plan->instruction, work->plan->instruction_bytes), slice_of(text, len),
+        (size_t)work->plan->n_context + window->n, &work->ids, &work->n_ids, &work->why);
+    free(text);
+    work->n_tokens = 0;
+    while (work->n_tokens < window->n && window->spans[work->n_tokens].begin < len)
+        work->n_tokens++;
+    *n_excess = 0;
+    if (status == STATUS_OK && work->n_ids + n_answer > work->plan->n_context)
+        *n_excess = work->n_ids + n_answer - work->plan->n_context;
+    return status;
+}
+
+/* The largest section that fits, at the best place to cut. */
+static int cut_section(struct summary_work *work, const struct window *window)
+{
+    const struct summary_plan *plan = work->plan;
+    struct slice text = slice_of(work->text, work->len);
+    size_t n_limit = plan->n_section;
+    size_t n_excess = 0;
+
+    work->kind = SUMMARY_SECTION;
+    if (window->n > n_limit && work->at_end && is_stumpy(window->n, n_limit))
+        n_limit = window->n * 5 / 8;
+    for (;;) {
+        work->n_cut = window->n <= n_limit
+                          ? work->len
+                          : sections_cut(text, sections_unrepaired(text,
+                                                                   window->spans[n_limit].begin));
+        int status = render_cut(work, window, plan->section_max_tokens, &n_excess);
+        if (status < 0 || n_excess == 0)
+            return status;
+        if (n_limit > window->n)
+            n_limit = window->n;
+        if (n_limit <= n_excess)
+            return refuse(&work->why, STATUS_OUT_OF_RANGE,
+                          "a section of %zu tokens does not fit the context of %u tokens",
+                          n_limit, plan->n_context);
+        n_limit -= n_excess;
+    }
+}
+
+static void run_cut(struct summary_work *work)
+{
+    const struct summary_plan *plan = work->plan;
+    struct window window = {.bytes = NULL};
+    bool may_be_whole = work->begin == 0 && plan->n_whole > 0;
+    size_t n_enough =
+        may_be_whole && plan->n_whole > plan->n_section ? plan->n_whole : plan->n_section;
+    size_t n_excess = 1;
+
+    work->status = read_window(work, &window);
+    if (work->status == STATUS_OK && window.n <= n_enough && !work->at_end) {
+        work->outcome = SUMMARY_MORE;
+    } else if (work->status == STATUS_OK) {
+        if (may_be_whole && window.n <= plan->n_whole) {
+            work->kind = SUMMARY_WHOLE;
+            work->n_cut = work->len;
+            work->status = render_cut(work, &window, plan->max_tokens, &n_excess);
+        }
+        if (work->status == STATUS_OK && n_excess > 0)
+            work->status = cut_section(work, &window);
+    }
+    if (work->status < 0)
+        refuse_prefix(&work->why, work->status, "in the document from byte %llu",
+                      (unsigned long long)work->begin);
+    free(window.bytes);
+    free(window.spans);
+}
+
+/* --- joining --- */
+
+static void run_join(struct summary_work *work)
+{
+    const struct summary_plan *plan = work->plan;
+    uint32_t n_answer = work->kind == SUMMARY_FINAL ? plan->max_tokens : plan->section_max_tokens;
+
+    work->status = render(plan, work->kind, slice_of(work->text, work->len), &work->ids,
+                          &work->n_ids, &work->why);
+    if (work->status == STATUS_TOO_LARGE ||
+        (work->status == STATUS_OK && work->n_ids + n_answer > plan->n_context)) {
+        work->status = STATUS_OK;
+        work->outcome = SUMMARY_TOO_LONG;
+    }
+}
+
+/* --- life --- */
+
+struct summary_work *summary_work_create(struct call *call, enum summary_task task,
+                                         struct summary_plan *plan)
+{
+    struct summary_work *work = calloc(1, sizeof *work);
+    if (work == NULL)
+        return NULL;
+    work->calls = server_calls(call->service->server);
+    work->call_id = call->id;
+    work->task = task;
+    work->plan = plan;
+    plan->n_owners++;
+    return work;
+}
+
+void summary_work_run(void *arg)
+{
+    struct summary_work *work = arg;
+    if (work->task == SUMMARY_PLAN)
+        run_plan(work);
+    else if (work->task == SUMMARY_CUT)
+        run_cut(work);
+    else
+        run_join(work);
+}
+
+void summary_work_free(struct summary_work *work)
+{
+    summary_plan_drop(work->plan);
+    free(work->text);
+    free(work->ids);
+    free(work);
+}
