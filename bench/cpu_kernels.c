@@ -1,9 +1,12 @@
-/* bench/cpu_kernels.c: attention and the small ops on the CPU, beside the peaks of the same threads in the same minute.
+/* bench/cpu_kernels.c: attention and the small ops on the CPU, beside the peaks of the same
+ * threads in the same minute.
  *
- *   cpu_kernels [--threads N] [--isa scalar|avx2|avx512] [--dtype f16|f32] [--dim 64] [--heads 9] [--kv-heads 3] [--depth N]
+ *   cpu_kernels [--threads N] [--isa scalar|avx2|avx512] [--dtype f16|f32] [--dim 64] [--heads 9]
+ *               [--kv-heads 3] [--depth 2048|8192|32768]
  *
- * Decode: one row at a depth, 30 layers one after the other: GB/s of keys and values as a share of a plain read. Prefill: 512 rows
- * behind a depth: GFLOP/s of what is visible (2 a multiplication and addition) as a share of the FMA peak.
+ * Decode: one row at a depth, 30 layers one after the other: GB/s of keys and values as a share of
+ * a plain read. Prefill: 512 rows behind a depth: GFLOP/s of what is visible (2 a multiplication
+ * and addition) as a share of the FMA peak.
  */
 #include "base/clock.h"
 #include "base/status.h"
@@ -160,7 +163,8 @@ static void measure_peaks(struct bench *bench)
 
 /* --- attention --- */
 
-/* Random pages: any two bytes whose exponent is small are a harmless f16, and any four a harmless f32. */
+/* Random pages: any two bytes whose exponent is small are a harmless f16, and any four a harmless
+ * f32. */
 static void fill_pages(struct bench *bench, uint8_t *base, size_t bytes)
 {
     device_unlock(bench->device);

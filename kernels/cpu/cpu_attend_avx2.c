@@ -1,4 +1,5 @@
-/* Attention with 256-bit registers: 6 rows x 2 registers of accumulators. See cpu_attend.h for what is computed. */
+/* Attention with 256-bit registers: 6 rows x 2 registers of accumulators. See cpu_attend.h for
+ * what is computed. */
 #include "kernels/cpu/cpu_attend.h"
 
 #include "kernels/cpu/cpu_math_avx2.h"
@@ -17,8 +18,8 @@ INLINE __m256 load8(const void *from, size_t i, bool half)
     return _mm256_loadu_ps((const float *)from + i);
 }
 
-/* acc[r][0 .. 8 n_registers - 1] = chain over i in [begin, end) of fma(a[r][i], b[i][..]), from acc * scale[r] (scale NULL: from
- * 0). With each i, ahead_step bytes of `ahead` are prefetched. */
+/* acc[r][0 .. 8 n_registers - 1] = chain over i in [begin, end) of fma(a[r][i], b[i][..]), from
+ * acc * scale[r] (scale NULL: from 0). With each i, ahead_step bytes of `ahead` are prefetched. */
 INLINE void chains(const int n_rows, const int n_registers, const bool half, const float *a,
                    size_t a_stride, const void *b, size_t b_stride, uint32_t begin, uint32_t end,
                    const float *scale, float *acc, size_t acc_stride, const uint8_t *ahead,

@@ -1,12 +1,12 @@
-/* Attention with 512-bit registers: 6 rows x 4 registers of accumulators. See cpu_attend.h for what is computed. */
+/* Attention with 512-bit registers: 6 rows x 4 registers of accumulators. See cpu_attend.h for
+ * what is computed. */
 #include "kernels/cpu/cpu_attend.h"
 
 #include "kernels/cpu/cpu_math_avx512.h"
 
 #define TILE_ROWS 6
 #define WIDTH 16
-#define BATCH_ROWS                                                                                 \
-    48 /* their p and one widened plane of 64 x 64 fit a first-level cache of 32 KB */
+#define BATCH_ROWS 48     /* their p and one widened plane of 64 x 64 fit 32 KB of cache */
 #define WIDEN_FROM_ROWS 7 /* fewer rows widen f16 in the loop */
 #define INLINE static inline __attribute__((always_inline))
 
@@ -17,8 +17,9 @@ INLINE __m512 load16(const void *from, size_t i, bool half)
     return _mm512_loadu_ps((const float *)from + i);
 }
 
-/* acc[r][16 j ..] += chain over i in [begin, end) of fma(a[r][i], b[i][16 j ..]), from acc * scale[r] (scale NULL: from 0). With each i,
- * ahead_step bytes of `ahead` are prefetched, into the second level: two heads of pages fill a first level of 32 KB. */
+/* acc[r][16 j ..] += chain over i in [begin, end) of fma(a[r][i], b[i][16 j ..]), from acc *
+ * scale[r] (scale NULL: from 0). With each i, ahead_step bytes of `ahead` are prefetched, into the
+ * second level: two heads of pages fill a first level of 32 KB. */
 INLINE void chains(const int n_rows, const int n_registers, const bool half, const float *a,
                    size_t a_stride, const void *b, size_t b_stride, uint32_t begin, uint32_t end,
                    const float *scale, float *acc, size_t acc_stride, const uint8_t *ahead,
@@ -118,8 +119,8 @@ INLINE __m512 exp2_of_negative(__m512 x)
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), bits));
 }
 
-/* From scores to p in place; moves m and l, gives c. `full`: every row sees all tokens. Registers outside of [first, last] hold
- * no visible token and no score. */
+/* From scores to p in place; moves m and l, gives c. `full`: every row sees all tokens. Registers
+ * outside of [first, last] hold no visible token and no score. */
 INLINE void soften(const bool full, float (*s)[PAGE_TOKENS], uint32_t n_rows, const uint8_t *begin,
                    const uint8_t *end, uint32_t first, uint32_t last, float *m, float *l, float *c)
 {

@@ -1,4 +1,5 @@
-/* kernels/cpu/cpu_math_avx2.h: the functions of cpu_math.h over a register. Included by *_avx2.c files only. */
+/* kernels/cpu/cpu_math_avx2.h: the functions of cpu_math.h over a register. Included by *_avx2.c
+ * files only. */
 #ifndef QUIRE_KERNELS_CPU_MATH_AVX2_H
 #define QUIRE_KERNELS_CPU_MATH_AVX2_H
 

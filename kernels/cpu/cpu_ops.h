@@ -1,6 +1,7 @@
-/* kernels/cpu/cpu_ops.h: the launchers of the CPU backend, one a file, and the table that they fill.
+/* kernels/cpu/cpu_ops.h: the launchers of the CPU backend, one a file, and the table they fill.
  *
- * Each asserts its arguments and pushes its entries on the stream; see kernels/ops.h for what they compute.
+ * Each asserts its arguments and pushes its entries on the stream; see kernels/ops.h for what they
+ * compute.
  */
 #ifndef QUIRE_KERNELS_CPU_OPS_H
 #define QUIRE_KERNELS_CPU_OPS_H
@@ -22,8 +23,10 @@ void cpu_page_zero(struct stream *stream, const struct page_zero_args *args);
 void cpu_page_copy(struct stream *stream, const struct page_copy_args *args);
 
 size_t cpu_page_layer_bytes(const struct kv_shape *shape, enum kv_dtype dtype);
-size_t cpu_attend_workspace_bytes(const struct device *device, uint32_t n_heads, const struct kv_shape *shape,
-                                  uint32_t max_rows, uint32_t max_context);
-size_t cpu_sample_workspace_bytes(const struct device *device, uint32_t max_rows, uint32_t vocabulary);
+size_t cpu_attend_workspace_bytes(const struct device *device, uint32_t n_heads,
+                                  const struct kv_shape *shape, uint32_t max_rows,
+                                  uint32_t max_context);
+size_t cpu_sample_workspace_bytes(const struct device *device, uint32_t max_rows,
+                                  uint32_t vocabulary);
 
 #endif

@@ -19,7 +19,8 @@ struct cpu_sample_ops {
     /* x[i] = (x[i] - max) / temperature + 0, e[i] = exp2(x[i] * log2 e) */
     void (*weigh)(float *x, float max, float temperature, uint32_t n, float *e);
     uint64_t (*mass)(const float *e, uint32_t n); /* sum of mass(e[i]) */
-    /* ids i ascending with x[i] >= threshold; returns how many. `ids` has room for n rounded up to 16. */
+    /* ids i ascending with x[i] >= threshold; returns how many. `ids` has room for n rounded up to
+     * 16. */
     uint32_t (*collect)(const float *x, uint32_t n, float threshold, uint32_t *ids);
     /* 16 lanes of double, lane i % 16 adds exp2((x[i] - max) * log2 e), i ascending; folded 16 -> 1
      */

@@ -213,7 +213,8 @@ static void test_sample__draws_what_a_naive_form_draws(void **state)
         for (uint32_t i = 0; i < N_ROWS; i++)
             n_different += results[i].id != naive_draw(&crowd->draw, i);
     }
-    /* A u within 1e-6 of a border may fall to either side: 1200 draws, each with some hundred borders close by. */
+    /* A u within 1e-6 of a border may fall to either side: 1200 draws, each with some hundred
+     * borders close by. */
     assert_in_range(n_different, 0, 3);
     free(crowd);
 }

@@ -1,5 +1,5 @@
-/* tests/kernels/scene_fixture.h: sequences in pages, whose queries, keys and values are functions of (sequence, position), so that any
- * rows may be computed again in any company.
+/* tests/kernels/scene_fixture.h: sequences in pages, whose queries, keys and values are functions
+ * of (sequence, position), so that any rows may be computed again in any company.
  */
 #ifndef QUIRE_TESTS_SCENE_FIXTURE_H
 #define QUIRE_TESTS_SCENE_FIXTURE_H
