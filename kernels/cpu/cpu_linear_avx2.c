@@ -62,7 +62,7 @@ INLINE struct block_place place_of(const struct cpu_tile_span *span, const uint3
 INLINE void load_nibbles(const uint8_t *block, int half, __m256i w[8])
 {
     const __m256i low = _mm256_set1_epi8(15);
-#pragma GCC unroll 4
+    UNROLL(4)
     for (int g = 0; g < 4; g++) {
         __m256i both = load_32(block + GROUP_BYTES * g + 32 * half);
         w[2 * g] = _mm256_and_si256(both, low);
@@ -74,7 +74,7 @@ INLINE __m256i dot_nibbles(const __m256i w[8], const uint8_t *x)
 {
     __m256i even = _mm256_maddubs_epi16(w[0], broadcast4(x));
     __m256i odd = _mm256_maddubs_epi16(w[1], broadcast4(x + 4));
-#pragma GCC unroll 3
+    UNROLL(3)
     for (int g = 2; g < 8; g += 2) {
         even = _mm256_add_epi16(even, _mm256_maddubs_epi16(w[g], broadcast4(x + 4 * g)));
         odd = _mm256_add_epi16(odd, _mm256_maddubs_epi16(w[g + 1], broadcast4(x + 4 * g + 4)));
@@ -160,7 +160,7 @@ INLINE void multiply_bytes(const struct cpu_tile_span *span, const bool is_16, c
         prefetch_lines(at.block + span->prefetch_bytes, TILE_Q8_BYTES);
         for (int half = 0; half < 2; half++) {
             __m256i s[PANEL_ROWS];
-#pragma GCC unroll 12
+            UNROLL(12)
             for (int i = 0; i < m; i++)
                 s[i] = _mm256_setzero_si256();
             for (int g = 0; g < 8; g++) {
@@ -168,7 +168,7 @@ INLINE void multiply_bytes(const struct cpu_tile_span *span, const bool is_16, c
                 w = _mm256_xor_si256(w, sign);
                 __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8);
                 __m256i odd = _mm256_srai_epi16(w, 8);
-#pragma GCC unroll 12
+                UNROLL(12)
                 for (int i = 0; i < m; i++) {
                     __m256i x_even = broadcast4((const uint8_t *)&wide.even[i] + 4 * g);
                     __m256i x_odd = broadcast4((const uint8_t *)&wide.odd[i] + 4 * g);
@@ -177,7 +177,7 @@ INLINE void multiply_bytes(const struct cpu_tile_span *span, const bool is_16, c
                 }
             }
             __m256 d = load_halves(at.scales + 16 * half);
-#pragma GCC unroll 12
+            UNROLL(12)
             for (int i = 0; i < m; i++)
                 add_block(TENSOR_Q8_0, s[i], d, d, floats, m, i,
                           span->acc + i * TILE_ROWS + HALF_ROWS * half);
@@ -196,7 +196,7 @@ INLINE void multiply_blocks(const struct cpu_tile_span *span, const uint32_t typ
 
 INLINE void multiply_value(__m256 w, const float *x, size_t stride, __m256 *acc, const int m)
 {
-#pragma GCC unroll 12
+    UNROLL(12)
     for (int i = 0; i < m; i++)
         acc[i] = _mm256_fmadd_ps(w, _mm256_set1_ps(x[i * stride]), acc[i]);
 }
@@ -245,7 +245,7 @@ INLINE void multiply_dequantized(const struct cpu_tile_span *span, const uint32_
                 bytes = g % 2 == 0 ? bytes : _mm256_srli_epi16(bytes, 4);
                 bytes = _mm256_and_si256(bytes, _mm256_set1_epi8(15));
             }
-#pragma GCC unroll 4
+            UNROLL(4)
             for (int j = 0; j < 4; j++)
                 multiply_value(dequantized(type, bytes, j, d, minimum), x + 4 * g + j, stride, acc,
                                m);
@@ -257,14 +257,14 @@ INLINE void multiply_floats(const struct cpu_tile_span *span, const uint32_t typ
 {
     for (int half = 0; half < 2; half++) {
         __m256 acc[PANEL_ROWS];
-#pragma GCC unroll 12
+        UNROLL(12)
         for (int i = 0; i < m; i++)
             acc[i] = _mm256_loadu_ps(span->acc + i * TILE_ROWS + HALF_ROWS * half);
         if (type == TENSOR_F32 || type == TENSOR_F16)
             multiply_plain(span, type, half, acc, m);
         else
             multiply_dequantized(span, type, half, acc, m);
-#pragma GCC unroll 12
+        UNROLL(12)
         for (int i = 0; i < m; i++)
             _mm256_storeu_ps(span->acc + i * TILE_ROWS + HALF_ROWS * half, acc[i]);
     }

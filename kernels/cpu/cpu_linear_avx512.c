@@ -46,12 +46,12 @@ INLINE void load_weights(uint32_t type, const uint8_t *block, const uint8_t *sca
                          struct block_weights *out)
 {
     if (type == TENSOR_Q8_0) {
-#pragma GCC unroll 8
+        UNROLL(8)
         for (int g = 0; g < 8; g++)
             out->w[g] = load_line(block + GROUP_BYTES * g);
     } else {
         const __m512i low = _mm512_set1_epi8(15);
-#pragma GCC unroll 4
+        UNROLL(4)
         for (int g = 0; g < 4; g++) {
             __m512i both = load_line(block + GROUP_BYTES * g);
             out->w[2 * g] = _mm512_and_si512(both, low);
@@ -72,7 +72,7 @@ INLINE __m512i dot_row(uint32_t type, bool is_16, const struct block_weights *we
         t = broadcast4(nb);
     else if (type == TENSOR_Q4_0)
         t = _mm512_srai_epi32(broadcast4(nb), 4);
-#pragma GCC unroll 8
+    UNROLL(8)
     for (int g = 0; g < 8; g++) {
         if (is_16) {
             s = _mm512_dpbusd_epi32(s, weights->w[g], broadcast4(x + 4 * g));
@@ -102,7 +102,7 @@ INLINE void multiply_blocks(const struct cpu_tile_span *span, const uint32_t typ
     const size_t ahead = span->prefetch_bytes;
 
     __m512 acc[PANEL_ROWS];
-#pragma GCC unroll 12
+    UNROLL(12)
     for (int i = 0; i < m; i++)
         acc[i] = _mm512_load_ps(span->acc + i * TILE_ROWS);
 
@@ -113,7 +113,7 @@ INLINE void multiply_blocks(const struct cpu_tile_span *span, const uint32_t typ
         prefetch_lines(block + ahead, block_bytes);
 
         const uint8_t *floats = x + (is_16 ? 2 : 1) * m * BLOCK_VALUES;
-#pragma GCC unroll 12
+        UNROLL(12)
         for (int i = 0; i < m; i++) {
             __m512i s = dot_row(type, is_16, &weights, x + i * BLOCK_VALUES,
                                 x + (m + i) * BLOCK_VALUES, floats + 8 * m + 4 * i);
@@ -124,14 +124,14 @@ INLINE void multiply_blocks(const struct cpu_tile_span *span, const uint32_t typ
                                          _mm512_set1_ps(float_at(floats + 4 * m + 4 * i)), acc[i]);
         }
     }
-#pragma GCC unroll 12
+    UNROLL(12)
     for (int i = 0; i < m; i++)
         _mm512_store_ps(span->acc + i * TILE_ROWS, acc[i]);
 }
 
 INLINE void multiply_value(__m512 w, const float *x, size_t stride, __m512 *acc, const int m)
 {
-#pragma GCC unroll 12
+    UNROLL(12)
     for (int i = 0; i < m; i++)
         acc[i] = _mm512_fmadd_ps(w, _mm512_set1_ps(x[i * stride]), acc[i]);
 }
@@ -153,14 +153,13 @@ INLINE void multiply_plain(const struct cpu_tile_span *span, const uint32_t type
 }
 
 /* Byte j of each lane, the offset taken off, times d, plus m: as the file's formula rounds. */
-INLINE __m512 dequantized(const uint32_t type, __m512i bytes, int j,
-                          const struct block_weights *weights)
+INLINE __m512 dequantized(const uint32_t type, __m512i bytes, int j, __m512 d, __m512 minimum)
 {
     int32_t offset = type == TENSOR_Q8_0 ? 128 : type == TENSOR_Q4_0 ? 8 : 0;
     __m512i n = _mm512_and_si512(_mm512_srli_epi32(bytes, 8 * j), _mm512_set1_epi32(255));
     n = _mm512_sub_epi32(n, _mm512_set1_epi32(offset));
-    __m512 product = _mm512_mul_ps(weights->d, _mm512_cvtepi32_ps(n));
-    return type == TENSOR_Q4_1 ? _mm512_add_ps(product, weights->m) : product;
+    __m512 product = _mm512_mul_ps(d, _mm512_cvtepi32_ps(n));
+    return type == TENSOR_Q4_1 ? _mm512_add_ps(product, minimum) : product;
 }
 
 INLINE void multiply_dequantized(const struct cpu_tile_span *span, const uint32_t type, __m512 *acc,
@@ -173,29 +172,35 @@ INLINE void multiply_dequantized(const struct cpu_tile_span *span, const uint32_
         const uint8_t *scales =
             type == TENSOR_Q4_1 ? block + TILE_Q4_BYTES : span->tile + b * TILE_SCALES_BYTES;
         const float *x = (const float *)span->rows + b * BLOCK_VALUES;
-        struct block_weights weights;
-        load_weights(type, block, scales, &weights);
+        __m512 d = load_halves(scales), minimum = d;
+        if (type == TENSOR_Q4_1)
+            minimum = load_halves(scales + TILE_SCALES_BYTES);
         prefetch_lines(block + span->prefetch_bytes, block_bytes);
-#pragma GCC unroll 8
-        for (int g = 0; g < 8; g++)
-#pragma GCC unroll 4
+        for (int g = 0; g < 8; g++) {
+            __m512i bytes = load_line(block + GROUP_BYTES * (type == TENSOR_Q8_0 ? g : g / 2));
+            if (type != TENSOR_Q8_0) {
+                bytes = g % 2 == 0 ? bytes : _mm512_srli_epi16(bytes, 4);
+                bytes = _mm512_and_si512(bytes, _mm512_set1_epi8(15));
+            }
+            UNROLL(4)
             for (int j = 0; j < 4; j++)
-                multiply_value(dequantized(type, weights.w[g], j, &weights), x + 4 * g + j, stride,
-                               acc, m);
+                multiply_value(dequantized(type, bytes, j, d, minimum), x + 4 * g + j, stride, acc,
+                               m);
+        }
     }
 }
 
 INLINE void multiply_floats(const struct cpu_tile_span *span, const uint32_t type, const int m)
 {
     __m512 acc[PANEL_ROWS];
-#pragma GCC unroll 12
+    UNROLL(12)
     for (int i = 0; i < m; i++)
         acc[i] = _mm512_load_ps(span->acc + i * TILE_ROWS);
     if (type == TENSOR_F32 || type == TENSOR_F16)
         multiply_plain(span, type, acc, m);
     else
         multiply_dequantized(span, type, acc, m);
-#pragma GCC unroll 12
+    UNROLL(12)
     for (int i = 0; i < m; i++)
         _mm512_store_ps(span->acc + i * TILE_ROWS, acc[i]);
 }
