@@ -12,6 +12,7 @@
 #define QUIRE_ENGINE_ENGINE_H
 
 #include "base/slice.h"
+#include "base/text_parts.h"
 #include "engine/message.h"
 
 #include <stdbool.h>
@@ -67,10 +68,6 @@ void engine_model_info(const struct engine *engine, struct engine_model_info *ou
 /* True and hex digits once the digest is known. */
 bool engine_weights_sha256(const struct engine *engine, char out[65]);
 
-struct token_span {
-    uint64_t begin, end;
-};
-
 /* ids and spans (if spans is not NULL) are malloc'ed for the caller. At most n_max ids:
  * STATUS_TOO_LARGE with numbers. add_bos: -1 as the file says, 0, 1. Text must be valid UTF-8:
  * STATUS_INVALID with the byte offset. */
@@ -81,9 +78,6 @@ int engine_detokenize(const struct engine *engine, const uint32_t *ids, size_t n
                       size_t *len, struct why *why);
 struct slice engine_token_bytes(const struct engine *engine, uint32_t id); /* empty beyond the vocabulary */
 
-struct chat_message {
-    struct slice role, content;
-};
 /* Rendered by the model's template and tokenized, with the generation prompt. STATUS_UNSUPPORTED
  * when the template is not known. */
 int engine_render_chat(const struct engine *engine, const struct chat_message *messages, size_t n, size_t n_max,

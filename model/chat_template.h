@@ -16,17 +16,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "base/slice.h"
+#include "base/text_parts.h"
 
 struct chat_template;
 struct token_buffer;
 struct vocabulary;
 struct why;
-
-struct chat_message {
-    struct slice role;    /* "system", "user" or "assistant" */
-    struct slice content; /* UTF-8 */
-};
 
 /* text: tokenizer.chat_template, may be empty. STATUS_UNSUPPORTED when it is of no family that
  * this build renders (the sentence names the family or shows the first line; raw text still

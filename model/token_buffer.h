@@ -6,13 +6,11 @@
 #ifndef QUIRE_MODEL_TOKEN_BUFFER_H
 #define QUIRE_MODEL_TOKEN_BUFFER_H
 
+#include "base/text_parts.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-struct token_span {
-    uint64_t begin, end; /* bytes [begin, end) of the text; may lie inside a character */
-};
 
 struct token_buffer {
     uint32_t *ids;            /* [n] */

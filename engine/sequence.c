@@ -1,0 +1,47 @@
+#include "engine/sequence.h"
+
+#include <assert.h>
+
+#define TO(state) (1u << SEQUENCE_##state)
+
+static const uint8_t legal[SEQUENCE_STATES] = {
+    [SEQUENCE_QUEUED] = TO(WAITING_PAGES) | TO(PREFILL) | TO(FINISHED),
+    [SEQUENCE_WAITING_PAGES] = TO(PREFILL) | TO(FINISHED),
+    [SEQUENCE_PREFILL] = TO(DECODE) | TO(PAUSED) | TO(SPILLED) | TO(FINISHED),
+    [SEQUENCE_DECODE] = TO(PAUSED) | TO(SPILLED) | TO(FINISHED),
+    [SEQUENCE_PAUSED] = TO(DECODE) | TO(SPILLED) | TO(FINISHED),
+    [SEQUENCE_SPILLED] = TO(PREFILL) | TO(DECODE) | TO(PAUSED) | TO(FINISHED),
+    [SEQUENCE_FINISHED] = 0,
+};
+
+const char *sequence_state_name(enum sequence_state state)
+{
+    static const char *const names[SEQUENCE_STATES] = {"QUEUED", "WAITING_PAGES", "PREFILL", "DECODE",
+                                                       "PAUSED", "SPILLED",       "FINISHED"};
+    return names[state];
+}
+
+void sequence_set_state(struct sequence *sequence, enum sequence_state next, struct sequence_counts *counts,
+                        int64_t now_ns)
+{
+    enum sequence_state before = sequence->state;
+
+    assert(legal[before] & (1u << next));
+    assert(counts->n[before] > 0);
+    if (before == SEQUENCE_PAUSED)
+        sequence->paused_ns += now_ns - sequence->paused_since_ns;
+    if (next == SEQUENCE_PAUSED)
+        sequence->paused_since_ns = now_ns;
+    if (next == SEQUENCE_PREFILL)
+        sequence->started_ns = now_ns;
+    if (next == SEQUENCE_DECODE && sequence->decode_ns == 0)
+        sequence->decode_ns = now_ns;
+    counts->n[before]--;
+    counts->n[next] += next != SEQUENCE_FINISHED;
+    sequence->state = next;
+}
+
+bool sequence_has_pages(const struct sequence *sequence)
+{
+    return sequence->kv != KV_SEQ_NONE;
+}
