@@ -73,7 +73,7 @@ static void log_call(const struct grpc_call *grpc, uint32_t error_code)
               "method=%s grpc_status=%d ms=%.1f received_bytes=%llu sent_bytes=%llu "
               "http2_error=%u peer=%s request_id=%s traceparent=%s",
               call->method->path, grpc->grpc_code,
-              (double)(loop_now_ns() - grpc->began_ns) / (double)NS_PER_MS,
+              (double)(loop_now_ns(grpc->conn->loop) - grpc->began_ns) / (double)NS_PER_MS,
               (unsigned long long)grpc->received_bytes, (unsigned long long)grpc->sent_bytes,
               error_code, call->peer,
               log_quote(id, sizeof(id), call->request_id, strlen(call->request_id)),
@@ -246,7 +246,7 @@ static void judge_reader(struct timer *timer)
         return; /* armed again with the next bytes */
     if (grpc->sent_bytes != grpc->stalled_bytes) {
         grpc->stalled_bytes = grpc->sent_bytes;
-        timers_arm(&loop->timers, timer, loop_now_ns() + loop->paused_ms * NS_PER_MS);
+        loop_arm(grpc->conn->loop, timer, loop->paused_ms);
         return;
     }
     struct why why;
@@ -263,8 +263,7 @@ static void watch_reader(struct grpc_call *grpc)
         return;
     grpc->stall_timer.fire = judge_reader;
     grpc->stalled_bytes = grpc->sent_bytes;
-    timers_arm(&grpc->conn->loop->timers, &grpc->stall_timer,
-               loop_now_ns() + grpc->conn->loop->paused_ms * NS_PER_MS);
+    loop_arm(grpc->conn->loop, &grpc->stall_timer, grpc->conn->loop->paused_ms);
 }
 
 /* --- the codec --- */

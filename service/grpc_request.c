@@ -113,14 +113,13 @@ static void answer_plain(struct grpc_call *grpc, const struct method *method)
 static void end_late_request(struct timer *timer)
 {
     struct grpc_call *grpc = list_entry(timer, struct grpc_call, request_timer);
-    struct timers *timers = &grpc->conn->loop->timers;
     bool awaits = !grpc->request_ended && grpc->wants &&
                   (grpc->n_messages == 0 || grpc_reader_is_inside(&grpc->reader));
     bool grew = grpc->received_bytes - grpc->judged_bytes >= UPLOAD_TURN_BYTES_MIN;
     if (!awaits || grew) {
         grpc->judged_bytes = grpc->received_bytes;
         if (!grpc->request_ended)
-            timers_arm(timers, timer, loop_now_ns() + FIRST_MESSAGE_TIMEOUT_MS * NS_PER_MS);
+            loop_arm(grpc->conn->loop, timer, FIRST_MESSAGE_TIMEOUT_MS);
         return;
     }
     struct why why;
@@ -160,8 +159,7 @@ static int accept_call(struct grpc_call *grpc, const struct method *method, stru
                                 : grpc->began_ns + grpc->head->timeout_ns;
         timers_arm(&loop->timers, &grpc->deadline_timer, call->deadline_ns);
     }
-    timers_arm(&loop->timers, &grpc->request_timer,
-               grpc->began_ns + FIRST_MESSAGE_TIMEOUT_MS * NS_PER_MS);
+    loop_arm(loop, &grpc->request_timer, FIRST_MESSAGE_TIMEOUT_MS);
     grpc_call_set_state(grpc, GRPC_BODY);
     return STATUS_OK;
 }
@@ -171,7 +169,7 @@ void grpc_call_begin(struct grpc_call *grpc, bool request_ends)
     static const nghttp2_extpri fair = {.urgency = 3, .inc = 1}; /* frame by frame in turn */
     nghttp2_session_change_extpri_stream_priority(grpc->conn->session, grpc->stream_id, &fair, 1);
     const struct method *method = find_method(grpc->conn->loop, grpc->head->path);
-    grpc->began_ns = loop_now_ns();
+    grpc->began_ns = loop_now_ns(grpc->conn->loop);
     grpc->request_timer.fire = end_late_request;
     grpc->deadline_timer.fire = end_at_deadline;
     log_agent(grpc);
@@ -293,7 +291,7 @@ static void settle_request(struct grpc_call *grpc)
         return;
     struct why why = {.text = ""};
     grpc->request_settled = true;
-    grpc->call.arrived_ns = loop_now_ns();
+    grpc->call.arrived_ns = loop_now_ns(grpc->conn->loop);
     timers_disarm(&grpc->conn->loop->timers, &grpc->request_timer);
     if (grpc_reader_is_inside(&grpc->reader)) {
         refuse(&why, STATUS_INTERNAL, "the request ended inside a message");

@@ -74,7 +74,7 @@ static void start_linger(struct h2_conn *conn)
         return;
     }
     conn->close_timer.fire = linger_is_over;
-    timers_arm(timers, &conn->close_timer, loop_now_ns() + LINGER_MS * NS_PER_MS);
+    loop_arm(conn->loop, &conn->close_timer, LINGER_MS);
 }
 
 /* --- what the peer owes us --- */
@@ -110,7 +110,7 @@ void h2_conn_watch(struct h2_conn *conn)
         timers_disarm(timers, &conn->peer_timer);
         return;
     }
-    timers_arm(timers, &conn->peer_timer, loop_now_ns() + wait_ms * NS_PER_MS);
+    loop_arm(conn->loop, &conn->peer_timer, wait_ms);
 }
 
 /* --- drain --- */
@@ -141,8 +141,7 @@ void h2_conn_drain(struct h2_conn *conn)
     nghttp2_submit_shutdown_notice(conn->session);
     nghttp2_submit_ping(conn->session, NGHTTP2_FLAG_NONE, NULL);
     conn->close_timer.fire = notice_is_over;
-    timers_arm(&conn->loop->timers, &conn->close_timer,
-               loop_now_ns() + GOAWAY_NOTICE_MS * NS_PER_MS);
+    loop_arm(conn->loop, &conn->close_timer, GOAWAY_NOTICE_MS);
     h2_conn_mark_dirty(conn);
 }
 
@@ -177,7 +176,7 @@ static void write_is_stuck(struct timer *timer)
         return;
     }
     conn->write_left = left;
-    timers_arm(&conn->loop->timers, timer, loop_now_ns() + conn->loop->paused_ms * NS_PER_MS);
+    loop_arm(conn->loop, timer, conn->loop->paused_ms);
 }
 
 /* Writes what the kernel takes now and leaves the rest in flight. False: the connection is gone. */
@@ -201,8 +200,7 @@ static bool write_out(struct h2_conn *conn, struct write_buffer *buffer)
     }
     conn->writing = buffer;
     conn->write_left = rest.len;
-    timers_arm(&conn->loop->timers, &conn->write_timer,
-               loop_now_ns() + conn->loop->paused_ms * NS_PER_MS);
+    loop_arm(conn->loop, &conn->write_timer, conn->loop->paused_ms);
     return true;
 }
 

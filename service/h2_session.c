@@ -77,7 +77,7 @@ static void end_session(struct h2_conn *conn, uint32_t error_code, const char *r
 
 static void count_ping(struct h2_conn *conn)
 {
-    int64_t now_ns = loop_now_ns();
+    int64_t now_ns = loop_now_ns(conn->loop);
     int64_t allowed_ms = conn->n_streams > 0 ? PINGS_IDLE_MS : PINGS_NO_CALLS_MS;
     bool too_soon =
         conn->last_ping_ns != 0 && now_ns - conn->last_ping_ns < allowed_ms * NS_PER_MS;
@@ -92,7 +92,7 @@ static void count_reset(struct h2_conn *conn, uint32_t error_code)
     if (error_code == NGHTTP2_NO_ERROR || error_code == NGHTTP2_CANCEL ||
         error_code == NGHTTP2_REFUSED_STREAM)
         return;
-    int64_t now_ns = loop_now_ns();
+    int64_t now_ns = loop_now_ns(conn->loop);
     if (now_ns - conn->resets_ns > 60 * NS_PER_S) {
         conn->resets_ns = now_ns;
         conn->n_resets = 0;

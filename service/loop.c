@@ -1,6 +1,5 @@
 #include "service/loop.h"
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "service/h2_conn.h"
 
@@ -10,9 +9,14 @@
 
 #define SPARE_BUFFERS_MAX 8
 
-int64_t loop_now_ns(void)
+int64_t loop_now_ns(const struct loop *loop)
 {
-    return clock_now(&clock_monotonic);
+    return clock_now(loop->clock);
+}
+
+void loop_arm(struct loop *loop, struct timer *timer, int64_t wait_ms)
+{
+    timers_arm(&loop->timers, timer, loop_now_ns(loop) + wait_ms * NS_PER_MS);
 }
 
 static void alarm_rang(uv_timer_t *alarm)
@@ -36,7 +40,7 @@ static void set_alarm(struct loop *loop)
         uv_timer_stop(&loop->alarm);
         return;
     }
-    int64_t wait_ns = due_ns - loop_now_ns();
+    int64_t wait_ns = due_ns - loop_now_ns(loop);
     uint64_t wait_ms = wait_ns <= 0 ? 0 : (uint64_t)((wait_ns + NS_PER_MS - 1) / NS_PER_MS);
     uv_update_time(&loop->uv);
     uv_timer_start(&loop->alarm, alarm_rang, wait_ms, 0);
@@ -47,7 +51,7 @@ static void set_alarm(struct loop *loop)
 static void take_turn(uv_prepare_t *turn)
 {
     struct loop *loop = turn->data;
-    timers_run(&loop->timers, loop_now_ns());
+    timers_run(&loop->timers, loop_now_ns(loop));
     struct list now;
     list_init(&now);
     while (!list_is_empty(&loop->dirty)) {
@@ -69,7 +73,7 @@ static void take_turn(uv_prepare_t *turn)
 
 int loop_init(struct loop *loop, struct why *why)
 {
-    *loop = (struct loop){.alarm_ns = INT64_MAX};
+    *loop = (struct loop){.alarm_ns = INT64_MAX, .clock = &clock_monotonic};
     int error = uv_loop_init(&loop->uv);
     if (error < 0)
         return refuse(why, STATUS_IO, "cannot make an event loop: %s", uv_strerror(error));

@@ -10,6 +10,7 @@
 #ifndef QUIRE_SERVICE_LOOP_H
 #define QUIRE_SERVICE_LOOP_H
 
+#include "base/clock.h"
 #include "base/list.h"
 #include "limits.h"
 #include "service/call.h"
@@ -34,6 +35,7 @@ struct loop {
     uv_idle_t busy;
     uv_timer_t alarm;      /* ends the sleep when the first timer is due */
     int64_t alarm_ns;      /* what it is set to; INT64_MAX: stopped */
+    const struct clock *clock;
     struct timers timers;
     struct list connections; /* h2_conn.in_loop */
     struct list dirty;       /* h2_conn.in_dirty: flushed before the loop sleeps */
@@ -65,7 +67,8 @@ void loop_close(struct loop *loop);
 void loop_run(struct loop *loop);  /* until loop_end */
 void loop_end(struct loop *loop);
 
-int64_t loop_now_ns(void);         /* monotonic */
+int64_t loop_now_ns(const struct loop *loop); /* monotonic, or what a test says */
+void loop_arm(struct loop *loop, struct timer *timer, int64_t wait_ms); /* from now */
 void loop_mark_dirty(struct loop *loop, struct list *in_dirty);
 struct write_buffer *loop_lend_buffer(struct loop *loop); /* NULL when memory is out */
 void loop_return_buffer(struct loop *loop, struct write_buffer *buffer);

@@ -86,7 +86,7 @@ static void grace_is_over(struct timer *timer)
         grpc_call_end(grpc_call_of(call), STATUS_UNAVAILABLE, "the server is shutting down",
                       NGHTTP2_CANCEL);
     timer->fire = last_words_are_over;
-    timers_arm(&server->loop.timers, timer, loop_now_ns() + LINGER_MS * NS_PER_MS);
+    loop_arm(&server->loop, timer, LINGER_MS);
 }
 
 static void drain(struct server *server)
@@ -100,8 +100,7 @@ static void drain(struct server *server)
     list_for_each(node, &server->loop.connections)
         h2_conn_drain(list_entry(node, struct h2_conn, in_loop));
     server->grace.fire = grace_is_over;
-    timers_arm(&server->loop.timers, &server->grace,
-               loop_now_ns() + server->options.drain_ms * NS_PER_MS);
+    loop_arm(&server->loop, &server->grace, server->options.drain_ms);
     leave_when_empty(&server->loop);
 }
 
@@ -151,7 +150,7 @@ static void refuse_connection(struct server *server, uv_stream_t *listener)
         uv_pipe_init(&server->loop.uv, &socket->pipe, 0);
     uv_accept(listener, &socket->stream);
     uv_close(&socket->handle, close_refused);
-    int64_t now_ns = loop_now_ns();
+    int64_t now_ns = loop_now_ns(&server->loop);
     if (server->refusal_logged_ns != 0 && now_ns - server->refusal_logged_ns < NS_PER_S)
         return;
     server->refusal_logged_ns = now_ns;
@@ -194,6 +193,8 @@ static int take_options(struct server *server, struct why *why)
                       own->connections_max, CONNECTIONS_MAX);
     if (own->drain_ms < 0 || own->paused_ms < 0)
         return refuse(why, STATUS_INVALID, "--drain-ms and --max-paused-ms must not be negative");
+    if (own->clock != NULL)
+        server->loop.clock = own->clock;
     server->loop.methods = own->methods;
     server->loop.n_methods = own->n_methods;
     server->loop.service = own->service;

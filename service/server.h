@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct clock;
 struct server;
 struct loop;
 struct timers;
@@ -41,6 +42,7 @@ struct server_options {
     /* once, when a drain or stop begins, before GOAWAY: health turns NOT_SERVING; may be NULL */
     void (*on_draining)(void *arg);
     void *arg;                /* of both */
+    const struct clock *clock; /* NULL: clock_monotonic */
 };
 
 struct server_stats {

@@ -146,7 +146,7 @@ static int sum_message(struct call *call, struct slice body, struct why *why)
     return STATUS_OK;
 }
 
-#define GATE_LOOK_NS 2000000
+#define GATE_LOOK_MS 2
 
 static bool pass_gate(struct echo *echo)
 {
@@ -164,7 +164,7 @@ static void look_at_gate(struct timer *timer)
         call_want_more(state->call); /* may finish the call: nothing is touched after it */
         return;
     }
-    timers_arm(server_timers(state->echo->server), timer, loop_now_ns() + GATE_LOOK_NS);
+    loop_arm(server_loop(state->echo->server), timer, GATE_LOOK_MS);
 }
 
 static int slow_message(struct call *call, struct slice body, struct why *why)
@@ -176,7 +176,7 @@ static int slow_message(struct call *call, struct slice body, struct why *why)
     if (pass_gate(state->echo))
         return STATUS_OK;
     state->timer.fire = look_at_gate;
-    timers_arm(server_timers(state->echo->server), &state->timer, loop_now_ns() + GATE_LOOK_NS);
+    loop_arm(server_loop(state->echo->server), &state->timer, GATE_LOOK_MS);
     return STATUS_AGAIN;
 }
 
@@ -307,6 +307,10 @@ const size_t n_echo_methods = sizeof(echo_methods) / sizeof(echo_methods[0]);
 static void on_wake(void *arg)
 {
     struct echo *echo = arg;
+    if (echo->advance_ms != 0) { /* on the loop: it alone reads the fake clock */
+        clock_advance(&echo->clock, (int64_t)echo->advance_ms * NS_PER_MS);
+        echo->advance_ms = 0;
+    }
     if (!echo->wants_stats)
         return;
     server_stats(echo->server, &echo->stats);
@@ -325,7 +329,7 @@ static void *serve(void *arg)
     return NULL;
 }
 
-void echo_start(struct echo *echo, const struct server_options *options)
+static void start(struct echo *echo, const struct server_options *options, bool frozen)
 {
     struct why why = {.text = ""};
     memset(echo, 0, sizeof(*echo));
@@ -340,12 +344,25 @@ void echo_start(struct echo *echo, const struct server_options *options)
     echo->options.on_wake = on_wake;
     echo->options.on_draining = on_draining;
     echo->options.arg = echo;
+    echo->clock = clock_fake(NS_PER_S);
+    if (frozen)
+        echo->options.clock = &echo->clock;
     int status = server_create(&echo->options, &echo->server, &why);
     if (status < 0)
         fprintf(stderr, "%s\n", why.text);
     assert(status == STATUS_OK);
     assert(pthread_create(&echo->thread, NULL, serve, echo) == 0);
     echo->has_thread = true;
+}
+
+void echo_start(struct echo *echo, const struct server_options *options)
+{
+    start(echo, options, false);
+}
+
+void echo_start_frozen(struct echo *echo)
+{
+    start(echo, NULL, true);
 }
 
 void echo_join(struct echo *echo)
@@ -369,6 +386,14 @@ void echo_stop(struct echo *echo)
 void echo_release(struct echo *echo, int n_messages)
 {
     echo->gate += n_messages;
+}
+
+void echo_advance(struct echo *echo, int ms)
+{
+    echo->advance_ms = ms;
+    server_wake(echo->server);
+    bool came = echo_wait(&echo->advance_ms, 0);
+    assert(came);
 }
 
 bool echo_wait(_Atomic int *value, int wanted)

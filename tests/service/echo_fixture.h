@@ -21,6 +21,7 @@
 #ifndef QUIRE_TESTS_ECHO_FIXTURE_H
 #define QUIRE_TESTS_ECHO_FIXTURE_H
 
+#include "base/clock.h"
 #include "service/server.h"
 
 #include <pthread.h>
@@ -43,6 +44,8 @@ struct echo {
     _Atomic int draining;      /* on_draining calls */
     _Atomic size_t unsent_max; /* largest call_unsent_bytes seen by Count */
     _Atomic size_t unsent_account_max; /* largest server_stats.unsent_bytes seen by Count */
+    _Atomic int advance_ms;    /* see echo_advance */
+    struct clock clock;        /* the server's, when options.clock points to it: stands still */
     _Atomic int wants_stats;
     struct server_stats stats; /* valid when wants_stats came back to 0 */
 };
@@ -57,6 +60,8 @@ void echo_stop(struct echo *echo); /* server_stop, joins, frees; asserts that no
 void echo_join(struct echo *echo); /* the same without the stop: after a drain */
 void echo_release(struct echo *echo, int n_messages);
 void echo_stats(struct echo *echo, struct server_stats *out); /* taken on the loop */
+void echo_start_frozen(struct echo *echo); /* with a clock that only echo_advance moves */
+void echo_advance(struct echo *echo, int ms);
 bool echo_wait(_Atomic int *value, int wanted);               /* up to 10 s */
 
 #endif
