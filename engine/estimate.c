@@ -8,7 +8,8 @@ static void blend(double *mean, bool *has, double value)
     *has = true;
 }
 
-void estimate_learn(struct estimate *estimate, uint32_t n_decode_rows, uint32_t n_prefill_rows, int64_t step_ns)
+void estimate_learn(struct estimate *estimate, uint32_t n_decode_rows, uint32_t n_prefill_rows,
+                    int64_t step_ns)
 {
     if (n_prefill_rows == 0) {
         blend(&estimate->cost.fixed_ns, &estimate->has_decode, (double)step_ns);
@@ -22,7 +23,8 @@ void estimate_learn(struct estimate *estimate, uint32_t n_decode_rows, uint32_t 
         blend(&estimate->cost.row_ns, &estimate->has_prefill, row_ns);
 }
 
-double estimate_first_token_s(const struct estimate *estimate, const struct work_ahead *ahead, uint32_t n_prompt)
+double estimate_first_token_s(const struct estimate *estimate, const struct work_ahead *ahead,
+                              uint32_t n_prompt)
 {
     double prefill_ns = (double)(ahead->n_prefill + n_prompt) * estimate->cost.row_ns;
     return (prefill_ns + (double)ahead->n_decode * estimate->cost.fixed_ns) / 1e9;

@@ -58,7 +58,7 @@ struct submit {
 struct submit *submit_create(uint32_t n_ids); /* zeroed but for ids and defaults; NULL when out of memory */
 void submit_free(struct submit *submit);
 
-enum message_kind { MESSAGE_SUBMIT, MESSAGE_CANCEL, MESSAGE_CREDIT, MESSAGE_STATS, MESSAGE_DRAIN };
+enum message_kind { MESSAGE_SUBMIT, MESSAGE_CANCEL, MESSAGE_CREDIT, MESSAGE_STATS };
 
 struct message {
     enum message_kind kind;

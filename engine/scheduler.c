@@ -15,8 +15,8 @@ static uint32_t min_rows(uint32_t a, uint32_t b)
 }
 
 /* Index of the first of that kind behind `last`, round the end; n when there is none. */
-static uint32_t first_behind(const struct candidate *candidates, uint32_t n, bool is_prefill, int32_t priority,
-                             uint64_t last)
+static uint32_t first_behind(const struct candidate *candidates, uint32_t n, bool is_prefill,
+                             int32_t priority, uint64_t last)
 {
     uint32_t first = n;
 
@@ -32,8 +32,8 @@ static uint32_t first_behind(const struct candidate *candidates, uint32_t n, boo
 }
 
 /* rows[i] for decoding candidates, all of them or as many as fit, in turn. */
-static uint32_t plan_decode(struct scheduler *scheduler, const struct candidate *candidates, uint32_t n,
-                            uint32_t *rows, uint32_t left)
+static uint32_t plan_decode(struct scheduler *scheduler, const struct candidate *candidates,
+                            uint32_t n, uint32_t *rows, uint32_t left)
 {
     uint32_t n_decode = 0, n_given = 0;
 
@@ -54,7 +54,8 @@ static uint32_t plan_decode(struct scheduler *scheduler, const struct candidate 
     return n_given;
 }
 
-static uint32_t rows_in_time(const struct scheduler *scheduler, const struct step_cost *cost, uint32_t n_decode)
+static uint32_t rows_in_time(const struct scheduler *scheduler, const struct step_cost *cost,
+                             uint32_t n_decode)
 {
     double left_ns = (double)scheduler->max_step_ns - (n_decode > 0 ? cost->fixed_ns : 0);
     double rows = cost->row_ns > 0 ? left_ns / cost->row_ns : STEP_ROWS_MAX;
@@ -64,9 +65,10 @@ static uint32_t rows_in_time(const struct scheduler *scheduler, const struct ste
     return rows > STEP_ROWS_MAX ? STEP_ROWS_MAX : (uint32_t)rows;
 }
 
-/* One priority class shares `left` rows: each in turn an equal part, what nobody wants goes on to the next. */
-static uint32_t plan_class(struct scheduler *scheduler, const struct candidate *candidates, uint32_t n,
-                           int32_t priority, uint32_t *rows, uint32_t left)
+/* One priority class shares `left` rows: each in turn an equal part, what nobody wants goes on to
+ * the next. */
+static uint32_t plan_class(struct scheduler *scheduler, const struct candidate *candidates,
+                           uint32_t n, int32_t priority, uint32_t *rows, uint32_t left)
 {
     uint32_t n_class = 0, n_given = 0;
 
@@ -78,7 +80,8 @@ static uint32_t plan_class(struct scheduler *scheduler, const struct candidate *
         if (!candidates[i].is_prefill || candidates[i].priority != priority)
             continue;
         uint32_t share = left / n_class--;
-        uint32_t want = min_rows(candidates[i].n_wanted, share > PREFILL_CHUNK_MIN ? share : PREFILL_CHUNK_MIN);
+        uint32_t want =
+            min_rows(candidates[i].n_wanted, share > PREFILL_CHUNK_MIN ? share : PREFILL_CHUNK_MIN);
         if (want > left) /* less than a chunk is left: it comes first next time */
             break;
         rows[i] = want;
@@ -89,15 +92,16 @@ static uint32_t plan_class(struct scheduler *scheduler, const struct candidate *
     return n_given;
 }
 
-static void plan_prefill(struct scheduler *scheduler, const struct candidate *candidates, uint32_t n, uint32_t *rows,
-                         uint32_t left)
+static void plan_prefill(struct scheduler *scheduler, const struct candidate *candidates,
+                         uint32_t n, uint32_t *rows, uint32_t left)
 {
     int64_t above = INT64_MAX;
 
     while (left > 0) {
         int64_t priority = INT64_MIN;
         for (uint32_t i = 0; i < n; i++)
-            if (candidates[i].is_prefill && candidates[i].priority < above && candidates[i].priority > priority)
+            if (candidates[i].is_prefill && candidates[i].priority < above &&
+                candidates[i].priority > priority)
                 priority = candidates[i].priority;
         if (priority == INT64_MIN)
             return;
@@ -118,10 +122,12 @@ void scheduler_plan(struct scheduler *scheduler, const struct candidate *candida
         has_prefill |= candidates[i].is_prefill;
     /* A prefill always finds room for one chunk, however many decode. */
     uint32_t kept = has_prefill ? PREFILL_CHUNK_MIN : 0;
-    uint32_t n_decode = n > 0 ? plan_decode(scheduler, candidates, n, rows, scheduler->max_rows - kept) : 0;
+    uint32_t n_decode =
+        n > 0 ? plan_decode(scheduler, candidates, n, rows, scheduler->max_rows - kept) : 0;
     if (has_prefill)
-        plan_prefill(scheduler, candidates, n, rows,
-                     min_rows(scheduler->max_rows - n_decode, rows_in_time(scheduler, cost, n_decode)));
+        plan_prefill(
+            scheduler, candidates, n, rows,
+            min_rows(scheduler->max_rows - n_decode, rows_in_time(scheduler, cost, n_decode)));
 
     out->n_items = out->n_rows = 0;
     for (uint32_t i = 0; i < n; i++) {

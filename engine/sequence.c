@@ -16,13 +16,13 @@ static const uint8_t legal[SEQUENCE_STATES] = {
 
 const char *sequence_state_name(enum sequence_state state)
 {
-    static const char *const names[SEQUENCE_STATES] = {"QUEUED", "WAITING_PAGES", "PREFILL", "DECODE",
-                                                       "PAUSED", "SPILLED",       "FINISHED"};
+    static const char *const names[SEQUENCE_STATES] = {
+        "QUEUED", "WAITING_PAGES", "PREFILL", "DECODE", "PAUSED", "SPILLED", "FINISHED"};
     return names[state];
 }
 
-void sequence_set_state(struct sequence *sequence, enum sequence_state next, struct sequence_counts *counts,
-                        int64_t now_ns)
+void sequence_set_state(struct sequence *sequence, enum sequence_state next,
+                        struct sequence_counts *counts, int64_t now_ns)
 {
     enum sequence_state before = sequence->state;
 

@@ -3,8 +3,8 @@
  *   QUEUED --> WAITING_PAGES --> PREFILL --> DECODE <--> PAUSED       any of them --> FINISHED
  *      '---------------------------^            '--> SPILLED (from PAUSED too) --> PREFILL
  *
- * Every change of state goes through sequence_set_state, which asserts the arrow and keeps the counts. SPILLED is entered by the
- * tiers of the cache when they exist. Thread: engine only.
+ * Every change of state goes through sequence_set_state, which asserts the arrow and keeps the
+ * counts. SPILLED is entered by the tiers of the cache when they exist. Thread: engine only.
  */
 #ifndef QUIRE_ENGINE_SEQUENCE_H
 #define QUIRE_ENGINE_SEQUENCE_H
@@ -27,29 +27,30 @@ enum sequence_state {
 };
 
 struct sequence {
-    struct list link;          /* in the engine's run list, in order of admission */
+    struct list link; /* in the engine's run list, in order of admission */
     enum sequence_state state;
-    struct submit *submit;     /* owned */
+    struct submit *submit; /* owned */
     uint64_t seed;
-    uint64_t order;            /* of admission */
-    uint32_t promised_output;  /* tokens it may generate */
-    kv_seq_id kv;              /* KV_SEQ_NONE until it has pages */
-    uint32_t n_prefilled;      /* prompt tokens in the cache */
+    uint64_t order;           /* of admission */
+    uint32_t promised_output; /* tokens it may generate */
+    kv_seq_id kv;             /* KV_SEQ_NONE until it has pages */
+    uint32_t n_prefilled;     /* prompt tokens in the cache */
     uint32_t n_generated;
-    uint32_t last_id;          /* the newest token: the next step's input */
+    uint32_t last_id; /* the newest token: the next step's input */
     uint32_t n_credit;
     struct detok detok;
     struct stop stop;
-    int64_t started_ns, decode_ns, paused_ns, paused_since_ns; /* of prefill, of decode, sum, since */
-    int64_t progress_ns;       /* of the last progress event */
+    int64_t started_ns, decode_ns, paused_ns,
+        paused_since_ns; /* of prefill, of decode, sum, since */
+    int64_t progress_ns; /* of the last progress event */
 };
 
 struct sequence_counts {
     uint32_t n[SEQUENCE_STATES];
 };
 
-void sequence_set_state(struct sequence *sequence, enum sequence_state next, struct sequence_counts *counts,
-                        int64_t now_ns);
+void sequence_set_state(struct sequence *sequence, enum sequence_state next,
+                        struct sequence_counts *counts, int64_t now_ns);
 const char *sequence_state_name(enum sequence_state state);
 bool sequence_has_pages(const struct sequence *sequence);
 

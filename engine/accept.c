@@ -1,0 +1,144 @@
+/* What a step gave: committed rows, new tokens, their text, the ends of runs. */
+#include "engine/engine_state.h"
+#include "model/model.h"
+#include "model/vocabulary.h"
+
+#include <assert.h>
+#include <stddef.h>
+#include <string.h>
+
+#define PROGRESS_NS (100 * NS_PER_MS)
+
+static double seconds(int64_t ns)
+{
+    return (double)ns / NS_PER_S;
+}
+
+static void publish_progress(struct engine *engine, struct sequence *sequence, int64_t now_ns)
+{
+    if (now_ns - sequence->progress_ns < PROGRESS_NS ||
+        byte_ring_free_bytes(engine->events) < events_capacity(&engine->options) / 2)
+        return;
+    sequence->progress_ns = now_ns;
+    struct event *event = publish_begin(engine, EVENT_PROGRESS, sequence->submit->call_id,
+                                        sequence->submit->tag, EVENT_BYTES_OF(progress));
+    struct event_progress *progress = &event->progress;
+    progress->phase = RUN_PREFILL;
+    progress->n_done = sequence->n_prefilled;
+    progress->n_total = sequence->submit->n_ids;
+    double spent = seconds(now_ns - sequence->started_ns);
+    progress->per_s = spent > 0 ? sequence->n_prefilled / spent : 0;
+    progress->left_s =
+        progress->per_s > 0 ? (double)(progress->n_total - progress->n_done) / progress->per_s : 0;
+    publish_end(engine, EVENT_BYTES_OF(progress));
+}
+
+static void publish_finished(struct engine *engine, const struct sequence *sequence,
+                             enum finish_reason reason, int64_t now_ns)
+{
+    const struct submit *submit = sequence->submit;
+    struct event *event = publish_begin(engine, EVENT_FINISHED, submit->call_id, submit->tag,
+                                        EVENT_BYTES_OF(finished));
+
+    event->finished = (struct event_finished){
+        .reason = reason,
+        .stop_idx = sequence->stop.matched,
+        .n_prompt = submit->n_ids,
+        .n_completion = sequence->n_generated,
+        .queue_s = seconds(sequence->started_ns - submit->arrived_ns),
+        .prefill_s = seconds(sequence->decode_ns - sequence->started_ns),
+        .decode_s = seconds(now_ns - sequence->decode_ns - sequence->paused_ns),
+        .paused_s = seconds(sequence->paused_ns),
+    };
+    publish_end(engine, EVENT_BYTES_OF(finished));
+}
+
+/* Text that the token makes showable; at the end of the run also what was held back. */
+static size_t show(struct engine *engine, struct sequence *sequence, uint32_t id, bool is_end_token,
+                   bool is_end)
+{
+    size_t n = 0, n_shown;
+
+    if (!is_end_token)
+        n = detok_push(&sequence->detok, id, engine->detokenized);
+    if (is_end)
+        n += detok_flush(&sequence->detok, engine->detokenized + n);
+    n_shown = stop_push(&sequence->stop, slice_of(engine->detokenized, n), engine->shown);
+    if (is_end && sequence->stop.matched < 0)
+        n_shown += stop_flush(&sequence->stop, engine->shown + n_shown);
+    assert(n_shown <= EVENT_TEXT_BYTES_MAX);
+    return n_shown;
+}
+
+static void publish_delta(struct engine *engine, struct sequence *sequence,
+                          const struct sample_result *result, size_t n_text)
+{
+    const struct submit *submit = sequence->submit;
+    size_t bytes = offsetof(struct event, delta) + sizeof(struct event_delta) + n_text;
+    bool wants_token = submit->want_ids || submit->want_logprobs;
+
+    if (!submit->want_text)
+        n_text = 0;
+    if (n_text == 0 && !wants_token)
+        return;
+    struct event *event = publish_begin(engine, EVENT_DELTA, submit->call_id, submit->tag, bytes);
+    struct event_delta *delta = &event->delta;
+    delta->has_token = true;
+    delta->id = result->id;
+    delta->has_logprob = submit->want_logprobs;
+    delta->logprob = result->logprob;
+    delta->n_top = submit->want_logprobs ? result->n_top : 0;
+    for (uint32_t i = 0; i < delta->n_top; i++)
+        delta->top[i] =
+            (struct token_logprob){.id = result->top_id[i], .logprob = result->top_logprob[i]};
+    delta->text_bytes = (uint32_t)n_text;
+    memcpy(delta->text, engine->shown, n_text);
+    publish_end(engine, bytes);
+    assert(sequence->n_credit > 0);
+    sequence->n_credit--;
+}
+
+static void accept_token(struct engine *engine, struct sequence *sequence,
+                         const struct sample_result *result, int64_t now_ns)
+{
+    const struct submit *submit = sequence->submit;
+    bool is_end_token = !submit->ignore_eos && vocabulary_is_end_of_generation(
+                                                   model_vocabulary(engine->model), result->id);
+
+    sequence->last_id = result->id;
+    sequence->n_generated++;
+    engine->stats.n_generated_tokens++;
+    bool is_end = is_end_token || sequence->n_generated == sequence->promised_output;
+    size_t n_text = show(engine, sequence, result->id, is_end_token, is_end);
+    bool is_stopped = is_end_token || sequence->stop.matched >= 0;
+    publish_delta(engine, sequence, result, n_text);
+    if (is_end || is_stopped) {
+        publish_finished(engine, sequence, is_stopped ? FINISH_STOP : FINISH_LENGTH, now_ns);
+        sequence_set_state(sequence, SEQUENCE_FINISHED, &engine->counts, now_ns);
+    } else if (sequence->n_credit == 0) {
+        sequence_set_state(sequence, SEQUENCE_PAUSED, &engine->counts, now_ns);
+    }
+}
+
+void accept_step(struct engine *engine)
+{
+    const struct batch *batch = engine->batch;
+    int64_t now_ns = clock_now(engine->clock);
+
+    for (uint32_t s = 0; s < batch->n_seqs; s++) {
+        struct sequence *sequence = batch->sequences[s];
+        kv_cache_commit(engine->cache, sequence->kv, batch->n_rows_of[s]);
+        if (sequence->n_prefilled == sequence->submit->n_ids)
+            continue;
+        sequence->n_prefilled += batch->n_rows_of[s];
+        engine->stats.n_prompt_tokens += batch->n_rows_of[s];
+        if (sequence->state != SEQUENCE_PREFILL)
+            continue; /* cancelled while the step ran */
+        publish_progress(engine, sequence, now_ns);
+        if (sequence->n_prefilled == sequence->submit->n_ids)
+            sequence_set_state(sequence, SEQUENCE_DECODE, &engine->counts, now_ns);
+    }
+    for (uint32_t i = 0; i < batch->n_outputs; i++)
+        if (batch->outputs[i]->state == SEQUENCE_DECODE)
+            accept_token(engine, batch->outputs[i], &batch->results[i], now_ns);
+}

@@ -1,0 +1,339 @@
+/* Messages of the loop: submits are answered at once, also between the kernels of a running step;
+ * what would disturb the step (pages of a cancelled sequence that it is writing) waits for its end.
+ * */
+#include "engine/engine_state.h"
+#include "base/text.h"
+#include "model/model.h"
+#include "model/vocabulary.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+static int fill(struct event_refused *out, int status, double asked, double there, const char *unit,
+                const char *setting)
+{
+    out->status = status;
+    out->numbers[0] = asked;
+    out->numbers[1] = there;
+    snprintf(out->unit, sizeof out->unit, "%s", unit);
+    snprintf(out->setting, sizeof out->setting, "%s", setting);
+    return status;
+}
+
+#define SAY(out, ...) snprintf((out)->text, sizeof(out)->text, __VA_ARGS__)
+
+/* Tokens that the sequence may generate; refuses what cannot fit. */
+static int check_size(const struct engine *engine, const struct submit *submit, uint32_t *n_output,
+                      struct event_refused *out)
+{
+    uint32_t context = engine->info.max_context;
+    uint64_t held = kv_cache_tokens_max(engine->cache), room = held < context ? held : context;
+    uint64_t asked = (uint64_t)submit->n_ids + (submit->has_max_tokens ? submit->max_tokens : 1);
+
+    for (uint32_t i = 0; i < submit->n_ids; i++)
+        if (submit->ids[i] >= engine->info.vocabulary) {
+            SAY(out, "token id %u at position %u is beyond the vocabulary of %u", submit->ids[i], i,
+                engine->info.vocabulary);
+            return fill(out, STATUS_INVALID, submit->ids[i], engine->info.vocabulary - 1,
+                        "token id", "");
+        }
+    if (asked > context) {
+        SAY(out,
+            "this takes %" PRIu64 " tokens of context (a prompt of %u and an answer of %" PRIu64
+            "); the server gives %u: shorten the prompt, lower max_tokens%s",
+            asked, submit->n_ids, asked - submit->n_ids, context,
+            engine->info.trained_context > context ? ", or start it with a larger --max-context"
+                                                   : "");
+        return fill(out, STATUS_INVALID, (double)asked, context, "tokens", "--max-context");
+    }
+    if (asked > room) {
+        char need[TEXT_NUMBER_BYTES], have[TEXT_NUMBER_BYTES];
+        SAY(out,
+            "this takes %" PRIu64 " tokens (%s of keys and values); the cache holds %" PRIu64
+            " (%s): start the server with a larger --kv-memory",
+            asked, text_bytes(need, asked * engine->info.token_bytes), room,
+            text_bytes(have, engine->info.kv_bytes));
+        return fill(out, STATUS_TOO_LARGE, (double)asked, (double)room, "tokens", "--kv-memory");
+    }
+    *n_output = submit->has_max_tokens ? submit->max_tokens : (uint32_t)(room - submit->n_ids);
+    return STATUS_OK;
+}
+
+static struct work_ahead work_ahead(const struct engine *engine, uint64_t n_tokens,
+                                    uint32_t *n_ahead)
+{
+    struct work_ahead ahead = {0};
+    uint64_t soonest = UINT64_MAX;
+
+    *n_ahead = 0;
+    list_for_each(node, &engine->runs)
+    {
+        const struct sequence *other = list_entry(node, struct sequence, link);
+        ahead.n_prefill += other->submit->n_ids - other->n_prefilled;
+        *n_ahead += !sequence_has_pages(other);
+        uint64_t left = other->promised_output - other->n_generated;
+        if (sequence_has_pages(other) && left < soonest)
+            soonest = left;
+    }
+    if ((*n_ahead > 0 || !kv_cache_fits_now(engine->cache, n_tokens)) && soonest != UINT64_MAX)
+        ahead.n_decode = soonest;
+    return ahead;
+}
+
+static int check_deadline(const struct engine *engine, const struct submit *submit, double needed_s,
+                          struct event_refused *out)
+{
+    double left_s = (double)(submit->deadline_ns - clock_now(engine->clock)) / NS_PER_S;
+
+    if (submit->deadline_ns == 0 || needed_s <= left_s)
+        return STATUS_OK;
+    SAY(out,
+        "this takes about %.2f seconds (a prompt of %u tokens%s), and the deadline leaves %.2f: "
+        "give it more "
+        "time, or ask for less",
+        needed_s, submit->n_ids, submit->has_max_tokens ? " and all of max_tokens" : "",
+        left_s > 0 ? left_s : 0);
+    return fill(out, STATUS_DEADLINE, left_s > 0 ? left_s : 0, needed_s, "seconds", "");
+}
+
+static void open_sequence(struct engine *engine, struct submit *submit, uint32_t n_output)
+{
+    struct sequence *sequence = list_entry(engine->free.next, struct sequence, link);
+    struct slice stops[STOP_STRINGS_MAX];
+
+    list_unlink(&sequence->link);
+    memset(sequence, 0, sizeof *sequence);
+    sequence->submit = submit;
+    sequence->kv = KV_SEQ_NONE;
+    sequence->state = SEQUENCE_QUEUED;
+    sequence->order = ++engine->n_orders;
+    sequence->promised_output = n_output;
+    sequence->n_credit = CALL_CREDIT_EVENTS;
+    sequence->seed = submit->sampling.seed;
+    if (!submit->sampling.has_seed && getrandom(&sequence->seed, sizeof sequence->seed, 0) < 0)
+        sequence->seed = (uint64_t)clock_now(engine->clock);
+    detok_init(&sequence->detok, model_vocabulary(engine->model), false);
+    for (uint32_t i = 0; i < submit->stop.n; i++)
+        stops[i] = slice_of(submit->stop.bytes[i], submit->stop.len[i]);
+    int status = stop_init(&sequence->stop, stops, submit->stop.n, NULL);
+    assert(status == STATUS_OK); /* checked by admit */
+    (void)status;
+    engine->counts.n[SEQUENCE_QUEUED]++;
+    engine->n_runs++;
+    list_init(&sequence->link);
+    list_append(&engine->runs, &sequence->link);
+}
+
+static int check_room(const struct engine *engine, struct event_refused *out)
+{
+    uint32_t n_waiting =
+        engine->counts.n[SEQUENCE_QUEUED] + engine->counts.n[SEQUENCE_WAITING_PAGES];
+    if (!list_is_empty(&engine->free) && n_waiting < engine->options.max_queued)
+        return STATUS_OK;
+    SAY(out,
+        "%u requests are waiting for pages, and no more may: try again later, or start the server "
+        "with a larger "
+        "--max-queued or --kv-memory",
+        n_waiting);
+    return fill(out, STATUS_EXHAUSTED, n_waiting + 1, engine->options.max_queued, "requests",
+                "--max-queued");
+}
+
+static int check_stops(const struct submit *submit, struct event_refused *out)
+{
+    struct slice stops[STOP_STRINGS_MAX];
+    struct stop scratch;
+    struct why why;
+
+    for (uint32_t i = 0; i < submit->stop.n; i++)
+        stops[i] = slice_of(submit->stop.bytes[i], submit->stop.len[i]);
+    int status = stop_init(&scratch, stops, submit->stop.n, &why);
+    if (status < 0)
+        SAY(out, "%s", why.text);
+    out->status = status;
+    return status;
+}
+
+static void admit(struct engine *engine, struct submit *submit)
+{
+    struct event_refused refused = {.status = STATUS_OK};
+    struct event_accepted accepted = {0};
+    uint32_t n_output = 0;
+    double total_s = 0;
+
+    int status = check_size(engine, submit, &n_output, &refused);
+    if (status == STATUS_OK)
+        status = check_stops(submit, &refused);
+    if (status == STATUS_OK)
+        status = check_room(engine, &refused);
+    if (status == STATUS_OK) {
+        struct work_ahead ahead =
+            work_ahead(engine, (uint64_t)submit->n_ids + n_output, &accepted.n_ahead);
+        accepted.first_token_s = estimate_first_token_s(&engine->estimate, &ahead, submit->n_ids);
+        total_s = accepted.first_token_s;
+        if (submit->has_max_tokens)
+            accepted.total_s = total_s += estimate_output_s(&engine->estimate, submit->max_tokens);
+        status = check_deadline(engine, submit, total_s, &refused);
+    }
+    if (status < 0) {
+        engine->stats.n_refused++;
+        publish_refused(engine, submit, &refused);
+        submit_free(submit);
+        return;
+    }
+    open_sequence(engine, submit, n_output);
+    const struct sequence *sequence = list_entry(engine->runs.prev, struct sequence, link);
+    accepted.seed = sequence->seed;
+    accepted.n_prompt = submit->n_ids;
+    accepted.max_tokens = n_output;
+    engine->stats.n_admitted++;
+    struct event *event = publish_begin(engine, EVENT_ACCEPTED, submit->call_id, submit->tag,
+                                        EVENT_BYTES_OF(accepted));
+    event->accepted = accepted;
+    publish_end(engine, EVENT_BYTES_OF(accepted));
+}
+
+/* --- other messages --- */
+
+static bool is_of(const struct sequence *sequence, const struct message *message)
+{
+    return sequence->submit->call_id == message->call_id &&
+           (message->tag == TAG_ALL || message->tag == sequence->submit->tag);
+}
+
+static void handle_cancel(struct engine *engine, const struct message *message)
+{
+    list_for_each_safe(node, &engine->runs)
+    {
+        struct sequence *sequence = list_entry(node, struct sequence, link);
+        if (!is_of(sequence, message) || sequence->state == SEQUENCE_FINISHED)
+            continue;
+        engine->stats.n_cancelled++;
+        sequence_set_state(sequence, SEQUENCE_FINISHED, &engine->counts, clock_now(engine->clock));
+        if (!engine->is_stepping)
+            admission_end(engine, sequence); /* else admission_sweep does when the step is over */
+    }
+}
+
+static void handle_credit(struct engine *engine, const struct message *message)
+{
+    list_for_each(node, &engine->runs)
+    {
+        struct sequence *sequence = list_entry(node, struct sequence, link);
+        if (!is_of(sequence, message))
+            continue;
+        sequence->n_credit += message->n_credit;
+        if (sequence->state == SEQUENCE_PAUSED && sequence->n_credit > 0)
+            sequence_set_state(sequence, SEQUENCE_DECODE, &engine->counts,
+                               clock_now(engine->clock));
+    }
+}
+
+static void handle_stats(struct engine *engine, const struct message *message)
+{
+    struct kv_cache_stats cache;
+    struct engine_stats *stats = &engine->stats;
+
+    kv_cache_read_stats(engine->cache, &cache);
+    stats->uptime_s = (double)(clock_now(engine->clock) - engine->started_ns) / NS_PER_S;
+    stats->n_pages = cache.n_pages;
+    stats->n_pages_used = cache.n_used;
+    stats->n_pages_reserved = cache.n_reserved;
+    stats->n_saturated = cache.n_saturated;
+    stats->n_queued = engine->counts.n[SEQUENCE_QUEUED] + engine->counts.n[SEQUENCE_WAITING_PAGES];
+    stats->n_waiting_pages = engine->counts.n[SEQUENCE_WAITING_PAGES];
+    stats->n_prefill = engine->counts.n[SEQUENCE_PREFILL];
+    stats->n_decode = engine->counts.n[SEQUENCE_DECODE];
+    stats->n_paused = engine->counts.n[SEQUENCE_PAUSED];
+    struct event *event =
+        publish_begin(engine, EVENT_STATS, message->call_id, 0, EVENT_BYTES_OF(stats));
+    event->stats = *stats;
+    publish_end(engine, EVENT_BYTES_OF(stats));
+}
+
+void admission_drain(struct engine *engine)
+{
+    struct message message;
+
+    while (ring_try_pop(engine->messages, &message)) {
+        switch (message.kind) {
+        case MESSAGE_SUBMIT:
+            admit(engine, message.submit);
+            break;
+        case MESSAGE_CANCEL:
+            handle_cancel(engine, &message);
+            break;
+        case MESSAGE_CREDIT:
+            handle_credit(engine, &message);
+            break;
+        case MESSAGE_STATS:
+            handle_stats(engine, &message);
+            break;
+        }
+    }
+    publish_wake(engine);
+}
+
+/* --- between steps --- */
+
+void admission_end(struct engine *engine, struct sequence *sequence)
+{
+    assert(sequence->state == SEQUENCE_FINISHED && !engine->is_stepping);
+    if (sequence_has_pages(sequence))
+        kv_cache_close(engine->cache, sequence->kv);
+    submit_free(sequence->submit);
+    sequence->submit = NULL;
+    list_unlink(&sequence->link);
+    list_append(&engine->free, &sequence->link);
+    engine->n_runs--;
+}
+
+static void end_overdue(struct engine *engine, struct sequence *sequence, int64_t now_ns)
+{
+    struct event_refused refused = {.status = STATUS_DEADLINE};
+
+    SAY(&refused, "the deadline passed with %u of %u prompt tokens read and %u tokens generated",
+        sequence->n_prefilled, sequence->submit->n_ids, sequence->n_generated);
+    sequence_set_state(sequence, SEQUENCE_FINISHED, &engine->counts, now_ns);
+    publish_refused(engine, sequence->submit, &refused);
+}
+
+void admission_sweep(struct engine *engine)
+{
+    int64_t now_ns = clock_now(engine->clock);
+
+    list_for_each_safe(node, &engine->runs)
+    {
+        struct sequence *sequence = list_entry(node, struct sequence, link);
+        int64_t deadline_ns = sequence->submit->deadline_ns;
+        if (sequence->state != SEQUENCE_FINISHED && deadline_ns != 0 && now_ns >= deadline_ns)
+            end_overdue(engine, sequence, now_ns);
+        if (sequence->state == SEQUENCE_FINISHED)
+            admission_end(engine, sequence);
+    }
+}
+
+void admission_open_pages(struct engine *engine)
+{
+    int64_t now_ns = clock_now(engine->clock);
+
+    list_for_each(node, &engine->runs)
+    {
+        struct sequence *sequence = list_entry(node, struct sequence, link);
+        if (sequence_has_pages(sequence))
+            continue;
+        /* In order of admission, nobody overtakes: so a large one is never starved by small ones.
+         * */
+        uint64_t promised = (uint64_t)sequence->submit->n_ids + sequence->promised_output;
+        if (kv_cache_open(engine->cache, promised, &sequence->kv, NULL) < 0) {
+            sequence->kv = KV_SEQ_NONE;
+            if (sequence->state == SEQUENCE_QUEUED)
+                sequence_set_state(sequence, SEQUENCE_WAITING_PAGES, &engine->counts, now_ns);
+            return;
+        }
+        sequence_set_state(sequence, SEQUENCE_PREFILL, &engine->counts, now_ns);
+    }
+}

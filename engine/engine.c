@@ -1,0 +1,274 @@
+#include "engine/engine.h"
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "engine/engine_state.h"
+#include "model/gguf.h"
+#include "model/model.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* --- the step --- */
+
+static bool can_run(const struct sequence *sequence)
+{
+    return sequence->state == SEQUENCE_PREFILL || sequence->state == SEQUENCE_DECODE;
+}
+
+static void plan(struct engine *engine)
+{
+    uint32_t n = 0;
+
+    list_for_each(node, &engine->runs)
+    {
+        struct sequence *sequence = list_entry(node, struct sequence, link);
+        if (!can_run(sequence))
+            continue;
+        bool is_prefill = sequence->state == SEQUENCE_PREFILL;
+        engine->candidate_sequences[n] = sequence;
+        engine->candidates[n++] = (struct candidate){
+            .order = sequence->order,
+            .is_prefill = is_prefill,
+            .priority = sequence->submit->priority,
+            .n_wanted = is_prefill ? sequence->submit->n_ids - sequence->n_prefilled : 1};
+    }
+    scheduler_plan(&engine->scheduler, engine->candidates, n, &engine->estimate.cost,
+                   &engine->schedule);
+}
+
+static void build_batch(struct engine *engine, uint32_t *n_prefill_rows)
+{
+    batch_clear(engine->batch);
+    *n_prefill_rows = 0;
+    for (uint32_t i = 0; i < engine->schedule.n_items; i++) {
+        const struct schedule_item *item = &engine->schedule.items[i];
+        batch_add(engine->batch, engine->candidate_sequences[item->candidate_idx], item->n_rows);
+        *n_prefill_rows += engine->candidates[item->candidate_idx].is_prefill ? item->n_rows : 0;
+    }
+}
+
+static void poll_messages(void *arg)
+{
+    admission_drain(arg);
+}
+
+/* The device is gone: everybody is told, what can be saved is saved (nothing yet), the thread ends.
+ * */
+static int fail_all(struct engine *engine, int status)
+{
+    struct event_refused refused = {.status = STATUS_UNAVAILABLE};
+    snprintf(refused.text, sizeof refused.text, "the device failed (%s): the server is stopping",
+             status_text(status));
+
+    list_for_each(node, &engine->runs)
+    {
+        struct sequence *sequence = list_entry(node, struct sequence, link);
+        if (sequence->state == SEQUENCE_FINISHED)
+            continue;
+        sequence_set_state(sequence, SEQUENCE_FINISHED, &engine->counts, clock_now(engine->clock));
+        publish_refused(engine, sequence->submit, &refused);
+    }
+    publish_begin(engine, EVENT_LOST, 0, 0, sizeof(struct event));
+    publish_end(engine, offsetof(struct event, accepted));
+    publish_wake(engine);
+    log_write(LOG_ERROR, "device_lost", "status=%s", status_name(status));
+    return status;
+}
+
+static void check(struct engine *engine)
+{
+#ifdef QUIRE_CHECKS
+    struct why why;
+    if (kv_cache_check(engine->cache, &why) < 0) {
+        log_write(LOG_ERROR, "kv_cache_check", "%s", why.text);
+        abort();
+    }
+#else
+    (void)engine;
+#endif
+}
+
+static int run_step(struct engine *engine)
+{
+    uint32_t n_prefill_rows;
+    int64_t begun_ns = clock_now(engine->clock);
+
+    build_batch(engine, &n_prefill_rows);
+    uint32_t n_decode_rows = engine->schedule.n_rows - n_prefill_rows;
+    batch_run(engine->batch, engine->forward, engine->cache, engine->stream);
+    engine->is_stepping = true;
+    device_submit(engine->stream);
+    int status = device_wait(engine->stream, poll_messages, engine);
+    engine->is_stepping = false;
+    if (status < 0)
+        return fail_all(engine, status);
+
+    int64_t step_ns = clock_now(engine->clock) - begun_ns;
+    double prefill_part = (double)n_prefill_rows / engine->schedule.n_rows;
+    estimate_learn(&engine->estimate, n_decode_rows, n_prefill_rows, step_ns);
+    engine->stats.n_steps++;
+    engine->stats.busy_s += (double)step_ns / NS_PER_S;
+    engine->stats.prefill_busy_s += prefill_part * (double)step_ns / NS_PER_S;
+    engine->stats.decode_busy_s += (1 - prefill_part) * (double)step_ns / NS_PER_S;
+    accept_step(engine);
+    return STATUS_OK;
+}
+
+static void tell_digest(struct engine *engine)
+{
+    if (engine->told_digest || atomic_load_explicit(&engine->has_digest, memory_order_acquire) != 1)
+        return;
+    engine->told_digest = true;
+    struct event *event =
+        publish_begin(engine, EVENT_WEIGHTS, 0, 0, EVENT_BYTES_OF(weights_sha256));
+    memcpy(event->weights_sha256, engine->digest_hex, sizeof event->weights_sha256);
+    publish_end(engine, EVENT_BYTES_OF(weights_sha256));
+}
+
+/* Sleeps until a message, a digest, a stop, or the first deadline of what waits. */
+static void wait_for_news(struct engine *engine)
+{
+    int64_t soonest_ns = INT64_MAX;
+    uint64_t ignored;
+
+    list_for_each(node, &engine->runs)
+    {
+        const struct submit *submit = list_entry(node, struct sequence, link)->submit;
+        if (submit->deadline_ns != 0 && submit->deadline_ns < soonest_ns)
+            soonest_ns = submit->deadline_ns;
+    }
+    int timeout_ms = -1;
+    if (soonest_ns != INT64_MAX) {
+        int64_t left_ns = soonest_ns - clock_now(engine->clock);
+        timeout_ms = left_ns <= 0              ? 0
+                     : left_ns > 60 * NS_PER_S ? 60000
+                                               : (int)(left_ns / NS_PER_MS) + 1;
+    }
+    atomic_store(&engine->is_parked, 1);
+    if (ring_is_empty(engine->messages) && !atomic_load(&engine->is_stopping))
+        poll(&(struct pollfd){.fd = engine->signal_fd, .events = POLLIN}, 1, timeout_ms);
+    atomic_store(&engine->is_parked, 0);
+    if (read(engine->signal_fd, &ignored, sizeof ignored) < 0)
+        assert(errno == EAGAIN || errno == EINTR);
+}
+
+static int engine_step(struct engine *engine)
+{
+    admission_drain(engine);
+    admission_sweep(engine);
+    admission_open_pages(engine);
+    tell_digest(engine);
+    plan(engine);
+
+    int status = STATUS_OK;
+    if (engine->schedule.n_rows > 0)
+        status = run_step(engine);
+    if (status < 0)
+        return status;
+    admission_sweep(engine);
+    check(engine);
+    publish_wake(engine);
+    if (engine->schedule.n_rows == 0)
+        wait_for_news(engine);
+    return STATUS_OK;
+}
+
+static void *step_thread(void *arg)
+{
+    struct engine *engine = arg;
+
+    pthread_setname_np(pthread_self(), "engine");
+    while (!atomic_load(&engine->is_stopping) && engine_step(engine) == STATUS_OK)
+        ;
+    while (!atomic_load(&engine->is_stopping)) /* lost: nothing runs any more, the door stays */
+        wait_for_news(engine);
+    return NULL;
+}
+
+/* --- the door --- */
+
+static void ring_bell(struct engine *engine)
+{
+    uint64_t one = 1;
+    ssize_t n = write(engine->signal_fd, &one, sizeof one);
+    (void)n; /* a full counter has rung already */
+}
+
+bool engine_try_send(struct engine *engine, const struct message *message)
+{
+    if (message->kind == MESSAGE_SUBMIT &&
+        ring_free_slots(engine->messages) < MESSAGE_RING_SLOTS / 2)
+        return false;
+    if (!ring_try_push(engine->messages, message))
+        return false;
+    ring_fence();
+    if (atomic_load(&engine->is_parked))
+        ring_bell(engine);
+    return true;
+}
+
+const struct event *engine_peek_event(struct engine *engine)
+{
+    size_t bytes;
+    return byte_ring_peek(engine->events, &bytes);
+}
+
+void engine_pop_event(struct engine *engine)
+{
+    byte_ring_pop(engine->events);
+}
+
+/* --- digest --- */
+
+static void *digest_main(void *arg)
+{
+    struct engine *engine = arg;
+    struct why why;
+    uint8_t digest[SHA256_BYTES];
+
+    pthread_setname_np(pthread_self(), "digest");
+    int status = gguf_digest(model_file(engine->model), &engine->stop_digest, digest, &why);
+    if (status == STATUS_OK)
+        sha256_hex(digest, engine->digest_hex);
+    else if (status != STATUS_CANCELLED)
+        log_write(LOG_WARN, "weights", "error=%s", status_name(status));
+    atomic_store_explicit(&engine->has_digest, status == STATUS_OK ? 1 : -1, memory_order_release);
+    ring_bell(engine);
+    return NULL;
+}
+
+int engine_start(struct engine *engine, void (*wake)(void *arg), void *arg, struct why *why)
+{
+    engine->wake = wake;
+    engine->wake_arg = arg;
+    engine->started_ns = clock_now(engine->clock);
+    int error = pthread_create(&engine->thread, NULL, step_thread, engine);
+    if (error != 0)
+        return refuse(why, STATUS_UNAVAILABLE, "the step thread did not start: %s",
+                      strerror(error));
+    engine->has_thread = true;
+    error = pthread_create(&engine->digest_thread, NULL, digest_main, engine);
+    engine->has_digest_thread =
+        error == 0; /* without it the digest stays unknown, and nothing else */
+    return STATUS_OK;
+}
+
+void engine_stop(struct engine *engine)
+{
+    atomic_store(&engine->is_stopping, 1);
+    engine->stop_digest = 1;
+    ring_bell(engine);
+    if (engine->has_thread)
+        pthread_join(engine->thread, NULL);
+    if (engine->has_digest_thread)
+        pthread_join(engine->digest_thread, NULL);
+    engine->has_thread = engine->has_digest_thread = false;
+}

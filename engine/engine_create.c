@@ -1,0 +1,252 @@
+/* Everything an engine allocates, before its first step. */
+#include "engine/engine_state.h"
+
+#include "base/text.h"
+#include "model/chat_template.h"
+#include "model/model.h"
+#include "model/vocabulary.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define DEFAULT_CONTEXTS 16 /* full ones that the default --kv-memory holds */
+
+static int choose(const char *what, const char *text, const char *const *names, int n, int *out,
+                  struct why *why)
+{
+    for (int i = 0; i < n; i++)
+        if (text != NULL && strcmp(text, names[i]) == 0) {
+            *out = i;
+            return STATUS_OK;
+        }
+    return refuse(why, STATUS_INVALID, "%s: unknown value \"%s\"", what, text != NULL ? text : "");
+}
+
+static int open_device(struct engine *engine, int *kv_dtype, struct why *why)
+{
+    static const char *const isas[] = {"auto", "scalar", "avx2", "avx512"};
+    static const char *const activations[] = {"16", "int8", "f32"};
+    static const char *const dtypes[] = {"f16", "f32"};
+    const struct engine_options *options = &engine->options;
+    int isa = 0, activation = 0;
+
+    int status = choose("isa", options->isa != NULL ? options->isa : "auto", isas, 4, &isa, why);
+    if (status == STATUS_OK)
+        status = choose("activations", options->activations, activations, 3, &activation, why);
+    if (status == STATUS_OK)
+        status = choose("kv-dtype", options->kv_dtype, dtypes, 2, kv_dtype, why);
+    if (status < 0)
+        return status;
+    return device_open(&(struct device_options){.n_threads = options->n_threads,
+                                                .isa = (enum isa)isa,
+                                                .activations = (enum activations)activation,
+                                                .strict = options->strict_device},
+                       &engine->device, why);
+}
+
+static int open_cache(struct engine *engine, enum kv_dtype dtype, struct why *why)
+{
+    const struct model_plan *plan = model_plan(engine->model);
+    struct engine_options *options = &engine->options;
+    struct kv_cache_spec spec = {.n_groups = plan->n_groups,
+                                 .memory_bytes = options->kv_memory_bytes,
+                                 .max_sequences = options->max_sequences,
+                                 .max_context = options->max_context,
+                                 .max_append = STEP_ROWS_MAX};
+
+    for (uint32_t i = 0; i < plan->n_groups; i++)
+        spec.groups[i] = (struct kv_group_spec){.kind = plan->groups[i].kind,
+                                                .window = plan->groups[i].window,
+                                                .shape = plan->groups[i].shape,
+                                                .n_layers = plan->groups[i].n_layers,
+                                                .dtype = dtype};
+    if (spec.memory_bytes == 0) {
+        uint64_t pages = ((uint64_t)options->max_context + PAGE_TOKENS - 1) / PAGE_TOKENS;
+        uint64_t wanted =
+            DEFAULT_CONTEXTS * pages * PAGE_TOKENS * model_plan_token_bytes(plan, dtype);
+        uint64_t half = device_memory_free(engine->device) / 2;
+        spec.memory_bytes = wanted < half ? wanted : half;
+    }
+    options->kv_memory_bytes = spec.memory_bytes;
+    return kv_cache_create(engine->device, &spec, &engine->cache, why);
+}
+
+static void fill_info(struct engine *engine, enum kv_dtype dtype)
+{
+    const struct model_plan *plan = model_plan(engine->model);
+    const struct vocabulary *vocabulary = model_vocabulary(engine->model);
+    const struct chat_template *chat = model_chat_template(engine->model);
+    struct engine_model_info *info = &engine->info;
+    struct kv_cache_stats cache;
+
+    kv_cache_read_stats(engine->cache, &cache);
+    snprintf(info->name, sizeof info->name, "%s", plan->name);
+    snprintf(info->architecture, sizeof info->architecture, "%s", plan->architecture);
+    snprintf(info->activations, sizeof info->activations, "%s", engine->options.activations);
+    snprintf(info->kv_dtype, sizeof info->kv_dtype, "%s", kv_dtype_name(dtype));
+    snprintf(info->device, sizeof info->device, "%s", device_name(engine->device));
+    if (chat != NULL) /* families are named in lower case on the wire */
+        for (size_t i = 0;
+             i + 1 < sizeof info->chat_format && chat_template_family(chat)[i] != '\0'; i++) {
+            char c = chat_template_family(chat)[i];
+            info->chat_format[i] = (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
+        }
+    else
+        snprintf(info->chat_refusal, sizeof info->chat_refusal, "%.*s",
+                 (int)sizeof info->chat_refusal - 1, model_chat_refusal(engine->model));
+    info->n_parameters = plan->n_parameters;
+    info->weight_bytes = plan->weight_bytes;
+    info->max_context = engine->options.max_context;
+    info->trained_context = plan->context;
+    info->vocabulary = plan->vocabulary;
+    info->page_tokens = PAGE_TOKENS;
+    info->n_groups = plan->n_groups;
+    info->token_bytes = model_plan_token_bytes(plan, dtype);
+    info->n_pages = cache.n_pages;
+    info->kv_bytes = cache.memory_bytes;
+    for (uint32_t id = 0; id < plan->vocabulary; id++)
+        if (info->n_end_ids < sizeof info->end_ids / sizeof *info->end_ids &&
+            vocabulary_is_end_of_generation(vocabulary, id))
+            info->end_ids[info->n_end_ids++] = id;
+}
+
+static int check_context(struct engine *engine, struct why *why)
+{
+    struct engine_options *options = &engine->options;
+    uint32_t trained = model_plan(engine->model)->context;
+
+    if (options->max_context == 0)
+        options->max_context = trained < CONTEXT_TOKENS_MAX ? trained : CONTEXT_TOKENS_MAX;
+    if (options->max_context > trained)
+        return refuse(
+            why, STATUS_INVALID,
+            "--max-context %u is beyond the %u tokens that the model was trained for: lower it",
+            options->max_context, trained);
+    return STATUS_OK;
+}
+
+static int allocate(struct engine *engine, struct why *why)
+{
+    const struct engine_options *options = &engine->options;
+    uint32_t n_sequences = options->max_sequences + options->max_queued;
+    size_t longest = vocabulary_longest(model_vocabulary(engine->model));
+
+    engine->sequences = calloc(n_sequences, sizeof *engine->sequences);
+    engine->candidates = calloc(SEQUENCES_MAX, sizeof *engine->candidates);
+    engine->candidate_sequences = calloc(SEQUENCES_MAX, sizeof(struct sequence *));
+    engine->detokenized = malloc(3 * (longest + DETOK_PENDING_BYTES) + DETOK_FLUSH_BYTES + 1);
+    engine->shown = malloc(EVENT_TEXT_BYTES_MAX + 3 * longest + STOP_BYTES_MAX + 16);
+    if (engine->sequences == NULL || engine->candidates == NULL ||
+        engine->candidate_sequences == NULL || engine->detokenized == NULL || engine->shown == NULL)
+        return refuse(why, STATUS_NO_MEMORY, "no memory for %u sequences", n_sequences);
+    for (uint32_t i = 0; i < n_sequences; i++) {
+        list_init(&engine->sequences[i].link);
+        list_append(&engine->free, &engine->sequences[i].link);
+    }
+    int status = ring_create(MESSAGE_RING_SLOTS, sizeof(struct message), &engine->messages, why);
+    if (status == STATUS_OK)
+        status = byte_ring_create(events_capacity(options), &engine->events, why);
+    engine->signal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (status == STATUS_OK && engine->signal_fd < 0)
+        status =
+            refuse(why, STATUS_EXHAUSTED, "no descriptor is left for the engine: raise ulimit -n");
+    return status;
+}
+
+int engine_create(const struct engine_options *options, struct engine **out, struct why *why)
+{
+    struct engine *engine = calloc(1, sizeof *engine);
+    int kv_dtype = KV_F16;
+
+    if (engine == NULL)
+        return refuse(why, STATUS_NO_MEMORY, "no memory for an engine");
+    engine->options = *options;
+    engine->clock = &clock_monotonic;
+    engine->signal_fd = -1;
+    list_init(&engine->free);
+    list_init(&engine->runs);
+    scheduler_init(&engine->scheduler, STEP_ROWS_MAX, options->max_step_ns);
+
+    int status = open_device(engine, &kv_dtype, why);
+    if (status == STATUS_OK)
+        status = model_load(engine->device, options->model_path,
+                            &(struct model_options){options->on_progress, options->on_progress_arg},
+                            &engine->model, why);
+    if (status == STATUS_OK)
+        status = check_context(engine, why);
+    if (status == STATUS_OK)
+        status = open_cache(engine, (enum kv_dtype)kv_dtype, why);
+    if (status == STATUS_OK)
+        status = forward_create(engine->device, engine->model, STEP_ROWS_MAX,
+                                options->max_sequences < STEP_ROWS_MAX ? options->max_sequences
+                                                                       : STEP_ROWS_MAX,
+                                engine->options.max_context, &engine->forward, why);
+    if (status == STATUS_OK)
+        status = batch_create(engine->device, engine->model, options->max_sequences, &engine->batch,
+                              why);
+    if (status == STATUS_OK)
+        status =
+            stream_create(engine->device,
+                          forward_ops_max(engine->model) + batch_ops_max(options->max_sequences) +
+                              kv_cache_ops_max(engine->cache, STEP_ROWS_MAX),
+                          &engine->stream, why);
+    if (status == STATUS_OK)
+        status = allocate(engine, why);
+    if (status == STATUS_OK) {
+        fill_info(engine, (enum kv_dtype)kv_dtype);
+        status = warm_up(engine, why);
+    }
+    if (status < 0) {
+        engine_free(engine);
+        return status;
+    }
+    *out = engine;
+    return STATUS_OK;
+}
+
+/* Runs and messages that a stop left behind. */
+static void drop_runs(struct engine *engine)
+{
+    struct message message;
+
+    while (engine->messages != NULL && ring_try_pop(engine->messages, &message))
+        if (message.kind == MESSAGE_SUBMIT)
+            submit_free(message.submit);
+    list_for_each_safe(node, &engine->runs)
+    {
+        struct sequence *sequence = list_entry(node, struct sequence, link);
+        if (sequence->state != SEQUENCE_FINISHED)
+            sequence_set_state(sequence, SEQUENCE_FINISHED, &engine->counts,
+                               clock_now(engine->clock));
+        admission_end(engine, sequence);
+    }
+}
+
+void engine_free(struct engine *engine)
+{
+    if (engine == NULL)
+        return;
+    drop_runs(engine);
+    ring_free(engine->messages);
+    byte_ring_free(engine->events);
+    if (engine->signal_fd >= 0)
+        close(engine->signal_fd);
+    batch_free(engine->batch);
+    forward_free(engine->forward);
+    if (engine->stream != NULL)
+        stream_free(engine->stream);
+    if (engine->cache != NULL)
+        kv_cache_free(engine->cache);
+    model_free(engine->model);
+    if (engine->device != NULL)
+        device_close(engine->device);
+    free(engine->sequences);
+    free(engine->candidates);
+    free(engine->candidate_sequences);
+    free(engine->detokenized);
+    free(engine->shown);
+    free(engine);
+}

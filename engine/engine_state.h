@@ -1,0 +1,87 @@
+/* engine/engine_state.h: what the files of the engine share. Nobody else includes it.
+ *
+ * Thread: all of it belongs to the step thread while that runs, but for the rings, `signal`, and
+ * the digest.
+ */
+#ifndef QUIRE_ENGINE_ENGINE_STATE_H
+#define QUIRE_ENGINE_ENGINE_STATE_H
+
+#include "base/clock.h"
+#include "base/ring.h"
+#include "engine/batch.h"
+#include "engine/engine.h"
+#include "engine/estimate.h"
+#include "engine/scheduler.h"
+#include "engine/sequence.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct engine {
+    struct engine_options options;
+    const struct clock *clock;
+    struct device *device;
+    struct model *model;
+    struct kv_cache *cache;
+    struct forward *forward;
+    struct stream *stream;
+    struct batch *batch;
+    struct scheduler scheduler;
+    struct estimate estimate;
+    struct engine_model_info info;
+
+    struct sequence *sequences; /* [max_sequences + max_queued] */
+    struct list free, runs;     /* of sequences; runs in order of admission */
+    struct sequence_counts counts;
+    uint32_t n_runs;
+    uint64_t n_orders;
+    struct candidate *candidates; /* [SEQUENCES_MAX] */
+    struct sequence **candidate_sequences;
+    struct schedule schedule;
+    uint8_t *detokenized, *shown; /* scratch of one token's text */
+    struct engine_stats stats;
+    int64_t started_ns;
+    bool has_news;    /* events since the last wake */
+    bool is_stepping; /* admission must not touch what the step reads */
+
+    struct ring *messages;    /* ring A */
+    struct byte_ring *events; /* ring B */
+    int signal_fd;            /* eventfd: the step thread sleeps on it */
+    _Atomic int is_parked, is_stopping;
+    void (*wake)(void *arg);
+    void *wake_arg;
+    pthread_t thread;
+    bool has_thread;
+
+    pthread_t digest_thread;
+    bool has_digest_thread, told_digest;
+    volatile int stop_digest;
+    _Atomic int has_digest; /* 1: hex is written; -1: it failed */
+    char digest_hex[65];
+};
+
+/* --- publish.c: events --- */
+size_t events_capacity(const struct engine_options *options);
+struct event *publish_begin(struct engine *engine, enum event_kind kind, uint64_t call_id,
+                            uint32_t tag, size_t bytes_max);
+void publish_end(struct engine *engine, size_t bytes);
+void publish_refused(struct engine *engine, const struct submit *submit,
+                     const struct event_refused *refused);
+void publish_wake(struct engine *engine); /* one wake when there is news */
+#define EVENT_BYTES_OF(member)                                                                     \
+    (offsetof(struct event, member) + sizeof(((struct event *)0)->member))
+
+/* --- admission.c: messages --- */
+void admission_drain(struct engine *engine); /* ring A; safe while a step runs */
+void admission_open_pages(
+    struct engine *engine); /* waiting sequences, in order; between steps only */
+void admission_end(struct engine *engine, struct sequence *sequence); /* pages, slot; no event */
+void admission_sweep(
+    struct engine *engine); /* cancelled and overdue sequences; between steps only */
+
+/* --- accept.c: what a step gave --- */
+void accept_step(struct engine *engine);
+
+int warm_up(struct engine *engine, struct why *why); /* warm_up.c: first rates */
+
+#endif
