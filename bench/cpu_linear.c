@@ -2,6 +2,7 @@
  * in the same minute.
  *
  *   cpu_linear [--threads N] [--isa scalar|avx2|avx512] [--activations 16|int8|f32] [--type Q4_1]
+ *              [--shape 'gate|up'] [--rows M]
  *
  * Few rows (M <= 12) stream enough copies of a matrix to leave every cache: read GB/s as a share of
  * a plain read. Many rows: GOP/s (a multiplication and an addition are two) as a share of what the
@@ -31,6 +32,7 @@ struct bench {
     struct stream *stream;
     const struct ops *ops;
     struct device_options options;
+    uint32_t only_rows;                   /* 0: all of row_counts */
     double int8_gops, fma_gops, read_gbs; /* peaks of all threads */
 };
 
@@ -283,6 +285,8 @@ static void measure_shape(struct bench *bench, uint32_t type, const struct shape
                               .out = act_of(bench, 512, info.n_out, info.act_forms),
                               .y = alloc(bench, 512 * sizeof(float) * shape->n_out)};
     for (int m = 0; m < 5; m++) {
+        if (bench->only_rows != 0 && bench->only_rows != row_counts[m])
+            continue;
         double best = 1e9, work = (double)info.bytes * row_counts[m];
         uint32_t n_ops = n_copies;
         if (row_counts[m] > 12) /* bound by arithmetic: enough for some tens of milliseconds */
@@ -322,7 +326,10 @@ int main(int argc, char **argv)
     static const struct shape shapes[] = {
         {"qkv", 576, 960}, {"gate|up", 576, 3072}, {"down", 1536, 576}, {"head", 576, 49152}};
     struct bench bench = {.options = {.pin = true}};
-    int only_type = -1;
+    int only_type = -1, only_shape = -1;
+    const char *names[4];
+    for (int s = 0; s < 4; s++)
+        names[s] = shapes[s].name;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--threads") == 0)
             bench.options.n_threads = atoi(argv[i + 1]);
@@ -332,6 +339,10 @@ int main(int argc, char **argv)
             bench.options.activations = (enum activations)index_of(argv[i + 1], modes, 3);
         else if (strcmp(argv[i], "--type") == 0)
             only_type = index_of(argv[i + 1], types, 5);
+        else if (strcmp(argv[i], "--shape") == 0)
+            only_shape = index_of(argv[i + 1], names, 4);
+        else if (strcmp(argv[i], "--rows") == 0)
+            bench.only_rows = (uint32_t)atoi(argv[i + 1]);
     }
     struct why why;
     if (device_open(&bench.options, &bench.device, &why) < 0 ||
@@ -345,11 +356,13 @@ int main(int argc, char **argv)
         if (only_type >= 0 && t != only_type)
             continue;
         for (int s = 0; s < 4; s++) {
+            if (only_shape >= 0 && s != only_shape)
+                continue;
             measure_compute(&bench);
             measure_read(&bench);
             printf("peaks: int8 %.0f GOP/s, fma %.0f GFLOP/s, plain read %.1f GB/s\n",
                    bench.int8_gops, bench.fma_gops, bench.read_gbs);
-            if (s == 0)
+            if (s == 0 || s == only_shape)
                 printf("type  shape    rows   us an op    GOP/s  of peak     GB/s  of read\n");
             measure_shape(&bench, type_ids[t], &shapes[s]);
         }

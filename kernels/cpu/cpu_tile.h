@@ -102,7 +102,8 @@ extern cpu_tile_multiply *const cpu_linear_avx2[TILE_SLOTS][3][PANEL_ROWS];
 extern cpu_tile_multiply *const cpu_linear_avx512[TILE_SLOTS][3][PANEL_ROWS];
 cpu_tile_glu cpu_glu_avx2, cpu_glu_avx512;
 
-/* Sanitizers check every access: unrolled rows would take them minutes to compile, for the same bits. */
+/* Sanitizers check every access: unrolled rows would take them minutes to compile, for the same
+ * bits. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define UNROLL(n)
 #else
