@@ -265,7 +265,7 @@ int work_submit(struct loop *loop, void (*work)(void *arg), void (*done)(void *a
 }
 
 /* Runs what is queued and what comes of it. */
-static void stage_work(void)
+static inline void stage_work(void)
 {
     while (stage.n_jobs > 0) {
         struct stage_job job = stage.jobs[0];
@@ -356,7 +356,7 @@ static const struct call_codec stage_codec = {stage_send,      stage_finish, sta
 /* --- life --- */
 
 /* A call of that handler, open and quiet. */
-static void stage_open(const struct call_handler *handler, size_t state_bytes)
+static inline void stage_open(const struct call_handler *handler, size_t state_bytes)
 {
     memset(&stage, 0, sizeof stage);
     log_set_level(LOG_NONE);
@@ -371,7 +371,7 @@ static void stage_open(const struct call_handler *handler, size_t state_bytes)
     stage.wants = true;
 }
 
-static void stage_close(void)
+static inline void stage_close(void)
 {
     if (stage.call.state != CALL_FINISHED)
         call_cancel(&stage.call, true);
@@ -390,7 +390,7 @@ static void stage_close(void)
 }
 
 /* Adds a message of the peer; stage_pump hands it over when the handler wants it. */
-static void stage_upload(const ProtobufCMessage *message)
+static inline void stage_upload(const ProtobufCMessage *message)
 {
     assert_true(stage.n_upload < STAGE_MESSAGES);
     struct stage_bytes *next = &stage.upload[stage.n_upload++];
@@ -400,7 +400,7 @@ static void stage_upload(const ProtobufCMessage *message)
 }
 
 /* Tells the call an event of the engine, as service_on_wake does. */
-static void stage_tell(struct event *event)
+static inline void stage_tell(struct event *event)
 {
     event->call_id = stage.call.id;
     stage.event = event;
