@@ -131,7 +131,8 @@ static int open_tcp(struct listener *listener, struct loop *loop, const char *li
         return refuse(why, STATUS_DENIED,
                       "will not listen on %s: calls and answers would cross the network "
                       "unencrypted and without a password. Listen on loopback (--listen "
-                      "127.0.0.1:%d) behind a proxy or tunnel that encrypts, or accept the risk with --insecure",
+                      "127.0.0.1:%d) behind a proxy or tunnel that encrypts, or accept the risk "
+                      "with --insecure",
                       listen, DEFAULT_PORT);
     uv_tcp_init(&loop->uv, &listener->socket.tcp);
     listener->is_open = true;

@@ -84,7 +84,8 @@ bool peer_until_goaway(struct h2_peer *peer, int n);
 /* Body of the i-th message; len -1 when there is none. */
 struct slice peer_message(const struct peer_stream *stream, int idx, bool *found);
 /* One unary exchange from request to close; returns the stream. */
-struct peer_stream *peer_unary(struct h2_peer *peer, const char *path, const void *bytes, size_t len);
+struct peer_stream *peer_unary(struct h2_peer *peer, const char *path, const void *bytes,
+                               size_t len);
 
 /* Raw bytes: the client preface with an empty SETTINGS frame, and one frame. Return bytes written
  * to out. */
