@@ -145,7 +145,7 @@ void service_log_end(const struct call *call, int status, uint64_t n_prompt, uin
     char id[160], trace[80];
     double seconds = (double)(clock_now(&clock_monotonic) - call->arrived_ns) / NS_PER_S;
 
-    log_write(LOG_INFO, "call",
+    log_write(LOG_INFO, "run",
               "method=%s id=%s traceparent=%s status=%s prompt_tokens=%llu completion_tokens=%llu "
               "seconds=%.3f",
               call->method->path,

@@ -33,6 +33,11 @@ def python(tmp_path_factory):
     return interpreter
 
 
+@pytest.fixture(scope="module")
+def running(module_server):
+    return module_server()
+
+
 def run(python, server, arguments, folder):
     environment = dict(os.environ, QUIRE_SERVER=server.address, no_proxy="127.0.0.1")
     environment.pop("PYTHONPATH", None)
@@ -47,9 +52,9 @@ def run(python, server, arguments, folder):
     )
 
 
-def test_the_packages_own_tests_pass(python, module_server, tmp_path):
+def test_the_packages_own_tests_pass(python, running, tmp_path):
     done = run(
-        python, module_server, ["-m", "pytest", "-q", "-p", "no:cacheprovider", PACKAGE / "tests"],
+        python, running, ["-m", "pytest", "-q", "-p", "no:cacheprovider", PACKAGE / "tests"],
         tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -64,17 +69,17 @@ def test_the_packages_own_tests_pass(python, module_server, tmp_path):
         (["cancel.py"], "Count|[0-9]"),
     ],
 )
-def test_examples_run(python, module_server, tmp_path, example, words):
+def test_examples_run(python, running, tmp_path, example, words):
     path = PACKAGE / "examples" / example[0]
-    done = run(python, module_server, [path, *example[1:]], tmp_path)
+    done = run(python, running, [path, *example[1:]], tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(words, done.stdout), done.stdout
 
 
-def test_the_summary_example_covers_a_file(python, module_server, tmp_path):
+def test_the_summary_example_covers_a_file(python, running, tmp_path):
     text = tmp_path / "long.txt"
     text.write_text("Quire keeps the keys and values of long documents in pages. " * 40)
-    done = run(python, module_server, [PACKAGE / "examples" / "summarize.py", text], tmp_path)
+    done = run(python, running, [PACKAGE / "examples" / "summarize.py", text], tmp_path)
     assert done.returncode == 0, done.stderr
     n = text.stat().st_size
     assert f"covered {n} of {n} bytes" in done.stderr

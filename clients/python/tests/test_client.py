@@ -128,7 +128,7 @@ def test_what_cannot_be_done_in_time_is_refused_with_numbers(client):
         client.generate(list(range(1000, 7000)), max_tokens=2000, ignore_eos=True, timeout=1.0).result()
     assert time.monotonic() - begun < 0.9  # at admission, not when the time was over
     assert caught.value.numbers["unit"] == "seconds"
-    assert float(caught.value.numbers["requested"]) <= 1.0 < float(caught.value.numbers["available"])
+    assert float(caught.value.numbers["requested"]) <= 1.1 < float(caught.value.numbers["available"])
 
 
 def test_a_server_that_is_not_there_is_unavailable():
