@@ -394,7 +394,6 @@ int h2_conn_accept(struct loop *loop, uv_stream_t *listener)
     }
     name_peer(conn);
     log_write(LOG_DEBUG, "connected", "peer=%s connections=%u", conn->peer, loop->n_connections);
-    h2_conn_watch(conn);
-    h2_conn_mark_dirty(conn);
+    h2_conn_watch(conn); /* our SETTINGS wait for its first bytes: a stranger gets plain text */
     return 0;
 }

@@ -50,8 +50,7 @@ static void test_h2_abuse__an_http1_client_gets_a_sentence(void **state)
     ssize_t got;
     while (n < sizeof(reply) - 1 && (got = recv(fd, reply + n, sizeof(reply) - 1 - n, 0)) > 0)
         n += (size_t)got;
-    /* our SETTINGS may stand before it: HTTP/2 servers speak first */
-    assert_non_null(memmem(reply, n, "HTTP/1.1 400", 12));
+    assert_memory_equal(reply, "HTTP/1.1 400 ", 13); /* and no frame before it */
     assert_non_null(memmem(reply, n, "gRPC", 4));
     close(fd);
 }
@@ -382,7 +381,43 @@ static void test_h2_abuse__a_ping_flood_without_reading_is_closed(void **state)
     close(fd);
 }
 
+/* Opens n streams that stay open, before it has seen our SETTINGS. True: the last one was refused.
+ * */
+static bool last_of_streams_is_refused(uint32_t n_streams)
+{
+    static uint8_t bytes[64 + (STREAMS_PER_CONNECTION + 1) * 64], reply[1 << 16];
+    size_t n = peer_raw_preface(bytes), got = 0;
+    uint8_t ping_ack[17], reset[13];
+    for (uint32_t i = 0; i < n_streams; i++)
+        n += peer_raw_frame(bytes + n, NGHTTP2_HEADERS, 4, 2 * i + 1, bidi_block,
+                            sizeof(bidi_block));
+    n += peer_raw_frame(bytes + n, NGHTTP2_PING, 0, 0, "theendis", 8);
+    peer_raw_frame(ping_ack, NGHTTP2_PING, 1, 0, "theendis", 8);
+    peer_raw_frame(reset, NGHTTP2_RST_STREAM, 0, 2 * n_streams - 1, "\0\0\0\7", 4);
+    int fd = peer_connect(server_address(echo.server));
+    assert_true(peer_raw_send(fd, bytes, n));
+    /* acks overtake resets in the queue of the library; both are in one write */
+    while (memmem(reply, got, ping_ack, sizeof(ping_ack)) == NULL) {
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+        assert_true(poll(&wait, 1, 10000) > 0);
+        ssize_t more = recv(fd, reply + got, sizeof(reply) - got, 0);
+        assert_true(more > 0);
+        got += (size_t)more;
+    }
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+    if (poll(&wait, 1, 50) > 0)
+        got += (size_t)recv(fd, reply + got, sizeof(reply) - got, 0);
+    close(fd);
+    return memmem(reply, got, reset, sizeof(reset)) != NULL;
+}
+
 static void test_h2_abuse__streams_beyond_the_limit_are_refused(void **state)
+{
+    assert_false(last_of_streams_is_refused(STREAMS_PER_CONNECTION));
+    assert_true(last_of_streams_is_refused(STREAMS_PER_CONNECTION + 1));
+}
+
+static void test_h2_abuse__a_connection_holds_its_limit_of_calls(void **state)
 {
     struct h2_peer peer;
     peer_open(&peer, server_address(echo.server), NULL);
@@ -488,6 +523,7 @@ int main(void)
         TEST(too_many_pings_are_told_so),
         TEST(a_ping_flood_without_reading_is_closed),
         TEST(streams_beyond_the_limit_are_refused),
+        TEST(a_connection_holds_its_limit_of_calls),
         TEST(a_disconnect_at_any_byte_leaves_nothing),
         TEST(one_flipped_byte_never_hurts),
     };

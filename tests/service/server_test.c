@@ -303,6 +303,55 @@ static void test_server__connections_beyond_the_limit_are_closed_and_counted(voi
     echo_stop(&echo);
 }
 
+static void ask_never(struct h2_peer *peer, int n)
+{
+    for (int i = 0; i < n; i++)
+        peer_send_message(peer_request(peer, "/test.Echo/Never", false, NULL), "x", 1, true);
+    assert_true(peer_until_status(peer->streams[n - 1]));
+}
+
+static void test_server__calls_and_streams_beyond_the_limits_are_refused(void **state)
+{
+    enum { CALLERS = CALLS_MAX / STREAMS_PER_CONNECTION,
+           GETTERS = (STREAMS_MAX - CALLS_MAX) / STREAMS_PER_CONNECTION };
+    static struct h2_peer callers[CALLERS], getters[GETTERS], last;
+    const char *get[] = {":method", "GET", ":scheme", "http", ":path", "/", ":authority", "a",
+                         NULL};
+    struct echo echo;
+    echo_start(&echo, NULL);
+    for (int i = 0; i < CALLERS; i++) {
+        peer_open(&callers[i], server_address(echo.server), NULL);
+        ask_never(&callers[i], STREAMS_PER_CONNECTION);
+    }
+    assert_int_equal(echo.held, CALLS_MAX);
+    peer_open(&last, server_address(echo.server), NULL);
+    struct peer_stream *call = peer_unary(&last, "/test.Echo/Unary", "x", 1);
+    assert_true(call->trailers_only);
+    assert_int_equal(call->grpc_status, 8);
+    assert_non_null(strstr(call->grpc_message, "4096 calls"));
+
+    for (int i = 0; i < GETTERS; i++) { /* answers that a closed window holds back */
+        peer_open(&getters[i], server_address(echo.server), &(struct peer_options){1, true});
+        for (int k = 0; k < STREAMS_PER_CONNECTION; k++)
+            peer_request_plain(&getters[i], get, true);
+        assert_true(peer_until_body(getters[i].streams[STREAMS_PER_CONNECTION - 1], 1));
+    }
+    call = peer_unary(&last, "/test.Echo/Unary", "x", 1);
+    assert_int_equal(call->http_status, 0);
+    assert_int_equal(call->error_code, NGHTTP2_REFUSED_STREAM);
+
+    peer_close(&getters[0]);
+    peer_close(&callers[0]);
+    assert_true(echo_wait(&echo.held, CALLS_MAX - STREAMS_PER_CONNECTION));
+    assert_int_equal(peer_unary(&last, "/test.Echo/Unary", "x", 1)->grpc_status, 0);
+    for (int i = 1; i < GETTERS; i++)
+        peer_close(&getters[i]);
+    for (int i = 1; i < CALLERS; i++)
+        peer_close(&callers[i]);
+    peer_close(&last);
+    echo_stop(&echo);
+}
+
 static void test_server__an_idle_connection_costs_at_most_its_limit(void **state)
 {
     enum { N = 50 };
@@ -350,6 +399,7 @@ int main(void)
         cmocka_unit_test(test_server__the_first_signal_drains_and_the_second_stops),
         cmocka_unit_test(test_server__a_server_that_never_ran_can_be_freed),
         cmocka_unit_test(test_server__connections_beyond_the_limit_are_closed_and_counted),
+        cmocka_unit_test(test_server__calls_and_streams_beyond_the_limits_are_refused),
         cmocka_unit_test(test_server__an_idle_connection_costs_at_most_its_limit),
     };
     return cmocka_run_group_tests(tests, name_socket, NULL);
