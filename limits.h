@@ -51,7 +51,7 @@
 #define SECTION_TOKENS_MIN 16        /* of section_tokens */
 #define DEFAULT_SUMMARY_TOKENS 512   /* max_tokens of Summarize */
 #define DEFAULT_SECTION_SUMMARY_TOKENS 160 /* section_max_tokens */
-#define SUMMARY_REPETITION_PENALTY 1.15f /* of Summarize, when the request gives none */
+#define SUMMARY_REPETITION_PENALTY 1.1f /* of Summarize, when the request gives none */
 
 /* --- events, engine to loop --- */
 #define EVENT_TEXT_BYTES_MAX 8192    /* text of one delta: a token, and what stop strings held back, repaired (x 3) */

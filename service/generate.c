@@ -7,6 +7,7 @@
 #include "service/work.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -175,6 +176,22 @@ static void tokenize_job(void *arg)
                    "the prompt is empty and the model has no beginning token: give some text");
 }
 
+/* The same refusal that the engine gives to as many ids; how many they are was not counted. */
+static void refuse_long(struct call *call, const struct generate_job *job)
+{
+    struct event_refused refused = {
+        .status = STATUS_INVALID,
+        .numbers = {(double)job->n_max + 1, (double)job->n_max},
+        .unit = "tokens",
+        .setting = "--max-context",
+    };
+    snprintf(refused.text, sizeof refused.text,
+             "the prompt has more than the %zu tokens of context that the server gives: shorten "
+             "it, summarize it, or start the server with a larger --max-context",
+             job->n_max);
+    service_refuse_event(call, &refused);
+}
+
 static void on_tokenized(void *arg, int status)
 {
     struct generate_job *job = arg;
@@ -185,6 +202,8 @@ static void on_tokenized(void *arg, int status)
             status = job->status;
         if (status == STATUS_OK)
             submit_job(call, job);
+        else if (status == STATUS_TOO_LARGE)
+            refuse_long(call, job);
         else
             service_refuse(call, status,
                            job->why.text[0] != '\0' ? job->why.text : "the server is stopping");

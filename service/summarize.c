@@ -35,6 +35,7 @@ static int handle_delta(struct summarize *state, struct summary_run *run,
 
     state->n_completion += delta->has_token;
     run->n_completion += delta->has_token;
+    run->n_prefilled = run->n_ids;
     if (run->is_final) {
         if (text.len > 0)
             summary_send_answer(state, text);

@@ -3,16 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct words {
-    const char *before, *after;
-};
-
-static const struct words words[] = {
-    [SUMMARY_WHOLE] = {"", "\n\nSummarize the text above in a few sentences."},
-    [SUMMARY_SECTION] = {"", "\n\nSummarize the text above in a few sentences."},
-    [SUMMARY_MERGE] = {"", "\n\nSummarize the text above in a few sentences."},
-    [SUMMARY_FINAL] = {"", "\n\nSummarize the text above in a few sentences."},
-};
+static const char request[] = "\n\nSummarize the text above in a few sentences.";
 static const char raw_answer[] = "\n\nSummary:";
 
 static size_t put(uint8_t *out, size_t at, const void *bytes, size_t len)
@@ -22,20 +13,17 @@ static size_t put(uint8_t *out, size_t at, const void *bytes, size_t len)
     return at + len;
 }
 
-int summary_prompt_render(const struct engine *engine, bool has_chat, enum summary_prompt kind,
-                          struct slice instruction, struct slice text, size_t n_max,
-                          uint32_t **ids, size_t *n, struct why *why)
+int summary_prompt_render(const struct engine *engine, bool has_chat, struct slice instruction,
+                          struct slice text, size_t n_max, uint32_t **ids, size_t *n,
+                          struct why *why)
 {
-    const struct words *around = &words[kind];
-    size_t cap = strlen(around->before) + text.len + strlen(around->after) + 1 + instruction.len +
-                 sizeof raw_answer;
+    size_t cap = text.len + sizeof request + 1 + instruction.len + sizeof raw_answer;
     uint8_t *content = malloc(cap);
     if (content == NULL)
         return refuse(why, STATUS_NO_MEMORY, "no memory for a prompt of %zu bytes", cap);
 
-    size_t len = put(content, 0, around->before, strlen(around->before));
-    len = put(content, len, text.bytes, text.len);
-    len = put(content, len, around->after, strlen(around->after));
+    size_t len = put(content, 0, text.bytes, text.len);
+    len = put(content, len, request, sizeof request - 1);
     if (instruction.len > 0) {
         len = put(content, len, " ", 1);
         len = put(content, len, instruction.bytes, instruction.len);

@@ -120,7 +120,8 @@ void summary_tell_sections(struct summarize *state)
         if (run->state != RUN_FREE && run->n_ids > 0)
             n_done += (uint64_t)run->n_tokens * run->n_prefilled / run->n_ids;
     }
-    if (state->stage >= STAGE_JOINING)
+    bool is_all_cut = state->has_ended && state->n_cut == state->n_received;
+    if (is_all_cut)
         n_total = state->n_tokens_cut;
     else if (state->n_cut > 0 && state->options.total_bytes > state->n_cut)
         n_total = (uint64_t)((double)state->n_tokens_cut * (double)state->options.total_bytes /

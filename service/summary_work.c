@@ -44,17 +44,17 @@ void summary_plan_drop(struct summary_plan *plan)
         free(plan);
 }
 
-static int render(const struct summary_plan *plan, enum summary_prompt kind, struct slice text,
+static int render(const struct summary_plan *plan, struct slice text, size_t n_max,
                   uint32_t **ids, size_t *n, struct why *why)
 {
-    return summary_prompt_render(plan->engine, plan->has_chat, kind,
-                                 slice_of(plan->instruction, plan->instruction_bytes), text,
-                                 plan->n_context, ids, n, why);
+    return summary_prompt_render(plan->engine, plan->has_chat,
+                                 slice_of(plan->instruction, plan->instruction_bytes), text, n_max,
+                                 ids, n, why);
 }
 
 /* Tokens that the context has for text, beside the words around it and room for the answer. */
-static int room_for(const struct summary_plan *plan, enum summary_prompt kind, uint32_t n_answer,
-                    uint32_t *out, struct why *why)
+static int room_for(const struct summary_plan *plan, uint32_t n_answer, uint32_t *out,
+                    struct why *why)
 {
     uint32_t n_reserve = plan->n_context / 4;
     uint32_t *ids = NULL;
@@ -64,7 +64,7 @@ static int room_for(const struct summary_plan *plan, enum summary_prompt kind, u
         n_reserve = SUMMARY_RESERVE_TOKENS;
     if (n_reserve < n_answer)
         n_reserve = n_answer;
-    int status = render(plan, kind, slice_of(NULL, 0), &ids, &n, why);
+    int status = render(plan, slice_of(NULL, 0), plan->n_context, &ids, &n, why);
     free(ids);
     if (status < 0 && status != STATUS_TOO_LARGE)
         return status;
@@ -85,22 +85,16 @@ static int room_for(const struct summary_plan *plan, enum summary_prompt kind, u
 static void run_plan(struct summary_work *work)
 {
     struct summary_plan *plan = work->plan;
-    uint32_t n_whole = 0, n_merge = 0, n_final = 0;
+    uint32_t n_whole = 0;
 
-    work->status = room_for(plan, SUMMARY_WHOLE, plan->max_tokens, &n_whole, &work->why);
+    work->status = room_for(plan, plan->max_tokens, &n_whole, &work->why);
     if (work->status == STATUS_OK)
-        work->status = room_for(plan, SUMMARY_SECTION, plan->section_max_tokens, &plan->n_section,
-                                &work->why);
-    if (work->status == STATUS_OK)
-        work->status = room_for(plan, SUMMARY_MERGE, plan->section_max_tokens, &n_merge,
-                                &work->why);
-    if (work->status == STATUS_OK)
-        work->status = room_for(plan, SUMMARY_FINAL, plan->max_tokens, &n_final, &work->why);
+        work->status = room_for(plan, plan->section_max_tokens, &plan->n_section, &work->why);
+    plan->n_join = n_whole < plan->n_section ? n_whole : plan->n_section;
     if (plan->section_tokens_asked == 0)
         plan->n_whole = n_whole;
     else if (plan->section_tokens_asked < plan->n_section)
         plan->n_section = plan->section_tokens_asked;
-    plan->n_join = n_merge < n_final ? n_merge : n_final;
 }
 
 /* --- cutting --- */
@@ -136,10 +130,8 @@ static int render_cut(struct summary_work *work, const struct window *window, ui
     size_t len = utf8_repair(work->text, work->n_cut, text, &work->n_replaced);
     free(work->ids);
     work->ids = NULL;
-    int status = summary_prompt_render(
-        work->plan->engine, work->plan->has_chat, work->kind,
-        slice_of(work->plan->instruction, work->plan->instruction_bytes), slice_of(text, len),
-        (size_t)work->plan->n_context + window->n, &work->ids, &work->n_ids, &work->why);
+    int status = render(work->plan, slice_of(text, len), (size_t)work->plan->n_context + window->n,
+                        &work->ids, &work->n_ids, &work->why);
     free(text);
     work->n_tokens = 0;
     while (work->n_tokens < window->n && window->spans[work->n_tokens].begin < len)
@@ -214,7 +206,7 @@ static void run_join(struct summary_work *work)
     const struct summary_plan *plan = work->plan;
     uint32_t n_answer = work->kind == SUMMARY_FINAL ? plan->max_tokens : plan->section_max_tokens;
 
-    work->status = render(plan, work->kind, slice_of(work->text, work->len), &work->ids,
+    work->status = render(plan, slice_of(work->text, work->len), plan->n_context, &work->ids,
                           &work->n_ids, &work->why);
     if (work->status == STATUS_TOO_LARGE ||
         (work->status == STATUS_OK && work->n_ids + n_answer > plan->n_context)) {

@@ -40,6 +40,12 @@ struct summary_plan *summary_plan_create(const struct engine *engine,
                                          const struct wire_summary_options *options);
 void summary_plan_drop(struct summary_plan *plan); /* may be NULL; freed by the last owner */
 
+enum summary_kind {
+    SUMMARY_WHOLE,   /* the document in one piece */
+    SUMMARY_SECTION, /* a section of it */
+    SUMMARY_MERGE,   /* summaries of neighbouring parts, to one */
+    SUMMARY_FINAL,   /* summaries of all parts, to the last one */
+};
 enum summary_task { SUMMARY_PLAN, SUMMARY_CUT, SUMMARY_JOIN };
 enum summary_outcome { SUMMARY_DONE, SUMMARY_MORE, SUMMARY_TOO_LONG };
 
@@ -49,7 +55,7 @@ struct summary_work {
     enum summary_task task;
     struct summary_plan *plan;
     /* in */
-    enum summary_prompt kind; /* JOIN: MERGE or FINAL; CUT: out, SECTION or WHOLE */
+    enum summary_kind kind;   /* JOIN: MERGE or FINAL; CUT: out, SECTION or WHOLE */
     uint8_t *text;            /* malloc'ed: the window, or the summaries */
     size_t len;
     uint64_t begin;           /* CUT: of the window in the document */
