@@ -66,8 +66,8 @@ struct quire_call {
     struct quire_call_times times;
 };
 
-/* Writes, waits until something comes, until `until_ns` or until wait_fd (or -1) can be read, reads,
- * delivers, and ends what is over. True when wait_fd can be read. */
+/* Writes, waits until something comes, until `until_ns` or until wait_fd (or -1) can be read,
+ * reads, delivers, and ends what is over. True when wait_fd can be read. */
 bool client_session_turn(struct quire_client *client, int64_t until_ns, int wait_fd);
 void client_session_flush(struct quire_client *client); /* writes what the socket takes */
 

@@ -17,9 +17,9 @@ static void arena_drop(void *arena, void *memory)
     (void)memory;
 }
 
-void message_codec_arena(struct arena *arena, size_t wire_bytes)
+size_t message_codec_cap(size_t wire_bytes)
 {
-    arena_init(arena, wire_bytes * UNPACK_ARENA_FACTOR + UNPACK_ARENA_EXTRA);
+    return wire_bytes * UNPACK_ARENA_FACTOR + UNPACK_ARENA_EXTRA;
 }
 
 void *message_codec_unpack(struct arena *arena, const ProtobufCMessageDescriptor *type,

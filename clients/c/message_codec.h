@@ -12,8 +12,7 @@
 
 struct arena;
 
-/* An arena for a message of this size; the caller releases it. */
-void message_codec_arena(struct arena *arena, size_t wire_bytes);
+size_t message_codec_cap(size_t wire_bytes); /* of an arena for a message of this size */
 
 /* NULL when the bytes are no such message, or would exceed the arena. */
 void *message_codec_unpack(struct arena *arena, const ProtobufCMessageDescriptor *type,

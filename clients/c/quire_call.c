@@ -428,13 +428,16 @@ static bool on_reply(void *arg, const void *bytes, size_t len)
 }
 
 bool quire_call_unary(struct quire_client *client, const char *method, const void *request,
-                      size_t len, int64_t timeout_ms, void **reply, size_t *reply_len,
-                      struct quire_status *status)
+                      size_t len, const struct quire_call_options *options, void **reply,
+                      size_t *reply_len, struct quire_status *status)
 {
     struct reply got = {.bytes = NULL};
-    struct quire_call_options options = {
-        .timeout_ms = timeout_ms, .on_message = on_reply, .arg = &got};
-    struct quire_call *call = quire_call_open(client, method, &options);
+    struct quire_call_options own = {.timeout_ms = 0};
+    if (options != NULL)
+        own = *options;
+    own.on_message = on_reply;
+    own.arg = &got;
+    struct quire_call *call = quire_call_open(client, method, &own);
     *reply = NULL;
     *reply_len = 0;
     if (call == NULL) {

@@ -59,10 +59,10 @@ bool quire_call_has_ended(const struct quire_call *call);
 const struct quire_status *quire_call_status(const struct quire_call *call); /* after the end */
 struct quire_call_times quire_call_times(const struct quire_call *call);
 
-/* One request, one reply. When it returns true, *reply (malloc) is the caller's to free; else it is
- * NULL and *status says why. timeout_ms 0: none. */
+/* One request, one reply; of options (NULL: none) the callback is not used. When it returns true,
+ * *reply (malloc) is the caller's to free; else it is NULL and *status says why. */
 bool quire_call_unary(struct quire_client *client, const char *method, const void *request,
-                      size_t len, int64_t timeout_ms, void **reply, size_t *reply_len,
-                      struct quire_status *status);
+                      size_t len, const struct quire_call_options *options, void **reply,
+                      size_t *reply_len, struct quire_status *status);
 
 #endif

@@ -4,7 +4,10 @@
  *   struct why why;
  *   if (quire_client_open("127.0.0.1:7070", NULL, &client, &why) < 0)
  *       fprintf(stderr, "%s\n", why.text);
- *   else { ... quire_call_open(client, "/quire.v1.Quire/Generate", ...) ... quire_client_close(client); }
+ *   else {
+ *       ... quire_call_open(client, "/quire.v1.Quire/Generate", ...) ...
+ *       quire_client_close(client);
+ *   }
  *
  * Synchronous: nothing happens behind the caller's back. Bytes move, and callbacks run, only inside
  * the functions of quire_call.h that wait. Several calls may be open at once on one connection:

@@ -173,7 +173,7 @@ bool quire_status_take_details(struct quire_status *status, const void *text, si
     uint8_t *bytes = len <= DETAILS_TEXT_BYTES_MAX ? malloc(len + 1) : NULL;
     if (bytes == NULL)
         return false;
-    message_codec_arena(&arena, len);
+    arena_init(&arena, message_codec_cap(len));
     if (base64_decode(text, len, bytes, &n)) {
         const Google__Rpc__Status *rich =
             message_codec_unpack(&arena, &google__rpc__status__descriptor, bytes, n);

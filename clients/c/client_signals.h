@@ -1,0 +1,15 @@
+/* clients/c/client_signals.h: Ctrl-C, SIGTERM and SIGHUP cancel the call; a second one ends the
+ * process. */
+#ifndef QUIRE_CLIENTS_C_CLIENT_SIGNALS_H
+#define QUIRE_CLIENTS_C_CLIENT_SIGNALS_H
+
+struct quire_client;
+
+/* From now on the first such signal is remembered and interrupts system calls, and client (when
+ * there is one) is interrupted. SIGPIPE is ignored. */
+void client_signals_catch(void);
+void client_signals_watch(struct quire_client *client); /* NULL: none any more */
+
+int client_signals_caught(void); /* the number of the signal; 0: none */
+
+#endif

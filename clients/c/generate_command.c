@@ -1,0 +1,305 @@
+/* clients/c/generate_command.c: `quire generate`: a prompt to a stream of text. */
+#include "clients/c/client_main.h"
+#include "clients/c/client_run.h"
+#include "clients/c/message_codec.h"
+#include "clients/c/sampling_options.h"
+#include "clients/c/text_input.h"
+#include "limits.h"
+#include "quire/v1/quire.pb-c.h"
+
+#include "base/text.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define METHOD "/quire.v1.Quire/Generate"
+
+struct generate_options {
+    struct client_options client; /* first */
+    struct sampling_options sampling;
+    const char *prompt, *system, *tokens;
+    bool chat, ignore_eos, max_tokens_given, logprobs_given;
+    int64_t max_tokens, logprobs;
+    struct option_list stop;
+};
+
+#define FIELD(name) offsetof(struct generate_options, name)
+
+static const struct option options[] = {
+    {"prompt", 'p', OPTION_TEXT, FIELD(prompt), NULL, "TEXT|-|@FILE",
+     "what to continue: the text, standard input (-) or a file; UTF-8", 0, 0, NULL, 0},
+    {"tokens", 0, OPTION_TEXT, FIELD(tokens), NULL, "IDS|@FILE",
+     "token ids instead of a text: 1,2,3", 0, 0, NULL, 0},
+    {"chat", 0, OPTION_FLAG, FIELD(chat), NULL, NULL,
+     "the prompt is what a user says, rendered by the model's chat template", 0, 0, NULL, 0},
+    {"system", 0, OPTION_TEXT, FIELD(system), NULL, "TEXT|-|@FILE",
+     "with --chat: the system's message", 0, 0, NULL, 0},
+    {"max-tokens", 'n', OPTION_INT, FIELD(max_tokens), NULL, "N",
+     "tokens of the answer at most; as many as fit when not given", 1, 4294967295.0, NULL,
+     FIELD(max_tokens_given)},
+    {"stop", 0, OPTION_LIST, FIELD(stop), NULL, "TEXT",
+     "the answer ends before this text; may be given several times", 0, 0, NULL, 0},
+    {"ignore-eos", 0, OPTION_FLAG, FIELD(ignore_eos), NULL, NULL,
+     "go on past the end that the model draws", 0, 0, NULL, 0},
+    {"logprobs", 0, OPTION_INT, FIELD(logprobs), NULL, "N",
+     "one line a token: id, log-probability, text, and N best alternatives", 0, TOP_LOGPROBS_MAX,
+     NULL, FIELD(logprobs_given)},
+    SAMPLING_OPTION_ROWS(struct generate_options),
+    CLIENT_OPTION_ROWS,
+    {NULL, 0, 0, 0, NULL, NULL, NULL, 0, 0, NULL, 0},
+};
+
+static const struct command command = {
+    .name = "generate",
+    .usage = "quire generate [--chat] --prompt TEXT|-|@FILE [options]",
+    .summary = "Continues a prompt. The answer goes to standard output as it is made, progress and "
+               "the closing line to standard error.",
+    .options = options,
+    .examples = "  quire generate --chat --prompt 'What is the capital of France?'\n"
+                "  quire generate --model model.gguf --prompt 'Once upon a time' -n 64\n"
+                "  quire generate --prompt @question.txt --temperature 0 --json\n",
+};
+
+/* --- events --- */
+
+struct generate_run {
+    struct client_run client;
+    bool with_logprobs;
+    bool finished;
+};
+
+static const char *phase_name(Quire__V1__Phase phase)
+{
+    switch (phase) {
+    case QUIRE__V1__PHASE__PHASE_WAITING:
+        return "waiting";
+    case QUIRE__V1__PHASE__PHASE_PREFILL:
+        return "prefill";
+    case QUIRE__V1__PHASE__PHASE_ANSWER:
+        return "answer";
+    default:
+        return "working";
+    }
+}
+
+/* id, log-probability, text, alternatives; parted by tabs */
+static bool show_logprob(struct answer_output *output, const Quire__V1__TokenLogprob *token)
+{
+    char text[4 * TOKEN_BYTES_MAX + 1];
+    size_t len = token->bytes.len < TOKEN_BYTES_MAX ? token->bytes.len : TOKEN_BYTES_MAX;
+    struct json_writer json;
+    json_writer_init(&json);
+    json_writer_text(&json, NULL, token->bytes.data, len);
+    bool ok = !json.failed && answer_output_format(output, "%" PRIu32 "\t%.6f\t%.*s", token->token,
+                                                   (double)token->logprob, (int)json.n, json.text);
+    for (size_t i = 0; ok && i < token->n_top; i++) {
+        const Quire__V1__TopLogprob *top = token->top[i];
+        json_writer_clear(&json);
+        json_writer_text(&json, NULL, top->bytes.data,
+                         top->bytes.len < TOKEN_BYTES_MAX ? top->bytes.len : TOKEN_BYTES_MAX);
+        int n = snprintf(text, sizeof text, "%.*s", (int)json.n, json.text);
+        ok = n >= 0 && !json.failed &&
+             answer_output_format(output, "%c%" PRIu32 " %.6f %s", i == 0 ? '\t' : ' ', top->token,
+                                  (double)top->logprob, text);
+    }
+    json_writer_release(&json);
+    return ok && answer_output_text(output, "\n", 1);
+}
+
+static bool show_delta(struct generate_run *run, const Quire__V1__Delta *delta)
+{
+    struct answer_output *output = &run->client.output;
+    bool ok = true;
+    answer_output_end_progress(output);
+    if (!run->with_logprobs)
+        return answer_output_text(output, delta->text.data, delta->text.len);
+    for (size_t i = 0; ok && i < delta->n_logprobs; i++)
+        ok = show_logprob(output, delta->logprobs[i]);
+    return ok;
+}
+
+static void tell_end(struct answer_output *output, const Quire__V1__Finished *finished)
+{
+    char prompt[TEXT_NUMBER_BYTES], answer[TEXT_NUMBER_BYTES], reason[64];
+    Quire__V1__Usage usage = QUIRE__V1__USAGE__INIT;
+    Quire__V1__Timings timings = QUIRE__V1__TIMINGS__INIT;
+    if (finished->usage != NULL)
+        usage = *finished->usage;
+    if (finished->timings != NULL)
+        timings = *finished->timings;
+    json_writer_enum_name(&quire__v1__finish_reason__descriptor, (int)finished->reason, reason);
+    answer_output_note(output, "%s prompt tokens (%.1f/s), %s of answer (%.1f/s), ended by %s",
+                       text_count(prompt, usage.prompt_tokens), timings.prefill_tokens_per_second,
+                       text_count(answer, usage.completion_tokens),
+                       timings.decode_tokens_per_second, reason);
+}
+
+static bool show_event(struct generate_run *run, const Quire__V1__GenerateEvent *event)
+{
+    const Quire__V1__Progress *progress = event->progress;
+    switch (event->event_case) {
+    case QUIRE__V1__GENERATE_EVENT__EVENT_PROGRESS:
+        answer_output_progress(&run->client.output, phase_name(progress->phase), progress->done,
+                               progress->total, progress->per_second);
+        return true;
+    case QUIRE__V1__GENERATE_EVENT__EVENT_DELTA:
+        return show_delta(run, event->delta);
+    case QUIRE__V1__GENERATE_EVENT__EVENT_FINISHED:
+        run->finished = true;
+        tell_end(&run->client.output, event->finished);
+        return true;
+    default:
+        return true; /* accepted, and what later servers may say */
+    }
+}
+
+static bool write_event(struct generate_run *run, const Quire__V1__GenerateEvent *event)
+{
+    struct answer_output *output = &run->client.output;
+    switch (event->event_case) {
+    case QUIRE__V1__GENERATE_EVENT__EVENT_ACCEPTED:
+        return answer_output_event(output, "accepted", &event->accepted->base);
+    case QUIRE__V1__GENERATE_EVENT__EVENT_PROGRESS:
+        return answer_output_event(output, "progress", &event->progress->base);
+    case QUIRE__V1__GENERATE_EVENT__EVENT_DELTA:
+        return answer_output_event(output, "delta", &event->delta->base);
+    case QUIRE__V1__GENERATE_EVENT__EVENT_FINISHED:
+        run->finished = true;
+        return answer_output_event(output, "finished", &event->finished->base);
+    default:
+        return true;
+    }
+}
+
+static bool on_event(void *arg, const void *bytes, size_t len)
+{
+    struct generate_run *run = arg;
+    Quire__V1__GenerateEvent *event =
+        client_run_unpack(&run->client, &quire__v1__generate_event__descriptor, bytes, len);
+    if (event == NULL)
+        return false;
+    return run->client.options->json ? write_event(run, event) : show_event(run, event);
+}
+
+/* --- the request --- */
+
+struct prompt {
+    struct text_input text, system;
+    uint32_t *ids;
+    size_t n_ids;
+};
+
+static void prompt_release(struct prompt *prompt)
+{
+    text_input_release(&prompt->text);
+    text_input_release(&prompt->system);
+    free(prompt->ids);
+}
+
+static int check_options(const struct generate_options *in, struct why *why)
+{
+    if ((in->prompt != NULL) == (in->tokens != NULL))
+        return refuse(why, STATUS_INVALID,
+                      "give one of --prompt TEXT|-|@FILE and --tokens IDS; see quire generate "
+                      "--help");
+    if (in->system != NULL && !in->chat)
+        return refuse(why, STATUS_INVALID, "--system is a message of --chat: give that too");
+    if (in->chat && in->tokens != NULL)
+        return refuse(why, STATUS_INVALID, "--chat takes a text: give --prompt, not --tokens");
+    for (size_t i = 0; i < in->stop.n; i++)
+        if (in->stop.values[i][0] == 0)
+            return refuse(why, STATUS_INVALID, "--stop takes a text, not an empty one");
+    return STATUS_OK;
+}
+
+static int read_prompt(const struct generate_options *in, struct prompt *out, struct why *why)
+{
+    int status = text_input_argument(in->tokens != NULL ? in->tokens : in->prompt,
+                                     GENERATE_MESSAGE_BYTES_MAX, &out->text, why);
+    if (status == STATUS_OK && in->tokens != NULL)
+        return text_input_ids(&out->text, &out->ids, &out->n_ids, why);
+    if (status == STATUS_OK)
+        status = text_input_check(&out->text, "the prompt", why);
+    if (status == STATUS_OK && in->system != NULL)
+        status = text_input_argument(in->system, GENERATE_MESSAGE_BYTES_MAX, &out->system, why);
+    if (status == STATUS_OK && in->system != NULL)
+        status = text_input_check(&out->system, "the system's message", why);
+    return status;
+}
+
+static bool call(struct generate_run *run, const struct generate_options *in,
+                 const struct prompt *prompt, Quire__V1__Sampling *sampling)
+{
+    Quire__V1__GenerateRequest request = QUIRE__V1__GENERATE_REQUEST__INIT;
+    Quire__V1__TokenIds tokens = QUIRE__V1__TOKEN_IDS__INIT;
+    Quire__V1__Chat chat = QUIRE__V1__CHAT__INIT;
+    Quire__V1__Message system = QUIRE__V1__MESSAGE__INIT, user = QUIRE__V1__MESSAGE__INIT;
+    Quire__V1__Message *messages[2];
+    ProtobufCBinaryData stop[OPTION_LIST_MAX];
+
+    if (in->tokens != NULL) {
+        request.prompt_case = QUIRE__V1__GENERATE_REQUEST__PROMPT_TOKENS;
+        tokens.ids = prompt->ids;
+        tokens.n_ids = prompt->n_ids;
+        request.tokens = &tokens;
+    } else if (in->chat) {
+        request.prompt_case = QUIRE__V1__GENERATE_REQUEST__PROMPT_CHAT;
+        system.role = message_codec_text("system");
+        system.content = message_codec_bytes(prompt->system.bytes, prompt->system.len);
+        user.role = message_codec_text("user");
+        user.content = message_codec_bytes(prompt->text.bytes, prompt->text.len);
+        if (in->system != NULL)
+            messages[chat.n_messages++] = &system;
+        messages[chat.n_messages++] = &user;
+        chat.messages = messages;
+        request.chat = &chat;
+    } else {
+        request.prompt_case = QUIRE__V1__GENERATE_REQUEST__PROMPT_TEXT;
+        request.text = message_codec_bytes(prompt->text.bytes, prompt->text.len);
+    }
+    request.sampling = sampling;
+    for (size_t i = 0; i < in->stop.n; i++)
+        stop[i] = message_codec_text(in->stop.values[i]);
+    request.stop = stop;
+    request.n_stop = in->stop.n;
+    request.ignore_eos = in->ignore_eos;
+    if (in->max_tokens_given) {
+        request.opt_max_tokens_case = QUIRE__V1__GENERATE_REQUEST__OPT_MAX_TOKENS_MAX_TOKENS;
+        request.max_tokens = (uint32_t)in->max_tokens;
+    }
+    if (in->logprobs_given) {
+        request.opt_logprobs_case = QUIRE__V1__GENERATE_REQUEST__OPT_LOGPROBS_LOGPROBS;
+        request.logprobs = (uint32_t)in->logprobs;
+    }
+    if (!client_run_call(&run->client, METHOD, &request.base, on_event, run))
+        return false;
+    if (!run->finished)
+        quire_status_set(&run->client.status, QUIRE_INTERNAL,
+                         "the server ended the stream without its last event");
+    return run->finished;
+}
+
+int generate_command(int argc, char **argv)
+{
+    struct generate_options in = {.prompt = NULL};
+    struct generate_run run = {.finished = false};
+    struct prompt prompt = {.ids = NULL};
+    struct why why = {.text = ""};
+    Quire__V1__Sampling sampling = QUIRE__V1__SAMPLING__INIT;
+    int n_operands, exit_status;
+    if (!client_run_parse(&run.client, &command, argc, argv, &in, NULL, &n_operands, &exit_status))
+        return exit_status;
+    if (check_options(&in, &why) < 0 || sampling_options_fill(&in.sampling, &sampling, &why) < 0)
+        return client_run_refuse(&run.client, CLIENT_EXIT_USAGE, &why);
+    run.with_logprobs = in.logprobs_given;
+    if (read_prompt(&in, &prompt, &why) < 0) {
+        prompt_release(&prompt);
+        return client_run_refuse(&run.client, CLIENT_EXIT_FAILED, &why);
+    }
+    if (client_run_open(&run.client))
+        call(&run, &in, &prompt, &sampling);
+    prompt_release(&prompt);
+    return client_run_close(&run.client);
+}

@@ -1,0 +1,44 @@
+/* clients/c/sampling_options.h: the options of sampling that generate and summarize share. */
+#ifndef QUIRE_CLIENTS_C_SAMPLING_OPTIONS_H
+#define QUIRE_CLIENTS_C_SAMPLING_OPTIONS_H
+
+#include "base/options.h"
+#include "quire/v1/quire.pb-c.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct why;
+
+struct sampling_options {
+    double temperature, top_p, min_p, repetition_penalty;
+    int64_t top_k;
+    const char *seed;
+    bool temperature_given, top_p_given, min_p_given, repetition_penalty_given, top_k_given;
+};
+
+#define SAMPLING_ROW(type, name, kind, field, value_name, max, help)                               \
+    {name, 0, kind, offsetof(type, sampling.field), NULL, value_name, help, 0, max, NULL,          \
+     offsetof(type, sampling.field##_given)}
+
+/* Rows of an option table; `type` has the field `sampling`. What is not given is not sent: the
+ * server's defaults hold. */
+#define SAMPLING_OPTION_ROWS(type)                                                                 \
+    SAMPLING_ROW(type, "temperature", OPTION_REAL, temperature, "T", 1e6,                          \
+                 "0: always the most likely token"),                                               \
+    SAMPLING_ROW(type, "top-k", OPTION_INT, top_k, "N", 4294967295.0,                              \
+                 "keep this many most likely tokens; 0: all"),                                     \
+    SAMPLING_ROW(type, "top-p", OPTION_REAL, top_p, "P", 1,                                        \
+                 "keep the most likely tokens that sum to this; 1: all"),                          \
+    SAMPLING_ROW(type, "min-p", OPTION_REAL, min_p, "P", 1,                                        \
+                 "keep tokens at least this likely relative to the best; 0: all"),                 \
+    SAMPLING_ROW(type, "repetition-penalty", OPTION_REAL, repetition_penalty, "R", 1e6,            \
+                 "above 1: tokens that stood there already become less likely"),                   \
+    {"seed", 0, OPTION_TEXT, offsetof(type, sampling.seed), NULL, "N",                             \
+     "the same seed gives the same tokens", 0, 0, NULL, 0}
+
+/* Fills *out, an initialised message. STATUS_INVALID: the seed is none. */
+int sampling_options_fill(const struct sampling_options *in, Quire__V1__Sampling *out,
+                          struct why *why);
+
+#endif
