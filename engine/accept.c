@@ -14,16 +14,52 @@ static double seconds(int64_t ns)
     return (double)ns / NS_PER_S;
 }
 
-static void publish_progress(struct engine *engine, struct sequence *sequence, int64_t now_ns)
+/* At most every PROGRESS_NS, and never worth the room of anything else; NULL: not now. */
+static struct event *begin_progress(struct engine *engine, struct sequence *sequence,
+                                    enum run_phase phase, int64_t now_ns)
 {
     if (now_ns - sequence->progress_ns < PROGRESS_NS ||
         byte_ring_free_bytes(engine->events) < events_capacity(&engine->options) / 2)
-        return;
+        return NULL;
     sequence->progress_ns = now_ns;
     struct event *event = publish_begin(engine, EVENT_PROGRESS, sequence->submit->call_id,
                                         sequence->submit->tag, EVENT_BYTES_OF(progress));
+    event->progress = (struct event_progress){.phase = phase};
+    return event;
+}
+
+void accept_tell_waiting(struct engine *engine)
+{
+    int64_t now_ns = clock_now(engine->clock);
+    uint32_t n_ahead = 0;
+
+    if (engine->counts.n[SEQUENCE_WAITING_PAGES] == 0)
+        return;
+    list_for_each(node, &engine->runs)
+    {
+        struct sequence *sequence = list_entry(node, struct sequence, link);
+        if (sequence->state != SEQUENCE_WAITING_PAGES)
+            continue;
+        uint32_t n_before = n_ahead++;
+        if (n_before == sequence->n_ahead_told)
+            continue;
+        struct event *event = begin_progress(engine, sequence, RUN_WAITING, now_ns);
+        if (event == NULL)
+            continue;
+        sequence->n_ahead_told = n_before;
+        event->progress.n_total = sequence->n_ahead_first;
+        event->progress.n_done =
+            n_before < sequence->n_ahead_first ? sequence->n_ahead_first - n_before : 0;
+        publish_end(engine, EVENT_BYTES_OF(progress));
+    }
+}
+
+static void publish_progress(struct engine *engine, struct sequence *sequence, int64_t now_ns)
+{
+    struct event *event = begin_progress(engine, sequence, RUN_PREFILL, now_ns);
+    if (event == NULL)
+        return;
     struct event_progress *progress = &event->progress;
-    progress->phase = RUN_PREFILL;
     progress->n_done = sequence->n_prefilled;
     progress->n_total = sequence->submit->n_ids;
     double spent = seconds(now_ns - sequence->started_ns);
@@ -74,16 +110,16 @@ static void publish_delta(struct engine *engine, struct sequence *sequence,
                           const struct sample_result *result, size_t n_text)
 {
     const struct submit *submit = sequence->submit;
-    size_t bytes = offsetof(struct event, delta) + sizeof(struct event_delta) + n_text;
     bool wants_token = submit->want_ids || submit->want_logprobs;
 
     if (!submit->want_text)
         n_text = 0;
+    size_t bytes = offsetof(struct event, delta) + sizeof(struct event_delta) + n_text;
     if (n_text == 0 && !wants_token)
         return;
     struct event *event = publish_begin(engine, EVENT_DELTA, submit->call_id, submit->tag, bytes);
     struct event_delta *delta = &event->delta;
-    delta->has_token = true;
+    *delta = (struct event_delta){.has_token = true};
     delta->id = result->id;
     delta->has_logprob = submit->want_logprobs;
     delta->logprob = result->logprob;

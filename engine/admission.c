@@ -8,6 +8,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -25,6 +26,14 @@ static int fill(struct event_refused *out, int status, double asked, double ther
 
 #define SAY(out, ...) snprintf((out)->text, sizeof(out)->text, __VA_ARGS__)
 
+static int check_alive(const struct engine *engine, struct event_refused *out)
+{
+    if (!engine->is_lost)
+        return STATUS_OK;
+    SAY(out, "the device failed: the server is stopping");
+    return out->status = STATUS_UNAVAILABLE;
+}
+
 /* Tokens that the sequence may generate; refuses what cannot fit. */
 static int check_size(const struct engine *engine, const struct submit *submit, uint32_t *n_output,
                       struct event_refused *out)
@@ -33,6 +42,12 @@ static int check_size(const struct engine *engine, const struct submit *submit, 
     uint64_t held = kv_cache_tokens_max(engine->cache), room = held < context ? held : context;
     uint64_t asked = (uint64_t)submit->n_ids + (submit->has_max_tokens ? submit->max_tokens : 1);
 
+    if (submit->n_ids == 0 || (submit->has_max_tokens && submit->max_tokens == 0)) {
+        SAY(out, "%s",
+            submit->n_ids == 0 ? "the prompt holds no token"
+                               : "max_tokens is 0; it takes 1 or more");
+        return fill(out, STATUS_INVALID, 0, 1, "tokens", "");
+    }
     for (uint32_t i = 0; i < submit->n_ids; i++)
         if (submit->ids[i] >= engine->info.vocabulary) {
             SAY(out, "token id %u at position %u is beyond the vocabulary of %u", submit->ids[i], i,
@@ -99,7 +114,8 @@ static int check_deadline(const struct engine *engine, const struct submit *subm
     return fill(out, STATUS_DEADLINE, left_s > 0 ? left_s : 0, needed_s, "seconds", "");
 }
 
-static void open_sequence(struct engine *engine, struct submit *submit, uint32_t n_output)
+static void open_sequence(struct engine *engine, struct submit *submit, uint32_t n_output,
+                          uint32_t n_ahead)
 {
     struct sequence *sequence = list_entry(engine->free.next, struct sequence, link);
     struct slice stops[STOP_STRINGS_MAX];
@@ -112,6 +128,7 @@ static void open_sequence(struct engine *engine, struct submit *submit, uint32_t
     sequence->order = ++engine->n_orders;
     sequence->promised_output = n_output;
     sequence->n_credit = CALL_CREDIT_EVENTS;
+    sequence->n_ahead_first = sequence->n_ahead_told = n_ahead;
     sequence->seed = submit->sampling.seed;
     if (!submit->sampling.has_seed && getrandom(&sequence->seed, sizeof sequence->seed, 0) < 0)
         sequence->seed = (uint64_t)clock_now(engine->clock);
@@ -127,11 +144,37 @@ static void open_sequence(struct engine *engine, struct submit *submit, uint32_t
     list_append(&engine->runs, &sequence->link);
 }
 
-static int check_room(const struct engine *engine, struct event_refused *out)
+/* Safe while a step runs: it takes pages out of the free ones and touches nothing else. */
+static bool open_pages(struct engine *engine, struct sequence *sequence)
 {
-    uint32_t n_waiting =
-        engine->counts.n[SEQUENCE_QUEUED] + engine->counts.n[SEQUENCE_WAITING_PAGES];
-    if (!list_is_empty(&engine->free) && n_waiting < engine->options.max_queued)
+    uint64_t promised = (uint64_t)sequence->submit->n_ids + sequence->promised_output;
+    struct kv_cache_stats cache;
+
+    kv_cache_read_stats(engine->cache, &cache);
+    if (!events_have_room(engine, cache.n_sequences)) {
+        engine->is_blocked = true;
+        return false;
+    }
+    if (kv_cache_open(engine->cache, promised, &sequence->kv, NULL) == STATUS_OK)
+        return true;
+    sequence->kv = KV_SEQ_NONE;
+    return false;
+}
+
+static uint32_t count_waiting(const struct engine *engine)
+{
+    uint32_t n = 0;
+
+    list_for_each(node, &engine->runs) n +=
+        !sequence_has_pages(list_entry(node, struct sequence, link));
+    return n;
+}
+
+static int check_room(const struct engine *engine, uint64_t n_tokens, struct event_refused *out)
+{
+    uint32_t n_waiting = count_waiting(engine);
+    bool starts_now = n_waiting == 0 && kv_cache_fits_now(engine->cache, n_tokens);
+    if (!list_is_empty(&engine->free) && (starts_now || n_waiting < engine->options.max_queued))
         return STATUS_OK;
     SAY(out,
         "%u requests are waiting for pages, and no more may: try again later, or start the server "
@@ -142,13 +185,29 @@ static int check_room(const struct engine *engine, struct event_refused *out)
                 "--max-queued");
 }
 
+/* A NaN here would be the device's error, and with it everybody's. */
+static int check_sampling(const struct submit *submit, struct event_refused *out)
+{
+    const struct sampling *s = &submit->sampling;
+
+    if (isfinite(s->temperature) && s->temperature >= 0 && s->top_p >= 0 && s->min_p >= 0 &&
+        s->min_p <= 1 && isfinite(s->repetition) && s->repetition > 0 &&
+        submit->n_top <= TOP_LOGPROBS_MAX)
+        return STATUS_OK;
+    SAY(out,
+        "sampling is out of range: temperature %g (0 or more), top_p %g (0 to 1), min_p %g (0 to "
+        "1), repetition_penalty %g (above 0), logprobs %u (at most %d)",
+        s->temperature, s->top_p, s->min_p, s->repetition, submit->n_top, TOP_LOGPROBS_MAX);
+    return out->status = STATUS_INVALID;
+}
+
 static int check_stops(const struct submit *submit, struct event_refused *out)
 {
     struct slice stops[STOP_STRINGS_MAX];
     struct stop scratch;
     struct why why;
 
-    for (uint32_t i = 0; i < submit->stop.n; i++)
+    for (uint32_t i = 0; i < submit->stop.n && i < STOP_STRINGS_MAX; i++)
         stops[i] = slice_of(submit->stop.bytes[i], submit->stop.len[i]);
     int status = stop_init(&scratch, stops, submit->stop.n, &why);
     if (status < 0)
@@ -164,11 +223,15 @@ static void admit(struct engine *engine, struct submit *submit)
     uint32_t n_output = 0;
     double total_s = 0;
 
-    int status = check_size(engine, submit, &n_output, &refused);
+    int status = check_alive(engine, &refused);
+    if (status == STATUS_OK)
+        status = check_size(engine, submit, &n_output, &refused);
+    if (status == STATUS_OK)
+        status = check_sampling(submit, &refused);
     if (status == STATUS_OK)
         status = check_stops(submit, &refused);
     if (status == STATUS_OK)
-        status = check_room(engine, &refused);
+        status = check_room(engine, (uint64_t)submit->n_ids + n_output, &refused);
     if (status == STATUS_OK) {
         struct work_ahead ahead =
             work_ahead(engine, (uint64_t)submit->n_ids + n_output, &accepted.n_ahead);
@@ -184,8 +247,10 @@ static void admit(struct engine *engine, struct submit *submit)
         submit_free(submit);
         return;
     }
-    open_sequence(engine, submit, n_output);
-    const struct sequence *sequence = list_entry(engine->runs.prev, struct sequence, link);
+    open_sequence(engine, submit, n_output, accepted.n_ahead);
+    struct sequence *sequence = list_entry(engine->runs.prev, struct sequence, link);
+    if (accepted.n_ahead == 0) /* promised at once, so that the next one is told the truth */
+        open_pages(engine, sequence);
     accepted.seed = sequence->seed;
     accepted.n_prompt = submit->n_ids;
     accepted.max_tokens = n_output;
@@ -225,7 +290,8 @@ static void handle_credit(struct engine *engine, const struct message *message)
         struct sequence *sequence = list_entry(node, struct sequence, link);
         if (!is_of(sequence, message))
             continue;
-        sequence->n_credit += message->n_credit;
+        uint32_t room = CALL_CREDIT_EVENTS - sequence->n_credit; /* ring B counts on this */
+        sequence->n_credit += message->n_credit < room ? message->n_credit : room;
         if (sequence->state == SEQUENCE_PAUSED && sequence->n_credit > 0)
             sequence_set_state(sequence, SEQUENCE_DECODE, &engine->counts,
                                clock_now(engine->clock));
@@ -319,21 +385,23 @@ void admission_sweep(struct engine *engine)
 void admission_open_pages(struct engine *engine)
 {
     int64_t now_ns = clock_now(engine->clock);
+    bool is_full = false;
 
+    engine->is_blocked = false;
     list_for_each(node, &engine->runs)
     {
         struct sequence *sequence = list_entry(node, struct sequence, link);
-        if (sequence_has_pages(sequence))
+        bool is_new = sequence->state == SEQUENCE_QUEUED;
+        if (!is_new && sequence->state != SEQUENCE_WAITING_PAGES)
             continue;
         /* In order of admission, nobody overtakes: so a large one is never starved by small ones.
          * */
-        uint64_t promised = (uint64_t)sequence->submit->n_ids + sequence->promised_output;
-        if (kv_cache_open(engine->cache, promised, &sequence->kv, NULL) < 0) {
-            sequence->kv = KV_SEQ_NONE;
-            if (sequence->state == SEQUENCE_QUEUED)
-                sequence_set_state(sequence, SEQUENCE_WAITING_PAGES, &engine->counts, now_ns);
-            return;
+        if (sequence_has_pages(sequence) || (!is_full && open_pages(engine, sequence))) {
+            sequence_set_state(sequence, SEQUENCE_PREFILL, &engine->counts, now_ns);
+            continue;
         }
-        sequence_set_state(sequence, SEQUENCE_PREFILL, &engine->counts, now_ns);
+        is_full = true;
+        if (is_new)
+            sequence_set_state(sequence, SEQUENCE_WAITING_PAGES, &engine->counts, now_ns);
     }
 }

@@ -16,6 +16,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#define BLOCKED_MS 1 /* the loop reads ring B meanwhile, and does not tell */
+
 /* --- the step --- */
 
 static bool can_run(const struct sequence *sequence)
@@ -119,6 +121,7 @@ static int run_step(struct engine *engine)
     engine->stats.prefill_busy_s += prefill_part * (double)step_ns / NS_PER_S;
     engine->stats.decode_busy_s += (1 - prefill_part) * (double)step_ns / NS_PER_S;
     accept_step(engine);
+    accept_tell_waiting(engine);
     return STATUS_OK;
 }
 
@@ -141,18 +144,21 @@ static void wait_for_news(struct engine *engine)
 
     list_for_each(node, &engine->runs)
     {
-        const struct submit *submit = list_entry(node, struct sequence, link)->submit;
-        if (submit->deadline_ns != 0 && submit->deadline_ns < soonest_ns)
-            soonest_ns = submit->deadline_ns;
+        const struct sequence *sequence = list_entry(node, struct sequence, link);
+        int64_t deadline_ns = sequence->submit->deadline_ns;
+        if (sequence->state != SEQUENCE_FINISHED && deadline_ns != 0 && deadline_ns < soonest_ns)
+            soonest_ns = deadline_ns;
     }
-    int timeout_ms = -1;
+    int timeout_ms = engine->is_blocked ? BLOCKED_MS : -1;
     if (soonest_ns != INT64_MAX) {
         int64_t left_ns = soonest_ns - clock_now(engine->clock);
-        timeout_ms = left_ns <= 0              ? 0
-                     : left_ns > 60 * NS_PER_S ? 60000
-                                               : (int)(left_ns / NS_PER_MS) + 1;
+        int left_ms = left_ns <= 0              ? 0
+                      : left_ns > 60 * NS_PER_S ? 60000
+                                                : (int)(left_ns / NS_PER_MS) + 1;
+        timeout_ms = timeout_ms < 0 || left_ms < timeout_ms ? left_ms : timeout_ms;
     }
     atomic_store(&engine->is_parked, 1);
+    ring_fence(); /* the sender publishes, fences and looks at is_parked: one of us sees the other */
     if (ring_is_empty(engine->messages) && !atomic_load(&engine->is_stopping))
         poll(&(struct pollfd){.fd = engine->signal_fd, .events = POLLIN}, 1, timeout_ms);
     atomic_store(&engine->is_parked, 0);
@@ -188,8 +194,11 @@ static void *step_thread(void *arg)
     pthread_setname_np(pthread_self(), "engine");
     while (!atomic_load(&engine->is_stopping) && engine_step(engine) == STATUS_OK)
         ;
-    while (!atomic_load(&engine->is_stopping)) /* lost: nothing runs any more, the door stays */
+    engine->is_lost = true;
+    while (!atomic_load(&engine->is_stopping)) { /* nothing runs any more, the door answers */
+        admission_drain(engine);
         wait_for_news(engine);
+    }
     return NULL;
 }
 
@@ -204,8 +213,9 @@ static void ring_bell(struct engine *engine)
 
 bool engine_try_send(struct engine *engine, const struct message *message)
 {
-    if (message->kind == MESSAGE_SUBMIT &&
-        ring_free_slots(engine->messages) < MESSAGE_RING_SLOTS / 2)
+    bool is_control = message->kind == MESSAGE_CANCEL || message->kind == MESSAGE_CREDIT;
+    size_t n_kept = ring_capacity(engine->messages) - MESSAGE_RING_SLOTS;
+    if (!is_control && ring_free_slots(engine->messages) <= n_kept)
         return false;
     if (!ring_try_push(engine->messages, message))
         return false;
@@ -264,7 +274,7 @@ int engine_start(struct engine *engine, void (*wake)(void *arg), void *arg, stru
 void engine_stop(struct engine *engine)
 {
     atomic_store(&engine->is_stopping, 1);
-    engine->stop_digest = 1;
+    __atomic_store_n(&engine->stop_digest, 1, __ATOMIC_RELAXED);
     ring_bell(engine);
     if (engine->has_thread)
         pthread_join(engine->thread, NULL);

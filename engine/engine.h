@@ -29,8 +29,9 @@ struct engine_options {
     const char *kv_dtype;        /* "f16", "f32" */
     uint64_t kv_memory_bytes;    /* 0: what 16 full contexts take, at most half of the memory that is free */
     uint32_t max_context;        /* 0: the model's */
-    uint32_t max_sequences, max_queued;
-    int64_t max_step_ns;
+    uint32_t max_sequences;      /* that hold pages at once; 0: DEFAULT_SEQUENCES */
+    uint32_t max_queued;         /* that may wait for pages; 0: none */
+    int64_t max_step_ns;         /* 0: DEFAULT_STEP_MS */
     bool strict_device;
     void (*on_progress)(void *arg, uint64_t n_done, uint64_t n_total); /* loading, bytes */
     void *on_progress_arg;

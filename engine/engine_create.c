@@ -146,7 +146,11 @@ static int allocate(struct engine *engine, struct why *why)
         list_init(&engine->sequences[i].link);
         list_append(&engine->free, &engine->sequences[i].link);
     }
-    int status = ring_create(MESSAGE_RING_SLOTS, sizeof(struct message), &engine->messages, why);
+    /* Submits take MESSAGE_RING_SLOTS of it; the rest is for all the credits and cancels there may
+     * be between two looks of the step thread. */
+    size_t n_slots =
+        MESSAGE_RING_SLOTS + CALLS_MAX + (size_t)options->max_sequences * CALL_CREDIT_EVENTS;
+    int status = ring_create(n_slots, sizeof(struct message), &engine->messages, why);
     if (status == STATUS_OK)
         status = byte_ring_create(events_capacity(options), &engine->events, why);
     engine->signal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -164,6 +168,11 @@ int engine_create(const struct engine_options *options, struct engine **out, str
     if (engine == NULL)
         return refuse(why, STATUS_NO_MEMORY, "no memory for an engine");
     engine->options = *options;
+    options = &engine->options;
+    if (engine->options.max_sequences == 0)
+        engine->options.max_sequences = DEFAULT_SEQUENCES;
+    if (engine->options.max_step_ns == 0)
+        engine->options.max_step_ns = DEFAULT_STEP_MS * NS_PER_MS;
     engine->clock = &clock_monotonic;
     engine->signal_fd = -1;
     list_init(&engine->free);

@@ -43,6 +43,8 @@ struct engine {
     int64_t started_ns;
     bool has_news;    /* events since the last wake */
     bool is_stepping; /* admission must not touch what the step reads */
+    bool is_blocked;  /* a run with free pages waits for room in ring B */
+    bool is_lost;     /* the device failed */
 
     struct ring *messages;    /* ring A */
     struct byte_ring *events; /* ring B */
@@ -62,6 +64,8 @@ struct engine {
 
 /* --- publish.c: events --- */
 size_t events_capacity(const struct engine_options *options);
+/* Room for the deltas of one more running sequence, beside those of n_running. */
+bool events_have_room(const struct engine *engine, uint32_t n_running);
 struct event *publish_begin(struct engine *engine, enum event_kind kind, uint64_t call_id,
                             uint32_t tag, size_t bytes_max);
 void publish_end(struct engine *engine, size_t bytes);
@@ -81,6 +85,7 @@ void admission_sweep(
 
 /* --- accept.c: what a step gave --- */
 void accept_step(struct engine *engine);
+void accept_tell_waiting(struct engine *engine); /* their place in the queue, when it changed */
 
 int warm_up(struct engine *engine, struct why *why); /* warm_up.c: first rates */
 

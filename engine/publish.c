@@ -13,7 +13,17 @@ size_t events_capacity(const struct engine_options *options)
     size_t deltas = (size_t)options->max_sequences * CALL_CREDIT_EVENTS * (EVENT_BYTES_MAX + 16);
     size_t others = ((size_t)options->max_sequences + options->max_queued + MESSAGE_RING_SLOTS) *
                     (EVENT_BYTES_OF(refused) + 16) * 2;
-    return deltas + others;
+    return deltas + others + 2 * (EVENT_BYTES_MAX + 16);
+}
+
+/* What ended runs left unread counts as well: so a loop that stands still stops new runs, and the
+ * ring never fills. One delta is lost at the ring's end, one credit may come before its pop. */
+bool events_have_room(const struct engine *engine, uint32_t n_running)
+{
+    size_t delta = EVENT_BYTES_MAX + 16, last = EVENT_BYTES_OF(refused) + 16;
+    size_t n_runs = engine->options.max_sequences + (size_t)engine->options.max_queued;
+    return byte_ring_free_bytes(engine->events) >=
+           ((size_t)n_running + 1) * CALL_CREDIT_EVENTS * delta + (n_runs + 2) * last + 2 * delta;
 }
 
 struct event *publish_begin(struct engine *engine, enum event_kind kind, uint64_t call_id,

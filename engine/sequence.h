@@ -41,8 +41,9 @@ struct sequence {
     struct detok detok;
     struct stop stop;
     int64_t started_ns, decode_ns, paused_ns,
-        paused_since_ns; /* of prefill, of decode, sum, since */
-    int64_t progress_ns; /* of the last progress event */
+        paused_since_ns;                  /* of prefill, of decode, sum, since */
+    int64_t progress_ns;                  /* of the last progress event */
+    uint32_t n_ahead_first, n_ahead_told; /* runs that wait before it: at admission, told last */
 };
 
 struct sequence_counts {

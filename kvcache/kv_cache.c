@@ -275,7 +275,7 @@ void kv_cache_close(struct kv_cache *cache, kv_seq_id seq)
         struct page_pool *pool = cache->groups[g].pool;
         struct page_table *table = &sequence->tables[g];
         page_pool_unreserve(pool, reserved_of(cache, sequence, g));
-        for (uint32_t i = 0; i < table->n_pages; i++)
+        for (uint32_t i = table->n_pages; i-- > 0;) /* so that they are lent in this order again */
             page_pool_release(pool, table->pages[i]);
         page_table_clear(table);
     }

@@ -399,7 +399,7 @@ int gguf_digest(const struct gguf *file, const volatile int *stop, uint8_t out[3
             }
             sha256_update(hash, piece, (size_t)n);
             at += (uint64_t)n;
-            if (stop != NULL && *stop)
+            if (stop != NULL && __atomic_load_n(stop, __ATOMIC_RELAXED))
                 status = STATUS_CANCELLED;
         }
     }

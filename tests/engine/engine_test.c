@@ -1,0 +1,481 @@
+/* The engine end to end over a tiny random model, with a real step thread. */
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/status.h"
+#include "door_fixture.h"
+#include "engine/engine_state.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static void assert_same_ids(const struct run *a, const struct run *b)
+{
+    assert_true(a->is_finished && b->is_finished);
+    assert_int_equal(a->n_ids, b->n_ids);
+    assert_memory_equal(a->ids, b->ids, a->n_ids * sizeof *a->ids);
+    assert_int_equal(a->n_text, b->n_text);
+    assert_memory_equal(a->text, b->text, a->n_text);
+}
+
+static void test_engine__a_run_gives_the_same_tokens_alone_and_beside_others(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_open(&options);
+    struct run *alone = door_run_alone(door, 1, 700, 60), *beside[8];
+
+    for (uint32_t i = 0; i < 8; i++)
+        beside[i] =
+            door_send(door, door_submit(i == 3 ? 1 : 10 + i, i == 3 ? 700 : 40 + 90 * i, 60));
+    for (uint32_t i = 0; i < 8; i++)
+        door_until_over(door, beside[i]);
+
+    assert_int_equal(alone->finished.n_prompt, 700);
+    assert_int_equal(alone->finished.n_completion, alone->n_ids);
+    assert_same_ids(alone, beside[3]);
+    door_close(door);
+}
+
+static void test_engine__steps_of_any_length_give_the_same_tokens(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_open(&options);
+    struct run *first = door_run_alone(door, 2, 300, 40);
+    options.max_step_ns = 1; /* chunks of PREFILL_CHUNK_MIN rows */
+    options.n_threads = 1;
+    struct door *slow = door_open(&options);
+
+    struct run *second = door_run_alone(slow, 2, 300, 40);
+
+    assert_same_ids(first, second);
+    assert_true(door_stats(slow)->n_steps >= 300 / PREFILL_CHUNK_MIN + second->n_ids - 1);
+    door_close(door);
+    door_close(slow);
+}
+
+static void test_engine__random_cancels_leave_the_others_alone_and_no_page_behind(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_open(&options);
+    struct run *alone[64], *runs[64];
+    uint64_t dice = 7;
+    for (uint32_t i = 0; i < 64; i++)
+        alone[i] = door_run_alone(door, i, 5 + i * 9, 10 + i % 40);
+
+    for (uint32_t i = 0; i < 64; i++)
+        runs[i] = door_send(door, door_submit(i, 5 + i * 9, 10 + i % 40));
+    bool is_cancelled[64] = {false};
+    for (uint32_t i = 0; i < 64; i += 3) {
+        dice = dice * 6364136223846793005u + 1442695040888963407u;
+        for (uint32_t turns = (uint32_t)(dice >> 60); turns > 0; turns--)
+            door_turn(door, 1);
+        door_cancel(door, runs[i]);
+        is_cancelled[i] = true;
+    }
+
+    for (uint32_t i = 0; i < 64; i++) {
+        if (is_cancelled[i])
+            continue;
+        door_until_over(door, runs[i]);
+        assert_same_ids(alone[i], runs[i]);
+    }
+    const struct engine_stats *stats = door_stats(door);
+    while (stats->n_decode + stats->n_prefill + stats->n_queued + stats->n_paused > 0)
+        stats = door_stats(door); /* the last cancel is on its way */
+    assert_int_equal(stats->n_pages_used, 0);
+    assert_int_equal(stats->n_pages_reserved, 0);
+    assert_int_equal(stats->n_admitted, 128);
+    door_close(door);
+}
+
+static void test_engine__a_reader_without_credit_pauses_its_own_run_only(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_open(&options);
+    struct submit *submit = door_submit(4, 30, 100);
+    submit->ignore_eos = true;
+    struct run *alone = door_send(door, submit);
+    door_until_over(door, alone);
+
+    submit = door_submit(4, 30, 100);
+    submit->ignore_eos = true;
+    struct run *slow = door_send(door, submit);
+    slow->keeps_credit = true;
+    while (slow->n_deltas < CALL_CREDIT_EVENTS || door_stats(door)->n_paused == 0)
+        door_turn(door, 10);
+    uint64_t n_generated = door_stats(door)->n_generated_tokens;
+    struct run *other = door_run_alone(door, 5, 30, 20);
+
+    const struct engine_stats *stats = door_stats(door);
+    assert_int_equal(slow->n_deltas, CALL_CREDIT_EVENTS);
+    assert_int_equal(stats->n_paused, 1);
+    assert_int_equal(stats->n_generated_tokens, n_generated + other->n_ids);
+    assert_true(stats->n_pages_used > 0);
+    slow->keeps_credit = false;
+    door_credit(door, slow, CALL_CREDIT_EVENTS);
+    door_until_over(door, slow);
+    assert_same_ids(alone, slow);
+    assert_int_equal(slow->n_ids, 100);
+    door_close(door);
+}
+
+static void test_engine__a_deadline_that_cannot_be_met_is_refused_with_both_numbers(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_create(&options);
+    door->engine->estimate.cost = (struct step_cost){.fixed_ns = 20e6, .row_ns = 1e6};
+    door_start(door);
+    struct submit *submit = door_submit(1, 100, 1000);
+    submit->deadline_ns = clock_now(&clock_monotonic) + NS_PER_S;
+
+    struct run *run = door_send(door, submit);
+    door_until_over(door, run);
+
+    assert_true(run->is_refused && !run->is_accepted);
+    assert_int_equal(run->refused.status, STATUS_DEADLINE);
+    assert_string_equal(run->refused.unit, "seconds");
+    assert_true(run->refused.numbers[0] > 0 && run->refused.numbers[0] <= 1);
+    assert_true(run->refused.numbers[1] > 19 && run->refused.numbers[1] < 21);
+    assert_non_null(strstr(run->refused.text, "20.10 seconds"));
+    door_close(door);
+}
+
+static void test_engine__a_deadline_that_passes_ends_the_run(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_open(&options);
+    struct submit *submit = door_submit(1, 100, 0); /* whose reader takes nothing */
+    submit->ignore_eos = true;
+    submit->deadline_ns = clock_now(&clock_monotonic) + 2 * NS_PER_S;
+
+    struct run *run = door_send(door, submit);
+    run->keeps_credit = true;
+    door_until_over(door, run);
+
+    assert_true(run->is_accepted && run->is_refused);
+    assert_int_equal(run->refused.status, STATUS_DEADLINE);
+    assert_int_equal(door_stats(door)->n_pages_used, 0);
+    door_close(door);
+}
+
+static void assert_refused(struct door *door, struct submit *submit, int status,
+                           const char *setting, const char *number)
+{
+    struct run *run = door_send(door, submit);
+    door_until_over(door, run);
+    assert_true(run->is_refused && !run->is_accepted);
+    assert_int_equal(run->refused.status, status);
+    assert_string_equal(run->refused.setting, setting);
+    if (strstr(run->refused.text, number) == NULL)
+        fail_msg("%s lacks %s", run->refused.text, number);
+}
+
+static void test_engine__what_cannot_fit_is_refused_with_numbers_and_setting(void **state)
+{
+    struct engine_options options = door_options();
+    options.kv_memory_bytes = 16 * PAGE_TOKENS * TINY_TOKEN_BYTES; /* 1024 tokens */
+    struct door *door = door_open(&options);
+
+    assert_refused(door, door_submit(1, TINY_CONTEXT, 0), STATUS_INVALID, "--max-context", "2049");
+    assert_refused(door, door_submit(1, 1000, 1049), STATUS_INVALID, "--max-context", "2049");
+    assert_refused(door, door_submit(1, 1000, 25), STATUS_TOO_LARGE, "--kv-memory", "1024");
+    struct submit *submit = door_submit(1, 10, 10);
+    submit->ids[3] = TINY_VOCABULARY;
+    assert_refused(door, submit, STATUS_INVALID, "", "position 3");
+    submit = door_submit(1, 10, 10);
+    submit->sampling.temperature = (float)(0.0 / 0.0);
+    assert_refused(door, submit, STATUS_INVALID, "", "temperature");
+    submit = door_submit(1, 10, 0);
+    submit->has_max_tokens = true;
+    assert_refused(door, submit, STATUS_INVALID, "", "max_tokens");
+    submit = door_submit(1, 10, 10);
+    submit->n_ids = 0;
+    assert_refused(door, submit, STATUS_INVALID, "", "prompt");
+
+    struct run *fits = door_run_alone(door, 1, 1000, 24);
+    assert_true(fits->is_finished);
+    struct run *open_ended = door_run_alone(door, 1, 1000, 0);
+    assert_int_equal(open_ended->accepted.max_tokens, 24);
+    door_close(door);
+}
+
+static void
+test_engine__runs_wait_for_pages_in_order_and_more_than_the_queue_are_refused(void **state)
+{
+    struct engine_options options = door_options();
+    options.kv_memory_bytes = 4 * PAGE_TOKENS * TINY_TOKEN_BYTES;
+    options.max_queued = 2;
+    struct door *door = door_open(&options);
+    struct submit *submit = door_submit(1, 100, 150);
+    submit->ignore_eos = true;
+    struct run *first = door_send(door, submit), *waiting[2], *refused;
+    first->keeps_credit = true;
+    while (first->n_deltas < CALL_CREDIT_EVENTS)
+        door_turn(door, 10);
+
+    for (int i = 0; i < 2; i++)
+        waiting[i] = door_send(door, door_submit(2 + (uint32_t)i, 100, 20));
+    refused = door_send(door, door_submit(4, 10, 10));
+    door_until_over(door, refused);
+
+    assert_int_equal(refused->refused.status, STATUS_EXHAUSTED);
+    assert_string_equal(refused->refused.setting, "--max-queued");
+    assert_true(waiting[0]->is_accepted && waiting[1]->is_accepted);
+    assert_int_equal(waiting[0]->accepted.n_ahead, 0);
+    assert_int_equal(waiting[1]->accepted.n_ahead, 1);
+    assert_int_equal(door_stats(door)->n_waiting_pages, 2);
+    door_cancel(door, first);
+    door_until_over(door, waiting[0]);
+    door_until_over(door, waiting[1]);
+    assert_true(waiting[0]->is_finished && waiting[1]->is_finished);
+    door_close(door);
+}
+
+static void test_engine__without_a_queue_a_run_that_fits_is_let_in(void **state)
+{
+    struct engine_options options = door_options();
+    options.kv_memory_bytes = 4 * PAGE_TOKENS * TINY_TOKEN_BYTES;
+    options.max_queued = 0;
+    struct door *door = door_open(&options);
+    struct submit *submit = door_submit(1, 100, 100);
+    submit->ignore_eos = true;
+
+    struct run *first = door_send(door, submit);
+    first->keeps_credit = true;
+    struct run *second = door_send(door, door_submit(2, 100, 20));
+    door_until_over(door, second);
+
+    assert_true(first->is_accepted);
+    assert_int_equal(second->refused.status, STATUS_EXHAUSTED);
+    door_close(door);
+}
+
+static void test_engine__a_stop_string_ends_the_text_before_it(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_open(&options);
+    struct run *whole = door_run_alone(door, 6, 50, 60);
+    size_t at = whole->n_text / 2, len = 1;
+    while (at > 0 && ((uint8_t)whole->text[at] & 0xc0) == 0x80)
+        at--;
+    while (at + len < whole->n_text && ((uint8_t)whole->text[at + len] & 0xc0) == 0x80)
+        len++;
+    struct submit *submit = door_submit(6, 50, 60);
+    submit->stop.n = 2;
+    submit->stop.len[0] = 3;
+    memcpy(submit->stop.bytes[0], "\x01\x02\x03", 3);
+    submit->stop.len[1] = (uint16_t)len;
+    memcpy(submit->stop.bytes[1], whole->text + at, len);
+
+    struct run *run = door_send(door, submit);
+    door_until_over(door, run);
+
+    const char *first = memmem(whole->text, whole->n_text, whole->text + at, len);
+    assert_int_equal(run->finished.reason, FINISH_STOP);
+    assert_int_equal(run->finished.stop_idx, 1);
+    assert_int_equal(run->n_text, first - whole->text);
+    assert_memory_equal(run->text, whole->text, run->n_text);
+    door_close(door);
+}
+
+static void test_engine__a_seed_gives_its_tokens_again_and_is_told(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_open(&options);
+    struct run *runs[3];
+    for (int i = 0; i < 3; i++) {
+        struct submit *submit = door_submit(7, 20, 50);
+        submit->sampling.temperature = 1.5f;
+        submit->sampling.has_seed = i > 0;
+        submit->sampling.seed = i == 0 ? 0 : runs[0]->accepted.seed;
+        submit->want_logprobs = true;
+        submit->n_top = 5;
+        runs[i] = door_send(door, submit);
+        door_until_over(door, runs[i]);
+    }
+    assert_same_ids(runs[0], runs[1]);
+    assert_same_ids(runs[0], runs[2]);
+    assert_int_equal(runs[0]->n_logprobs, runs[0]->n_ids);
+    door_close(door);
+}
+
+static void test_engine__ignore_eos_never_draws_an_end(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_open(&options);
+    struct submit *submit = door_submit(8, 20, 1500);
+    submit->sampling.temperature = 100; /* nearly every id alike */
+    submit->sampling.has_seed = true;
+    submit->ignore_eos = true;
+
+    struct run *run = door_send(door, submit);
+    door_until_over(door, run);
+
+    assert_int_equal(run->n_ids, 1500);
+    assert_int_equal(run->finished.reason, FINISH_LENGTH);
+    for (uint32_t i = 0; i < run->n_ids; i++)
+        assert_int_not_equal(run->ids[i], TINY_END_ID);
+    door_close(door);
+}
+
+static void test_engine__a_repetition_penalty_sees_prompt_and_output(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_open(&options);
+    struct submit *submit = door_submit(9, 40, 40);
+    submit->sampling.repetition = 1e6f;
+    submit->ignore_eos = true;
+    bool seen[TINY_VOCABULARY] = {false};
+    for (uint32_t i = 0; i < submit->n_ids; i++)
+        seen[submit->ids[i]] = true;
+
+    struct run *run = door_send(door, submit);
+    door_until_over(door, run);
+
+    assert_int_equal(run->n_ids, 40);
+    for (uint32_t i = 0; i < run->n_ids; i++) {
+        assert_false(seen[run->ids[i]]);
+        seen[run->ids[i]] = true;
+    }
+    door_close(door);
+}
+
+static void test_engine__strict_devices_make_no_difference(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_open(&options);
+    struct run *plain = door_run_alone(door, 3, 150, 20);
+    setenv("QUIRE_STRICT_DEVICE", "1", 1);
+    struct door *strict_door = door_open(&options);
+    unsetenv("QUIRE_STRICT_DEVICE");
+
+    struct run *strict = door_run_alone(strict_door, 3, 150, 20);
+
+    assert_same_ids(plain, strict);
+    door_close(strict_door);
+    door_close(door);
+}
+
+static void test_engine__a_failing_device_ends_every_run_and_tells_the_loop(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_create(&options);
+    struct submit *bad = door_submit(1, 50, 20);
+    bad->ids[40] = TINY_VOCABULARY + 5;
+    door->engine->info.vocabulary += 10; /* so that admission lets pass what embed does not */
+    door_start(door);
+    struct submit *idle = door_submit(2, 50, 20);
+    idle->ignore_eos = true;
+
+    struct run *runs[] = {door_send(door, idle), door_send(door, bad)};
+    runs[0]->keeps_credit = true;
+    for (int i = 0; i < 2; i++)
+        door_until_over(door, runs[i]);
+    while (!door->is_lost)
+        door_turn(door, 100);
+    struct run *late = door_send(door, door_submit(3, 10, 10));
+    door_until_over(door, late);
+
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(runs[i]->refused.status, STATUS_UNAVAILABLE);
+    assert_int_equal(late->refused.status, STATUS_UNAVAILABLE);
+    door_close(door);
+}
+
+static void test_engine__the_digest_of_the_weights_is_told_once_it_is_known(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_open(&options);
+    static uint8_t file[1 << 22];
+    FILE *model = fopen(tiny_model_path(), "rb");
+    size_t n = fread(file, 1, sizeof file, model);
+    uint8_t digest[SHA256_BYTES];
+    char hex[SHA256_HEX_BYTES], known[65];
+    fclose(model);
+    sha256_of(file, n, digest);
+    sha256_hex(digest, hex);
+
+    while (door->weights[0] == 0)
+        door_turn(door, 1000);
+
+    assert_string_equal(door->weights, hex);
+    assert_true(engine_weights_sha256(door->engine, known));
+    assert_string_equal(known, hex);
+    door_close(door);
+}
+
+static void test_engine__runs_that_are_left_go_with_the_engine(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_open(&options);
+    for (uint32_t i = 0; i < 30; i++)
+        door_send(door, door_submit(i, 200, 500));
+    door_turn(door, 1000);
+
+    door_close(door); /* its asserts and the sanitizers look for what is left */
+}
+
+static void test_engine__text_goes_to_tokens_and_back(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_create(&options);
+    uint32_t *ids;
+    struct token_span *spans;
+    size_t n, len;
+    uint8_t *text;
+    struct why why;
+
+    assert_int_equal(
+        engine_tokenize(door->engine, slice_from("xab"), -1, false, 10, &ids, &spans, &n, &why),
+        STATUS_OK);
+    assert_int_equal(n, 2);
+    assert_int_equal(ids[1], TINY_VOCABULARY - 1);
+    assert_int_equal(spans[1].begin, 1);
+    assert_int_equal(spans[1].end, 3);
+    assert_int_equal(engine_detokenize(door->engine, ids, n, false, &text, &len, &why), STATUS_OK);
+    assert_int_equal(len, 3);
+    assert_memory_equal(text, "xab", 3);
+    uint32_t beyond = TINY_VOCABULARY;
+    uint8_t *none;
+    assert_int_equal(engine_detokenize(door->engine, &beyond, 1, false, &none, &len, &why),
+                     STATUS_INVALID);
+    uint32_t *more;
+    assert_int_equal(
+        engine_tokenize(door->engine, slice_from("xyz"), -1, false, 2, &more, NULL, &n, &why),
+        STATUS_TOO_LARGE);
+    free(ids);
+    free(spans);
+    free(text);
+    door_close(door);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_engine__a_run_gives_the_same_tokens_alone_and_beside_others),
+        cmocka_unit_test(test_engine__steps_of_any_length_give_the_same_tokens),
+        cmocka_unit_test(test_engine__random_cancels_leave_the_others_alone_and_no_page_behind),
+        cmocka_unit_test(test_engine__a_reader_without_credit_pauses_its_own_run_only),
+        cmocka_unit_test(test_engine__a_deadline_that_cannot_be_met_is_refused_with_both_numbers),
+        cmocka_unit_test(test_engine__a_deadline_that_passes_ends_the_run),
+        cmocka_unit_test(test_engine__what_cannot_fit_is_refused_with_numbers_and_setting),
+        cmocka_unit_test(
+            test_engine__runs_wait_for_pages_in_order_and_more_than_the_queue_are_refused),
+        cmocka_unit_test(test_engine__without_a_queue_a_run_that_fits_is_let_in),
+        cmocka_unit_test(test_engine__a_stop_string_ends_the_text_before_it),
+        cmocka_unit_test(test_engine__a_seed_gives_its_tokens_again_and_is_told),
+        cmocka_unit_test(test_engine__ignore_eos_never_draws_an_end),
+        cmocka_unit_test(test_engine__a_repetition_penalty_sees_prompt_and_output),
+        cmocka_unit_test(test_engine__strict_devices_make_no_difference),
+        cmocka_unit_test(test_engine__a_failing_device_ends_every_run_and_tells_the_loop),
+        cmocka_unit_test(test_engine__the_digest_of_the_weights_is_told_once_it_is_known),
+        cmocka_unit_test(test_engine__runs_that_are_left_go_with_the_engine),
+        cmocka_unit_test(test_engine__text_goes_to_tokens_and_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
