@@ -174,7 +174,7 @@ static struct rig rig_open(enum isa isa, int n_threads, enum activations activat
     if (device_open(&options, &rig.device, &why) < 0 ||
         model_load(rig.device, path, NULL, &rig.model, &why) < 0 ||
         forward_create(rig.device, rig.model, MAX_ROWS, MAX_ROWS, 1024, &rig.forward, &why) < 0 ||
-        stream_create(rig.device, forward_ops_max(rig.model) + 16, &rig.stream, &why) < 0)
+        stream_create(rig.device, forward_ops_max(rig.model) + 2, &rig.stream, &why) < 0)
         fail_msg("%s", why.text);
     const struct kv_group_plan *group = &model_plan(rig.model)->groups[0];
     rig.layer_bytes = device_ops(rig.device)->page_layer_bytes(&group->shape, dtype);
