@@ -26,7 +26,7 @@ SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
 MERGES = (
     "Ġ t;h e;i n;Ġ a;r e;o n;Ġt he;e r;a t;Ġ s;o r;Ġ w;Ġ o;i s;e n;i t;n d;Ġ c;Ġ b;e s;Ġo f;Ġa nd;"
     "in g;e d;"
-    "Ġt o;a l;o u;Ġ f;Ġi n;Ġ p;a r;l e;Ġ m;r o;Ġ d;Ġ h;i c;a n;Ġth at;Ġth is"
+    "Ġt o;a l;o u;Ġ f;Ġ in;Ġ p;a r;l e;Ġ m;r o;Ġ d;Ġ h;i c;a n;Ġ is;Ġ it"
 ).split(";")
 TEMPLATE = (
     "{% for message in messages %}"
