@@ -45,6 +45,7 @@ struct schedule {
     struct schedule_item items[STEP_ROWS_MAX]; /* in the order of candidates */
 };
 
+/* max_rows: 2 * PREFILL_CHUNK_MIN to STEP_ROWS_MAX. */
 void scheduler_init(struct scheduler *scheduler, uint32_t max_rows, int64_t max_step_ns);
 void scheduler_plan(struct scheduler *scheduler, const struct candidate *candidates, uint32_t n,
                     const struct step_cost *cost, struct schedule *out);
