@@ -1,4 +1,5 @@
-/* The llama architecture: Llama 2 and 3, Mistral, SmolLM: RoPE on adjacent pairs, gated feed-forward, biases where a file has them. */
+/* The llama architecture: Llama 2 and 3, Mistral, SmolLM: RoPE on adjacent pairs, gated
+ * feed-forward, biases where a file has them. */
 #include "limits.h"
 #include "model/arch_reader.h"
 #include "model/rope_plan.h"

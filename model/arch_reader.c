@@ -43,7 +43,8 @@ void arch_fault(struct arch_reader *reader, int status, const char *format, ...)
 
 /* --- keys --- */
 
-/* An array of one number repeated, as converters write for keys that may differ by layer. 1, 0 or a status. */
+/* An array of one number repeated, as converters write for keys that may differ by layer. 1, 0 or a
+ * status. */
 static int read_uniform(struct arch_reader *reader, const char *key, uint32_t *out)
 {
     const struct gguf_value *value = gguf_find(reader->file, key);
@@ -153,6 +154,7 @@ static const struct gguf_tensor *find(struct arch_reader *reader, const char *na
         arch_fault(reader, STATUS_CORRUPT, "tensor %s is missing", name);
         return NULL;
     }
+    reader->uses_tensor[tensor - gguf_tensor_at(reader->file, 0)] = true;
     if (tensor->dims[0] != n_in || tensor->dims[1] != n_out || tensor->dims[2] != 1 ||
         tensor->dims[3] != 1)
         arch_fault(reader, STATUS_CORRUPT,

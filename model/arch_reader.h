@@ -13,6 +13,7 @@
 struct arch_reader {
     const struct gguf *file;
     const char *architecture;
+    bool *uses_tensor; /* [gguf_n_tensors]: set for each tensor that was checked */
     struct why *why;
     int status;
 };

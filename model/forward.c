@@ -146,7 +146,8 @@ uint64_t forward_bytes(const struct forward *forward)
     return forward->bytes;
 }
 
-#define OPS_OF_LAYER 12 /* run_attention and run_ffn call 8; attend and linear_glu may push more than one */
+/* run_attention and run_ffn call 8; attend and linear_glu may push more than one */
+#define OPS_OF_LAYER 12
 #define OPS_OF_ENDS 8  /* embed; gather, norm, head */
 
 uint32_t forward_ops_max(const struct model *model)

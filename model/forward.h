@@ -17,7 +17,8 @@
 struct model;
 struct forward;
 
-struct forward_batch {            /* all pointers are device memory and live until the stream has passed */
+/* all pointers are device memory and live until the stream has passed */
+struct forward_batch {
     const struct row_input *inputs; /* [rows.n_rows] */
     struct rows_view rows;
     const uint32_t *output_rows;  /* [n_outputs]: rows whose logits are wanted, ascending */
@@ -26,8 +27,9 @@ struct forward_batch {            /* all pointers are device memory and live unt
 };
 
 /* max_context: longest sequence, for the attention workspace. STATUS_NO_MEMORY with numbers. */
-int forward_create(struct device *device, const struct model *model, uint32_t max_rows, uint32_t max_outputs,
-                   uint32_t max_context, struct forward **out, struct why *why);
+int forward_create(struct device *device, const struct model *model, uint32_t max_rows,
+                   uint32_t max_outputs, uint32_t max_context, struct forward **out,
+                   struct why *why);
 void forward_free(struct forward *forward);
 /* Enqueues one step. Logits of output row i stand at forward_logits(forward) + i * vocabulary when
  * the stream has passed. */
@@ -35,6 +37,7 @@ void forward_run(struct forward *forward, struct stream *stream, const struct fo
                  const struct kv_view *view);
 float *forward_logits(const struct forward *forward);   /* device [max_outputs, vocabulary] */
 uint64_t forward_bytes(const struct forward *forward);  /* device memory of the workspace */
-uint32_t forward_ops_max(const struct model *model);    /* most ops one forward_run enqueues: sizes the stream */
+/* most ops one forward_run enqueues: sizes the stream */
+uint32_t forward_ops_max(const struct model *model);
 
 #endif

@@ -34,7 +34,8 @@ struct gguf {
 
 /* --- one file --- */
 
-/* A file that shrinks under its map raises SIGBUS, and there is no row to go on with: say so and end. */
+/* A file that shrinks under its map raises SIGBUS, and there is nothing to go on with: say so and
+ * end. */
 static void on_bus_error(int number)
 {
     static const char text[] = "quire: a model file shrank or failed to read while it was being "
@@ -131,7 +132,8 @@ static uint32_t index_find(const struct index *index, const struct gguf_tables *
 
 /* --- split sets --- */
 
-/* PREFIX-00001-of-00003.gguf: true, and the prefix's length, when path says part no (from 0) of count. */
+/* PREFIX-00001-of-00003.gguf: true, and the prefix's length, when path says part no (from 0) of
+ * count. */
 static bool split_prefix(const char *path, uint32_t no, uint32_t count, size_t *len)
 {
     char suffix[SPLIT_SUFFIX_BYTES + 16];

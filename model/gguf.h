@@ -14,8 +14,8 @@
 #include <stdint.h>
 
 enum gguf_kind {
-    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING, GGUF_ARRAY,
-    GGUF_U64, GGUF_I64, GGUF_F64
+    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING,
+    GGUF_ARRAY, GGUF_U64, GGUF_I64, GGUF_F64
 };
 
 struct gguf_value {
@@ -23,7 +23,7 @@ struct gguf_value {
     enum gguf_kind kind;
     enum gguf_kind element;   /* of GGUF_ARRAY */
     uint64_t n;               /* elements of GGUF_ARRAY; 1 otherwise */
-    const uint8_t *bytes;     /* the value, unaligned, in the map; strings: u64 length + bytes each */
+    const uint8_t *bytes;     /* the value, unaligned, in the map; a string: u64 length + bytes */
 };
 
 struct gguf_tensor {
@@ -66,12 +66,15 @@ struct slice gguf_string_at(const struct gguf *file, const struct gguf_value *ar
 
 uint64_t gguf_n_tensors(const struct gguf *file);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf *file, uint64_t idx);
-const struct gguf_tensor *gguf_tensor_find(const struct gguf *file, const char *name); /* NULL when absent */
-void gguf_tensor_drop(const struct gguf *file, const struct gguf_tensor *tensor); /* its pages may leave memory (madvise) */
+/* NULL when absent */
+const struct gguf_tensor *gguf_tensor_find(const struct gguf *file, const char *name);
+/* its pages may leave memory (madvise) */
+void gguf_tensor_drop(const struct gguf *file, const struct gguf_tensor *tensor);
 
 /* SHA-256 over the bytes of all files in order; cached beside nothing: the caller runs it on a
  * thread of its own. `stop` (may be NULL) is polled about every 16 MiB: non-zero ends with
  * STATUS_CANCELLED. */
-int gguf_digest(const struct gguf *file, const volatile int *stop, uint8_t out[32], struct why *why);
+int gguf_digest(const struct gguf *file, const volatile int *stop, uint8_t out[32],
+                struct why *why);
 
 #endif

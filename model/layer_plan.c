@@ -82,6 +82,10 @@ int model_plan_read(const struct gguf *file, struct model_plan *out, struct why 
             continue;
         struct arch_reader reader = {
             .file = file, .architecture = architectures[i].name, .why = why};
+        out->uses_tensor = calloc(gguf_n_tensors(file) + 1, sizeof *out->uses_tensor);
+        if (out->uses_tensor == NULL)
+            return refuse(why, STATUS_NO_MEMORY, "no memory for a plan");
+        reader.uses_tensor = out->uses_tensor;
         snprintf(out->architecture, sizeof out->architecture, "%s", architectures[i].name);
         read_name(file, out);
         count_weights(file, out);
@@ -100,6 +104,7 @@ void model_plan_release(struct model_plan *plan)
     for (uint32_t i = 0; i < plan->n_ropes; i++)
         free(plan->ropes[i].inv_freq);
     free(plan->layers);
+    free(plan->uses_tensor);
     memset(plan, 0, sizeof *plan);
 }
 

@@ -57,6 +57,7 @@ struct model_plan {
     struct layer_plan *layers;  /* [n_layers], owned */
     uint64_t n_parameters;
     uint64_t weight_bytes;      /* of all tensors, as the file has them */
+    bool *uses_tensor;          /* [gguf_n_tensors], owned: others stand in the file for nothing */
 };
 
 /* Reads keys, checks every number and every tensor's shape and type before any large allocation.

@@ -19,15 +19,30 @@ struct model {
     struct why chat_refusal;
 };
 
-static int load_text(struct model *model, struct why *why)
+int model_read_vocabulary(const struct gguf *file, const struct model_plan *plan,
+                          struct vocabulary **out, struct why *why)
 {
-    int status = vocabulary_gguf_read(model->file, &model->vocabulary, why);
+    struct vocabulary *vocabulary;
+
+    int status = vocabulary_gguf_read(file, &vocabulary, why);
     if (status < 0)
         return status;
-    if (vocabulary_n_tokens(model->vocabulary) != model->plan.vocabulary)
-        return refuse(why, STATUS_CORRUPT,
-                      "tokenizer.ggml.tokens holds %u tokens, token_embd.weight %u rows",
-                      vocabulary_n_tokens(model->vocabulary), model->plan.vocabulary);
+    if (vocabulary_n_tokens(vocabulary) != plan->vocabulary) {
+        status = refuse(why, STATUS_CORRUPT,
+                        "tokenizer.ggml.tokens holds %u tokens, token_embd.weight %u rows",
+                        vocabulary_n_tokens(vocabulary), plan->vocabulary);
+        vocabulary_free(vocabulary);
+        return status;
+    }
+    *out = vocabulary;
+    return STATUS_OK;
+}
+
+static int load_text(struct model *model, struct why *why)
+{
+    int status = model_read_vocabulary(model->file, &model->plan, &model->vocabulary, why);
+    if (status < 0)
+        return status;
 
     status = chat_template_create(vocabulary_chat_template(model->vocabulary), model->vocabulary,
                                   &model->chat_template, &model->chat_refusal);

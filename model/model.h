@@ -15,14 +15,20 @@ struct model;
 struct device;
 
 struct model_options {
-    void (*on_progress)(void *arg, uint64_t n_done, uint64_t n_total); /* bytes of weights; may be NULL */
+    /* bytes of weights; may be NULL */
+    void (*on_progress)(void *arg, uint64_t n_done, uint64_t n_total);
     void *on_progress_arg;
 };
 
+/* The file's vocabulary, as many tokens as the plan has rows. STATUS_CORRUPT, STATUS_UNSUPPORTED,
+ * STATUS_NO_MEMORY. The caller frees *out with vocabulary_free. */
+int model_read_vocabulary(const struct gguf *file, const struct model_plan *plan,
+                          struct vocabulary **out, struct why *why);
+
 /* Loads everything; the file's pages are dropped as tensors are repacked. STATUS_* of gguf_open and
  * model_plan_read. */
-int model_load(struct device *device, const char *path, const struct model_options *options, struct model **out,
-               struct why *why);
+int model_load(struct device *device, const char *path, const struct model_options *options,
+               struct model **out, struct why *why);
 void model_free(struct model *model);
 const struct model_plan *model_plan(const struct model *model);
 const struct vocabulary *model_vocabulary(const struct model *model);
@@ -32,6 +38,6 @@ const struct chat_template *model_chat_template(const struct model *model);
 const char *model_chat_refusal(const struct model *model);
 const struct gguf *model_file(const struct model *model); /* stays open: digest, inspect */
 const struct model_weights *model_weights(const struct model *model); /* for forward.c */
-uint64_t model_step_bytes(const struct model *model);     /* bytes of weights that one decode step reads */
+uint64_t model_step_bytes(const struct model *model); /* of weights that one decode step reads */
 
 #endif
