@@ -1,0 +1,237 @@
+#include "tools/run.h"
+
+#include "base/clock.h"
+#include "base/progress.h"
+#include "base/status.h"
+#include "kvcache/kv_group.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LINE_BYTES 64
+#define OPS_OF_STEP 4 /* the arrays, the draw, its results, one to spare */
+
+static void on_load(void *progress, uint64_t n_done, uint64_t n_total)
+{
+    progress_update(progress, "loading", n_done, n_total, 0);
+}
+
+int run_open(const struct run_options *options, struct run *run, struct why *why)
+{
+    struct progress progress;
+    struct model_options loading = {.on_progress = on_load, .on_progress_arg = &progress};
+
+    *run = (struct run){.kv_dtype = options->kv_dtype};
+    int status = device_open(&options->device, &run->device, why);
+    if (status < 0)
+        return status;
+    run->ops = device_ops(run->device);
+    progress_init(&progress, &clock_monotonic, "bytes", options->quiet);
+    status = model_load(run->device, options->model_path, &loading, &run->model, why);
+    progress_end(&progress);
+    return status;
+}
+
+/* --- memory --- */
+
+static void *place(uint8_t *base, size_t *at, size_t n, size_t bytes)
+{
+    void *part = base == NULL ? NULL : base + *at;
+    *at += (n * bytes + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
+    return part;
+}
+
+/* Returns the bytes of the block. */
+static size_t lay_out(const struct run_sizes *sizes, void *base, struct run_arrays *out)
+{
+    size_t at = 0, n_rows = sizes->max_rows, n_outputs = sizes->max_outputs;
+    out->inputs = place(base, &at, n_rows, sizeof *out->inputs);
+    out->position = place(base, &at, n_rows, sizeof *out->position);
+    out->row_seq = place(base, &at, n_rows, sizeof *out->row_seq);
+    out->seq_begin = place(base, &at, sizes->n_sequences + 1, sizeof *out->seq_begin);
+    out->output_rows = place(base, &at, n_outputs, sizeof *out->output_rows);
+    out->params = place(base, &at, n_outputs, sizeof *out->params);
+    return at;
+}
+
+static int prepare_arrays(struct run *run, struct why *why)
+{
+    const struct run_sizes *sizes = &run->sizes;
+    run->block_bytes = lay_out(sizes, NULL, &run->host);
+    run->host_block = aligned_alloc(LINE_BYTES, run->block_bytes);
+    run->seqs = calloc(sizes->n_sequences, sizeof *run->seqs);
+    run->results = calloc(sizes->max_outputs, sizeof *run->results);
+    if (run->host_block == NULL || run->seqs == NULL || run->results == NULL)
+        return refuse(why, STATUS_NO_MEMORY, "no memory for steps of %u rows", sizes->max_rows);
+    memset(run->host_block, 0, run->block_bytes);
+    int status = device_alloc(run->device, run->block_bytes, &run->device_block, why);
+    if (status < 0)
+        return status;
+    lay_out(sizes, run->host_block, &run->host);
+    lay_out(sizes, run->device_block, &run->on_device);
+    for (uint32_t i = 0; i < sizes->max_outputs; i++) /* temperature 0: greedy */
+        run->host.params[i] = (struct sample_params){.top_p = 1, .repetition = 1, .count_slot = -1};
+    if (!sizes->draws)
+        return STATUS_OK;
+    size_t workspace = run->ops->sample_workspace_bytes(run->device, sizes->max_outputs,
+                                                        model_plan(run->model)->vocabulary);
+    status = device_alloc(run->device, workspace, &run->sample_workspace, why);
+    if (status < 0)
+        return status;
+    return device_alloc(run->device, sizes->max_outputs * sizeof *run->results,
+                        (void **)&run->results_on_device, why);
+}
+
+static int prepare_cache(struct run *run, struct why *why)
+{
+    const struct model_plan *plan = model_plan(run->model);
+    struct kv_cache_spec spec = {.n_groups = plan->n_groups,
+                                 .max_sequences = run->sizes.n_sequences,
+                                 .max_context = (uint32_t)run->sizes.n_tokens,
+                                 .max_append = run->sizes.max_rows};
+    uint64_t n_pages = kv_pages_of(run->sizes.n_tokens) * run->sizes.n_sequences;
+    for (uint32_t g = 0; g < plan->n_groups; g++) {
+        const struct kv_group_plan *group = &plan->groups[g];
+        spec.groups[g] = (struct kv_group_spec){.kind = group->kind,
+                                                .window = group->window,
+                                                .shape = group->shape,
+                                                .n_layers = group->n_layers,
+                                                .dtype = run->kv_dtype};
+        spec.memory_bytes += n_pages * kv_group_page_bytes(run->ops, &spec.groups[g]);
+    }
+    int status = kv_cache_create(run->device, &spec, &run->cache, why);
+    return status < 0
+               ? refuse_prefix(why, status, "keys and values of %u x %llu tokens",
+                               run->sizes.n_sequences, (unsigned long long)run->sizes.n_tokens)
+               : STATUS_OK;
+}
+
+int run_prepare(struct run *run, const struct run_sizes *sizes, struct why *why)
+{
+    assert(run->cache == NULL && sizes->n_tokens <= CONTEXT_TOKENS_MAX);
+    run->sizes = *sizes;
+    int status = prepare_cache(run, why);
+    if (status == STATUS_OK)
+        status = forward_create(run->device, run->model, sizes->max_rows, sizes->max_outputs,
+                                (uint32_t)sizes->n_tokens, &run->forward, why);
+    if (status == STATUS_OK)
+        status = stream_create(run->device,
+                               forward_ops_max(run->model) +
+                                   kv_cache_ops_max(run->cache, sizes->max_rows) + OPS_OF_STEP,
+                               &run->stream, why);
+    return status < 0 ? status : prepare_arrays(run, why);
+}
+
+void run_close(struct run *run)
+{
+    if (run->device == NULL)
+        return;
+    device_free(run->device, run->results_on_device);
+    device_free(run->device, run->sample_workspace);
+    device_free(run->device, run->device_block);
+    free(run->results);
+    free(run->seqs);
+    free(run->host_block);
+    if (run->stream != NULL)
+        stream_free(run->stream);
+    forward_free(run->forward);
+    if (run->cache != NULL)
+        kv_cache_free(run->cache);
+    model_free(run->model);
+    device_close(run->device);
+    *run = (struct run){.device = NULL};
+}
+
+/* --- steps --- */
+
+int run_begin(struct run *run, kv_seq_id *out, struct why *why)
+{
+    return kv_cache_open(run->cache, run->sizes.n_tokens, out, why);
+}
+
+void run_end(struct run *run, kv_seq_id seq)
+{
+    kv_cache_close(run->cache, seq);
+}
+
+static void fill_piece(struct run *run, const struct run_piece *piece, uint32_t idx,
+                       uint32_t *n_rows, uint32_t *n_outputs, uint32_t *max_position)
+{
+    uint64_t first = kv_cache_written(run->cache, piece->seq);
+    assert(piece->n_rows > 0 && piece->n_outputs <= piece->n_rows);
+    assert(*n_rows + piece->n_rows <= run->sizes.max_rows);
+    assert(*n_outputs + piece->n_outputs <= run->sizes.max_outputs);
+
+    run->seqs[idx] = piece->seq;
+    run->host.seq_begin[idx] = *n_rows;
+    for (uint32_t i = 0; i < piece->n_rows; i++) {
+        uint32_t row = *n_rows + i;
+        run->host.inputs[row] = (struct row_input){.kind = ROW_TOKEN, .value = piece->ids[i]};
+        run->host.position[row] = (uint32_t)first + i;
+        run->host.row_seq[row] = idx;
+    }
+    *n_rows += piece->n_rows;
+    for (uint32_t i = 0; i < piece->n_outputs; i++)
+        run->host.output_rows[(*n_outputs)++] = *n_rows - piece->n_outputs + i;
+    uint32_t last = (uint32_t)first + piece->n_rows - 1;
+    *max_position = last > *max_position ? last : *max_position;
+    kv_cache_append(run->cache, piece->seq, piece->n_rows, run->stream);
+}
+
+static void enqueue_draw(struct run *run, uint32_t n_outputs)
+{
+    run->ops->sample(run->stream,
+                     &(struct sample_args){.logits = forward_logits(run->forward),
+                                           .n_rows = n_outputs,
+                                           .vocabulary = model_plan(run->model)->vocabulary,
+                                           .params = run->on_device.params,
+                                           .workspace = run->sample_workspace,
+                                           .results = run->results_on_device});
+    device_read(run->stream, run->results, run->results_on_device,
+                n_outputs * sizeof *run->results);
+}
+
+int run_step(struct run *run, const struct run_piece *pieces, uint32_t n_pieces, struct why *why)
+{
+    uint32_t n_rows = 0, n_outputs = 0, max_position = 0;
+    struct kv_view view;
+
+    assert(n_pieces > 0 && n_pieces <= run->sizes.n_sequences);
+    for (uint32_t i = 0; i < n_pieces; i++)
+        fill_piece(run, &pieces[i], i, &n_rows, &n_outputs, &max_position);
+    run->host.seq_begin[n_pieces] = n_rows;
+
+    device_write(run->stream, run->device_block, run->host_block, run->block_bytes);
+    kv_cache_view(run->cache, run->seqs, n_pieces, run->stream, &view);
+    struct forward_batch batch = {.inputs = run->on_device.inputs,
+                                  .rows = {.n_rows = n_rows,
+                                           .n_seqs = n_pieces,
+                                           .position = run->on_device.position,
+                                           .row_seq = run->on_device.row_seq,
+                                           .seq_begin = run->on_device.seq_begin,
+                                           .max_position = max_position},
+                                  .output_rows = run->on_device.output_rows,
+                                  .n_outputs = n_outputs};
+    forward_run(run->forward, run->stream, &batch, &view);
+    if (run->sizes.draws && n_outputs > 0)
+        enqueue_draw(run, n_outputs);
+    device_submit(run->stream);
+    int status = device_wait(run->stream, NULL, NULL);
+    if (status < 0)
+        return refuse(why, status, "a step of %u rows failed on %s: %s", n_rows,
+                      device_name(run->device), status_text(status));
+    for (uint32_t i = 0; i < n_pieces; i++)
+        kv_cache_commit(run->cache, pieces[i].seq, pieces[i].n_rows);
+    return STATUS_OK;
+}
+
+int run_read_logits(struct run *run, uint32_t first, uint32_t n, float *out, struct why *why)
+{
+    size_t vocabulary = model_plan(run->model)->vocabulary;
+    const float *from = forward_logits(run->forward) + first * vocabulary;
+    int status = device_download(run->device, out, from, n * vocabulary * sizeof *out);
+    return status < 0
+               ? refuse(why, status, "logits could not be read from %s", device_name(run->device))
+               : STATUS_OK;
+}
