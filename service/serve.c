@@ -163,7 +163,7 @@ static int load(const struct serve_options *in, struct server *server, struct en
         .on_progress = on_load,
         .on_progress_arg = &loading,
     };
-    progress_init(&loading.progress, &clock_monotonic, "bytes", in->log_level > LOG_INFO);
+    progress_init(&loading.progress, &clock_monotonic, "bytes", in->log_level > LOG_WARN);
     int status = engine_create(&engine, out, why);
     progress_end(&loading.progress);
     return status;

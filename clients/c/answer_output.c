@@ -13,6 +13,7 @@
 
 #define LINE_BYTES 8192
 #define ESCAPE_TURN_BYTES 4096
+#define SHORT_PHASE_NS NS_PER_S
 
 void answer_output_init(struct answer_output *output, bool as_json, bool is_quiet)
 {
@@ -166,10 +167,14 @@ void answer_output_progress(struct answer_output *output, const char *label, uin
 void answer_output_end_progress(struct answer_output *output)
 {
     bool would_break_line = output->in_line && output->out_is_terminal && output->err_is_terminal;
-    if (would_break_line)
-        output->progress.open = false; /* its line was wiped when the answer went on */
+    struct progress *progress = &output->progress;
+    bool was_short = clock_now(&clock_monotonic) - progress->started_ns < SHORT_PHASE_NS;
+    if (progress->live && was_short)
+        progress_clear(progress); /* no line of it stays */
+    if (would_break_line || (progress->live && was_short))
+        progress->open = false; /* its line was wiped */
     else
-        progress_end(&output->progress);
+        progress_end(progress);
 }
 
 /* What comes next begins a line of its own, whatever stands on the terminal. */

@@ -67,7 +67,7 @@ static const struct command command = {
 struct generate_run {
     struct client_run client;
     bool with_logprobs;
-    bool finished;
+    bool begun, finished; /* the answer */
 };
 
 static const char *phase_name(Quire__V1__Phase phase)
@@ -108,11 +108,23 @@ static bool show_logprob(struct answer_output *output, const Quire__V1__TokenLog
     return ok && answer_output_text(output, "\n", 1);
 }
 
+/* The first token is there: whatever was told last, the prompt was read. */
+static void end_prefill(struct answer_output *output)
+{
+    const struct progress *progress = &output->progress;
+    if (progress->open)
+        answer_output_progress(output, progress->label, progress->n_total, progress->n_total,
+                               progress->rate);
+    answer_output_end_progress(output);
+}
+
 static bool show_delta(struct generate_run *run, const Quire__V1__Delta *delta)
 {
     struct answer_output *output = &run->client.output;
     bool ok = true;
-    answer_output_end_progress(output);
+    if (!run->begun)
+        end_prefill(output);
+    run->begun = true;
     if (!run->with_logprobs)
         return answer_output_text(output, delta->text.data, delta->text.len);
     for (size_t i = 0; ok && i < delta->n_logprobs; i++)

@@ -144,7 +144,6 @@ static bool show_summary(struct summarize_run *run, const Quire__V1__SummaryDelt
 {
     struct answer_output *output = &run->client.output;
     bool ok = true;
-    answer_output_end_progress(output);
     if (!run->any_summary)
         ok = section_order_flush(&run->sections);
     if (ok && !run->any_summary && run->any_section)

@@ -1,7 +1,7 @@
 /* tests/clients/scripted_peer_fixture.h: a server on the loopback that says what a test wrote down.
  *
- *   scripted  it takes one connection, waits for the first bytes, says the script as it is, and ends
- *             its side (or keeps it open); what the client sent is recorded by a real HTTP/2 session
+ *   scripted  it takes one connection, waits for the first request, says the script as it is, and
+ *             ends its side (or keeps it open); what the client sent is recorded by a real session
  *   live      a correct small server: /t/Count answers with the number of bytes of the request's
  *             messages (8 bytes, big-endian), /t/Big with one message of BIG_BYTES
  *
