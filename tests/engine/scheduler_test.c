@@ -199,7 +199,7 @@ static void test_scheduler__more_decoders_than_rows_take_turns(void **state)
     struct step_cost cost = {.fixed_ns = 1, .row_ns = 1};
     static struct schedule schedule;
     uint32_t n_served[40] = {0};
-    scheduler_init(&scheduler, 16, 1000000);
+    scheduler_init(&scheduler, 32, 1000000);
     for (uint32_t i = 0; i < 40; i++)
         candidates[i] = (struct candidate){.order = i + 1, .n_wanted = 1};
 
@@ -210,7 +210,7 @@ static void test_scheduler__more_decoders_than_rows_take_turns(void **state)
     }
 
     for (uint32_t i = 0; i < 40; i++)
-        assert_in_range(n_served[i], 19, 21); /* 50 * 16 / 40 */
+        assert_in_range(n_served[i], 39, 41); /* 50 * 32 / 40 */
 }
 
 static void test_scheduler__prompts_share_a_step_and_short_ones_leave_their_rest(void **state)
