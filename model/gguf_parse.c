@@ -67,7 +67,7 @@ static int take(struct cursor *cursor, void *out, size_t n, const char *what)
 
 static int take_string(struct cursor *cursor, struct slice *out, const char *what)
 {
-    uint64_t len;
+    uint64_t len = 0;
     if (take(cursor, &len, sizeof len, what) < 0)
         return STATUS_CORRUPT;
     if (len > left(cursor))
