@@ -1,15 +1,18 @@
 /* limits.h: every maximum and default in one place; their relations are asserted below.
  *
- * A limit that a user can change is named DEFAULT_*, with the option that changes it; *_MAX are hard.
+ * A limit that a user can change is named DEFAULT_*, with the option that changes it; *_MAX are
+ * hard.
  */
-#include_next <limits.h> /* gcc's own <limits.h> looks for the C library's along this path and must find it */
+/* gcc's own <limits.h> looks for the C library's along this path and must find it */
+#include_next <limits.h>
 
 #ifndef QUIRE_LIMITS_H
 #define QUIRE_LIMITS_H
 
 /* --- pages and sequences --- */
 #define PAGE_TOKENS 64               /* tokens of one page of a layer group */
-#define SPAN_TOKENS 512              /* attention merges partial states of spans of this many tokens, in order */
+/* attention merges partial states of spans of this many tokens, in order */
+#define SPAN_TOKENS 512
 #define KV_GROUPS_MAX 4
 #define CONTEXT_TOKENS_MAX (1u << 24) /* positions of one sequence (--max-context) */
 #define DEFAULT_SEQUENCES 128        /* sequences that may hold pages at once (--max-sequences) */
@@ -32,7 +35,8 @@
 #define GGUF_TENSOR_NAME_BYTES_MAX 63
 #define GGUF_ALIGNMENT_MAX (1u << 20)
 #define GGUF_SPLITS_MAX 1024
-#define TOKEN_BYTES_MAX 2048         /* of one vocabulary entry; the longest in published files is 512 */
+/* of one vocabulary entry; the longest in published files is 512 */
+#define TOKEN_BYTES_MAX 2048
 
 /* --- a request --- */
 #define TOP_LOGPROBS_MAX 20
@@ -54,11 +58,13 @@
 #define SUMMARY_REPETITION_PENALTY 1.1f /* of Summarize, when the request gives none */
 
 /* --- events, engine to loop --- */
-#define EVENT_TEXT_BYTES_MAX 8192    /* text of one delta: a token, and what stop strings held back, repaired (x 3) */
+/* text of one delta: a token, and what stop strings held back, repaired (x 3) */
+#define EVENT_TEXT_BYTES_MAX 8192
 #define EVENT_BYTES_MAX 9216         /* worst event in the ring: text, ids, logprobs */
 #define CALL_CREDIT_EVENTS 8         /* deltas a sequence may have under way from the engine */
 #define MESSAGE_RING_SLOTS 4096      /* submits, cancels and credits, loop to engine */
-#define WIRE_EVENT_BYTES_MAX 65536   /* worst event as protobuf: logprobs carry the bytes of their tokens */
+/* worst event as protobuf: logprobs carry the bytes of their tokens */
+#define WIRE_EVENT_BYTES_MAX 65536
 #define OUT_BUFFER_MARK_BYTES (32u << 10) /* a call above this gives no credit */
 #define OUT_BUFFER_BYTES_MAX (OUT_BUFFER_MARK_BYTES + CALL_CREDIT_EVENTS * WIRE_EVENT_BYTES_MAX)
 #define RESPONSE_MESSAGE_BYTES_MAX (4u << 20) /* the reply of a unary call: what all clients take */
@@ -98,7 +104,8 @@
 #define LINGER_MS 1000               /* the peer may read our last bytes for so long */
 #define GOAWAY_NOTICE_MS 1000        /* from the notice of a drain to its GOAWAY, at most */
 #define DEFAULT_DRAIN_MS 30000       /* --drain-ms: grace after SIGTERM */
-#define DEFAULT_PAUSED_MS 600000     /* --max-paused-ms: a reader that takes nothing for so long is ended and told */
+/* --max-paused-ms: a reader that takes nothing for so long is ended and told */
+#define DEFAULT_PAUSED_MS 600000
 #define PINGS_IDLE_MS 10000          /* a ping more often than this, with calls open, is a strike */
 #define PINGS_NO_CALLS_MS 300000     /* the same without calls */
 #define PING_STRIKES_MAX 2           /* one more ends the connection */
@@ -109,7 +116,8 @@ _Static_assert(EVENT_TEXT_BYTES_MAX >= 3 * (TOKEN_BYTES_MAX + STOP_BYTES_MAX + 4
                "a delta holds one token and what was held back, each byte repaired to three");
 _Static_assert(EVENT_BYTES_MAX >= EVENT_TEXT_BYTES_MAX + 256 + 8 * (TOP_LOGPROBS_MAX + 1),
                "the worst event holds its text and all logprobs");
-_Static_assert(WIRE_EVENT_BYTES_MAX >= EVENT_TEXT_BYTES_MAX + (TOP_LOGPROBS_MAX + 2) * (TOKEN_BYTES_MAX + 32),
+_Static_assert(WIRE_EVENT_BYTES_MAX >=
+                   EVENT_TEXT_BYTES_MAX + (TOP_LOGPROBS_MAX + 2) * (TOKEN_BYTES_MAX + 32),
                "and as protobuf the bytes of each token beside");
 _Static_assert(CALL_CREDIT_EVENTS * WIRE_EVENT_BYTES_MAX >=
                    SUMMARY_RUNS * CALL_CREDIT_EVENTS * (EVENT_TEXT_BYTES_MAX + 256) + 4096,

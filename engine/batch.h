@@ -1,4 +1,5 @@
-/* engine/batch.h: the flat arrays of one step, built on the host and copied to the device in one piece.
+/* engine/batch.h: the flat arrays of one step, built on the host and copied to the device in one
+ * piece.
  *
  *   rows      seq 3: token token token | seq 5: token | seq 9: token     adjacent by sequence
  *   outputs   the last row of each sequence that wants a token           ascending
@@ -26,7 +27,8 @@ struct batch {
     struct device *device;
     struct batch_arrays *host, *on_device;
     struct sample_result *results, *results_on_device; /* [max_outputs] */
-    uint32_t *banned_on_device;                        /* [n_banned] ends of generation, ascending */
+    /* [n_banned] ends of generation, ascending */
+    uint32_t *banned_on_device;
     uint32_t n_banned;
     uint32_t *counts; /* device [n_slots, vocabulary] for repetition penalties */
     uint32_t n_slots, vocabulary;

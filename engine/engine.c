@@ -158,7 +158,8 @@ static void wait_for_news(struct engine *engine)
         timeout_ms = timeout_ms < 0 || left_ms < timeout_ms ? left_ms : timeout_ms;
     }
     atomic_store(&engine->is_parked, 1);
-    ring_fence(); /* the sender publishes, fences and looks at is_parked: one of us sees the other */
+    /* the sender publishes, fences and looks at is_parked: one of us sees the other */
+    ring_fence();
     if (ring_is_empty(engine->messages) && !atomic_load(&engine->is_stopping))
         poll(&(struct pollfd){.fd = engine->signal_fd, .events = POLLIN}, 1, timeout_ms);
     atomic_store(&engine->is_parked, 0);

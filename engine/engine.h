@@ -27,7 +27,8 @@ struct engine_options {
     const char *isa;             /* NULL or "auto", "scalar", "avx2", "avx512" */
     const char *activations;     /* "16", "int8", "f32" */
     const char *kv_dtype;        /* "f16", "f32" */
-    uint64_t kv_memory_bytes;    /* 0: what 16 full contexts take, at most half of the memory that is free */
+    /* 0: what 16 full contexts take, at most half of the memory that is free */
+    uint64_t kv_memory_bytes;
     uint32_t max_context;        /* 0: the model's */
     uint32_t max_sequences;      /* that hold pages at once; 0: DEFAULT_SEQUENCES */
     uint32_t max_queued;         /* that may wait for pages; 0: none */
@@ -57,7 +58,8 @@ void engine_pop_event(struct engine *engine);
 /* --- read-only, any thread --- */
 
 struct engine_model_info {
-    char name[128], architecture[32], activations[8], kv_dtype[8], device[64], chat_format[32], chat_refusal[512];
+    char name[128], architecture[32], activations[8], kv_dtype[8], device[64], chat_format[32],
+        chat_refusal[512];
     uint64_t n_parameters, weight_bytes;
     uint32_t max_context, trained_context, vocabulary;
     uint32_t page_tokens, n_groups;
@@ -72,16 +74,18 @@ bool engine_weights_sha256(const struct engine *engine, char out[65]);
 /* ids and spans (if spans is not NULL) are malloc'ed for the caller. At most n_max ids:
  * STATUS_TOO_LARGE with numbers. add_bos: -1 as the file says, 0, 1. Text must be valid UTF-8:
  * STATUS_INVALID with the byte offset. */
-int engine_tokenize(const struct engine *engine, struct slice text, int add_bos, bool parse_special, size_t n_max,
-                    uint32_t **ids, struct token_span **spans, size_t *n, struct why *why);
+int engine_tokenize(const struct engine *engine, struct slice text, int add_bos, bool parse_special,
+                    size_t n_max, uint32_t **ids, struct token_span **spans, size_t *n,
+                    struct why *why);
 /* Exact bytes, malloc'ed for the caller. STATUS_INVALID names an id beyond the vocabulary. */
-int engine_detokenize(const struct engine *engine, const uint32_t *ids, size_t n, bool special, uint8_t **out,
-                      size_t *len, struct why *why);
-struct slice engine_token_bytes(const struct engine *engine, uint32_t id); /* empty beyond the vocabulary */
+int engine_detokenize(const struct engine *engine, const uint32_t *ids, size_t n, bool special,
+                      uint8_t **out, size_t *len, struct why *why);
+/* empty beyond the vocabulary */
+struct slice engine_token_bytes(const struct engine *engine, uint32_t id);
 
 /* Rendered by the model's template and tokenized, with the generation prompt. STATUS_UNSUPPORTED
  * when the template is not known. */
-int engine_render_chat(const struct engine *engine, const struct chat_message *messages, size_t n, size_t n_max,
-                       uint32_t **ids, size_t *n_ids, struct why *why);
+int engine_render_chat(const struct engine *engine, const struct chat_message *messages, size_t n,
+                       size_t n_max, uint32_t **ids, size_t *n_ids, struct why *why);
 
 #endif

@@ -1,7 +1,7 @@
 /* engine/message.h: the PODs that cross between the loop thread and the step thread, and nothing
  * else does.
  *
- *   loop   --struct message--> ring A (fixed slots)    --> engine      submit, cancel, credit, stats
+ *   loop   --struct message--> ring A (fixed slots)    --> engine     submit, cancel, credit, stats
  *   loop   <--struct event---- ring B (byte records)   <-- engine      one wake a step
  *
  * A run is named by (call_id, tag): call_id is the call's slot and generation, tag tells the runs
@@ -55,7 +55,8 @@ struct submit {
     int64_t arrived_ns;
     uint64_t tenant;          /* salt of the principal; 0 while nobody logs in */
 };
-struct submit *submit_create(uint32_t n_ids); /* zeroed but for ids and defaults; NULL when out of memory */
+/* zeroed but for ids and defaults; NULL when out of memory */
+struct submit *submit_create(uint32_t n_ids);
 void submit_free(struct submit *submit);
 
 enum message_kind { MESSAGE_SUBMIT, MESSAGE_CANCEL, MESSAGE_CREDIT, MESSAGE_STATS };
@@ -70,7 +71,14 @@ struct message {
 #define TAG_ALL UINT32_MAX
 
 enum event_kind {
-    EVENT_ACCEPTED, EVENT_REFUSED, EVENT_PROGRESS, EVENT_DELTA, EVENT_FINISHED, EVENT_STATS, EVENT_WEIGHTS, EVENT_LOST
+    EVENT_ACCEPTED,
+    EVENT_REFUSED,
+    EVENT_PROGRESS,
+    EVENT_DELTA,
+    EVENT_FINISHED,
+    EVENT_STATS,
+    EVENT_WEIGHTS,
+    EVENT_LOST
 };
 
 enum run_phase { RUN_WAITING, RUN_PREFILL };
@@ -82,7 +90,8 @@ struct event_accepted {
     double first_token_s, total_s; /* estimates; total 0 when no max_tokens was given */
 };
 
-struct event_refused {        /* also the end of a run that failed or ran out of time after it was accepted */
+/* also the end of a run that failed or ran out of time after it was accepted */
+struct event_refused {
     int status;
     double numbers[2];        /* what was asked and what there is; for the details */
     char unit[16];            /* of the numbers: "seconds", "tokens", "bytes" */
@@ -101,7 +110,8 @@ struct token_logprob {
     float logprob;
 };
 
-struct event_delta {          /* one decoded token, or the rest that was held back (has_token false) */
+/* one decoded token, or the rest that was held back (has_token false) */
+struct event_delta {
     bool has_token, has_logprob;
     uint32_t id;
     float logprob;
@@ -122,7 +132,8 @@ struct engine_stats {
     double uptime_s;
     uint64_t n_pages, n_pages_used, n_pages_reserved;
     uint32_t n_queued, n_waiting_pages, n_prefill, n_decode, n_paused;
-    uint64_t n_prompt_tokens, n_generated_tokens, n_admitted, n_refused, n_cancelled, n_steps, n_saturated;
+    uint64_t n_prompt_tokens, n_generated_tokens, n_admitted, n_refused, n_cancelled, n_steps,
+        n_saturated;
     double busy_s, prefill_busy_s, decode_busy_s; /* time in steps; split by rows */
 };
 

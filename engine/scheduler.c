@@ -5,7 +5,8 @@
 
 void scheduler_init(struct scheduler *scheduler, uint32_t max_rows, int64_t max_step_ns)
 {
-    /* Room for one chunk of a prompt and as much for those that decode: neither starves the other. */
+    /* Room for one chunk of a prompt and as much for those that decode: neither starves the other.
+     * */
     assert(max_rows >= 2 * PREFILL_CHUNK_MIN && max_rows <= STEP_ROWS_MAX);
     *scheduler = (struct scheduler){.max_rows = max_rows, .max_step_ns = max_step_ns};
 }

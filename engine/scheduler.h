@@ -1,7 +1,7 @@
 /* engine/scheduler.h: who gets how many rows in the next step. Pure: no clock, no sequence, nothing
  * but these numbers.
  *
- *   decoding sequences    one row each, first                 (when there are more than rows: in turn)
+ *   decoding sequences    one row each, first              (when there are more than rows: in turn)
  *   prefilling sequences  share what is left of the rows that the step's time allows, in turn
  *
  * Promises, tested over random histories: no more than max_rows rows; every candidate gets rows

@@ -1,8 +1,8 @@
 /* kernels/device.h: a device (the CPU here; a GPU later), its memory, and streams of work.
  *
- *   enqueue  ops->embed, ops->norm, ... device_write, device_read      nothing runs, nothing allocates
+ *   enqueue  ops->embed, ops->norm, ... device_write, device_read   nothing runs, nothing allocates
  *   submit   device_submit(stream)                                     the list may start
- *   wait     device_wait(stream, poll, arg)                            everything submitted has passed
+ *   wait     device_wait(stream, poll, arg)                         everything submitted has passed
  *
  * On the CPU the waiting thread is worker 0 of the team: it runs the list between submit and the
  * end of wait, one wake a list, a barrier only where an op says so. `poll` is called on the waiting
@@ -57,14 +57,16 @@ bool isa_is_available(enum isa isa);
  * needed and free bytes. */
 int device_alloc(struct device *device, size_t bytes, void **out, struct why *why);
 void device_free(struct device *device, void *memory); /* NULL is allowed */
-uint64_t device_memory_free(const struct device *device);     /* bytes that could still be taken, by the cgroup too */
+/* bytes that could still be taken, by the cgroup too */
+uint64_t device_memory_free(const struct device *device);
 
 /* n_ops: most ops a list may hold between two waits; more is a programming error that sticks as
  * STATUS_INTERNAL. */
 int stream_create(struct device *device, uint32_t n_ops, struct stream **out, struct why *why);
 void stream_free(struct stream *stream);
 int stream_status(const struct stream *stream);   /* the sticky error or STATUS_OK */
-uint64_t stream_n_enqueued(const struct stream *stream); /* ops ever enqueued, copies too: for tests and stats */
+/* ops ever enqueued, copies too: for tests and stats */
+uint64_t stream_n_enqueued(const struct stream *stream);
 
 /* Enqueued copies between host and device. The host memory must live until the stream has passed.
  * */

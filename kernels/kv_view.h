@@ -1,9 +1,9 @@
 /* kernels/kv_view.h: pages as kernels read them: plain pointers, strides and tables. Never owns
  * memory.
  *
- *   group.base --> page 0            page 1            page 2 ...            page_stride bytes apart
- *                  | layer 0 | layer 1 | ...                                 layer_stride bytes apart
- *                  | head 0: K plane, V plane | head 1 ...                   order inside is the backend's own
+ *   group.base --> page 0           page 1            page 2 ...            page_stride bytes apart
+ *                | layer 0 | layer 1 | ...                                 layer_stride bytes apart
+ *       | head 0: K plane, V plane | head 1 ...                   order inside is the backend's own
  *
  *   group.table [n_seqs, table_stride]: entry p of a sequence is the page id of positions
  * (first_page + p) * 64 ...

@@ -13,9 +13,9 @@
  * tests). f32 arithmetic; fma is written where it is meant; contraction is off. Lane sums: 16
  * lanes, folded 16 -> 8 -> 4 -> 2 -> 1 (lane i += lane i + half).
  *
- *   x --norm--> act --linear(QKV)--> qkv --rope_append--> q, pages --attend--> act --linear(ADD)-->
- * x
- *   x --norm--> act --linear_glu--> act --linear(ADD)--> x           last: gather, norm, linear(head), sample
+ *   x --norm--> act --linear(QKV)--> qkv --rope_append--> q, pages --attend--> act
+ *       --linear(ADD)--> x --norm--> act --linear_glu--> act --linear(ADD)--> x
+ *   last: gather, norm, linear(head), sample
  */
 #ifndef QUIRE_KERNELS_OPS_H
 #define QUIRE_KERNELS_OPS_H
@@ -23,7 +23,8 @@
 #include "kernels/device.h"
 #include "kernels/kv_view.h"
 
-struct weight; /* one or several fused matrices in the backend's own layout; weight_load creates it */
+/* one or several fused matrices in the backend's own layout; weight_load creates it */
+struct weight;
 
 /* --- loading --- */
 
@@ -41,7 +42,8 @@ enum weight_fuse { WEIGHT_PLAIN, WEIGHT_QKV, WEIGHT_GATE_UP };
 struct weight_info {
     uint32_t n_in, n_out;  /* n_out: sum over the sources; for GATE_UP the width of one of them */
     size_t bytes;          /* read once a pass: what decode is bound by */
-    uint32_t act_forms;    /* forms of activations that this weight multiplies: enum act_form bits */
+    /* forms of activations that this weight multiplies: enum act_form bits */
+    uint32_t act_forms;
 };
 
 /* --- activations --- */
@@ -64,7 +66,8 @@ struct act { /* an opaque panel; the caller owns the memory */
 
 enum row_kind {
     ROW_TOKEN,   /* value is a token id */
-    ROW_SAMPLED, /* value is an index into `sampled`: the token that an earlier row of the stream produced */
+    /* value is an index into `sampled`: the token that an earlier row of the stream produced */
+    ROW_SAMPLED,
     ROW_VECTOR,  /* value is an index into `vectors` */
 };
 
@@ -199,7 +202,8 @@ struct sample_args {
     const float *logits;                 /* device [n_rows, vocabulary] */
     uint32_t n_rows, vocabulary;
     const struct sample_params *params;  /* device [n_rows] */
-    const uint32_t *counts;              /* device [n_slots, vocabulary]: occurrences in prompt and output; or NULL */
+    /* device [n_slots, vocabulary]: occurrences in prompt and output; or NULL */
+    const uint32_t *counts;
     uint32_t n_slots;
     const uint32_t *banned;              /* device [n_banned], ascending */
     uint32_t n_banned;
@@ -233,19 +237,25 @@ struct page_copy_args {      /* whole pages: all layers of the group */
 
 struct ops {
     const char *name;        /* "cpu" */
-    uint32_t numerics;       /* version of the arithmetic; one number for all CPU instruction sets; part of kv_identity */
+    /* version of the arithmetic; one number for all CPU instruction sets; part of kv_identity */
+    uint32_t numerics;
 
     /* Host, may be slow. rank 0 of n_ranks 1 is the whole matrix. STATUS_UNSUPPORTED,
      * STATUS_NO_MEMORY, STATUS_INVALID. */
-    int (*weight_load)(struct device *device, enum weight_fuse fuse, const struct weight_source *sources,
-                       uint32_t n_sources, uint32_t rank, uint32_t n_ranks, struct weight **out, struct why *why);
+    int (*weight_load)(struct device *device, enum weight_fuse fuse,
+                       const struct weight_source *sources, uint32_t n_sources, uint32_t rank,
+                       uint32_t n_ranks, struct weight **out, struct why *why);
     void (*weight_free)(struct device *device, struct weight *weight);
     struct weight_info (*weight_info)(const struct weight *weight);
-    size_t (*act_bytes)(const struct device *device, uint32_t max_rows, uint32_t width, uint32_t forms);
-    size_t (*page_layer_bytes)(const struct kv_shape *shape, enum kv_dtype dtype); /* one layer of one page */
-    size_t (*attend_workspace_bytes)(const struct device *device, uint32_t n_heads, const struct kv_shape *shape,
-                                     uint32_t max_rows, uint32_t max_context);
-    size_t (*sample_workspace_bytes)(const struct device *device, uint32_t max_rows, uint32_t vocabulary);
+    size_t (*act_bytes)(const struct device *device, uint32_t max_rows, uint32_t width,
+                        uint32_t forms);
+    /* one layer of one page */
+    size_t (*page_layer_bytes)(const struct kv_shape *shape, enum kv_dtype dtype);
+    size_t (*attend_workspace_bytes)(const struct device *device, uint32_t n_heads,
+                                     const struct kv_shape *shape, uint32_t max_rows,
+                                     uint32_t max_context);
+    size_t (*sample_workspace_bytes)(const struct device *device, uint32_t max_rows,
+                                     uint32_t vocabulary);
 
     /* Enqueue. */
     void (*embed)(struct stream *stream, const struct embed_args *args);

@@ -37,6 +37,7 @@ const char *tensor_type_read_list(void); /* "F32, F16, Q4_0, Q4_1, Q8_0" */
 
 float f16_to_f32(uint16_t half);           /* exact, NaN kept */
 uint16_t f16_from_f32(float value);        /* round to nearest even; overflow gives infinity */
-uint16_t f16_from_f32_saturating(float value, bool *saturated); /* +-65504 beyond the range; NaN stays NaN */
+/* +-65504 beyond the range; NaN stays NaN */
+uint16_t f16_from_f32_saturating(float value, bool *saturated);
 
 #endif

@@ -1,7 +1,7 @@
 /* kvcache/kv_cache.h: the paged cache: groups of layers, their pools, and the block tables of
  * sequences.
  *
- *   sequence 7   written  130 tokens         group 0:  table [ 12 | 40 | 41 ]     pages of 64 tokens
+ *   sequence 7   written  130 tokens        group 0:  table [ 12 | 40 | 41 ]     pages of 64 tokens
  *                committed 128                                  FULL FULL OPEN
  *                promised 300 -> 5 pages     reserved: 2 more
  *
@@ -74,7 +74,8 @@ uint32_t kv_cache_pages_of(const struct kv_cache *cache, uint64_t n_tokens);
 bool kv_cache_fits_now(const struct kv_cache *cache, uint64_t n_tokens);
 bool kv_cache_fits_ever(const struct kv_cache *cache, uint64_t n_tokens);
 uint64_t kv_cache_tokens_max(const struct kv_cache *cache);
-/* Most ops that append, view and fetch_counters enqueue in a step of max_rows rows: sizes the stream. */
+/* Most ops that append, view and fetch_counters enqueue in a step of max_rows rows: sizes the
+ * stream. */
 uint32_t kv_cache_ops_max(const struct kv_cache *cache, uint32_t max_rows);
 
 /* Reserves for n_promised tokens. STATUS_EXHAUSTED (wait: others will leave) or STATUS_TOO_LARGE

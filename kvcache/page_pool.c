@@ -141,8 +141,10 @@ uint32_t page_pool_refs(const struct page_pool *pool, page_id page)
     return pool->refs[page];
 }
 
-/* A page twice on the free list would push n_lent + n_free over n_pages: with every entry unlent and
- * both counts summing up, a duplicate means that some unlent page is missing. The sum of ids tells. */
+/* A page twice on the free list would push n_lent + n_free over n_pages: with every entry unlent
+ * and
+ * both counts summing up, a duplicate means that some unlent page is missing. The sum of ids
+ * tells. */
 int page_pool_check(const struct page_pool *pool, struct why *why)
 {
     uint64_t ids_free = 0, ids_unlent = 0, squares_free = 0, squares_unlent = 0;

@@ -2,7 +2,8 @@
  *
  *   page id      0     1     2     3   ...  n_pages-1
  *              +-----+-----+-----+-----+   +-----+
- *   memory     |     |     |     |     |   |     |     page_bytes each, one allocation on the device
+ *   memory     |     |     |     |     |   |     |     page_bytes each, one allocation on the
+ * device
  *              +-----+-----+-----+-----+   +-----+
  *   refs          2     1     0     1         0
  *

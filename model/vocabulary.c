@@ -240,7 +240,8 @@ static int read_token(struct vocabulary *v, const struct vocabulary_source *sour
     return STATUS_OK;
 }
 
-/* Bytes of ordinary text. SmolLM2 has no token for 04 06 13 14 16 1D, nor for F1 and F2, which begin
+/* Bytes of ordinary text. SmolLM2 has no token for 04 06 13 14 16 1D, nor for F1 and F2, which
+ * begin
  * planes that Unicode has not assigned; C0, C1 and F5 to FF never occur in UTF-8. */
 static bool is_needed(uint8_t byte)
 {

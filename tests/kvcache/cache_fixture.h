@@ -28,7 +28,8 @@ void cache_append(struct cache_scene *scene, kv_seq_id seq, uint32_t n); /* and 
 void cache_write(struct cache_scene *scene, kv_seq_id seq, uint32_t n, uint32_t first);
 void cache_put(struct cache_scene *scene, kv_seq_id seq, uint32_t g, uint64_t position,
                uint32_t mark);
-/* The mark at a position, 0 when nothing was written into its place; false when no page holds it. */
+/* The mark at a position, 0 when nothing was written into its place; false when no page holds it.
+ * */
 bool cache_get(struct cache_scene *scene, kv_seq_id seq, uint32_t g, uint64_t position,
                uint32_t *mark);
 page_id cache_page_at(struct cache_scene *scene, kv_seq_id seq, uint32_t g, uint32_t page_idx);

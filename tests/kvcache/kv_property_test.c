@@ -1,4 +1,5 @@
-/* Thousands of random operations on a cache of three groups, against the simplest cache there is: an
+/* Thousands of random operations on a cache of three groups, against the simplest cache there is:
+ * an
  * array of marks a sequence. */
 #include "cache_fixture.h"
 

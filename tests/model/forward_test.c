@@ -1,4 +1,5 @@
-/* The forward pass against a naive one in double precision, and against itself in other chunks, companies and instruction sets. */
+/* The forward pass against a naive one in double precision, and against itself in other chunks,
+ * companies and instruction sets. */
 #include "gguf_fixture.h"
 
 #include "base/status.h"
@@ -199,7 +200,8 @@ static void rig_close(struct rig *rig)
     device_close(rig->device);
 }
 
-/* One step: n_rows[s] more tokens of each sequence from done[s] on; logits of sequence 0's rows go to out. */
+/* One step: n_rows[s] more tokens of each sequence from done[s] on; logits of sequence 0's rows go
+ * to out. */
 static void rig_step(struct rig *rig, uint32_t n_seqs, const uint32_t *done, const uint32_t *n_rows,
                      float *out)
 {

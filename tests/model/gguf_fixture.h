@@ -25,9 +25,11 @@ void gguf_add_strings(struct gguf_writer *writer, const char *key, const char *c
                       uint64_t n);
 void gguf_add_tensor(struct gguf_writer *writer, const char *name, uint32_t type, uint32_t n_dims,
                      const uint64_t *dims, const void *bytes, size_t n_bytes);
-/* Writes the file and returns its path (valid until the next call); n_cut bytes are left off its end. */
+/* Writes the file and returns its path (valid until the next call); n_cut bytes are left off its
+ * end. */
 const char *gguf_write(const struct gguf_writer *writer, size_t n_cut);
-/* Opens what the writer holds: the status, with the sentence in why. *out may be NULL to close at once. */
+/* Opens what the writer holds: the status, with the sentence in why. *out may be NULL to close at
+ * once. */
 int gguf_open_written(const struct gguf_writer *writer, struct gguf **out, struct why *why);
 
 /* A tiny random llama: 300 tokens, F32 unless type says otherwise; deterministic. */

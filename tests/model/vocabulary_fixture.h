@@ -9,7 +9,8 @@
 
 enum { FIXTURE_LIST_MAX = 1024, FIXTURE_TEXT_BYTES = 1 << 18 };
 
-/* A source that owns its lists: 256 byte tokens (id = byte), then whatever is added. Change it before
+/* A source that owns its lists: 256 byte tokens (id = byte), then whatever is added. Change it
+ * before
  * vocabulary_create. */
 struct source_fixture {
     struct vocabulary_source source;

@@ -1,7 +1,7 @@
-/* bench/cpu_linear.c: the linears of SmolLM2-135M on the CPU, beside the peaks of the same threads
+/* bench/linear_speed.c: the linears of SmolLM2-135M on the CPU, beside the peaks of the same threads
  * in the same minute.
  *
- *   cpu_linear [--threads N] [--isa scalar|avx2|avx512] [--activations 16|int8|f32] [--type Q4_1]
+ *   linear_speed [--threads N] [--isa scalar|avx2|avx512] [--activations 16|int8|f32] [--type Q4_1]
  *              [--shape 'gate|up'] [--rows M]
  *
  * Few rows (M <= 12) stream enough copies of a matrix to leave every cache: read GB/s as a share of
@@ -174,7 +174,7 @@ static void measure_read(struct bench *bench)
     void *bytes;
     struct why why;
     if (device_alloc(bench->device, READ_BYTES, &bytes, &why) < 0) {
-        fprintf(stderr, "cpu_linear: %s\n", why.text);
+        fprintf(stderr, "linear_speed: %s\n", why.text);
         exit(1);
     }
     device_unlock(bench->device);
@@ -200,7 +200,7 @@ static struct weight *load(struct bench *bench, uint32_t type, const struct shap
     int status = bench->ops->weight_load(bench->device, is_pair ? WEIGHT_GATE_UP : WEIGHT_PLAIN,
                                          sources, is_pair ? 2 : 1, 0, 1, &weight, &why);
     if (status < 0) {
-        fprintf(stderr, "cpu_linear: %s\n", why.text);
+        fprintf(stderr, "linear_speed: %s\n", why.text);
         exit(1);
     }
     return weight;
@@ -216,7 +216,7 @@ static void *alloc(struct bench *bench, size_t bytes)
     void *memory;
     struct why why;
     if (device_alloc(bench->device, bytes, &memory, &why) < 0) {
-        fprintf(stderr, "cpu_linear: %s\n", why.text);
+        fprintf(stderr, "linear_speed: %s\n", why.text);
         exit(1);
     }
     return memory;
@@ -312,7 +312,7 @@ static int index_of(const char *text, const char *const *names, int n)
     for (int i = 0; i < n; i++)
         if (strcmp(text, names[i]) == 0)
             return i;
-    fprintf(stderr, "cpu_linear: %s is not known here\n", text);
+    fprintf(stderr, "linear_speed: %s is not known here\n", text);
     exit(2);
 }
 
@@ -347,7 +347,7 @@ int main(int argc, char **argv)
     struct why why;
     if (device_open(&bench.options, &bench.device, &why) < 0 ||
         stream_create(bench.device, COPIES_MAX, &bench.stream, &why) < 0) {
-        fprintf(stderr, "cpu_linear: %s\n", why.text);
+        fprintf(stderr, "linear_speed: %s\n", why.text);
         return 1;
     }
     bench.ops = device_ops(bench.device);
