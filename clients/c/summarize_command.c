@@ -88,8 +88,11 @@ static const char *phase_name(Quire__V1__Phase phase)
     }
 }
 
-static void show_progress(struct answer_output *output, const Quire__V1__Progress *progress)
+static void show_progress(struct summarize_run *run, const Quire__V1__Progress *progress)
 {
+    struct answer_output *output = &run->client.output;
+    if (run->any_summary && output->out_is_terminal)
+        return; /* the summary itself is seen to grow */
     output->progress.unit = progress->phase == QUIRE__V1__PHASE__PHASE_UPLOAD    ? "bytes"
                             : progress->phase == QUIRE__V1__PHASE__PHASE_WAITING ? "calls"
                                                                                  : "tokens";
@@ -145,6 +148,8 @@ static bool show_summary(struct summarize_run *run, const Quire__V1__SummaryDelt
     struct answer_output *output = &run->client.output;
     bool ok = true;
     if (!run->any_summary)
+        answer_output_end_progress(output);
+    if (!run->any_summary)
         ok = section_order_flush(&run->sections);
     if (ok && !run->any_summary && run->any_section)
         ok = begin_part(output, false) && answer_output_format(output, "[summary]\n");
@@ -180,7 +185,7 @@ static bool show_event(struct summarize_run *run, const Quire__V1__SummarizeEven
 {
     switch (event->event_case) {
     case QUIRE__V1__SUMMARIZE_EVENT__EVENT_PROGRESS:
-        show_progress(&run->client.output, event->progress);
+        show_progress(run, event->progress);
         return true;
     case QUIRE__V1__SUMMARIZE_EVENT__EVENT_SECTION:
         return add_section(run, event->section);
