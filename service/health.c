@@ -48,13 +48,16 @@ static int on_check(struct call *call, struct slice body, struct why *why)
 static void on_change(struct watcher *watcher)
 {
     struct health_watch *watch = (struct health_watch *)watcher; /* first member */
-    enum wire_health now = watch->is_known ? condition(watch->call->service) : WIRE_SERVICE_UNKNOWN;
+    struct call *call = watch->call;
+    enum wire_health now = watch->is_known ? condition(call->service) : WIRE_SERVICE_UNKNOWN;
 
-    if (now == watch->told)
-        return;
+    if (now != watch->told) /* changes are few: a handful of messages a stream at most */
+        send_condition(call, now);
     watch->told = now;
-    send_condition(watch->call,
-                   now); /* changes are few: never more than a handful of messages a stream */
+    if (call->service->is_draining) { /* it was told; a drain does not wait for watchers */
+        list_unlink(&watcher->link);
+        service_refuse(call, STATUS_UNAVAILABLE, "the server is shutting down");
+    }
 }
 
 static int on_watch(struct call *call, struct slice body, struct why *why)

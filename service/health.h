@@ -1,7 +1,7 @@
 /* service/health.h: grpc.health.v1: Check and Watch of "" (the whole server) and "quire.v1.Quire".
  *
  * SERVING until a drain begins or the engine is lost. Watch of an unknown name says SERVICE_UNKNOWN
- * and stays open.
+ * and stays open. A drain ends every Watch, after NOT_SERVING: it waits for work, not for watchers.
  */
 #ifndef QUIRE_SERVICE_HEALTH_H
 #define QUIRE_SERVICE_HEALTH_H

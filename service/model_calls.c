@@ -11,6 +11,7 @@
 
 struct watch_stats {
     struct engine_client client; /* first */
+    struct watcher watcher;
     struct timer timer;
     struct call *call;
     uint32_t interval_ms;
@@ -90,6 +91,21 @@ static void on_stats(struct call *call, const struct event *event)
     call_send(call, slice_of(service->out, bytes));
 }
 
+static void leave(struct watch_stats *watch)
+{
+    list_unlink(&watch->watcher.link);
+    timers_disarm(server_timers(watch->call->service->server), &watch->timer);
+}
+
+static void on_change(struct watcher *watcher)
+{
+    struct watch_stats *watch = list_entry(watcher, struct watch_stats, watcher);
+    if (!watch->call->service->is_draining)
+        return;
+    leave(watch);
+    service_refuse(watch->call, STATUS_UNAVAILABLE, "the server is shutting down");
+}
+
 static int on_watch(struct call *call, struct slice body, struct why *why)
 {
     struct watch_stats *watch = call_state_of(call);
@@ -99,15 +115,19 @@ static int on_watch(struct call *call, struct slice body, struct why *why)
 
     watch->client.on_event = on_stats;
     watch->timer.fire = on_timer;
+    watch->watcher.on_change = on_change;
     watch->call = call;
+    list_append(&call->service->watchers, &watch->watcher.link);
     ask(watch);
+    on_change(&watch->watcher);
     return STATUS_OK;
 }
 
 static void on_watch_cancel(struct call *call)
 {
     struct watch_stats *watch = call_state_of(call);
-    timers_disarm(server_timers(call->service->server), &watch->timer);
+    if (watch->call != NULL)
+        leave(watch);
 }
 
 const struct call_handler get_model_handler = {.on_message = on_get_model};

@@ -35,17 +35,22 @@ def test_a_watch_hears_the_drain_and_calls_may_end(stubs, server):
     )
     assert next(watch).status == response.SERVING
     assert next(stranger).status == response.SERVICE_UNKNOWN
+    stats = running.stub().WatchStats(stubs.quire.WatchStatsRequest(), timeout=SECONDS)
+    assert next(stats).pages > 0
     answer = running.stub().Generate(
         stubs.quire.GenerateRequest(text="Once", max_tokens=150, ignore_eos=True), timeout=SECONDS
     )
     assert next(answer).HasField("accepted")
     os.kill(running.pid, signal.SIGTERM)
     assert next(watch).status == response.NOT_SERVING
-    watch.cancel()
-    stranger.cancel()
+    for watched in (watch, stranger, stats):  # a drain waits for work, not for watchers
+        with pytest.raises(grpc.RpcError) as caught:
+            list(watched)
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
     events = list(answer)
     assert events[-1].finished.usage.completion_tokens == 150
     assert running.process.wait(SECONDS) == 0
+    assert "drain_over" not in running.log()
 
 
 def test_a_second_signal_stops_at_once(stubs, server):
