@@ -1,4 +1,5 @@
-/* tests/engine/door_fixture.h: an engine over a tiny random model, and the loop thread's part of the
+/* tests/engine/door_fixture.h: an engine over a tiny random model, and the loop thread's part of
+ * the
  * talk: runs that collect their events, credit given back or kept.
  */
 #ifndef QUIRE_TESTS_DOOR_FIXTURE_H
