@@ -3,8 +3,8 @@
  *
  *   sequence  |---- depth ----|-- prompt --|- gen -|        filled, then measured, then measured
  *
- * Decode takes its tokens by greedy draws, as the server does. Peaks are measured before each
- * depth. */
+ * Decode takes its tokens by greedy draws, as the server does. Peaks are measured before and
+ * after each depth, and the better count. */
 #include "tools/tools.h"
 
 #include "base/clock.h"
@@ -65,6 +65,7 @@ static const struct command command = {
 
 struct phase { /* one measured thing */
     uint64_t n_tokens;
+    struct bench_cost cost;
     double seconds, tokens_rate, ops_rate, bytes_rate;
     double share; /* of what the peaks allow */
 };
@@ -140,26 +141,56 @@ static bool has_block_weights(const struct run *run)
     return (run->ops->weight_info(weight).act_forms & ACT_BLOCKS) != 0;
 }
 
-static struct phase phase_of(const struct bench *bench, const struct result *result, uint32_t first,
-                             uint64_t n, bool is_decode, int64_t began_ns)
+static struct phase phase_of(const struct bench *bench, uint32_t first, uint64_t n, bool is_decode,
+                             int64_t began_ns)
 {
     double seconds = (double)(clock_now(&clock_monotonic) - began_ns) / (double)NS_PER_S;
     uint64_t n_steps = is_decode ? n : (n + STEP_ROWS_MAX - 1) / STEP_ROWS_MAX;
     struct bench_cost cost =
         bench_cost_of(bench->run.model, bench->run.kv_dtype, first, n, n_steps, is_decode ? n : 1);
     return (struct phase){.n_tokens = n,
+                          .cost = cost,
                           .seconds = seconds,
                           .tokens_rate = (double)n / seconds,
                           .ops_rate = (cost.linear_ops + cost.attention_ops) / seconds,
-                          .bytes_rate = cost.bytes / seconds,
-                          .share = bench_least_seconds(&cost, &result->peaks, result->linear_peak) /
-                                   seconds};
+                          .bytes_rate = cost.bytes / seconds};
+}
+
+static int time_phases(struct bench *bench, struct result *out, struct why *why)
+{
+    const struct bench_options *in = bench->in;
+    uint32_t first = bench->n_written;
+    int64_t began_ns = clock_now(&clock_monotonic);
+
+    int status = prefill(bench, "prefill", (uint32_t)in->prompt, why);
+    if (status < 0)
+        return status;
+    out->prefill = phase_of(bench, first, (uint64_t)in->prompt, false, began_ns);
+
+    first = bench->n_written;
+    began_ns = clock_now(&clock_monotonic);
+    status = decode(bench, (uint32_t)in->gen, why);
+    if (status == STATUS_OK)
+        out->decode = phase_of(bench, first, (uint64_t)in->gen, true, began_ns);
+    return status;
+}
+
+static void compare(const struct bench *bench, struct result *result)
+{
+    struct phase *phases[] = {&result->prefill, &result->decode};
+
+    result->linear_peak = bench_linear_peak(
+        &result->peaks, (enum activations)bench->in->activations, has_block_weights(&bench->run));
+    for (size_t i = 0; i < 2; i++)
+        phases[i]->share =
+            bench_least_seconds(&phases[i]->cost, &result->peaks, result->linear_peak) /
+            phases[i]->seconds;
 }
 
 static int measure(struct bench *bench, uint32_t depth, struct result *out, struct why *why)
 {
-    const struct bench_options *in = bench->in;
-    int status = STATUS_OK;
+    int n_threads = device_n_threads(bench->run.device), status = STATUS_OK;
+    struct peaks after;
 
     *out = (struct result){.depth = depth};
     if (bench->seq == KV_SEQ_NONE || depth < bench->n_written)
@@ -167,25 +198,15 @@ static int measure(struct bench *bench, uint32_t depth, struct result *out, stru
     if (status == STATUS_OK)
         status = prefill(bench, "filling", depth - bench->n_written, why);
     if (status == STATUS_OK)
-        status = peaks_measure(device_n_threads(bench->run.device), &out->peaks, why);
+        status = peaks_measure(n_threads, &out->peaks, why);
+    if (status == STATUS_OK)
+        status = time_phases(bench, out, why);
+    if (status == STATUS_OK)
+        status = peaks_measure(n_threads, &after, why);
     if (status < 0)
         return status;
-    out->linear_peak = bench_linear_peak(&out->peaks, (enum activations)in->activations,
-                                         has_block_weights(&bench->run));
-
-    uint32_t first = bench->n_written;
-    int64_t began_ns = clock_now(&clock_monotonic);
-    status = prefill(bench, "prefill", (uint32_t)in->prompt, why);
-    if (status < 0)
-        return status;
-    out->prefill = phase_of(bench, out, first, (uint64_t)in->prompt, false, began_ns);
-
-    first = bench->n_written;
-    began_ns = clock_now(&clock_monotonic);
-    status = decode(bench, (uint32_t)in->gen, why);
-    if (status < 0)
-        return status;
-    out->decode = phase_of(bench, out, first, (uint64_t)in->gen, true, began_ns);
+    peaks_take_better(&out->peaks, &after);
+    compare(bench, out);
     return STATUS_OK;
 }
 

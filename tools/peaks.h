@@ -19,4 +19,7 @@ struct peaks {
 /* STATUS_NO_MEMORY, and those of team_create. */
 int peaks_measure(int n_threads, struct peaks *out, struct why *why);
 
+/* Each figure becomes the better of both: other programs only ever make a peak look lower. */
+void peaks_take_better(struct peaks *peaks, const struct peaks *other);
+
 #endif

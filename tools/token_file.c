@@ -60,11 +60,19 @@ static int read_file(const char *path, struct token_list *out, struct why *why)
 
 int token_list_read(const char *text, struct token_list *out, struct why *why)
 {
+    int status;
+
     *out = (struct token_list){.ids = NULL};
-    if (text[0] == '@')
-        return read_file(text + 1, out, why);
-    int status = text_parse_ids(text, strlen(text), &out->ids, &out->n, why);
-    return status < 0 ? refuse_prefix(why, status, "--tokens") : STATUS_OK;
+    if (text[0] == '@') {
+        status = read_file(text + 1, out, why);
+    } else {
+        status = text_parse_ids(text, strlen(text), &out->ids, &out->n, why);
+        if (status < 0)
+            refuse_prefix(why, status, "--tokens");
+    }
+    if (status < 0)
+        token_list_release(out); /* parsing grows the array before it meets what is wrong */
+    return status;
 }
 
 void token_list_release(struct token_list *list)

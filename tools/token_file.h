@@ -13,7 +13,7 @@ struct token_list {
 };
 
 /* STATUS_INVALID when the text itself is wrong; a file's faults are STATUS_IO, STATUS_NOT_FOUND,
- * STATUS_CORRUPT or STATUS_TOO_LARGE. */
+ * STATUS_CORRUPT or STATUS_TOO_LARGE. Nothing to release then. */
 int token_list_read(const char *text, struct token_list *out, struct why *why);
 void token_list_release(struct token_list *list);
 

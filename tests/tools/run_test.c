@@ -1,0 +1,189 @@
+/* Steps by hand: the same rows alone and in company; draws; costs counted from the plan. */
+#include "tiny_file_fixture.h"
+
+#include "base/status.h"
+#include "tools/bench_cost.h"
+#include "tools/company.h"
+#include "tools/run.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define N_TOKENS 90 /* two pages */
+#define VOCABULARY 300
+
+static void open_run(struct run *run, const struct run_sizes *sizes)
+{
+    struct why why = {""};
+    const char *path = tiny_file(NULL);
+    struct run_options options = {
+        .model_path = path, .device = {.n_threads = 2, .strict = true}, .quiet = true};
+    int status = run_open(&options, run, &why);
+    unlink(path);
+    if (status < 0 || run_prepare(run, sizes, &why) < 0)
+        fail_msg("%s", why.text);
+}
+
+static uint32_t token_at(uint32_t i)
+{
+    return (i * 37 + i * i * 3) % VOCABULARY;
+}
+
+/* All rows [N_TOKENS, VOCABULARY] of one sequence in chunks, beside n others. */
+static float *rows_of(uint32_t chunk, uint32_t n_others)
+{
+    struct run run;
+    struct company company;
+    struct why why = {""};
+    struct run_piece pieces[1 + COMPANY_MAX];
+    uint32_t ids[N_TOKENS], first;
+    kv_seq_id seq;
+    float *rows = malloc(sizeof(float) * N_TOKENS * VOCABULARY);
+    struct run_sizes sizes = {.n_sequences = 1 + n_others,
+                              .n_tokens = 150,
+                              .max_rows = chunk + n_others * COMPANY_ROWS_MAX,
+                              .max_outputs = chunk + n_others};
+
+    for (uint32_t i = 0; i < N_TOKENS; i++)
+        ids[i] = token_at(i);
+    open_run(&run, &sizes);
+    assert_int_equal(run_begin(&run, &seq, &why), STATUS_OK);
+    assert_int_equal(company_open(&company, &run, n_others, 100, &why), STATUS_OK);
+    for (uint32_t at = 0; at < N_TOKENS; at += chunk) {
+        uint32_t n = N_TOKENS - at < chunk ? N_TOKENS - at : chunk;
+        struct run_piece ours = {.seq = seq, .ids = ids + at, .n_rows = n, .n_outputs = n};
+        assert_int_equal(company_join(&company, &ours, pieces, &first, &why), STATUS_OK);
+        assert_int_equal(run_step(&run, pieces, 1 + n_others, &why), STATUS_OK);
+        assert_int_equal(run_read_logits(&run, first, n, rows + (size_t)at * VOCABULARY, &why),
+                         STATUS_OK);
+    }
+    company_close(&company);
+    run_end(&run, seq);
+    run_close(&run);
+    return rows;
+}
+
+static void test_run__rows_are_the_same_in_any_chunk_and_company(void **state)
+{
+    static const struct {
+        uint32_t chunk, n_others;
+    } cases[] = {{1, 0}, {7, 0}, {64, 0}, {N_TOKENS, 3}, {7, 7}, {1, 2}};
+    float *alone = rows_of(N_TOKENS, 0);
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        float *rows = rows_of(cases[i].chunk, cases[i].n_others);
+        if (memcmp(rows, alone, sizeof(float) * N_TOKENS * VOCABULARY) != 0)
+            fail_msg("chunk %u beside %u others differs", cases[i].chunk, cases[i].n_others);
+        free(rows);
+    }
+    free(alone);
+}
+
+static void test_company__each_step_places_our_piece_anew_and_members_begin_again(void **state)
+{
+    struct run run;
+    struct company company;
+    struct why why = {""};
+    struct run_piece pieces[4];
+    uint32_t id = 1, first, places[4] = {0}, n_restarts = 0, before[3] = {0};
+    kv_seq_id seq;
+    struct run_sizes sizes = {
+        .n_sequences = 4, .n_tokens = 100, .max_rows = 1 + 3 * COMPANY_ROWS_MAX, .max_outputs = 4};
+
+    open_run(&run, &sizes);
+    assert_int_equal(run_begin(&run, &seq, &why), STATUS_OK);
+    assert_int_equal(company_open(&company, &run, 3, 40, &why), STATUS_OK);
+    for (int step = 0; step < 60; step++) {
+        struct run_piece ours = {.seq = seq, .ids = &id, .n_rows = 1, .n_outputs = 1};
+        assert_int_equal(company_join(&company, &ours, pieces, &first, &why), STATUS_OK);
+        uint32_t place = 0, n_outputs = 0;
+        for (; pieces[place].seq != seq; place++)
+            n_outputs += pieces[place].n_outputs;
+        assert_int_equal(n_outputs, first);
+        places[place]++;
+        assert_int_equal(run_step(&run, pieces, 4, &why), STATUS_OK);
+        for (int m = 0; m < 3; m++) {
+            n_restarts += company.members[m].n_done < before[m];
+            before[m] = company.members[m].n_done;
+        }
+    }
+    for (int i = 0; i < 4; i++)
+        assert_true(places[i] > 0);
+    assert_true(n_restarts > 3);
+    company_close(&company);
+    run_end(&run, seq);
+    run_close(&run);
+}
+
+static void test_run__a_draw_is_the_largest_logit(void **state)
+{
+    struct run run;
+    struct why why = {""};
+    uint32_t ids[3] = {5, 6, 7};
+    float row[VOCABULARY];
+    kv_seq_id seq;
+    struct run_sizes sizes = {
+        .n_sequences = 1, .n_tokens = 16, .max_rows = 3, .max_outputs = 1, .draws = true};
+
+    open_run(&run, &sizes);
+    assert_int_equal(run_begin(&run, &seq, &why), STATUS_OK);
+    struct run_piece piece = {.seq = seq, .ids = ids, .n_rows = 3, .n_outputs = 1};
+    assert_int_equal(run_step(&run, &piece, 1, &why), STATUS_OK);
+    assert_int_equal(run_read_logits(&run, 0, 1, row, &why), STATUS_OK);
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < VOCABULARY; i++)
+        best = row[i] > row[best] ? i : best;
+    assert_int_equal(run.results[0].id, best);
+    run_end(&run, seq);
+    run_close(&run);
+}
+
+static void test_bench_cost__counts_what_the_plan_says(void **state)
+{
+    struct run run;
+    struct run_sizes sizes = {.n_sequences = 1, .n_tokens = 16, .max_rows = 1, .max_outputs = 1};
+
+    open_run(&run, &sizes);
+    /* two layers: width 64, 4 heads of 16 over 2, feed-forward 96; f16 pages */
+    double layer = 64 * (64 + 64) + 64 * 64 + 3 * 64 * 96;
+    struct bench_cost cost = bench_cost_of(run.model, KV_F16, 10, 3, 1, 1);
+    assert_true(cost.linear_ops == 2 * (3 * 2 * layer + 64 * VOCABULARY));
+    assert_true(cost.attention_ops == 2.0 * 2 * (11 + 12 + 13) * 4 * (16 + 16));
+    assert_true(cost.bytes == (double)model_step_bytes(run.model));
+
+    cost = bench_cost_of(run.model, KV_F16, 10, 3, 3, 3); /* decode: a step a row */
+    assert_true(cost.bytes == 3.0 * (double)model_step_bytes(run.model) +
+                                  2.0 * (11 + 12 + 13) * 2 * (16 + 16) * 2);
+    run_close(&run);
+}
+
+static void test_bench_cost__the_longer_of_computing_and_reading_counts(void **state)
+{
+    struct peaks peaks = {.read_bytes = 100, .int8_ops = 80, .fma_ops = 20};
+    struct bench_cost cost = {.linear_ops = 400, .attention_ops = 40, .bytes = 500};
+
+    assert_true(bench_linear_peak(&peaks, ACTIVATIONS_16, true) == 40);
+    assert_true(bench_linear_peak(&peaks, ACTIVATIONS_INT8, true) == 80);
+    assert_true(bench_linear_peak(&peaks, ACTIVATIONS_F32, true) == 20);
+    assert_true(bench_linear_peak(&peaks, ACTIVATIONS_16, false) == 20);
+    assert_true(bench_least_seconds(&cost, &peaks, 40) == 12);
+    cost.bytes = 5000;
+    assert_true(bench_least_seconds(&cost, &peaks, 40) == 50);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_run__rows_are_the_same_in_any_chunk_and_company),
+        cmocka_unit_test(test_company__each_step_places_our_piece_anew_and_members_begin_again),
+        cmocka_unit_test(test_run__a_draw_is_the_largest_logit),
+        cmocka_unit_test(test_bench_cost__counts_what_the_plan_says),
+        cmocka_unit_test(test_bench_cost__the_longer_of_computing_and_reading_counts),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
