@@ -1,5 +1,6 @@
 #include "clients/c/client_run.h"
 
+#include "base/clock.h"
 #include "clients/c/client_signals.h"
 #include "clients/c/message_codec.h"
 #include "grpc/health/v1/health.pb-c.h"
@@ -16,6 +17,7 @@
 #define TEXT_OF(x) STRING_OF(x)
 #define DEFAULT_SERVER "127.0.0.1:" TEXT_OF(DEFAULT_PORT)
 #define LOOK_MS 2
+#define CHILD_END_NS (2 * NS_PER_S)
 
 /* --- words --- */
 
@@ -120,6 +122,16 @@ static bool fail_child(struct client_run *run)
     return false;
 }
 
+/* The connection of a child that ends breaks a moment before the child can be waited for. */
+static bool has_just_ended(struct server_child *child)
+{
+    int64_t until_ns = clock_now(&clock_monotonic) + CHILD_END_NS;
+    while (!server_child_has_ended(child) && client_signals_caught() == 0 &&
+           clock_now(&clock_monotonic) < until_ns)
+        poll(NULL, 0, LOOK_MS);
+    return child->has_ended;
+}
+
 static bool is_serving(struct client_run *run)
 {
     Grpc__Health__V1__HealthCheckRequest request = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
@@ -127,7 +139,7 @@ static bool is_serving(struct client_run *run)
         client_run_unary(run, "/grpc.health.v1.Health/Check", &request.base,
                          &grpc__health__v1__health_check_response__descriptor);
     if (reply == NULL)
-        return server_child_has_ended(&run->child) ? fail_child(run) : false;
+        return has_just_ended(&run->child) ? fail_child(run) : false;
     return reply->status == GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING ||
            fail(run, QUIRE_UNAVAILABLE, "the server that was started for --model is not serving");
 }

@@ -93,9 +93,12 @@ static void show_progress(struct summarize_run *run, const Quire__V1__Progress *
     struct answer_output *output = &run->client.output;
     if (run->any_summary && output->out_is_terminal)
         return; /* the summary itself is seen to grow */
-    output->progress.unit = progress->phase == QUIRE__V1__PHASE__PHASE_UPLOAD    ? "bytes"
-                            : progress->phase == QUIRE__V1__PHASE__PHASE_WAITING ? "calls"
-                                                                                 : "tokens";
+    const char *unit = progress->phase == QUIRE__V1__PHASE__PHASE_UPLOAD    ? "bytes"
+                       : progress->phase == QUIRE__V1__PHASE__PHASE_WAITING ? "calls"
+                                                                            : "tokens";
+    if (strcmp(unit, output->progress.unit) != 0)
+        answer_output_end_progress(output); /* it is told in its own unit */
+    output->progress.unit = unit;
     answer_output_progress(output, phase_name(progress->phase), progress->done, progress->total,
                            progress->per_second);
 }

@@ -180,14 +180,19 @@ def test_tokenize_and_detokenize_give_the_bytes_back(ask):
     assert ask("tokenize", given=b"").out == b"\n"
 
 
-def test_summarize_covers_a_document_by_sections(ask):
-    ran = ask("summarize", GPL_3, "--section-tokens", "3000", "--temperature", "0", "-n", "60",
+def test_summarize_covers_a_document_by_sections(ask, tmp_path):
+    document = tmp_path / "document"
+    document.write_bytes(GPL_3.read_bytes()[:9000])
+    ran = ask("summarize", document, "--section-tokens", "700", "--temperature", "0", "-n", "60",
               "--section-max-tokens", "40")
     assert ran.status == 0
-    sections = int(re.search(r"covered 35149 of 35149 bytes in (\d+) sections", ran.err).group(1))
+    sections = int(re.search(r"covered 9000 of 9000 bytes in (\d+) sections", ran.err).group(1))
+    assert sections >= 2
+    assert re.search(r"^sections  \d+ of [\d,]+ tokens", ran.err, re.MULTILINE)
+    assert not re.search(r"^upload .* tokens", ran.err, re.MULTILINE)  # those are bytes
     heads = re.findall(r"^\[section (\d+), bytes (\d+)-(\d+)\]$", ran.text, re.MULTILINE)
     assert [int(number) for number, _, _ in heads] == list(range(1, sections + 1))
-    borders = [int(begin) for _, begin, _ in heads] + [35149]
+    borders = [int(begin) for _, begin, _ in heads] + [9000]
     assert borders == [0] + [int(end) for _, _, end in heads]
     assert ran.text.count("[summary]\n") == 1 and ran.text.endswith("\n")
 
