@@ -93,9 +93,10 @@ def test_a_tiny_model_gives_what_llama_cpp_gives_on_its_dequantised_copy(
     assert worst <= max_most and rms <= rms_most
 
 
+# One row: its rms is up to 3.4e-3 with f32 pages, where that of 512 rows is 1.2e-3.
 @pytest.mark.parametrize(
     "form, max_most, rms_most",
-    [("exact", 2e-3, 2e-3), ("f32 pages", 2e-2, 2e-3), ("default", 0.1, 8e-3)],
+    [("exact", 2e-3, 2e-3), ("f32 pages", 2e-2, 5e-3), ("default", 0.1, 8e-3)],
 )
 @pytest.mark.parametrize("prompt", list(real_model.PROMPTS))
 def test_the_real_model_gives_the_last_row_of_a_prompt(

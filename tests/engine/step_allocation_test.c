@@ -67,7 +67,7 @@ int posix_memalign(void **out, size_t alignment, size_t bytes)
 
 static void run_some(struct door *door, uint32_t n_runs, uint32_t n_prompt)
 {
-    struct run *runs[24];
+    struct run *runs[24] = {NULL};
     for (uint32_t i = 0; i < n_runs; i++) {
         struct submit *submit = door_submit(i, n_prompt + i, 60);
         submit->ignore_eos = true;
