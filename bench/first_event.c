@@ -4,7 +4,8 @@
  *   main thread     one call at a time: prompts of 1 byte to 8 KiB, cancelled at the first event
  *   second thread   in the second half: one prompt of 7,000 ids after another
  *
- * Before each call the server is asked (WatchStats) whether it is idle, or whether the prefill is
+ * Each call comes at a random moment of the server's steps: up to 100 ms after the one before, so
+ * that 200 calls take as long as a prefill. Before it the server is asked (WatchStats) whether it is idle, or whether the prefill is
  * running; the times are those of the client's own socket (quire_call_times).
  */
 #include "base/clock.h"
@@ -26,10 +27,11 @@
 #define PROMPT_BYTES_MAX 8192
 #define PATIENCE_S 300
 #define LOOK_MS 5
+#define RANDOM_START 0x9E3779B97F4A7C15u
 
 struct bench_options {
     const char *server;
-    int64_t calls, prefill_tokens, prompt_bytes;
+    int64_t calls, prefill_tokens, prompt_bytes, pause_ms;
 };
 
 #define FIELD(name) offsetof(struct bench_options, name)
@@ -41,6 +43,8 @@ static const struct option options[] = {
      NULL, 0},
     {"prompt-bytes", 0, OPTION_INT, FIELD(prompt_bytes), "8192", "N", "longest prompt", 1,
      PROMPT_BYTES_MAX, NULL, 0},
+    {"pause-ms", 0, OPTION_INT, FIELD(pause_ms), "100", "MS", "longest pause before a call", 0,
+     10000, NULL, 0},
     {"prefill-tokens", 0, OPTION_INT, FIELD(prefill_tokens), "7000", "N",
      "tokens of the prompt that runs beside", 64, 16777216.0, NULL, 0},
     {NULL, 0, 0, 0, NULL, NULL, NULL, 0, 0, NULL, 0},
@@ -58,6 +62,12 @@ static _Noreturn void give_up(const char *what, const char *why)
 {
     fprintf(stderr, "first_event: %s: %s\n", what, why);
     exit(1);
+}
+
+static uint64_t next_random(uint64_t *state)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return *state >> 33;
 }
 
 static struct quire_client *connect_to(const char *server)
@@ -165,14 +175,12 @@ static void *run_prefills(void *arg)
 {
     struct beside *beside = arg;
     uint32_t *ids = malloc(beside->n_tokens * sizeof *ids);
-    uint64_t state = 0x9E3779B97F4A7C15u;
+    uint64_t state = RANDOM_START;
     if (ids == NULL)
         give_up("a long prompt", "no memory");
     while (!atomic_load(&beside->stop)) {
-        for (size_t i = 0; i < beside->n_tokens; i++) { /* no prompt shares a prefix with another */
-            state = state * 6364136223846793005u + 1442695040888963407u;
-            ids[i] = (uint32_t)((state >> 33) % beside->vocabulary);
-        }
+        for (size_t i = 0; i < beside->n_tokens; i++) /* no prompt shares a prefix with another */
+            ids[i] = (uint32_t)(next_random(&state) % beside->vocabulary);
         Quire__V1__GenerateRequest request = QUIRE__V1__GENERATE_REQUEST__INIT;
         Quire__V1__TokenIds tokens = QUIRE__V1__TOKEN_IDS__INIT;
         tokens.ids = ids;
@@ -215,9 +223,11 @@ static void run_half(struct quire_client *client, const struct bench_options *in
                      uint32_t prefills, double *ms)
 {
     size_t n = (size_t)in->calls;
+    uint64_t state = RANDOM_START;
     for (size_t i = 0; i < n; i++) {
         size_t len =
             n == 1 ? (size_t)in->prompt_bytes : 1 + i * (size_t)(in->prompt_bytes - 1) / (n - 1);
+        poll(NULL, 0, (int)(next_random(&state) % (uint64_t)(in->pause_ms + 1)));
         wait_for(client, prefills);
         ms[i] = measure(client, text + i % 64, len);
     }
