@@ -5,7 +5,8 @@
  *   second thread   in the second half: one prompt of 7,000 ids after another
  *
  * Each call comes at a random moment of the server's steps: up to 100 ms after the one before, so
- * that 200 calls take as long as a prefill. Before it the server is asked (WatchStats) whether it is
+ * that 200 calls take as long as a prefill. Before it the server is asked (WatchStats) whether it
+ * is idle, or whether the prefill is running; the times are those of the client's own socket
  * idle, or whether the prefill is running; the times are those of the client's own socket
  * (quire_call_times).
  */
