@@ -7,7 +7,6 @@
  * Each call comes at a random moment of the server's steps: up to 100 ms after the one before, so
  * that 200 calls take as long as a prefill. Before it the server is asked (WatchStats) whether it
  * is idle, or whether the prefill is running; the times are those of the client's own socket
- * idle, or whether the prefill is running; the times are those of the client's own socket
  * (quire_call_times).
  */
 #include "base/clock.h"
