@@ -1,4 +1,5 @@
-/* bench/linear_speed.c: the linears of SmolLM2-135M on the CPU, beside the peaks of the same threads
+/* bench/linear_speed.c: the linears of SmolLM2-135M on the CPU, beside the peaks of the same
+ * threads
  * in the same minute.
  *
  *   linear_speed [--threads N] [--isa scalar|avx2|avx512] [--activations 16|int8|f32] [--type Q4_1]
