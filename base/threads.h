@@ -37,6 +37,13 @@ void team_counter_reset(struct team_counter *counter);
 /* Returns the first index of n taken. */
 uint32_t team_counter_take(struct team_counter *counter, uint32_t n);
 
+/* For a thread that computes without a pause: one that sleeps most of the time (the loop, a client
+ * on this machine) then runs as soon as it wakes, and not at the kernel's next tick, 4 ms later.
+ * Asks for long turns (Linux 6.12 and newer) and gives up some weight (nice + NICE_OF_WORKERS);
+ * what the kernel refuses is left as it was. */
+#define NICE_OF_WORKERS 5
+void thread_let_others_first(void);
+
 /* Cores this process may run on, from the affinity mask and the cgroup quota; at least 1. */
 int cores_allowed(void);
 uint64_t memory_allowed(void); /* bytes: the smaller of physical memory and the cgroup limit */

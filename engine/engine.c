@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/threads.h"
 #include "engine/engine_state.h"
 #include "model/gguf.h"
 #include "model/model.h"
@@ -193,6 +194,7 @@ static void *step_thread(void *arg)
     struct engine *engine = arg;
 
     pthread_setname_np(pthread_self(), "engine");
+    thread_let_others_first();
     while (!atomic_load(&engine->is_stopping) && engine_step(engine) == STATUS_OK)
         ;
     engine->is_lost = true;

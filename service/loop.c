@@ -4,8 +4,11 @@
 #include "service/h2_conn.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #define SPARE_BUFFERS_MAX 8
 
@@ -23,6 +26,23 @@ static void alarm_rang(uv_timer_t *alarm)
 {
     /* the turn that follows fires what is due */
     ((struct loop *)alarm->data)->alarm_ns = INT64_MAX;
+}
+
+static void bell_rang(uv_poll_t *bell, int status, int events)
+{
+    struct loop *loop = bell->data;
+    uint64_t n_rings;
+    (void)status;
+    (void)events;
+    if (read(loop->bell_fd, &n_rings, sizeof n_rings) > 0 && loop->on_bell != NULL)
+        loop->on_bell(loop);
+}
+
+void loop_ring(struct loop *loop)
+{
+    uint64_t one = 1;
+    ssize_t n = write(loop->bell_fd, &one, sizeof one);
+    (void)n; /* a full counter has rung already */
 }
 
 static void stay_awake(uv_idle_t *busy)
@@ -74,9 +94,14 @@ static void take_turn(uv_prepare_t *turn)
 int loop_init(struct loop *loop, struct why *why)
 {
     *loop = (struct loop){.alarm_ns = INT64_MAX, .clock = &clock_monotonic};
+    loop->bell_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (loop->bell_fd < 0)
+        return refuse(why, STATUS_IO, "cannot make an event loop: eventfd: %s", strerror(errno));
     int error = uv_loop_init(&loop->uv);
-    if (error < 0)
+    if (error < 0) {
+        close(loop->bell_fd);
         return refuse(why, STATUS_IO, "cannot make an event loop: %s", uv_strerror(error));
+    }
     list_init(&loop->connections);
     list_init(&loop->dirty);
     list_init(&loop->works);
@@ -84,7 +109,9 @@ int loop_init(struct loop *loop, struct why *why)
     uv_prepare_init(&loop->uv, &loop->turn);
     uv_idle_init(&loop->uv, &loop->busy);
     uv_timer_init(&loop->uv, &loop->alarm);
-    loop->turn.data = loop->alarm.data = loop;
+    uv_poll_init(&loop->uv, &loop->bell, loop->bell_fd);
+    loop->turn.data = loop->alarm.data = loop->bell.data = loop;
+    uv_poll_start(&loop->bell, UV_READABLE, bell_rang);
     uv_prepare_start(&loop->turn, take_turn);
     return STATUS_OK;
 }
@@ -94,10 +121,12 @@ void loop_close(struct loop *loop)
     uv_close((uv_handle_t *)&loop->turn, NULL);
     uv_close((uv_handle_t *)&loop->busy, NULL);
     uv_close((uv_handle_t *)&loop->alarm, NULL);
+    uv_close((uv_handle_t *)&loop->bell, NULL);
     uv_run(&loop->uv, UV_RUN_DEFAULT);
     int error = uv_loop_close(&loop->uv);
     assert(error == 0); /* a handle that nobody closed */
     (void)error;
+    close(loop->bell_fd);
     while (loop->spare != NULL) {
         struct write_buffer *buffer = loop->spare;
         loop->spare = buffer->next;

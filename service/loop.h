@@ -33,6 +33,9 @@ struct loop {
     uv_prepare_t turn;
     /* active while a connection has more to do: the loop then does not sleep */
     uv_idle_t busy;
+    uv_poll_t bell;        /* other threads ring it: see loop_ring */
+    int bell_fd;           /* eventfd */
+    void (*on_bell)(struct loop *loop);
     uv_timer_t alarm;      /* ends the sleep when the first timer is due */
     int64_t alarm_ns;      /* what it is set to; INT64_MAX: stopped */
     const struct clock *clock;
@@ -66,6 +69,11 @@ int loop_init(struct loop *loop, struct why *why);
 void loop_close(struct loop *loop);
 void loop_run(struct loop *loop);  /* until loop_end */
 void loop_end(struct loop *loop);
+
+/* From any thread: on_bell is called on the loop soon, once for any number of rings. Not a
+ * uv_async: a loop that preempts the sender within uv_async_send spins there, then yields its core,
+ * and gets it back only at the kernel's next tick, 4 ms later, when a step keeps all cores busy. */
+void loop_ring(struct loop *loop);
 
 int64_t loop_now_ns(const struct loop *loop); /* monotonic, or what a test says */
 void loop_arm(struct loop *loop, struct timer *timer, int64_t wait_ms); /* from now */

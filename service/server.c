@@ -25,7 +25,6 @@ struct server {
     struct server_options options;
     struct listener listener;
     enum server_state state;
-    uv_async_t wake;
     uv_signal_t signals[2];
     _Atomic int wish;        /* enum server_wish, raised by any thread */
     struct timer grace;      /* end of a drain, then of the last words */
@@ -104,9 +103,9 @@ static void drain(struct server *server)
     leave_when_empty(&server->loop);
 }
 
-static void was_woken(uv_async_t *wake)
+static void was_woken(struct loop *loop)
 {
-    struct server *server = wake->data;
+    struct server *server = server_of(loop);
     int wish = atomic_load(&server->wish);
     if (wish == WISH_STOP)
         stop_now(server);
@@ -224,8 +223,6 @@ static void fit_descriptors(struct server *server)
 static void start_handles(struct server *server)
 {
     static const int numbers[2] = {SIGTERM, SIGINT};
-    uv_async_init(&server->loop.uv, &server->wake, was_woken);
-    server->wake.data = server;
     for (int i = 0; i < 2 && server->options.signals; i++) {
         uv_signal_init(&server->loop.uv, &server->signals[i]);
         server->signals[i].data = server;
@@ -245,6 +242,7 @@ int server_create(const struct server_options *options, struct server **out, str
     }
     signal(SIGPIPE, SIG_IGN); /* a vanished peer is an error of write, not the end of us */
     server->loop.on_departure = leave_when_empty;
+    server->loop.on_bell = was_woken;
     server->options = *options;
     start_handles(server);
     status = take_options(server, why);
@@ -272,7 +270,6 @@ void server_free(struct server *server)
     list_for_each(node, &server->loop.connections)
         h2_conn_close(list_entry(node, struct h2_conn, in_loop));
     work_cancel_all(&server->loop);
-    uv_close((uv_handle_t *)&server->wake, NULL);
     for (int i = 0; i < 2 && server->options.signals; i++)
         uv_close((uv_handle_t *)&server->signals[i], NULL);
     loop_close(&server->loop);
@@ -291,13 +288,13 @@ static void wish(struct server *server, int raised)
     int seen = atomic_load(&server->wish);
     while (seen < raised && !atomic_compare_exchange_weak(&server->wish, &seen, raised))
         continue;
-    uv_async_send(&server->wake);
+    loop_ring(&server->loop);
 }
 
 void server_wake(struct server *server)
 {
     ring_fence();
-    uv_async_send(&server->wake);
+    loop_ring(&server->loop);
 }
 
 void server_drain(struct server *server)

@@ -2,10 +2,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -222,6 +225,27 @@ static void test_cores_allowed__follows_the_affinity_mask(void **state)
     assert_int_equal(with_one, 1);
 }
 
+static void *give_way_to_others(void *arg)
+{
+    int *nice_after = arg;
+    thread_let_others_first();
+    errno = 0;
+    *nice_after = getpriority(PRIO_PROCESS, (id_t)gettid());
+    return NULL;
+}
+
+static void test_thread__lets_others_first_and_nobody_else_with_it(void **state)
+{
+    int before = getpriority(PRIO_PROCESS, (id_t)gettid()), after = 0;
+    if (before > 19 - NICE_OF_WORKERS)
+        skip(); /* run so nice that nothing is left to give */
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, give_way_to_others, &after), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(after, before + NICE_OF_WORKERS);
+    assert_int_equal(getpriority(PRIO_PROCESS, (id_t)gettid()), before);
+}
+
 static void test_memory_allowed__is_at_most_what_is_built_in(void **state)
 {
     uint64_t physical = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
@@ -242,6 +266,7 @@ int main(void)
         cmocka_unit_test(test_team__refuses_impossible_sizes),
         cmocka_unit_test(test_team__takes_as_many_threads_as_it_promises),
         cmocka_unit_test(test_cores_allowed__follows_the_affinity_mask),
+        cmocka_unit_test(test_thread__lets_others_first_and_nobody_else_with_it),
         cmocka_unit_test(test_memory_allowed__is_at_most_what_is_built_in),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
