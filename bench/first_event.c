@@ -9,13 +9,13 @@
  * is idle, or whether the prefill is running; the times are those of the client's own socket
  * (quire_call_times).
  */
+#include "bench/client_load.h"
+
 #include "base/clock.h"
 #include "base/options.h"
 #include "base/status.h"
 #include "clients/c/json_writer.h"
 #include "clients/c/message_codec.h"
-#include "clients/c/quire_call.h"
-#include "quire/v1/quire.pb-c.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -28,7 +28,6 @@
 #define PROMPT_BYTES_MAX 8192
 #define PATIENCE_S 300
 #define LOOK_MS 5
-#define RANDOM_START 0x9E3779B97F4A7C15u
 
 struct bench_options {
     const char *server;
@@ -59,27 +58,6 @@ static const struct command command = {
     .examples = "  first_event --server 127.0.0.1:7070\n",
 };
 
-static _Noreturn void give_up(const char *what, const char *why)
-{
-    fprintf(stderr, "first_event: %s: %s\n", what, why);
-    exit(1);
-}
-
-static uint64_t next_random(uint64_t *state)
-{
-    *state = *state * 6364136223846793005u + 1442695040888963407u;
-    return *state >> 33;
-}
-
-static struct quire_client *connect_to(const char *server)
-{
-    struct quire_client *client;
-    struct why why = {.text = ""};
-    if (quire_client_open(server, NULL, &client, &why) < 0)
-        give_up("cannot connect", why.text);
-    return client;
-}
-
 /* --- what the server is at --- */
 
 struct look {
@@ -92,7 +70,7 @@ static bool on_stats(void *arg, const void *bytes, size_t len)
     struct look *look = arg;
     Quire__V1__Stats *stats = quire__v1__stats__unpack(NULL, len, bytes);
     if (stats == NULL)
-        give_up("WatchStats", "a message that is none");
+        load_give_up("WatchStats", "a message that is none");
     *look = (struct look){.seen = true,
                           .prefill = stats->prefill,
                           .others = stats->decode + stats->queued + stats->paused};
@@ -109,18 +87,19 @@ static void wait_for(struct quire_client *client, uint32_t prefills)
         struct quire_call_options about = {.on_message = on_stats, .arg = &look};
         struct quire_call *call = quire_call_open(client, "/quire.v1.Quire/WatchStats", &about);
         if (call == NULL)
-            give_up("WatchStats", "no memory");
+            load_give_up("WatchStats", "no memory");
         quire_call_send(call, "", 0, true);
         const struct quire_status *status = quire_call_wait(call);
         if (!look.seen)
-            give_up("WatchStats", status->message);
+            load_give_up("WatchStats", status->message);
         quire_call_free(call);
         if (look.prefill == prefills && look.others == 0)
             return;
         poll(NULL, 0, LOOK_MS);
     }
-    give_up("WatchStats", prefills == 0 ? "the server does not become idle: does it serve others?"
-                                        : "no prefill is running");
+    load_give_up("WatchStats", prefills == 0
+                                   ? "the server does not become idle: does it serve others?"
+                                   : "no prefill is running");
 }
 
 /* --- one call --- */
@@ -133,30 +112,20 @@ static bool stop_at_first(void *arg, const void *bytes, size_t len)
     return false;
 }
 
-static void *pack_text(const char *text, size_t len, size_t *n)
-{
-    Quire__V1__GenerateRequest request = QUIRE__V1__GENERATE_REQUEST__INIT;
-    request.prompt_case = QUIRE__V1__GENERATE_REQUEST__PROMPT_TEXT;
-    request.text = message_codec_bytes(text, len);
-    request.opt_max_tokens_case = QUIRE__V1__GENERATE_REQUEST__OPT_MAX_TOKENS_MAX_TOKENS;
-    request.max_tokens = 16;
-    return message_codec_pack(&request.base, n);
-}
-
 /* Milliseconds from the last byte sent to the first DATA byte. */
 static double measure(struct quire_client *client, const char *text, size_t len)
 {
     bool came = false;
     size_t n;
-    void *bytes = pack_text(text, len, &n);
+    void *bytes = load_pack_text(text, len, 16, false, &n);
     struct quire_call_options about = {.on_message = stop_at_first, .arg = &came};
     struct quire_call *call = quire_call_open(client, "/quire.v1.Quire/Generate", &about);
-    if (call == NULL || bytes == NULL)
-        give_up("Generate", "no memory");
+    if (call == NULL)
+        load_give_up("Generate", "no memory");
     quire_call_send(call, bytes, n, true);
     const struct quire_status *status = quire_call_wait(call);
     if (!came)
-        give_up("Generate", status->message);
+        load_give_up("Generate", status->message);
     struct quire_call_times times = quire_call_times(call);
     quire_call_free(call);
     free(bytes);
@@ -176,12 +145,12 @@ static void *run_prefills(void *arg)
 {
     struct beside *beside = arg;
     uint32_t *ids = malloc(beside->n_tokens * sizeof *ids);
-    uint64_t state = RANDOM_START;
+    uint64_t state = LOAD_RANDOM_START;
     if (ids == NULL)
-        give_up("a long prompt", "no memory");
+        load_give_up("a long prompt", "no memory");
     while (!atomic_load(&beside->stop)) {
         for (size_t i = 0; i < beside->n_tokens; i++) /* no prompt shares a prefix with another */
-            ids[i] = (uint32_t)(next_random(&state) % beside->vocabulary);
+            ids[i] = (uint32_t)(load_random(&state) % beside->vocabulary);
         Quire__V1__GenerateRequest request = QUIRE__V1__GENERATE_REQUEST__INIT;
         Quire__V1__TokenIds tokens = QUIRE__V1__TOKEN_IDS__INIT;
         tokens.ids = ids;
@@ -194,11 +163,11 @@ static void *run_prefills(void *arg)
         void *bytes = message_codec_pack(&request.base, &n);
         struct quire_call *call = quire_call_open(beside->client, "/quire.v1.Quire/Generate", NULL);
         if (call == NULL || bytes == NULL)
-            give_up("a long prompt", "no memory");
+            load_give_up("a long prompt", "no memory");
         quire_call_send(call, bytes, n, true);
         const struct quire_status *status = quire_call_wait(call);
         if (status->code != QUIRE_OK && !atomic_load(&beside->stop))
-            give_up("a long prompt", status->message);
+            load_give_up("a long prompt", status->message);
         quire_call_free(call);
         free(bytes);
     }
@@ -208,62 +177,36 @@ static void *run_prefills(void *arg)
 
 /* --- a half, and what came of it --- */
 
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double percentile(const double *sorted, size_t n, double share)
-{
-    size_t idx = (size_t)((double)n * share);
-    return sorted[idx < n ? idx : n - 1];
-}
-
 static void run_half(struct quire_client *client, const struct bench_options *in, const char *text,
                      uint32_t prefills, double *ms)
 {
     size_t n = (size_t)in->calls;
-    uint64_t state = RANDOM_START;
+    uint64_t state = LOAD_RANDOM_START;
     for (size_t i = 0; i < n; i++) {
         size_t len =
             n == 1 ? (size_t)in->prompt_bytes : 1 + i * (size_t)(in->prompt_bytes - 1) / (n - 1);
-        poll(NULL, 0, (int)(next_random(&state) % (uint64_t)(in->pause_ms + 1)));
+        poll(NULL, 0, (int)(load_random(&state) % (uint64_t)(in->pause_ms + 1)));
         wait_for(client, prefills);
         ms[i] = measure(client, text + i % 64, len);
     }
-    qsort(ms, n, sizeof *ms, compare);
+    load_sort(ms, n);
 }
 
 static void print_half(const char *name, const double *ms, size_t n)
 {
-    printf("%-36s %6zu %8.2f %8.2f %8.2f %8.2f\n", name, n, percentile(ms, n, 0.5),
-           percentile(ms, n, 0.9), percentile(ms, n, 0.99), ms[n - 1]);
+    printf("%-36s %6zu %8.2f %8.2f %8.2f %8.2f\n", name, n, load_percentile(ms, n, 0.5),
+           load_percentile(ms, n, 0.9), load_percentile(ms, n, 0.99), ms[n - 1]);
 }
 
 static void write_half(struct json_writer *json, const char *name, const double *ms, size_t n)
 {
     json_writer_open(json, name, '{');
     json_writer_uint(json, "calls", n);
-    json_writer_real(json, "p50_ms", percentile(ms, n, 0.5));
-    json_writer_real(json, "p90_ms", percentile(ms, n, 0.9));
-    json_writer_real(json, "p99_ms", percentile(ms, n, 0.99));
+    json_writer_real(json, "p50_ms", load_percentile(ms, n, 0.5));
+    json_writer_real(json, "p90_ms", load_percentile(ms, n, 0.9));
+    json_writer_real(json, "p99_ms", load_percentile(ms, n, 0.99));
     json_writer_real(json, "max_ms", ms[n - 1]);
     json_writer_close(json, '}');
-}
-
-static Quire__V1__Model *get_model(struct quire_client *client)
-{
-    struct quire_status status;
-    void *reply;
-    size_t len;
-    if (!quire_call_unary(client, "/quire.v1.Quire/GetModel", "", 0, NULL, &reply, &len, &status))
-        give_up("GetModel", status.message);
-    Quire__V1__Model *model = quire__v1__model__unpack(NULL, len, reply);
-    free(reply);
-    if (model == NULL)
-        give_up("GetModel", "a message that is none");
-    return model;
 }
 
 static void report(const struct bench_options *in, const Quire__V1__Model *model,
@@ -298,7 +241,7 @@ static void report(const struct bench_options *in, const Quire__V1__Model *model
 
 int main(int argc, char **argv)
 {
-    struct bench_options in;
+    struct bench_options in = {0};
     struct why why = {.text = ""};
     bool help;
     int n_operands;
@@ -316,18 +259,18 @@ int main(int argc, char **argv)
     double *idle = malloc((size_t)in.calls * sizeof *idle);
     double *busy = malloc((size_t)in.calls * sizeof *busy);
     if (idle == NULL || busy == NULL)
-        give_up("times", "no memory");
+        load_give_up("times", "no memory");
 
-    struct quire_client *client = connect_to(in.server);
-    Quire__V1__Model *model = get_model(client);
+    struct quire_client *client = load_connect(in.server);
+    Quire__V1__Model *model = load_get_model(client);
     run_half(client, &in, text, 0, idle);
 
-    struct beside beside = {.client = connect_to(in.server),
+    struct beside beside = {.client = load_connect(in.server),
                             .n_tokens = (size_t)in.prefill_tokens,
                             .vocabulary = model->vocabulary};
     pthread_t thread;
     if (pthread_create(&thread, NULL, run_prefills, &beside) != 0)
-        give_up("a second thread", "cannot be started");
+        load_give_up("a second thread", "cannot be started");
     run_half(client, &in, text, 1, busy);
     atomic_store(&beside.stop, true);
     quire_client_interrupt(beside.client);
