@@ -2,6 +2,7 @@
  * what is computed. */
 #include "kernels/cpu/cpu_attend.h"
 
+#include "kernels/cpu/cpu_attend_body.h"
 #include "kernels/cpu/cpu_math_avx2.h"
 
 #define TILE_ROWS 6
@@ -135,7 +136,7 @@ static void soften(float *s, uint32_t begin, uint32_t end, float *m, float *l, f
         p[j] = _mm256_and_ps(p[j], visible(begin, end, j * WIDTH));
         _mm256_storeu_ps(s + j * WIDTH, p[j]);
     }
-    *c = new_m == *m ? 1.0f : cpu_exp2(*m - new_m);
+    *c = attend_rescale(*m, new_m);
     *m = new_m;
     __m256 cs = _mm256_set1_ps(*c);
     for (int half = 0; half < 2; half++) {
@@ -211,37 +212,4 @@ static void avx2_step(const struct attend_tile *tile, const struct attend_page *
     }
 }
 
-static float rescale(float m_old, float m_new)
-{
-    return m_new == m_old ? 1.0f : cpu_exp2(m_old - m_new);
-}
-
-static void avx2_merge(const struct attend_state *from, uint32_t n_rows, uint32_t v_dim,
-                       const struct attend_state *into)
-{
-    if (v_dim % WIDTH != 0) {
-        cpu_attend_scalar.merge(from, n_rows, v_dim, into);
-        return;
-    }
-    for (uint32_t r = 0; r < n_rows; r++) {
-        float m = from->m[r] > into->m[r] ? from->m[r] : into->m[r];
-        float c_into = rescale(into->m[r], m), c_from = rescale(from->m[r], m);
-        into->m[r] = m;
-        into->l[r] = fmaf(from->l[r], c_from, into->l[r] * c_into);
-        float *o = into->o + (size_t)r * v_dim;
-        const float *o_from = from->o + (size_t)r * v_dim;
-        for (uint32_t d = 0; d < v_dim; d += WIDTH) {
-            __m256 kept = _mm256_mul_ps(_mm256_loadu_ps(o + d), _mm256_set1_ps(c_into));
-            _mm256_storeu_ps(
-                o + d, _mm256_fmadd_ps(_mm256_loadu_ps(o_from + d), _mm256_set1_ps(c_from), kept));
-        }
-    }
-}
-
-static void avx2_divide(const float *o, float l, uint32_t v_dim, float *out)
-{
-    for (uint32_t d = 0; d < v_dim; d++)
-        out[d] = o[d] / l + 0.0f;
-}
-
-const struct cpu_attend_ops cpu_attend_avx2 = {avx2_step, avx2_merge, avx2_divide};
+const struct cpu_attend_ops cpu_attend_avx2 = {avx2_step, attend_merge, attend_divide};

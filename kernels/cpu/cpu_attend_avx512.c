@@ -2,6 +2,7 @@
  * what is computed. */
 #include "kernels/cpu/cpu_attend.h"
 
+#include "kernels/cpu/cpu_attend_body.h"
 #include "kernels/cpu/cpu_math_avx512.h"
 
 #define TILE_ROWS 6
@@ -103,28 +104,13 @@ INLINE __mmask16 visible(uint32_t begin, uint32_t end, uint32_t j)
     return (__mmask16)(bits >> (j * WIDTH));
 }
 
-/* cpu_exp2 where x is at most 0: what is larger stands at tokens that nobody sees. */
-INLINE __m512 exp2_of_negative(__m512 x)
-{
-    x = _mm512_max_ps(_mm512_set1_ps(EXP2_MIN), x);
-    __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512 t = _mm512_sub_ps(x, n);
-    __m512 p = _mm512_set1_ps(EXP2_C5);
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(EXP2_C4));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(EXP2_C3));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(EXP2_C2));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(EXP2_C1));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(EXP2_C0));
-    __m512i bits = _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23);
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), bits));
-}
-
 /* From scores to p in place; moves m and l, gives c. `full`: every row sees all tokens. Registers
- * outside of [first, last] hold no visible token and no score. */
+ * outside of [first, last] hold no visible token and no score. What stands at a token that the row
+ * does not see may be above m: its exp2 is thrown away. */
 INLINE void soften(const bool full, float (*s)[PAGE_TOKENS], uint32_t n_rows, const uint8_t *begin,
                    const uint8_t *end, uint32_t first, uint32_t last, float *m, float *l, float *c)
 {
-    _Alignas(64) float top[WIDTH];
+    _Alignas(64) float top[WIDTH] = {0};
     __mmask16 mask[TILE_ROWS][4];
     for (uint32_t r = 0; r < n_rows; r++) {
         __m512 max = _mm512_set1_ps(ATTEND_M_START);
@@ -140,7 +126,7 @@ INLINE void soften(const bool full, float (*s)[PAGE_TOKENS], uint32_t n_rows, co
     __m512 m_new = _mm512_max_ps(m_old, _mm512_load_ps(top));
     __mmask16 moved = _mm512_cmp_ps_mask(m_new, m_old, _CMP_NEQ_UQ);
     __m512 cs = _mm512_mask_mov_ps(_mm512_set1_ps(1.0f), moved,
-                                   exp2_of_negative(_mm512_sub_ps(m_old, m_new)));
+                                   cpu_exp2_below_avx512(_mm512_sub_ps(m_old, m_new)));
     _mm512_mask_storeu_ps(m, rows, m_new);
     _mm512_store_ps(top, m_new);
     _mm512_storeu_ps(c, cs);
@@ -148,7 +134,7 @@ INLINE void soften(const bool full, float (*s)[PAGE_TOKENS], uint32_t n_rows, co
         __m512 max = _mm512_set1_ps(top[r]), p[4];
 #pragma GCC unroll 4
         for (uint32_t j = 0; j < 4; j++) {
-            p[j] = exp2_of_negative(_mm512_sub_ps(_mm512_load_ps(s[r] + j * WIDTH), max));
+            p[j] = cpu_exp2_below_avx512(_mm512_sub_ps(_mm512_load_ps(s[r] + j * WIDTH), max));
             p[j] = full ? p[j] : _mm512_maskz_mov_ps(mask[r][j], p[j]);
             _mm512_store_ps(s[r] + j * WIDTH, p[j]);
         }
@@ -277,37 +263,4 @@ static void avx512_step(const struct attend_tile *tile, const struct attend_page
     }
 }
 
-static float rescale(float m_old, float m_new)
-{
-    return m_new == m_old ? 1.0f : cpu_exp2(m_old - m_new);
-}
-
-static void avx512_merge(const struct attend_state *from, uint32_t n_rows, uint32_t v_dim,
-                         const struct attend_state *into)
-{
-    if (v_dim % WIDTH != 0) {
-        cpu_attend_scalar.merge(from, n_rows, v_dim, into);
-        return;
-    }
-    for (uint32_t r = 0; r < n_rows; r++) {
-        float m = from->m[r] > into->m[r] ? from->m[r] : into->m[r];
-        float c_into = rescale(into->m[r], m), c_from = rescale(from->m[r], m);
-        into->m[r] = m;
-        into->l[r] = fmaf(from->l[r], c_from, into->l[r] * c_into);
-        float *o = into->o + (size_t)r * v_dim;
-        const float *o_from = from->o + (size_t)r * v_dim;
-        for (uint32_t d = 0; d < v_dim; d += WIDTH) {
-            __m512 kept = _mm512_mul_ps(_mm512_loadu_ps(o + d), _mm512_set1_ps(c_into));
-            _mm512_storeu_ps(
-                o + d, _mm512_fmadd_ps(_mm512_loadu_ps(o_from + d), _mm512_set1_ps(c_from), kept));
-        }
-    }
-}
-
-static void avx512_divide(const float *o, float l, uint32_t v_dim, float *out)
-{
-    for (uint32_t d = 0; d < v_dim; d++)
-        out[d] = o[d] / l + 0.0f;
-}
-
-const struct cpu_attend_ops cpu_attend_avx512 = {avx512_step, avx512_merge, avx512_divide};
+const struct cpu_attend_ops cpu_attend_avx512 = {avx512_step, attend_merge, attend_divide};

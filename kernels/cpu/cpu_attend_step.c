@@ -2,7 +2,7 @@
  * here with all others. */
 #include "kernels/cpu/cpu_attend.h"
 
-#include "kernels/cpu/cpu_math.h"
+#include "kernels/cpu/cpu_attend_body.h"
 #include "kernels/tensor_type.h"
 
 static float value_at(const void *plane, enum kv_dtype dtype, size_t i)
@@ -17,11 +17,6 @@ static float v_at(const struct attend_page *page, uint32_t v_dim, uint32_t t, ui
     return value_at(page->v, page->dtype, (size_t)t * v_dim + d);
 }
 
-static float rescale(float m_old, float m_new)
-{
-    return m_new == m_old ? 1.0f : cpu_exp2(m_old - m_new);
-}
-
 static void step_row(const struct attend_tile *tile, const struct attend_page *page, uint32_t r)
 {
     const float *q = tile->q + (size_t)r * tile->k_dim;
@@ -33,7 +28,7 @@ static void step_row(const struct attend_tile *tile, const struct attend_page *p
             p[t] = fmaf(q[d], value_at(page->k, page->dtype, (size_t)d * PAGE_TOKENS + t), p[t]);
         m = p[t] > m ? p[t] : m;
     }
-    float c = rescale(tile->m[r], m);
+    float c = attend_rescale(tile->m[r], m);
     for (uint32_t t = begin; t < end; t++)
         p[t] = cpu_exp2(p[t] - m);
 
@@ -57,25 +52,4 @@ static void scalar_step(const struct attend_tile *tile, const struct attend_page
         step_row(tile, page, r);
 }
 
-static void scalar_merge(const struct attend_state *from, uint32_t n_rows, uint32_t v_dim,
-                         const struct attend_state *into)
-{
-    for (uint32_t r = 0; r < n_rows; r++) {
-        float m = from->m[r] > into->m[r] ? from->m[r] : into->m[r];
-        float c_into = rescale(into->m[r], m), c_from = rescale(from->m[r], m);
-        into->m[r] = m;
-        into->l[r] = fmaf(from->l[r], c_from, into->l[r] * c_into);
-        float *o = into->o + (size_t)r * v_dim;
-        const float *o_from = from->o + (size_t)r * v_dim;
-        for (uint32_t d = 0; d < v_dim; d++)
-            o[d] = fmaf(o_from[d], c_from, o[d] * c_into);
-    }
-}
-
-static void scalar_divide(const float *o, float l, uint32_t v_dim, float *out)
-{
-    for (uint32_t d = 0; d < v_dim; d++)
-        out[d] = o[d] / l + 0.0f;
-}
-
-const struct cpu_attend_ops cpu_attend_scalar = {scalar_step, scalar_merge, scalar_divide};
+const struct cpu_attend_ops cpu_attend_scalar = {scalar_step, attend_merge, attend_divide};

@@ -1,12 +1,8 @@
 /* Tiles of 16 rows as two halves of 8. Nibbles: eight maddubs fit in 16 bits (16 x 15 x 128 =
  * 30720). Q8_0: signed 16-bit weights and activations, even and odd bytes apart, by pmaddwd. Every
  * integer is exact, so the chains are those of the definition. */
-#include "kernels/cpu/cpu_tile.h"
+#include "kernels/cpu/cpu_linear_forms.h"
 
-#include <immintrin.h>
-#include <string.h>
-
-#define INLINE static inline __attribute__((always_inline))
 #define HALF_ROWS 8
 
 INLINE __m256 load_halves(const uint8_t *bytes)
@@ -24,38 +20,6 @@ INLINE __m256i broadcast4(const void *bytes)
     int32_t word;
     memcpy(&word, bytes, sizeof word);
     return _mm256_set1_epi32(word);
-}
-
-INLINE float float_at(const uint8_t *bytes)
-{
-    float value;
-    memcpy(&value, bytes, sizeof value);
-    return value;
-}
-
-INLINE void prefetch_lines(const uint8_t *from, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += 64)
-        _mm_prefetch((const char *)from + i, _MM_HINT_T0);
-}
-
-struct block_place {
-    const uint8_t *block, *scales;
-};
-
-INLINE size_t block_bytes_of(const uint32_t type)
-{
-    return type == TENSOR_Q8_0   ? TILE_Q8_BYTES
-           : type == TENSOR_Q4_1 ? TILE_Q4_1_BYTES
-                                 : TILE_Q4_BYTES;
-}
-
-INLINE struct block_place place_of(const struct cpu_tile_span *span, const uint32_t type, size_t b)
-{
-    const uint8_t *block =
-        span->tile + cpu_tile_front_bytes(type, span->n_in) + b * block_bytes_of(type);
-    return (struct block_place){block, type == TENSOR_Q4_1 ? block + TILE_Q4_BYTES
-                                                           : span->tile + b * TILE_SCALES_BYTES};
 }
 
 /* Eight registers of unsigned nibbles, 8 rows x 4 k each, k ascending. */
@@ -270,39 +234,6 @@ INLINE void multiply_floats(const struct cpu_tile_span *span, const uint32_t typ
     }
 }
 
-#define BLOCKS_KERNEL(name, m, type, is_16)                                                        \
-    static void name##_##m(const struct cpu_tile_span *span)                                       \
-    {                                                                                              \
-        multiply_blocks(span, type, is_16, m);                                                     \
-    }
-#define FLOATS_KERNEL(name, m, type)                                                               \
-    static void name##_##m(const struct cpu_tile_span *span)                                       \
-    {                                                                                              \
-        multiply_floats(span, type, m);                                                            \
-    }
+LINEAR_FORMS
 
-FOR_EACH_M(BLOCKS_KERNEL, q4_0_16, TENSOR_Q4_0, true)
-FOR_EACH_M(BLOCKS_KERNEL, q4_1_16, TENSOR_Q4_1, true)
-FOR_EACH_M(BLOCKS_KERNEL, q8_0_16, TENSOR_Q8_0, true)
-FOR_EACH_M(BLOCKS_KERNEL, q4_0_int8, TENSOR_Q4_0, false)
-FOR_EACH_M(BLOCKS_KERNEL, q4_1_int8, TENSOR_Q4_1, false)
-FOR_EACH_M(BLOCKS_KERNEL, q8_0_int8, TENSOR_Q8_0, false)
-FOR_EACH_M(FLOATS_KERNEL, q4_0_floats, TENSOR_Q4_0)
-FOR_EACH_M(FLOATS_KERNEL, q4_1_floats, TENSOR_Q4_1)
-FOR_EACH_M(FLOATS_KERNEL, q8_0_floats, TENSOR_Q8_0)
-FOR_EACH_M(FLOATS_KERNEL, f32_floats, TENSOR_F32)
-FOR_EACH_M(FLOATS_KERNEL, f16_floats, TENSOR_F16)
-
-cpu_tile_multiply *const cpu_linear_avx2[TILE_SLOTS][3][PANEL_ROWS] = {
-    {KERNELS(f32_floats), KERNELS(f32_floats), KERNELS(f32_floats)},
-    {KERNELS(f16_floats), KERNELS(f16_floats), KERNELS(f16_floats)},
-    {[ACTIVATIONS_16] = KERNELS(q4_0_16),
-     [ACTIVATIONS_INT8] = KERNELS(q4_0_int8),
-     [ACTIVATIONS_F32] = KERNELS(q4_0_floats)},
-    {[ACTIVATIONS_16] = KERNELS(q4_1_16),
-     [ACTIVATIONS_INT8] = KERNELS(q4_1_int8),
-     [ACTIVATIONS_F32] = KERNELS(q4_1_floats)},
-    {[ACTIVATIONS_16] = KERNELS(q8_0_16),
-     [ACTIVATIONS_INT8] = KERNELS(q8_0_int8),
-     [ACTIVATIONS_F32] = KERNELS(q8_0_floats)},
-};
+cpu_tile_multiply *const cpu_linear_avx2[TILE_SLOTS][3][PANEL_ROWS] = LINEAR_TABLE;

@@ -1,11 +1,6 @@
 /* Tiles of 16 rows in one register: lane r is row r. One body a (type, activations), forced inline
  * into M = 1..12 rows. */
-#include "kernels/cpu/cpu_tile.h"
-
-#include <immintrin.h>
-#include <string.h>
-
-#define INLINE static inline __attribute__((always_inline))
+#include "kernels/cpu/cpu_linear_forms.h"
 
 INLINE __m512 load_halves(const uint8_t *bytes)
 {
@@ -22,19 +17,6 @@ INLINE __m512i broadcast4(const uint8_t *bytes)
     int32_t word;
     memcpy(&word, bytes, sizeof word);
     return _mm512_set1_epi32(word);
-}
-
-INLINE float float_at(const uint8_t *bytes)
-{
-    float value;
-    memcpy(&value, bytes, sizeof value);
-    return value;
-}
-
-INLINE void prefetch_lines(const uint8_t *from, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += 64)
-        _mm_prefetch((const char *)from + i, _MM_HINT_T0);
 }
 
 struct block_weights {
@@ -91,9 +73,7 @@ INLINE void multiply_blocks(const struct cpu_tile_span *span, const uint32_t typ
 {
     const size_t row_bytes = is_16 ? PANEL_BYTES_16 : PANEL_BYTES_INT8;
     const size_t front = cpu_tile_front_bytes(type, span->n_in);
-    const size_t block_bytes = type == TENSOR_Q8_0   ? TILE_Q8_BYTES
-                               : type == TENSOR_Q4_1 ? TILE_Q4_1_BYTES
-                                                     : TILE_Q4_BYTES;
+    const size_t block_bytes = block_bytes_of(type);
     const uint8_t *block = span->tile + front + span->begin * block_bytes;
     const uint8_t *end = span->tile + front + span->end * block_bytes;
     const uint8_t *scales =
@@ -165,19 +145,16 @@ INLINE __m512 dequantized(const uint32_t type, __m512i bytes, int j, __m512 d, _
 INLINE void multiply_dequantized(const struct cpu_tile_span *span, const uint32_t type, __m512 *acc,
                                  const int m)
 {
-    const size_t front = cpu_tile_front_bytes(type, span->n_in), stride = span->n_in;
-    const size_t block_bytes = cpu_tile_block_bytes(type);
+    const size_t stride = span->n_in;
     for (size_t b = span->begin; b < span->end; b++) {
-        const uint8_t *block = span->tile + front + b * block_bytes;
-        const uint8_t *scales =
-            type == TENSOR_Q4_1 ? block + TILE_Q4_BYTES : span->tile + b * TILE_SCALES_BYTES;
+        struct block_place at = place_of(span, type, b);
         const float *x = (const float *)span->rows + b * BLOCK_VALUES;
-        __m512 d = load_halves(scales), minimum = d;
+        __m512 d = load_halves(at.scales), minimum = d;
         if (type == TENSOR_Q4_1)
-            minimum = load_halves(scales + TILE_SCALES_BYTES);
-        prefetch_lines(block + span->prefetch_bytes, block_bytes);
+            minimum = load_halves(at.scales + TILE_SCALES_BYTES);
+        prefetch_lines(at.block + span->prefetch_bytes, block_bytes_of(type));
         for (int g = 0; g < 8; g++) {
-            __m512i bytes = load_line(block + GROUP_BYTES * (type == TENSOR_Q8_0 ? g : g / 2));
+            __m512i bytes = load_line(at.block + GROUP_BYTES * (type == TENSOR_Q8_0 ? g : g / 2));
             if (type != TENSOR_Q8_0) {
                 bytes = g % 2 == 0 ? bytes : _mm512_srli_epi16(bytes, 4);
                 bytes = _mm512_and_si512(bytes, _mm512_set1_epi8(15));
@@ -205,39 +182,6 @@ INLINE void multiply_floats(const struct cpu_tile_span *span, const uint32_t typ
         _mm512_store_ps(span->acc + i * TILE_ROWS, acc[i]);
 }
 
-#define BLOCKS_KERNEL(name, m, type, is_16)                                                        \
-    static void name##_##m(const struct cpu_tile_span *span)                                       \
-    {                                                                                              \
-        multiply_blocks(span, type, is_16, m);                                                     \
-    }
-#define FLOATS_KERNEL(name, m, type)                                                               \
-    static void name##_##m(const struct cpu_tile_span *span)                                       \
-    {                                                                                              \
-        multiply_floats(span, type, m);                                                            \
-    }
+LINEAR_FORMS
 
-FOR_EACH_M(BLOCKS_KERNEL, q4_0_16, TENSOR_Q4_0, true)
-FOR_EACH_M(BLOCKS_KERNEL, q4_1_16, TENSOR_Q4_1, true)
-FOR_EACH_M(BLOCKS_KERNEL, q8_0_16, TENSOR_Q8_0, true)
-FOR_EACH_M(BLOCKS_KERNEL, q4_0_int8, TENSOR_Q4_0, false)
-FOR_EACH_M(BLOCKS_KERNEL, q4_1_int8, TENSOR_Q4_1, false)
-FOR_EACH_M(BLOCKS_KERNEL, q8_0_int8, TENSOR_Q8_0, false)
-FOR_EACH_M(FLOATS_KERNEL, q4_0_floats, TENSOR_Q4_0)
-FOR_EACH_M(FLOATS_KERNEL, q4_1_floats, TENSOR_Q4_1)
-FOR_EACH_M(FLOATS_KERNEL, q8_0_floats, TENSOR_Q8_0)
-FOR_EACH_M(FLOATS_KERNEL, f32_floats, TENSOR_F32)
-FOR_EACH_M(FLOATS_KERNEL, f16_floats, TENSOR_F16)
-
-cpu_tile_multiply *const cpu_linear_avx512[TILE_SLOTS][3][PANEL_ROWS] = {
-    {KERNELS(f32_floats), KERNELS(f32_floats), KERNELS(f32_floats)},
-    {KERNELS(f16_floats), KERNELS(f16_floats), KERNELS(f16_floats)},
-    {[ACTIVATIONS_16] = KERNELS(q4_0_16),
-     [ACTIVATIONS_INT8] = KERNELS(q4_0_int8),
-     [ACTIVATIONS_F32] = KERNELS(q4_0_floats)},
-    {[ACTIVATIONS_16] = KERNELS(q4_1_16),
-     [ACTIVATIONS_INT8] = KERNELS(q4_1_int8),
-     [ACTIVATIONS_F32] = KERNELS(q4_1_floats)},
-    {[ACTIVATIONS_16] = KERNELS(q8_0_16),
-     [ACTIVATIONS_INT8] = KERNELS(q8_0_int8),
-     [ACTIVATIONS_F32] = KERNELS(q8_0_floats)},
-};
+cpu_tile_multiply *const cpu_linear_avx512[TILE_SLOTS][3][PANEL_ROWS] = LINEAR_TABLE;

@@ -102,32 +102,4 @@ extern cpu_tile_multiply *const cpu_linear_avx2[TILE_SLOTS][3][PANEL_ROWS];
 extern cpu_tile_multiply *const cpu_linear_avx512[TILE_SLOTS][3][PANEL_ROWS];
 cpu_tile_glu cpu_glu_avx2, cpu_glu_avx512;
 
-/* Sanitizers check every access: unrolled rows would take them minutes to compile, for the same
- * bits. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define UNROLL(n)
-#else
-#define UNROLL_TEXT(text) _Pragma(#text)
-#define UNROLL(n) UNROLL_TEXT(GCC unroll n)
-#endif
-
-/* One function a number of rows: FOR_EACH_M(X, name, ...) makes X(name, 1, ...) to X(name, 12,
- * ...); KERNELS(name) lists them. */
-#define FOR_EACH_M(X, name, ...)                                                                   \
-    X(name, 1, __VA_ARGS__)                                                                        \
-    X(name, 2, __VA_ARGS__)                                                                        \
-    X(name, 3, __VA_ARGS__)                                                                        \
-    X(name, 4, __VA_ARGS__)                                                                        \
-    X(name, 5, __VA_ARGS__)                                                                        \
-    X(name, 6, __VA_ARGS__)                                                                        \
-    X(name, 7, __VA_ARGS__)                                                                        \
-    X(name, 8, __VA_ARGS__)                                                                        \
-    X(name, 9, __VA_ARGS__)                                                                        \
-    X(name, 10, __VA_ARGS__)                                                                       \
-    X(name, 11, __VA_ARGS__)                                                                       \
-    X(name, 12, __VA_ARGS__)
-#define KERNEL_NAME(name, m, unused) name##_##m,
-#define KERNELS(name) {FOR_EACH_M(KERNEL_NAME, name, 0)}
-
-
 #endif

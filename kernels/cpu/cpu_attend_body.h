@@ -1,0 +1,42 @@
+/* kernels/cpu/cpu_attend_body.h: the ends of a span in plain C, compiled once an instruction set
+ * (static, so that no copy leaks from one to another). Every operation is written out, so the
+ * compiler may only choose how many lanes it takes at once.
+ */
+#ifndef QUIRE_KERNELS_CPU_ATTEND_BODY_H
+#define QUIRE_KERNELS_CPU_ATTEND_BODY_H
+
+#include "kernels/cpu/cpu_attend.h"
+#include "kernels/cpu/cpu_math.h"
+
+static inline float attend_rescale(float m_old, float m_new)
+{
+    return m_new == m_old ? 1.0f : cpu_exp2(m_old - m_new);
+}
+
+static void attend_merge_row(const float *restrict o_from, float c_from, float *restrict o,
+                             float c_into, uint32_t v_dim)
+{
+    for (uint32_t d = 0; d < v_dim; d++)
+        o[d] = fmaf(o_from[d], c_from, o[d] * c_into);
+}
+
+static void attend_merge(const struct attend_state *from, uint32_t n_rows, uint32_t v_dim,
+                         const struct attend_state *into)
+{
+    for (uint32_t r = 0; r < n_rows; r++) {
+        float m = from->m[r] > into->m[r] ? from->m[r] : into->m[r];
+        float c_into = attend_rescale(into->m[r], m), c_from = attend_rescale(from->m[r], m);
+        into->m[r] = m;
+        into->l[r] = fmaf(from->l[r], c_from, into->l[r] * c_into);
+        attend_merge_row(from->o + (size_t)r * v_dim, c_from, into->o + (size_t)r * v_dim, c_into,
+                         v_dim);
+    }
+}
+
+static void attend_divide(const float *o, float l, uint32_t v_dim, float *out)
+{
+    for (uint32_t d = 0; d < v_dim; d++)
+        out[d] = o[d] / l + 0.0f;
+}
+
+#endif
