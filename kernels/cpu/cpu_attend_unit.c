@@ -38,6 +38,7 @@ void attend_unit_init(struct attend_unit *unit, const struct attend_run *run,
     unit->vhead = vhead;
     unit->n_vheads = n_vheads;
     memset(unit->beyond, 0, sizeof unit->beyond);
+    assert(n_vheads <= ATTEND_BLOCK_ROWS);
     unit->rows_before[0] = 0;
     for (uint32_t i = 0; i < n_vheads; i++)
         unit->rows_before[i + 1] =
@@ -189,7 +190,7 @@ void attend_unit_walk(struct attend_unit *unit, uint32_t span_idx)
         complete &= layers[p] != NULL;
     }
     if (!complete)
-        cpu_stream_fail(unit->worker->stream, STATUS_INTERNAL);
+        cpu_worker_fail(unit->worker, STATUS_INTERNAL);
     for (uint32_t p = 0; complete && p < n_pages; p++)
         step_page(unit, layers, n_pages, p, first + p);
     uint32_t n_rows = unit->rows_before[unit->n_vheads];

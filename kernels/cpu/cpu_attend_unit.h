@@ -23,13 +23,14 @@ struct attend_run {
     enum activations activations;
 };
 
-struct
-    attend_unit { /* one block and some vheads, as a worker walks it; arrays stand in its scratch */
+/* One block and some vheads, as a worker walks it; arrays stand in its scratch. */
+struct attend_unit {
     const struct attend_run *run;
     const struct cpu_worker *worker;
     const struct attend_block *block;
     uint32_t vhead, n_vheads;
-    uint32_t rows_before[MODEL_HEADS_MAX + 1]; /* [n_vheads + 1]: first row of each vhead */
+    /* [n_vheads + 1]: first row of each vhead; several only where their rows fit one unit */
+    uint32_t rows_before[ATTEND_BLOCK_ROWS + 1];
     float *widened, *q;                        /* [64, k_dim + v_dim], [rows, k_dim] */
     float *lanes;                              /* [rows, 16] */
     struct attend_state span;                  /* of the span being walked */

@@ -17,7 +17,7 @@ static void run_count(const struct cpu_worker *worker, const void *args)
         if (count->ids[i] < count->vocabulary)
             counts[count->ids[i]]++;
         else
-            cpu_stream_fail(worker->stream, STATUS_OUT_OF_RANGE);
+            cpu_worker_fail(worker, STATUS_OUT_OF_RANGE);
     }
 }
 

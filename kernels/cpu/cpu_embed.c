@@ -40,7 +40,7 @@ static void run_embed(const struct cpu_worker *worker, const void *args)
     for (uint32_t r = (uint32_t)worker->idx; r < embed->n_rows; r += (uint32_t)worker->n_workers) {
         int status = embed_row(embed, &info, r);
         if (status < 0)
-            cpu_stream_fail(worker->stream, status);
+            cpu_worker_fail(worker, status);
     }
 }
 

@@ -123,7 +123,7 @@ static void run_rope(const struct cpu_worker *worker, const void *args)
         atomic_fetch_add_explicit((_Atomic uint64_t *)run->args.n_saturated, n_saturated,
                                   memory_order_relaxed);
     if (status < 0)
-        cpu_stream_fail(worker->stream, status);
+        cpu_worker_fail(worker, status);
 }
 
 static const struct cpu_rope_ops *rope_ops_of(enum isa isa)
@@ -135,14 +135,21 @@ static const struct cpu_rope_ops *rope_ops_of(enum isa isa)
     return &cpu_rope_scalar;
 }
 
+/* Floats of one row of qkv. */
+static size_t row_floats(const struct rope_append_args *args)
+{
+    const struct kv_shape *shape = &args->group.shape;
+    size_t kv_dim = shape->k_dim + (shape->v_in_k ? 0 : shape->v_dim);
+    return (size_t)args->n_heads * shape->k_dim + shape->n_kv_heads * kv_dim;
+}
+
 void cpu_rope_append(struct stream *stream, const struct rope_append_args *args)
 {
-    assert(args->group.shape.k_dim <= MODEL_HEAD_DIM_MAX &&
-           args->group.shape.v_dim <= MODEL_HEAD_DIM_MAX);
-    assert(args->style == ROPE_NONE ||
-           (args->n_rot % 2 == 0 && args->n_rot <= args->group.shape.k_dim));
-    assert(args->q.width == args->n_heads * args->group.shape.k_dim &&
-           (args->q.forms & ACT_QUERY) != 0);
+    const struct kv_shape *shape = &args->group.shape;
+    assert(shape->k_dim <= MODEL_HEAD_DIM_MAX && shape->v_dim <= MODEL_HEAD_DIM_MAX);
+    assert(args->style == ROPE_NONE || (args->n_rot % 2 == 0 && args->n_rot <= shape->k_dim));
+    assert(args->qkv_stride >= row_floats(args));
+    assert(args->q.width == args->n_heads * shape->k_dim && (args->q.forms & ACT_QUERY) != 0);
     assert(args->rows.n_rows <= args->q.max_rows);
     struct rope_run run = {*args, rope_ops_of(stream_isa(stream)), stream_activations(stream)};
     cpu_stream_push(stream, "rope_append", run_rope, &run, sizeof run, true);

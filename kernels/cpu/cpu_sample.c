@@ -8,9 +8,10 @@
 #include "kernels/cpu/cpu_philox.h"
 
 #define LOGPROB_FLOOR (-9999.0f)
-#define NEAR_FIRST                                                                                 \
-    8.0f /* the first guess of how far below the best the candidates reach, in nats ... */
-#define NEAR_LAST 64.0f /* ... doubled up to this, then all */
+/* the first guess of how far below the best the candidates reach, in nats, doubled up to the last,
+ * then all */
+#define NEAR_FIRST 8.0f
+#define NEAR_LAST 64.0f
 #define RADIX_BUCKETS 2048
 #define DRAW_BLOCK 1024
 
@@ -316,7 +317,7 @@ static void run_sample(const struct cpu_worker *worker, const void *args)
             return;
         int status = sample_row(&run->args, r, &row);
         if (status < 0)
-            cpu_stream_fail(worker->stream, status);
+            cpu_worker_fail(worker, status);
     }
 }
 

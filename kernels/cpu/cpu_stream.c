@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/status.h"
 #include "kernels/cpu/cpu_device.h"
 
@@ -95,12 +96,18 @@ int stream_n_threads(const struct stream *stream)
     return stream->device->cpu.n_threads;
 }
 
-void cpu_stream_fail(struct stream *stream, int status)
+static void fail(struct stream *stream, int status, const char *op)
 {
     assert(status < 0);
     int none = STATUS_OK;
-    atomic_compare_exchange_strong_explicit(&stream->status, &none, status, memory_order_acq_rel,
-                                            memory_order_relaxed);
+    if (atomic_compare_exchange_strong_explicit(&stream->status, &none, status,
+                                                memory_order_acq_rel, memory_order_relaxed))
+        log_write(LOG_ERROR, "device_error", "op=%s status=%s", op, status_name(status));
+}
+
+void cpu_worker_fail(const struct cpu_worker *worker, int status)
+{
+    fail(worker->stream, status, worker->op);
 }
 
 void cpu_stream_push(struct stream *stream, const char *name, cpu_run *run, const void *args,
@@ -109,7 +116,7 @@ void cpu_stream_push(struct stream *stream, const char *name, cpu_run *run, cons
     assert(args_bytes <= CPU_ARGS_BYTES);
     stream->n_enqueued++;
     if (stream->n_entries == stream->n_ops) {
-        cpu_stream_fail(stream, STATUS_INTERNAL);
+        fail(stream, STATUS_INTERNAL, name);
         return;
     }
     struct entry *entry = &stream->entries[stream->n_entries++];
@@ -174,6 +181,7 @@ static void run_list(void *arg, int worker_idx)
     };
     for (uint32_t i = 0; i < stream->n_submitted; i++) {
         struct entry *entry = &stream->entries[i];
+        worker.op = entry->name;
         worker.counter = &entry->counter;
         if (worker_idx == 0)
             poll_when_due(list);

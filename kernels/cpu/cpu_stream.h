@@ -16,9 +16,10 @@
 
 struct cpu_worker {
     int idx, n_workers;
+    const char *op;               /* the name of the entry that it runs */
     struct team_counter *counter; /* of this op, 0 when it starts */
     void *scratch;                /* this worker's own, CPU_SCRATCH_BYTES, 64-byte aligned */
-    struct stream *stream;        /* for cpu_stream_fail */
+    struct stream *stream;
 };
 
 #define CPU_SCRATCH_BYTES (1u << 20)
@@ -28,7 +29,9 @@ typedef void cpu_run(const struct cpu_worker *worker, const void *args);
 /* Copies args_bytes (<= CPU_ARGS_BYTES). */
 void cpu_stream_push(struct stream *stream, const char *name, cpu_run *run, const void *args,
                      size_t args_bytes, bool barrier);
-void cpu_stream_fail(struct stream *stream, int status); /* from any worker; the first error wins */
+/* From any worker, at any time: the first error sticks to the stream and is logged with the op that
+ * it came from; later ones are dropped. */
+void cpu_worker_fail(const struct cpu_worker *worker, int status);
 
 struct device_cpu { /* what planning functions need to know of an open CPU device */
     enum isa isa;

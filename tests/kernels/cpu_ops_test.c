@@ -83,6 +83,7 @@ static uint64_t enqueue(struct step *step, uint32_t n, uint32_t n_seqs, uint32_t
         step->stream,
         &(struct linear_glu_args){.weight = step->gate_up, .in = act, .n_rows = n, .out = other});
     ops->rope_append(step->stream, &(struct rope_append_args){.qkv = memory,
+                                                              .qkv_stride = 4 * WIDTH / 2,
                                                               .n_heads = 2,
                                                               .style = ROPE_NORM,
                                                               .n_rot = 32,

@@ -5,9 +5,11 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/status.h"
 
@@ -89,7 +91,7 @@ static void test_stream__an_entry_has_a_counter_that_starts_at_zero(void **state
 
 static void run_fail(const struct cpu_worker *worker, const void *args)
 {
-    cpu_stream_fail(worker->stream, *(const int *)args);
+    cpu_worker_fail(worker, *(const int *)args);
 }
 
 static void test_stream__the_first_error_sticks_and_skips_the_rest(void **state)
@@ -110,6 +112,42 @@ static void test_stream__the_first_error_sticks_and_skips_the_rest(void **state)
     assert_int_equal(device_wait(bench.stream, NULL, NULL), STATUS_OUT_OF_RANGE);
     assert_int_equal(stream_status(bench.stream), STATUS_OUT_OF_RANGE);
     assert_int_equal(order, 0);
+    close_bench(&bench);
+}
+
+/* What is written to standard error until stop_listening, which closes the file. */
+static FILE *listen_to_errors(int *before)
+{
+    FILE *file = tmpfile();
+    assert_non_null(file);
+    *before = dup(STDERR_FILENO);
+    dup2(fileno(file), STDERR_FILENO);
+    return file;
+}
+
+static void stop_listening(FILE *file, int before, char *text, size_t capacity)
+{
+    dup2(before, STDERR_FILENO);
+    close(before);
+    rewind(file);
+    text[fread(text, 1, capacity - 1, file)] = 0;
+    fclose(file);
+}
+
+static void test_stream__says_once_which_op_failed(void **state)
+{
+    struct bench bench = open_bench(4, 8);
+    int status = STATUS_OUT_OF_RANGE, before;
+    char text[4096];
+    cpu_stream_push(bench.stream, "embed", run_fail, &status, sizeof status, true);
+    device_submit(bench.stream);
+    FILE *errors = listen_to_errors(&before);
+    device_wait(bench.stream, NULL, NULL);
+    device_wait(bench.stream, NULL, NULL);
+    stop_listening(errors, before, text, sizeof text);
+    const char *line = strstr(text, "event=device_error op=embed status=OUT_OF_RANGE\n");
+    assert_non_null(line);
+    assert_null(strstr(line + strlen("event="), "event="));
     close_bench(&bench);
 }
 
@@ -198,6 +236,7 @@ int main(void)
         cmocka_unit_test(test_stream__every_worker_runs_every_entry_in_order),
         cmocka_unit_test(test_stream__an_entry_has_a_counter_that_starts_at_zero),
         cmocka_unit_test(test_stream__the_first_error_sticks_and_skips_the_rest),
+        cmocka_unit_test(test_stream__says_once_which_op_failed),
         cmocka_unit_test(test_stream__too_long_a_list_sticks_as_internal),
         cmocka_unit_test(test_stream__runs_what_was_submitted_and_keeps_the_rest),
         cmocka_unit_test(test_stream__copies_are_entries),
