@@ -68,8 +68,8 @@ int stream_status(const struct stream *stream);   /* the sticky error or STATUS_
 /* ops ever enqueued, copies too: for tests and stats */
 uint64_t stream_n_enqueued(const struct stream *stream);
 
-/* Enqueued copies between host and device. The host memory must live until the stream has passed.
- * */
+/* Enqueued copies between host and device. The host memory must live until the stream has
+ * passed. */
 void device_write(struct stream *stream, void *device_to, const void *host_from, size_t bytes);
 void device_read(struct stream *stream, void *host_to, const void *device_from, size_t bytes);
 

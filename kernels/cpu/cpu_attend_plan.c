@@ -47,33 +47,35 @@ struct attend_layout attend_layout(int n_threads, uint32_t n_heads, const struct
     return layout;
 }
 
+/* The next `bytes` of a workspace, in whole lines; without a base they are only counted. */
+static void *take(uint8_t *base, size_t *at, size_t bytes)
+{
+    void *taken = base == NULL ? NULL : base + *at;
+    *at += line_up(bytes);
+    return taken;
+}
+
 /* Gives each part of the workspace its place; returns the bytes of all. */
 static size_t place(const struct attend_layout *layout, uint32_t n_rows, uint8_t *base,
                     struct attend_plan *plan)
 {
-    size_t at = line_up(sizeof *plan);
-    plan->chains = (struct attend_chain *)(base + at);
-    at += layout->max_chains * sizeof *plan->chains;
-    plan->slots = (struct attend_slot *)(base + at);
-    at += layout->n_slots * sizeof *plan->slots;
-    plan->states = (float *)(base + at);
+    size_t at = 0, row_floats = (size_t)layout->n_heads * layout->v_dim;
     size_t n_states = layout->n_slots + layout->max_chains;
-    at += line_up(n_states * layout->unit_rows * (layout->v_dim + 2) * sizeof(float));
-    plan->blocks = (struct attend_block *)(base + at);
-    at += line_up(n_rows * sizeof *plan->blocks);
-    plan->order = (uint32_t *)(base + at);
-    at += line_up(n_rows * sizeof *plan->order);
-    plan->rows = (float *)(base + at);
-    if (!layout->direct)
-        at += (size_t)n_rows * layout->n_heads * layout->v_dim * sizeof(float);
-    return line_up(at);
+    size_t state_floats = (size_t)layout->unit_rows * (layout->v_dim + 2);
+    take(base, &at, sizeof *plan);
+    plan->chains = take(base, &at, layout->max_chains * sizeof *plan->chains);
+    plan->slots = take(base, &at, layout->n_slots * sizeof *plan->slots);
+    plan->states = take(base, &at, n_states * state_floats * sizeof(float));
+    plan->blocks = take(base, &at, n_rows * sizeof *plan->blocks);
+    plan->order = take(base, &at, n_rows * sizeof *plan->order);
+    plan->rows = take(base, &at, layout->direct ? 0 : n_rows * row_floats * sizeof(float));
+    return at;
 }
 
 size_t attend_workspace(const struct attend_layout *layout, uint32_t n_rows)
 {
-    static uint8_t nowhere[64]; /* places are counted from it, never used */
     struct attend_plan plan;
-    return place(layout, n_rows, nowhere, &plan);
+    return place(layout, n_rows, NULL, &plan);
 }
 
 static void cut_blocks(const struct attend_layout *layout, const struct rows_view *rows,

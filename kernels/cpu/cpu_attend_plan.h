@@ -2,12 +2,12 @@
  *
  *   block   up to 16 adjacent rows of one sequence within one page: they see the same page states
  *   vhead   a kv head, or one part of its query heads when they are very many
- *   whole   unit (block, vhead) walks all its spans itself and merges as it goes; longest blocks
- * first split   a (block, vheads) so long that one worker would be the last to end: a chain of one
- * unit a span
+ *   whole   a unit (block, vhead) that walks all its spans itself and merges as it goes; longest
+ *           blocks first
+ *   split   a (block, vheads) so long that one worker would be the last to end: a chain of one
+ *           unit a span
  *
- *   counter:  | chain 0: span 0, 1, 2 ... | chain 1: ... |  whole units, block by block, vheads
- * side by side |
+ *   counter:  | chain 0: span 0, 1, 2 ... | chain 1: ... | whole units: block by block, by vhead |
  *
  * The states of split units wait in a ring of slots until their predecessors in the chain are
  * merged; who ends a unit merges what is due. A unit may start when the one that used its slot
@@ -51,8 +51,8 @@ struct attend_chain {
 };
 
 struct attend_slot {
-    _Alignas(
-        64) _Atomic uint32_t turn; /* 2g: free for its g-th unit; 2g + 1: that unit's state waits */
+    /* 2g: free for its g-th unit; 2g + 1: that unit's state waits */
+    _Alignas(64) _Atomic uint32_t turn;
 };
 
 struct attend_plan { /* at the start of the workspace */

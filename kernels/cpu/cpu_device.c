@@ -133,6 +133,13 @@ static int refuse_memory(const struct device *device, size_t bytes, struct why *
                   bytes, (unsigned long long)device_memory_free(device));
 }
 
+static void protect(const struct cpu_block *block, int protection)
+{
+    int failed = mprotect(block->base, block->bytes, protection);
+    assert(!failed);
+    (void)failed;
+}
+
 int device_alloc(struct device *device, size_t bytes, void **out, struct why *why)
 {
     size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
@@ -146,9 +153,9 @@ int device_alloc(struct device *device, size_t bytes, void **out, struct why *wh
     uint8_t *base = map_pages(mapped_bytes);
     if (base == NULL)
         return refuse_memory(device, bytes, why);
-    if (device->strict && device->n_unlocks == 0)
-        mprotect(base, mapped_bytes, PROT_NONE);
     device->blocks[device->n_blocks++] = (struct cpu_block){base, mapped_bytes};
+    if (device->strict && device->n_unlocks == 0)
+        protect(&device->blocks[device->n_blocks - 1], PROT_NONE);
     *out = base;
     return STATUS_OK;
 }
@@ -193,11 +200,8 @@ uint64_t device_memory_free(const struct device *device)
 
 static void protect_all(struct device *device, int protection)
 {
-    for (size_t i = 0; i < device->n_blocks; i++) {
-        int failed = mprotect(device->blocks[i].base, device->blocks[i].bytes, protection);
-        assert(!failed);
-        (void)failed;
-    }
+    for (size_t i = 0; i < device->n_blocks; i++)
+        protect(&device->blocks[i], protection);
 }
 
 void device_unlock(struct device *device)

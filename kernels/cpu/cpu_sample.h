@@ -30,9 +30,8 @@ struct cpu_sample_ops {
 extern const struct cpu_sample_ops cpu_sample_scalar, cpu_sample_avx2, cpu_sample_avx512;
 
 #define SAMPLE_MASS_ONE 0x1p40
-#define SAMPLE_ROUNDER                                                                             \
-    0x1p52 /* added to a number below 2^52: its integer stands in the low bits  \
-                               */
+/* added to a number below 2^52: its integer stands in the low bits */
+#define SAMPLE_ROUNDER 0x1p52
 
 static inline uint64_t cpu_sample_mass(float e)
 {

@@ -1,9 +1,11 @@
 /* kernels/cpu/cpu_sincos.h: sine and cosine of an angle in double, without branches, so that every
  * instruction set may compile it over several angles at once and get the same bits.
  *
- *   n = round_even(angle * 2/pi);  r = (angle - n * HI) - n * LO        HI + LO = pi/2; the first
- * difference is exact for sin r: odd Taylor terms to r^15 (rest < 5e-17), cos r: even to r^16
- * |angle| < 2^31, because HI is fused in quadrant n mod 4 swaps the two and sets the signs
+ *   n = round_even(angle * 2/pi)
+ *   r = (angle - n * HI) - n * LO      HI + LO = pi/2; each difference is one fma, and the first is
+ *                                      exact for |angle| < 2^31
+ *   sin r: odd Taylor terms to r^15 (rest < 5e-17); cos r: even ones to r^16
+ *   the quadrant n mod 4 swaps the two and sets the signs
  */
 #ifndef QUIRE_KERNELS_CPU_SINCOS_H
 #define QUIRE_KERNELS_CPU_SINCOS_H
@@ -15,8 +17,8 @@
 #define SINCOS_TWO_OVER_PI 0x1.45f306dc9c883p-1
 #define SINCOS_HALF_PI_HI 0x1.921fb54442d18p+0
 #define SINCOS_HALF_PI_LO 0x1.1a62633145c07p-54
-#define SINCOS_ROUNDER                                                                             \
-    0x1.8p+52 /* added and taken away: rounds to an integer, left in the low bits */
+/* added and taken away: rounds to an integer, left in the low bits */
+#define SINCOS_ROUNDER 0x1.8p+52
 
 static inline void cpu_sincos_body(double angle, double *sine, double *cosine)
 {

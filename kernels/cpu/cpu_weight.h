@@ -1,9 +1,7 @@
 /* kernels/cpu/cpu_weight.h: repacked matrices: tiles of 16 rows (cpu_kernels.md 2).
  *
- * A weight is a list of segments, one a source (or one a source and half of a fused pair), each of
- * one tensor type with its own tiles;
- * GATE_UP interleaves tile by tile: gate 0, up 0, gate 1, ... Rows beyond n_out in the last tile
- * are zero.
+ * A weight is a list of segments, one a source, each of one tensor type with its own tiles. GATE_UP
+ * interleaves tile by tile: gate 0, up 0, gate 1, ... Rows beyond n_out in the last tile are zero.
  */
 #ifndef QUIRE_KERNELS_CPU_WEIGHT_H
 #define QUIRE_KERNELS_CPU_WEIGHT_H
