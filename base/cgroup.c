@@ -1,6 +1,5 @@
 #include "base/cgroup.h"
 
-#include <limits.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>

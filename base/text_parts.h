@@ -1,5 +1,5 @@
-/* base/text_parts.h: two PODs that rooms which may not see each other both speak of. Header only.
- * */
+/* base/text_parts.h: two PODs of which rooms that may not see each other both speak. Header
+ * only. */
 #ifndef QUIRE_BASE_TEXT_PARTS_H
 #define QUIRE_BASE_TEXT_PARTS_H
 

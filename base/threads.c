@@ -96,8 +96,8 @@ static void futex(_Atomic uint32_t *word, int what, uint32_t value)
 
 /* Spins, and then sleeps: when another program holds the awaited worker's core, an idle core beside
  * it takes that worker over at once, and a spinning one never would. The count of the sleepers goes
- * up before the kernel looks at the word, and announce stores the word before it reads the count.
- * */
+ * up before the kernel looks at the word, and announce stores the word before it reads the
+ * count. */
 static void wait_for(struct team *team, _Atomic uint32_t *count, uint32_t target)
 {
     for (int spins = team->spins; spins > 0; spins--) {
@@ -124,7 +124,7 @@ static void announce(struct team *team, _Atomic uint32_t *count, uint32_t value)
 static void wait_for_run(struct team *team, uint32_t seen)
 {
     int64_t start = clock_now(&clock_monotonic);
-    for (int spins = 1; clock_now(&clock_monotonic) - start < team->spin_ns; spins++) {
+    while (clock_now(&clock_monotonic) - start < team->spin_ns) {
         for (int i = 0; i < 32; i++) {
             if (atomic_load_explicit(&team->run, memory_order_acquire) != seen)
                 return;

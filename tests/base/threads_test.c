@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -98,6 +99,49 @@ static void test_team__wakes_workers_that_have_parked(void **state)
             assert_int_equal(visits.count[i], run);
     }
     team_free(team);
+}
+
+static double cpu_seconds(clockid_t clock)
+{
+    struct timespec spent;
+    clock_gettime(clock, &spent);
+    return (double)spent.tv_sec + (double)spent.tv_nsec * 1e-9;
+}
+
+static void test_team__parks_between_runs(void **state)
+{
+    struct visits visits = {.n_threads = 4};
+    struct team *team = team_of(4, false);
+    team_run(team, visit, &visits);
+    double before = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID);
+    usleep(200000);
+    assert_true(cpu_seconds(CLOCK_PROCESS_CPUTIME_ID) - before < 0.05);
+    team_free(team);
+}
+
+struct wait_for_late {
+    struct team *team;
+    double seconds; /* of processor time that worker 0 spent in the barrier */
+};
+
+static void be_late(void *arg, int worker_idx)
+{
+    struct wait_for_late *late = arg;
+    if (worker_idx == 1)
+        usleep(200000);
+    double before = cpu_seconds(CLOCK_THREAD_CPUTIME_ID);
+    team_barrier(late->team, worker_idx);
+    if (worker_idx == 0)
+        late->seconds = cpu_seconds(CLOCK_THREAD_CPUTIME_ID) - before;
+}
+
+/* So that the late one gets the core, should another program hold its own. */
+static void test_team__a_long_wait_at_a_barrier_leaves_the_core_to_others(void **state)
+{
+    struct wait_for_late late = {.team = team_of(2, false), .seconds = -1};
+    team_run(late.team, be_late, &late);
+    assert_true(late.seconds >= 0 && late.seconds < 0.05);
+    team_free(late.team);
 }
 
 static void test_team__is_freed_before_any_run(void **state)
@@ -237,8 +281,10 @@ static void *give_way_to_others(void *arg)
 static void test_thread__lets_others_first_and_nobody_else_with_it(void **state)
 {
     int before = getpriority(PRIO_PROCESS, (id_t)gettid()), after = 0;
-    if (before > 19 - NICE_OF_WORKERS)
-        skip(); /* run so nice that nothing is left to give */
+    if (before > 19 - NICE_OF_WORKERS) {
+        print_message("skipped: at nice %d nothing is left to give\n", before);
+        skip();
+    }
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, give_way_to_others, &after), 0);
     pthread_join(thread, NULL);
@@ -259,6 +305,8 @@ int main(void)
         cmocka_unit_test(test_team__run_visits_every_worker_once_and_waits_for_all),
         cmocka_unit_test(test_team__a_barrier_shows_everyone_what_all_did_before_it),
         cmocka_unit_test(test_team__wakes_workers_that_have_parked),
+        cmocka_unit_test(test_team__parks_between_runs),
+        cmocka_unit_test(test_team__a_long_wait_at_a_barrier_leaves_the_core_to_others),
         cmocka_unit_test(test_team__is_freed_before_any_run),
         cmocka_unit_test(test_team__pins_its_workers_and_leaves_the_caller_alone),
         cmocka_unit_test(test_team__workers_leave_signals_to_others),
