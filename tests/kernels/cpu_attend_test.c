@@ -1,3 +1,4 @@
+#include "tests/kernels/isa_fixture.h"
 #include "tests/kernels/scene_fixture.h"
 
 #include <setjmp.h>
@@ -51,10 +52,8 @@ static void assert_all_isas(const struct scene_shape *shape, const struct scene_
     size_t n = (size_t)scene_n_rows(items, n_items) * shape->n_heads * shape->kv.v_dim;
     float *truth = attend_on(shape, ISA_SCALAR, 1, items, n_items);
     for (size_t i = 0; i < 2; i++) {
-        if (!isa_is_available(fast_isas[i])) {
-            print_message("skipped: this machine has no %s\n", isa_name(fast_isas[i]));
+        if (isa_is_skipped(fast_isas[i]))
             continue;
-        }
         char name[160];
         snprintf(name, sizeof name, "%s on %s", what, isa_name(fast_isas[i]));
         float *out = attend_on(shape, fast_isas[i], 2, items, n_items);
@@ -164,6 +163,18 @@ static void test_attend__is_the_same_with_windows(void **state)
     }
 }
 
+static void test_attend__is_the_same_over_several_spans(void **state)
+{
+    struct scene_rows items[] = {{0, 500, 20}, {0, 1020, 8}, {0, 1299, 1}};
+    for (int dtype = KV_F16; dtype <= KV_F32; dtype++) {
+        struct scene_shape shape = shape_of(3, 1, 64, (enum kv_dtype)dtype);
+        shape.length[0] = 1300;
+        assert_all_isas(&shape, items, 3, kv_dtype_name(shape.dtype));
+        shape.kv.v_dim = 40; /* no whole registers */
+        assert_all_isas(&shape, items, 3, "odd values");
+    }
+}
+
 static void test_attend__is_the_same_with_different_key_and_value_dims(void **state)
 {
     struct scene_shape shape = shape_of(6, 2, 48, KV_F16);
@@ -210,6 +221,29 @@ static void test_attend__a_row_does_not_depend_on_chunks_or_threads(void **state
             free(out);
         }
     free(alone);
+}
+
+/* Rows of one block whose windows begin in different pages, and in different spans. */
+static void test_attend__a_row_does_not_depend_on_chunks_with_windows(void **state)
+{
+    static const uint32_t chunks[] = {1, 3, 16, 64, 100}, windows[] = {1, 60, 100, 520};
+    struct scene_shape shape = shape_of(3, 1, 32, KV_F16);
+    shape.length[0] = 700;
+    size_t n = (size_t)shape.length[0] * 3 * 32;
+    for (size_t w = 0; w < sizeof windows / sizeof *windows; w++)
+        for (int kind = KV_SLIDING; kind <= KV_CHUNKED; kind++) {
+            shape.kind = (enum kv_kind)kind;
+            shape.window = windows[w];
+            float *alone = attend_in_chunks(&shape, ISA_AUTO, 1, 700);
+            for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
+                char what[64];
+                snprintf(what, sizeof what, "window %u, chunk %u", windows[w], chunks[i]);
+                float *out = attend_in_chunks(&shape, ISA_AUTO, 2, chunks[i]);
+                assert_same(out, alone, n, what);
+                free(out);
+            }
+            free(alone);
+        }
 }
 
 static void test_attend__a_row_does_not_depend_on_neighbours(void **state)
@@ -371,8 +405,10 @@ int main(void)
         cmocka_unit_test(test_attend__is_the_same_on_every_instruction_set),
         cmocka_unit_test(test_attend__is_the_same_for_every_group_size),
         cmocka_unit_test(test_attend__is_the_same_with_windows),
+        cmocka_unit_test(test_attend__is_the_same_over_several_spans),
         cmocka_unit_test(test_attend__is_the_same_with_different_key_and_value_dims),
         cmocka_unit_test(test_attend__a_row_does_not_depend_on_chunks_or_threads),
+        cmocka_unit_test(test_attend__a_row_does_not_depend_on_chunks_with_windows),
         cmocka_unit_test(test_attend__a_row_does_not_depend_on_neighbours),
         cmocka_unit_test(test_attend__long_rows_are_split_over_workers_and_merge_in_order),
         cmocka_unit_test(test_attend__pages_behind_the_window_may_be_gone),

@@ -1,3 +1,4 @@
+#include "tests/kernels/isa_fixture.h"
 #include "tests/kernels/linear_fixture.h"
 #include "base/status.h"
 
@@ -13,14 +14,6 @@
 
 static const enum activations ALL_ACTIVATIONS[] = {ACTIVATIONS_16, ACTIVATIONS_INT8,
                                                    ACTIVATIONS_F32};
-
-static bool isa_is_missing(enum isa isa)
-{
-    if (isa_is_available(isa))
-        return false;
-    print_message("this machine has no %s\n", isa_name(isa));
-    return true;
-}
 
 static float *copy_of_dequantized(const struct linear_case *c)
 {
@@ -144,14 +137,14 @@ static void check_isa_equals_scalar(enum isa isa)
 
 static void test_cpu_linear__avx2_equals_scalar_to_the_bit(void **state)
 {
-    if (isa_is_missing(ISA_AVX2))
+    if (isa_is_skipped(ISA_AVX2))
         skip();
     check_isa_equals_scalar(ISA_AVX2);
 }
 
 static void test_cpu_linear__avx512_equals_scalar_to_the_bit(void **state)
 {
-    if (isa_is_missing(ISA_AVX512))
+    if (isa_is_skipped(ISA_AVX512))
         skip();
     check_isa_equals_scalar(ISA_AVX512);
 }

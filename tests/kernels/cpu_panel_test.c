@@ -1,3 +1,4 @@
+#include "tests/kernels/isa_fixture.h"
 #include "tests/kernels/linear_fixture.h"
 #include "base/status.h"
 #include "kernels/cpu/cpu_panel.h"
@@ -120,19 +121,15 @@ static void check_isa(enum isa isa)
 
 static void test_cpu_panel__avx2_equals_scalar_to_the_bit(void **state)
 {
-    if (!isa_is_available(ISA_AVX2)) {
-        print_message("this machine has no avx2\n");
+    if (isa_is_skipped(ISA_AVX2))
         skip();
-    }
     check_isa(ISA_AVX2);
 }
 
 static void test_cpu_panel__avx512_equals_scalar_to_the_bit(void **state)
 {
-    if (!isa_is_available(ISA_AVX512)) {
-        print_message("this machine has no avx512\n");
+    if (isa_is_skipped(ISA_AVX512))
         skip();
-    }
     check_isa(ISA_AVX512);
 }
 

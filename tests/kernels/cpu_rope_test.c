@@ -10,6 +10,7 @@
 
 #include "base/status.h"
 #include "kernels/tensor_type.h"
+#include "tests/kernels/isa_fixture.h"
 #include "tests/kernels/scene_fixture.h"
 
 struct named_ops {
@@ -25,13 +26,6 @@ static float random_value(void)
 {
     random_state = random_state * 6364136223846793005u + 1442695040888963407u;
     return (float)((double)(random_state >> 11) * 0x1p-52 - 1.0);
-}
-
-static bool is_skipped(enum isa isa)
-{
-    if (!isa_is_available(isa))
-        print_message("skipped: this machine has no %s\n", isa_name(isa));
-    return !isa_is_available(isa);
 }
 
 static void test_rope__angles_are_right_to_sixteen_million_tokens(void **state)
@@ -56,7 +50,7 @@ static void test_rope__angles_and_rotations_are_the_same_on_every_instruction_se
     double inv_freq[128];
     float c[2][128], s[2][128], from[300], to[2][300];
     for (size_t i = 0; i < 2; i++) {
-        if (is_skipped(fast[i].isa))
+        if (isa_is_skipped(fast[i].isa))
             continue;
         for (size_t n = 0; n < sizeof dims / sizeof *dims; n++)
             for (uint32_t position = 0; position < 1u << 24; position = position * 5 + 3) {
@@ -98,7 +92,7 @@ static void test_rope__halves_round_to_even_saturate_and_are_counted(void **stat
     const struct cpu_rope_ops *all[3] = {&cpu_rope_scalar};
     uint32_t n_all = 1;
     for (size_t i = 0; i < 2; i++)
-        if (!is_skipped(fast[i].isa))
+        if (!isa_is_skipped(fast[i].isa))
             all[n_all++] = fast[i].ops;
     float from[] = {1.0f,     65504.0f,  65505.0f,       -65504.0f,      -70000.0f,
                     INFINITY, -INFINITY, 1.00048828125f, 1.00146484375f, 6e-8f,
@@ -169,7 +163,7 @@ static void test_rope__pages_are_the_same_however_they_are_written(void **state)
         struct scene truth = scene_open(&shape, ISA_SCALAR, 1);
         scene_fill(&truth, 512);
         for (int isa = ISA_SCALAR; isa <= ISA_AVX512; isa++) {
-            if (is_skipped((enum isa)isa))
+            if (isa_is_skipped((enum isa)isa))
                 continue;
             for (uint32_t chunk = 1; chunk < 100; chunk = chunk * 3 + 2) {
                 struct scene scene = scene_open(&shape, (enum isa)isa, 1 + (int)chunk % 4);
@@ -201,7 +195,7 @@ static void test_rope__values_beyond_f16_are_counted_once_each(void **state)
                 n_expected += fabsf(40000.0f * scene_value(s, t, i)) > 65504.0f;
     assert_true(n_expected > 1000);
     for (int isa = ISA_SCALAR; isa <= ISA_AVX512; isa++) {
-        if (is_skipped((enum isa)isa))
+        if (isa_is_skipped((enum isa)isa))
             continue;
         struct scene scene = scene_open(&shape, (enum isa)isa, 2);
         scene_fill(&scene, 50);

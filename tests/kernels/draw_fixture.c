@@ -1,0 +1,114 @@
+#include "tests/kernels/draw_fixture.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/status.h"
+#include "tests/kernels/linear_fixture.h"
+
+const struct sample_params plain = {
+    .temperature = 1.0f, .top_p = 1.0f, .repetition = 1.0f, .count_slot = -1};
+
+static void *upload(struct device *device, const void *bytes, size_t n)
+{
+    void *on_device;
+    assert_int_equal(device_alloc(device, n, &on_device, NULL), STATUS_OK);
+    if (bytes != NULL)
+        device_upload(device, on_device, bytes, n);
+    return on_device;
+}
+
+int sample_on(enum isa isa, int n_threads, const struct draw *draw, struct sample_result *results)
+{
+    struct device_options options = {.n_threads = n_threads, .isa = isa, .strict = true};
+    struct device *device;
+    struct stream *stream;
+    assert_int_equal(device_open(&options, &device, NULL), STATUS_OK);
+    assert_int_equal(stream_create(device, 4, &stream, NULL), STATUS_OK);
+    const struct ops *ops = device_ops(device);
+    struct sample_args args = {
+        .logits = upload(device, draw->logits, sizeof(float) * draw->n_rows * draw->vocabulary),
+        .n_rows = draw->n_rows,
+        .vocabulary = draw->vocabulary,
+        .params = upload(device, draw->params, sizeof *draw->params * draw->n_rows),
+        .n_slots = draw->n_slots,
+        .n_banned = draw->n_banned,
+        .workspace = upload(device, NULL,
+                            ops->sample_workspace_bytes(device, draw->n_rows, draw->vocabulary)),
+        .results = upload(device, NULL, sizeof *results * draw->n_rows),
+    };
+    if (draw->counts != NULL)
+        args.counts =
+            upload(device, draw->counts, sizeof(uint32_t) * draw->n_slots * draw->vocabulary);
+    if (draw->banned != NULL)
+        args.banned = upload(device, draw->banned, sizeof(uint32_t) * draw->n_banned);
+    ops->sample(stream, &args);
+    device_submit(stream);
+    int status = device_wait(stream, NULL, NULL);
+    device_download(device, results, args.results, sizeof *results * draw->n_rows);
+    device_free(device, (void *)args.logits);
+    device_free(device, (void *)args.params);
+    device_free(device, (void *)args.counts);
+    device_free(device, (void *)args.banned);
+    device_free(device, args.workspace);
+    device_free(device, args.results);
+    stream_free(stream);
+    device_close(device);
+    return status;
+}
+
+static double random_unit(uint64_t *state)
+{
+    return (double)(random_next(state) >> 8) * 0x1p-24 + (double)random_next(state) * 0x1p-56;
+}
+
+/* About normal, deviation 3.5, as a model's logits are; some are equal. */
+static void random_logits(float *logits, uint32_t n, uint64_t *state)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        double sum = -6;
+        for (int j = 0; j < 12; j++)
+            sum += random_unit(state);
+        logits[i] = (float)(sum * 3.5);
+        if (i % 50 == 49)
+            logits[i] = logits[(uint32_t)(random_unit(state) * i)];
+    }
+}
+
+static struct sample_params random_params(uint32_t i, uint64_t *state)
+{
+    struct sample_params params = plain;
+    params.temperature = i % 7 == 0 ? 0.0f : 0.3f + 0.25f * (float)(i % 5);
+    params.top_p = i % 3 == 0 ? 1.0f : 0.5f + 0.45f * (float)random_unit(state);
+    if (i % 4 != 0)
+        params.top_k = 1 + (uint32_t)(random_unit(state) * 100) * (i % 2 == 0 ? 1 : 40);
+    params.min_p = i % 5 == 0 ? 0.05f * (float)random_unit(state) : 0.0f;
+    params.repetition = i % 2 == 0 ? 1.0f : 1.3f;
+    params.count_slot = i % 6 == 0 ? -1 : (int32_t)(i % 2);
+    params.mask_banned = i % 2;
+    params.seed = 12345 + i;
+    params.position = i * 3;
+    params.choice_idx = i % 4;
+    params.want_logprob = i % 3 != 0;
+    params.n_top = i % 3 == 2 ? 1 + i % TOP_LOGPROBS_MAX : 0;
+    return params;
+}
+
+struct crowd *make_crowd(void)
+{
+    uint64_t state = 77;
+    struct crowd *crowd = calloc(1, sizeof *crowd);
+    random_logits(crowd->logits, N_ROWS * VOCABULARY, &state);
+    for (uint32_t i = 0; i < N_ROWS; i++)
+        crowd->params[i] = random_params(i, &state);
+    for (uint32_t i = 0; i < 2 * VOCABULARY; i++)
+        crowd->counts[i] = random_unit(&state) < 0.1 ? 1 + i % 3 : 0;
+    memcpy(crowd->banned, (uint32_t[]){0, 17, 1000, 4999, 5002}, sizeof crowd->banned);
+    crowd->draw = (struct draw){crowd->logits, N_ROWS, VOCABULARY,    crowd->params,
+                                crowd->counts, 2,      crowd->banned, 5};
+    return crowd;
+}

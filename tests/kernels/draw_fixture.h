@@ -1,0 +1,35 @@
+/* tests/kernels/draw_fixture.h: rows of logits on the host, sampled by the op on a device of their
+ * own. */
+#ifndef QUIRE_TESTS_DRAW_FIXTURE_H
+#define QUIRE_TESTS_DRAW_FIXTURE_H
+
+#include "kernels/ops.h"
+
+struct draw { /* what a sampling op gets, on the host */
+    const float *logits;
+    uint32_t n_rows, vocabulary;
+    const struct sample_params *params;
+    const uint32_t *counts;
+    uint32_t n_slots;
+    const uint32_t *banned;
+    uint32_t n_banned;
+};
+
+extern const struct sample_params plain; /* temperature 1, nothing else */
+
+int sample_on(enum isa isa, int n_threads, const struct draw *draw, struct sample_result *results);
+
+#define VOCABULARY 5003 /* whole registers and a rest */
+#define N_ROWS 60
+
+struct crowd { /* many rows with every mix of settings */
+    float logits[N_ROWS * VOCABULARY];
+    struct sample_params params[N_ROWS];
+    uint32_t counts[2 * VOCABULARY];
+    uint32_t banned[5];
+    struct draw draw;
+};
+
+struct crowd *make_crowd(void); /* malloc'd; always the same */
+
+#endif
