@@ -1,19 +1,19 @@
-/* bench/cpu_kernels.c: attention and the small ops on the CPU, beside the peaks of the same
- * threads in the same minute.
+/* bench/cpu_kernels.c: attention and the small ops on the CPU, beside the peaks of as many threads
+ * in the same minute.
  *
  *   cpu_kernels [--threads N] [--isa scalar|avx2|avx512] [--dtype f16|f32] [--dim 64] [--heads 9]
  *               [--kv-heads 3] [--depth 2048|8192|32768]
  *
  * Decode: one row at a depth, 30 layers one after the other: GB/s of keys and values as a share of
  * a plain read. Prefill: 512 rows behind a depth: GFLOP/s of what is visible (2 a multiplication
- * and addition) as a share of the FMA peak.
+ * and addition) as a share of the FMA peak at its widest, whatever --isa says.
  */
 #include "base/clock.h"
 #include "base/status.h"
 #include "kernels/cpu/cpu_stream.h"
 #include "kernels/ops.h"
+#include "tools/peaks.h"
 
-#include <immintrin.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,8 +21,6 @@
 
 #define N_LAYERS 30
 #define PREFILL_ROWS 512
-#define READ_BYTES ((size_t)256 << 20)
-#define PEAK_STEPS 10000000u
 #define REPEATS 9 /* the best of so many counts */
 #define WIDTH 576
 #define VOCABULARY 49152
@@ -35,7 +33,7 @@ struct bench {
     struct kv_shape shape;
     enum kv_dtype dtype;
     uint32_t n_heads;
-    double fma_gflops, read_gbs;
+    struct peaks peaks;
 };
 
 struct cache { /* pages of one sequence, and the rows of a step at its end */
@@ -77,88 +75,15 @@ static double run_seconds(struct bench *bench)
     return (double)(clock_now(&clock_monotonic) - begin) * 1e-9;
 }
 
-/* --- peaks --- */
-
-__attribute__((target("avx512f"))) static void fma_avx512(const struct cpu_worker *worker,
-                                                          const void *args)
-{
-    __m512 acc[12], a = _mm512_set1_ps(1e-9f), b = _mm512_set1_ps((float)*(const int *)args);
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++)
-        acc[i] = a;
-    for (uint32_t step = 0; step < PEAK_STEPS / 12; step++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++)
-            __asm__ volatile("vfmadd231ps %1, %2, %0" : "+v"(acc[i]) : "v"(a), "v"(b));
-    }
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++)
-        _mm512_storeu_ps((float *)worker->scratch + 16 * i, acc[i]);
-}
-
-__attribute__((target("avx2,fma"))) static void fma_avx2(const struct cpu_worker *worker,
-                                                         const void *args)
-{
-    __m256 acc[12], a = _mm256_set1_ps(1e-9f), b = _mm256_set1_ps((float)*(const int *)args);
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++)
-        acc[i] = a;
-    for (uint32_t step = 0; step < PEAK_STEPS / 12; step++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++)
-            __asm__ volatile("vfmadd231ps %1, %2, %0" : "+x"(acc[i]) : "x"(a), "x"(b));
-    }
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++)
-        _mm256_storeu_ps((float *)worker->scratch + 8 * i, acc[i]);
-}
-
-__attribute__((target("avx2"))) static void read_all(const struct cpu_worker *worker,
-                                                     const void *args)
-{
-    const uint8_t *const *bytes = args;
-    size_t share = READ_BYTES / (size_t)worker->n_workers / 512 * 512;
-    const uint8_t *at = *bytes + share * (size_t)worker->idx;
-    __m256i acc[8];
-    memset(acc, 0, sizeof acc);
-    for (const uint8_t *end = at + share; at < end; at += 512) {
-#pragma GCC unroll 8
-        for (int i = 0; i < 8; i++) {
-            _mm_prefetch((const char *)at + 16384 + 64 * i, _MM_HINT_T0);
-            acc[i] = _mm256_xor_si256(acc[i], _mm256_load_si256((const __m256i *)at + 2 * i));
-            acc[i] = _mm256_xor_si256(acc[i], _mm256_load_si256((const __m256i *)at + 2 * i + 1));
-        }
-    }
-    for (int i = 0; i < 8; i++)
-        _mm256_storeu_si256((__m256i *)worker->scratch + i, acc[i]);
-}
-
-static double best_seconds(struct bench *bench, cpu_run *run, const void *args, size_t args_bytes)
-{
-    double best = 1e9;
-    for (int i = 0; i < REPEATS; i++) {
-        cpu_stream_push(bench->stream, "peak", run, args, args_bytes, true);
-        best = fmin(best, run_seconds(bench));
-    }
-    return best;
-}
-
 static void measure_peaks(struct bench *bench)
 {
-    bool wide = isa_is_available(ISA_AVX512) && bench->options.isa != ISA_AVX2;
-    double work =
-        (double)(PEAK_STEPS / 12 * 12) * device_n_threads(bench->device) * 2e-9 * (wide ? 16 : 8);
-    int zero = 0;
-    bench->fma_gflops =
-        work / best_seconds(bench, wide ? fma_avx512 : fma_avx2, &zero, sizeof zero);
-    void *bytes = alloc(bench, READ_BYTES);
-    device_unlock(bench->device);
-    memset(bytes, 1, READ_BYTES);
-    device_lock(bench->device);
-    bench->read_gbs =
-        (double)READ_BYTES * 1e-9 / best_seconds(bench, read_all, &bytes, sizeof bytes);
-    device_free(bench->device, bytes);
-    printf("peaks: fma %.0f GFLOP/s, plain read %.1f GB/s\n", bench->fma_gflops, bench->read_gbs);
+    struct why why;
+    if (peaks_measure(device_n_threads(bench->device), &bench->peaks, &why) < 0) {
+        fprintf(stderr, "cpu_kernels: %s\n", why.text);
+        exit(1);
+    }
+    printf("peaks: fma %.0f GFLOP/s (%s), plain read %.1f GB/s\n", bench->peaks.fma_ops * 1e-9,
+           bench->peaks.fma_how, bench->peaks.read_bytes * 1e-9);
 }
 
 /* --- attention --- */
@@ -266,7 +191,7 @@ static void measure_decode(struct bench *bench, uint32_t depth)
     double seconds = attend_seconds(bench, &cache, N_LAYERS);
     double gbs = (double)cache.group.layer_stride * cache.n_pages * 1e-9 / seconds;
     printf("decode   depth %6u: %8.1f us a layer, %6.1f GB/s = %3.0f %% of a plain read\n", depth,
-           seconds * 1e6, gbs, 100 * gbs / bench->read_gbs);
+           seconds * 1e6, gbs, 100e9 * gbs / bench->peaks.read_bytes);
     free_cache(bench, &cache);
 }
 
@@ -280,7 +205,7 @@ static void measure_prefill(struct bench *bench, uint32_t depth)
     double gflops =
         n_pairs * bench->n_heads * (bench->shape.k_dim + bench->shape.v_dim) * 2e-9 / seconds;
     printf("prefill  depth %6u: %8.1f us a layer, %6.1f GFLOP/s = %3.0f %% of the FMA peak\n",
-           depth, seconds * 1e6, gflops, 100 * gflops / bench->fma_gflops);
+           depth, seconds * 1e6, gflops, 100e9 * gflops / bench->peaks.fma_ops);
     free_cache(bench, &cache);
 }
 
@@ -345,8 +270,22 @@ static void measure_sample(struct bench *bench, const char *name, struct sample_
     device_free(bench->device, args.results);
 }
 
+/* An op that does nothing: what every entry of a step costs all workers. */
+static void measure_barrier(struct bench *bench)
+{
+    struct gather_args args = {.width = 1};
+    double best = 1e9;
+    for (int i = 0; i < REPEATS; i++) {
+        for (int j = 0; j < 100; j++)
+            bench->ops->gather(bench->stream, &args);
+        best = fmin(best, run_seconds(bench) / 100);
+    }
+    printf("barrier  of %d threads: %.0f ns\n", device_n_threads(bench->device), best * 1e9);
+}
+
 static void measure_small(struct bench *bench)
 {
+    measure_barrier(bench);
     measure_norm(bench, 1);
     measure_norm(bench, PREFILL_ROWS);
     struct sample_params params = {.top_p = 1.0f, .repetition = 1.0f, .count_slot = -1};

@@ -1,31 +1,26 @@
-/* bench/linear_speed.c: the linears of SmolLM2-135M on the CPU, beside the peaks of the same
- * threads
+/* bench/linear_speed.c: the linears of SmolLM2-135M on the CPU, beside the peaks of as many threads
  * in the same minute.
  *
  *   linear_speed [--threads N] [--isa scalar|avx2|avx512] [--activations 16|int8|f32] [--type Q4_1]
- *              [--shape 'gate|up'] [--rows M]
+ *                [--shape 'gate|up'] [--rows M]
  *
  * Few rows (M <= 12) stream enough copies of a matrix to leave every cache: read GB/s as a share of
  * a plain read. Many rows: GOP/s (a multiplication and an addition are two) as a share of what the
- * unit that does the work can do: half the int8 peak for 16-bit activations, the int8 peak for
- * int8, the FMA peak for floats.
+ * unit that does the work can do at its widest, whatever --isa says: half the int8 peak for 16-bit
+ * activations, the int8 peak for int8, the FMA peak for floats.
  */
 #include "base/clock.h"
 #include "base/status.h"
-#include "kernels/cpu/cpu_stream.h"
 #include "kernels/ops.h"
 #include "kernels/tensor_type.h"
+#include "tools/peaks.h"
 
-#include <assert.h>
-#include <immintrin.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define STREAM_BYTES ((size_t)192 << 20) /* of weights, for M <= 12: more than the caches hold */
-#define READ_BYTES ((size_t)256 << 20)
 #define COPIES_MAX 1024
-#define PEAK_STEPS 20000000u
 #define REPEATS 5 /* the best of so many counts */
 
 struct bench {
@@ -33,8 +28,8 @@ struct bench {
     struct stream *stream;
     const struct ops *ops;
     struct device_options options;
-    uint32_t only_rows;                   /* 0: all of row_counts */
-    double int8_gops, fma_gops, read_gbs; /* peaks of all threads */
+    uint32_t only_rows; /* 0: all of row_counts */
+    struct peaks peaks; /* of as many threads as the device has */
 };
 
 struct shape {
@@ -51,140 +46,16 @@ static double run_seconds(struct bench *bench)
     return (double)(clock_now(&clock_monotonic) - begin) * 1e-9;
 }
 
-/* --- peaks --- */
-
-__attribute__((target("avx512f,avx512vnni"))) static void
-int8_avx512(const struct cpu_worker *worker, const void *args)
+static void measure_peaks(struct bench *bench)
 {
-    __m512i acc[12], a = _mm512_set1_epi32(worker->idx), b = _mm512_set1_epi32(*(const int *)args);
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++)
-        acc[i] = a;
-    for (uint32_t step = 0; step < PEAK_STEPS / 12; step++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++)
-            __asm__ volatile("vpdpbusd %1, %2, %0" : "+v"(acc[i]) : "v"(a), "v"(b));
-    }
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++)
-        _mm512_storeu_si512((uint8_t *)worker->scratch + 64 * i, acc[i]);
-}
-
-__attribute__((target("avx512f"))) static void fma_avx512(const struct cpu_worker *worker,
-                                                          const void *args)
-{
-    __m512 acc[12], a = _mm512_set1_ps(1e-9f), b = _mm512_set1_ps((float)*(const int *)args);
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++)
-        acc[i] = a;
-    for (uint32_t step = 0; step < PEAK_STEPS / 12; step++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++)
-            __asm__ volatile("vfmadd231ps %1, %2, %0" : "+v"(acc[i]) : "v"(a), "v"(b));
-    }
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++)
-        _mm512_storeu_ps((float *)worker->scratch + 16 * i, acc[i]);
-}
-
-__attribute__((target("avx2"))) static void int8_avx2(const struct cpu_worker *worker,
-                                                      const void *args)
-{
-    __m256i acc[12], a = _mm256_set1_epi32(worker->idx), b = _mm256_set1_epi32(*(const int *)args);
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++)
-        acc[i] = a;
-    for (uint32_t step = 0; step < PEAK_STEPS / 12; step++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++)
-            __asm__ volatile("vpmaddubsw %1, %2, %0" : "+x"(acc[i]) : "x"(a), "x"(b));
-    }
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++)
-        _mm256_storeu_si256((__m256i *)worker->scratch + i, acc[i]);
-}
-
-__attribute__((target("avx2,fma"))) static void fma_avx2(const struct cpu_worker *worker,
-                                                         const void *args)
-{
-    __m256 acc[12], a = _mm256_set1_ps(1e-9f), b = _mm256_set1_ps((float)*(const int *)args);
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++)
-        acc[i] = a;
-    for (uint32_t step = 0; step < PEAK_STEPS / 12; step++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++)
-            __asm__ volatile("vfmadd231ps %1, %2, %0" : "+x"(acc[i]) : "x"(a), "x"(b));
-    }
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++)
-        _mm256_storeu_ps((float *)worker->scratch + 8 * i, acc[i]);
-}
-
-struct read_args {
-    const uint8_t *bytes;
-};
-
-__attribute__((target("avx2"))) static void read_all(const struct cpu_worker *worker,
-                                                     const void *args)
-{
-    const struct read_args *read = args;
-    size_t share = READ_BYTES / (size_t)worker->n_workers / 512 * 512;
-    const uint8_t *at = read->bytes + share * (size_t)worker->idx;
-    __m256i acc[8];
-    memset(acc, 0, sizeof acc);
-    for (const uint8_t *end = at + share; at < end; at += 512) {
-#pragma GCC unroll 8
-        for (int i = 0; i < 8; i++) {
-            _mm_prefetch((const char *)at + 16384 + 64 * i, _MM_HINT_T0);
-            acc[i] = _mm256_xor_si256(acc[i], _mm256_load_si256((const __m256i *)at + 2 * i));
-            acc[i] = _mm256_xor_si256(acc[i], _mm256_load_si256((const __m256i *)at + 2 * i + 1));
-        }
-    }
-    for (int i = 0; i < 8; i++)
-        _mm256_storeu_si256((__m256i *)worker->scratch + i, acc[i]);
-}
-
-static double best_seconds(struct bench *bench, const char *name, cpu_run *run, const void *args,
-                           size_t args_bytes)
-{
-    double best = 1e9;
-    for (int i = 0; i < 3 * REPEATS; i++) {
-        cpu_stream_push(bench->stream, name, run, args, args_bytes, true);
-        double seconds = run_seconds(bench);
-        best = seconds < best ? seconds : best;
-    }
-    return best;
-}
-
-static void measure_compute(struct bench *bench)
-{
-    bool wide = isa_is_available(ISA_AVX512) && bench->options.isa != ISA_AVX2;
-    double lanes = wide ? 64 : 32, steps = PEAK_STEPS / 12 * 12;
-    double work = steps * device_n_threads(bench->device) * 2e-9;
-    int zero = 0;
-    bench->int8_gops =
-        work * lanes /
-        best_seconds(bench, "int8", wide ? int8_avx512 : int8_avx2, &zero, sizeof zero);
-    bench->fma_gops = work * lanes / 4 /
-                      best_seconds(bench, "fma", wide ? fma_avx512 : fma_avx2, &zero, sizeof zero);
-}
-
-static void measure_read(struct bench *bench)
-{
-    void *bytes;
     struct why why;
-    if (device_alloc(bench->device, READ_BYTES, &bytes, &why) < 0) {
+    if (peaks_measure(device_n_threads(bench->device), &bench->peaks, &why) < 0) {
         fprintf(stderr, "linear_speed: %s\n", why.text);
         exit(1);
     }
-    device_unlock(bench->device);
-    memset(bytes, 1, READ_BYTES);
-    device_lock(bench->device);
-    struct read_args args = {bytes};
-    bench->read_gbs =
-        (double)READ_BYTES * 1e-9 / best_seconds(bench, "read", read_all, &args, sizeof args);
-    device_free(bench->device, bytes);
+    printf("peaks: int8 %.0f GOP/s (%s), fma %.0f GFLOP/s (%s), plain read %.1f GB/s\n",
+           bench->peaks.int8_ops * 1e-9, bench->peaks.int8_how, bench->peaks.fma_ops * 1e-9,
+           bench->peaks.fma_how, bench->peaks.read_bytes * 1e-9);
 }
 
 /* --- linears --- */
@@ -249,16 +120,16 @@ static void print_line(const struct bench *bench, uint32_t type, const struct sh
                        uint32_t n_rows, double seconds, size_t bytes)
 {
     bool floats = type == TENSOR_F32 || type == TENSOR_F16;
-    double peak = bench->int8_gops;
+    double peak = bench->peaks.int8_ops * 1e-9;
     if (floats || bench->options.activations == ACTIVATIONS_F32)
-        peak = bench->fma_gops;
+        peak = bench->peaks.fma_ops * 1e-9;
     else if (bench->options.activations == ACTIVATIONS_16)
-        peak = bench->int8_gops / 2;
+        peak /= 2;
     double gops = 2e-9 * shape->n_in * shape->n_out * n_rows / seconds;
     double gbs = (double)bytes * 1e-9 / seconds;
     printf("%-5s %-8s %4u %10.3f %8.0f %6.0f %% %8.1f %6.0f %%\n", tensor_type_info(type)->name,
            shape->name, n_rows, seconds * 1e6, gops, 100 * gops / peak, gbs,
-           100 * gbs / bench->read_gbs);
+           100e9 * gbs / bench->peaks.read_bytes);
     fflush(stdout);
 }
 
@@ -359,10 +230,7 @@ int main(int argc, char **argv)
         for (int s = 0; s < 4; s++) {
             if (only_shape >= 0 && s != only_shape)
                 continue;
-            measure_compute(&bench);
-            measure_read(&bench);
-            printf("peaks: int8 %.0f GOP/s, fma %.0f GFLOP/s, plain read %.1f GB/s\n",
-                   bench.int8_gops, bench.fma_gops, bench.read_gbs);
+            measure_peaks(&bench);
             if (s == 0 || s == only_shape)
                 printf("type  shape    rows   us an op    GOP/s  of peak     GB/s  of read\n");
             measure_shape(&bench, type_ids[t], &shapes[s]);

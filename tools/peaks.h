@@ -1,4 +1,5 @@
-/* tools/peaks.h: what this machine's cores can do, measured now: the yardstick of `quire bench`.
+/* tools/peaks.h: what this machine's cores can do, measured now: the yardstick of `quire bench` and
+ * of the programs in bench/.
  *
  * With the widest registers that the machine has, whatever the instruction set in use; as many
  * threads as the device. The best of several short counts, under a second in all.
