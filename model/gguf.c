@@ -4,6 +4,7 @@
 #include "limits.h"
 #include "model/gguf_parse.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -49,7 +50,7 @@ static void on_bus_error(int number)
 static int part_open(const char *path, struct gguf_part *out, struct why *why)
 {
     memset(out, 0, sizeof *out);
-    out->fd = open(path, O_RDONLY | O_CLOEXEC);
+    out->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is refused, not awaited */
     if (out->fd < 0)
         return refuse(why, errno == ENOENT ? STATUS_NOT_FOUND : STATUS_IO, "%s: %s", path,
                       strerror(errno));
@@ -91,17 +92,18 @@ static struct slice key_at(const struct gguf_tables *tables, bool is_tensor, uin
 }
 
 static int index_build(struct index *index, const struct gguf_tables *tables, bool is_tensor,
-                       struct why *why)
+                       const char *path, struct why *why)
 {
     uint64_t n = is_tensor ? tables->n_tensors : tables->n_values, slots = 16;
 
     if (n >= INDEX_EMPTY / 4)
-        return refuse(why, STATUS_CORRUPT, "%" PRIu64 " names are more than a model has", n);
+        return refuse(why, STATUS_CORRUPT, "%s: %" PRIu64 " names are more than a model has", path,
+                      n);
     while (slots < 2 * n)
         slots *= 2;
     index->slots = malloc(slots * sizeof *index->slots);
     if (index->slots == NULL)
-        return refuse(why, STATUS_NO_MEMORY, "no memory for %" PRIu64 " names", n);
+        return refuse(why, STATUS_NO_MEMORY, "%s: no memory for %" PRIu64 " names", path, n);
     memset(index->slots, 0xff, slots * sizeof *index->slots);
     index->mask = (uint32_t)(slots - 1);
 
@@ -110,9 +112,8 @@ static int index_build(struct index *index, const struct gguf_tables *tables, bo
         uint32_t slot = (uint32_t)hash64(key.bytes, key.len, 0) & index->mask;
         for (; index->slots[slot] != INDEX_EMPTY; slot = (slot + 1) & index->mask)
             if (slice_equal(key_at(tables, is_tensor, index->slots[slot]), key))
-                return refuse(why, STATUS_CORRUPT, "%s %.*s stands twice in the file",
-                              is_tensor ? "tensor" : "key", key.len < 64 ? (int)key.len : 64,
-                              (const char *)key.bytes);
+                return refuse(why, STATUS_CORRUPT, "%s: %s %s stands twice", path,
+                              is_tensor ? "tensor" : "key", gguf_shown(key).text);
         index->slots[slot] = (uint32_t)i;
     }
     return STATUS_OK;
@@ -146,23 +147,45 @@ static bool split_prefix(const char *path, uint32_t no, uint32_t count, size_t *
     return true;
 }
 
+/* What a file says of its set; a file of no set is part 0 of 1. */
+struct split {
+    uint32_t no, count;
+};
+
+static int read_split(const struct gguf *file, const char *path, struct split *out, struct why *why)
+{
+    *out = (struct split){.no = 0, .count = 1};
+    int found = gguf_u32(file, "split.count", &out->count, why);
+    if (found < 0 || gguf_u32(file, "split.no", &out->no, why) < 0)
+        return refuse_prefix(why, STATUS_CORRUPT, "%s", path);
+    if (out->count == 0)
+        out->count = 1; /* as some writers say "not split" */
+    if (out->no >= out->count)
+        return refuse(why, STATUS_CORRUPT,
+                      "%s: split.no is %u and split.count %s%u; parts are counted from 0", path,
+                      out->no, found == 1 ? "" : "is missing, that is ", out->count);
+    if (out->count > GGUF_SPLITS_MAX)
+        return refuse(why, STATUS_CORRUPT, "%s: split.count is %u; at most %d parts are read", path,
+                      out->count, GGUF_SPLITS_MAX);
+    return STATUS_OK;
+}
+
 static int check_split_keys(const struct gguf_part *part, const struct gguf_tables *tables,
-                            uint32_t no, uint32_t count, struct why *why)
+                            struct split expected, struct why *why)
 {
     struct gguf file = {.tables = *tables};
-    uint32_t said_no = 0, said_count = 0;
+    struct split said;
 
-    int status = index_build(&file.keys, tables, false, why);
-    if (status == STATUS_OK && (gguf_u32(&file, "split.no", &said_no, why) < 0 ||
-                                gguf_u32(&file, "split.count", &said_count, why) < 0))
-        status = STATUS_CORRUPT;
+    int status = index_build(&file.keys, tables, false, part->path, why);
+    if (status == STATUS_OK)
+        status = read_split(&file, part->path, &said, why);
     free(file.keys.slots);
     if (status < 0)
-        return refuse_prefix(why, status, "%s", part->path);
-    if (said_no != no || said_count != count)
+        return status;
+    if (said.no != expected.no || said.count != expected.count)
         return refuse(why, STATUS_CORRUPT,
                       "%s: split.no %u of split.count %u, expected %u of %u: a file of another set",
-                      part->path, said_no, said_count, no, count);
+                      part->path, said.no, said.count, expected.no, expected.count);
     return STATUS_OK;
 }
 
@@ -184,7 +207,7 @@ static int open_part_of_set(struct gguf *file, const char *prefix, size_t prefix
     struct gguf_tables own = {0};
     status = gguf_parse(part, no, true, &own, why);
     if (status == STATUS_OK)
-        status = check_split_keys(part, &own, no, count, why);
+        status = check_split_keys(part, &own, (struct split){.no = no, .count = count}, why);
     if (status == STATUS_OK) {
         struct gguf_tensor *grown = realloc(
             file->tables.tensors, (file->tables.n_tensors + own.n_tensors + 1) * sizeof *grown);
@@ -200,32 +223,29 @@ static int open_part_of_set(struct gguf *file, const char *prefix, size_t prefix
     return status;
 }
 
-static int open_rest(struct gguf *file, struct why *why)
+/* Only the first part holds the model's keys. */
+static int refuse_later_part(const char *path, struct split split, struct why *why)
 {
-    uint32_t no = 0, count = 1;
-    uint64_t n_tensors = 0;
     size_t prefix_len;
+    if (!split_prefix(path, split.no, split.count, &prefix_len))
+        return refuse(why, STATUS_INVALID,
+                      "%s is part %u of a split model of %u: give the first part, whose name ends "
+                      "in -00001-of-%05u.gguf",
+                      path, split.no + 1, split.count, split.count);
+    return refuse(why, STATUS_INVALID,
+                  "%s is part %u of a split model of %u: give the first part, "
+                  "%.*s-00001-of-%05u.gguf",
+                  path, split.no + 1, split.count, (int)prefix_len, path, split.count);
+}
 
-    if (gguf_u32(file, "split.no", &no, why) < 0 || gguf_u32(file, "split.count", &count, why) < 0)
-        return STATUS_CORRUPT;
-    if (count <= 1)
-        return STATUS_OK;
-    if (count > GGUF_SPLITS_MAX)
-        return refuse(why, STATUS_CORRUPT, "split.count is %u; at most %d parts are read", count,
-                      GGUF_SPLITS_MAX);
-    if (no != 0)
-        return refuse(
-            why, STATUS_INVALID,
-            "%s is part %u of a split set of %u: give the first part, ...-00001-of-%05u.gguf",
-            file->parts[0].path, no + 1, count, count);
+static int open_later_parts(struct gguf *file, uint32_t count, struct why *why)
+{
+    size_t prefix_len;
     if (!split_prefix(file->parts[0].path, 0, count, &prefix_len))
         return refuse(why, STATUS_INVALID,
-                      "%s is the first part of a split set of %u, but its name does not end in "
-                      "-00001-of-%05u.gguf: "
-                      "give the parts their names back",
+                      "%s is the first part of a split model of %u, but its name does not end in "
+                      "-00001-of-%05u.gguf: give the parts their names back",
                       file->parts[0].path, count, count);
-    if (gguf_u64(file, "split.tensors.count", &n_tensors, why) < 0)
-        return STATUS_CORRUPT;
 
     struct gguf_part *parts = realloc(file->parts, count * sizeof *parts);
     if (parts == NULL)
@@ -236,10 +256,31 @@ static int open_rest(struct gguf *file, struct why *why)
         if (status < 0)
             return status;
     }
-    if (n_tensors != 0 && n_tensors != file->tables.n_tensors)
+    return STATUS_OK;
+}
+
+static int open_rest(struct gguf *file, struct why *why)
+{
+    struct split split;
+    uint64_t n_tensors;
+
+    int status = read_split(file, file->parts[0].path, &split, why);
+    if (status < 0)
+        return status;
+    if (split.no != 0)
+        return refuse_later_part(file->parts[0].path, split, why);
+    if (split.count > 1)
+        status = open_later_parts(file, split.count, why);
+    if (status < 0)
+        return status;
+    int found = gguf_u64(file, "split.tensors.count", &n_tensors, why);
+    if (found < 0)
+        return refuse_prefix(why, found, "%s", file->parts[0].path);
+    if (found == 1 && n_tensors != file->tables.n_tensors)
         return refuse(why, STATUS_CORRUPT,
-                      "split.tensors.count is %" PRIu64 ", the %u parts hold %" PRIu64 " tensors",
-                      n_tensors, count, file->tables.n_tensors);
+                      "%s: split.tensors.count is %" PRIu64 ", the parts (%u) hold %" PRIu64
+                      " tensors",
+                      file->parts[0].path, n_tensors, split.count, file->tables.n_tensors);
     return STATUS_OK;
 }
 
@@ -259,11 +300,11 @@ int gguf_open(const char *path, struct gguf **out, struct why *why)
     if (status == STATUS_OK)
         status = gguf_parse(&file->parts[0], 0, true, &file->tables, why);
     if (status == STATUS_OK)
-        status = index_build(&file->keys, &file->tables, false, why);
+        status = index_build(&file->keys, &file->tables, false, path, why);
     if (status == STATUS_OK)
         status = open_rest(file, why);
     if (status == STATUS_OK)
-        status = index_build(&file->names, &file->tables, true, why);
+        status = index_build(&file->names, &file->tables, true, path, why);
     if (status < 0) {
         gguf_close(file);
         return status;
@@ -338,18 +379,13 @@ const struct gguf_value *gguf_find(const struct gguf *file, const char *key)
     return i == INDEX_EMPTY ? NULL : &file->tables.values[i];
 }
 
-struct slice gguf_string_at(const struct gguf *file, const struct gguf_value *array, uint64_t i)
+struct slice gguf_string_at(const struct gguf_value *array, uint64_t i)
 {
-    uint64_t value_idx = (uint64_t)(array - file->tables.values), len;
+    uint64_t len;
 
-    for (uint64_t s = 0; s < file->tables.n_strings; s++) { /* a handful of arrays a file */
-        if (file->tables.strings[s].value_idx != value_idx)
-            continue;
-        const uint8_t *at = file->tables.strings[s].at[i];
-        memcpy(&len, at, sizeof len);
-        return slice_of(at + sizeof len, len);
-    }
-    return slice_of(NULL, 0);
+    assert(array->strings != NULL && i < array->n);
+    memcpy(&len, array->strings[i], sizeof len);
+    return slice_of(array->strings[i] + sizeof len, len);
 }
 
 uint64_t gguf_n_tensors(const struct gguf *file)

@@ -24,6 +24,7 @@ struct gguf_value {
     enum gguf_kind element;   /* of GGUF_ARRAY */
     uint64_t n;               /* elements of GGUF_ARRAY; 1 otherwise */
     const uint8_t *bytes;     /* the value, unaligned, in the map; a string: u64 length + bytes */
+    const uint8_t **strings;  /* [n] of an array of strings: each points at its u64 length */
 };
 
 struct gguf_tensor {
@@ -38,8 +39,9 @@ struct gguf_tensor {
 
 struct gguf;
 
-/* Opens the file (and the rest of its split set). STATUS_NOT_FOUND, STATUS_IO, STATUS_CORRUPT,
- * STATUS_UNSUPPORTED, STATUS_NO_MEMORY. */
+/* Opens the file, and the rest of its split set when it is the first part: another part is refused
+ * with the name of the first, which alone holds the model's keys. STATUS_NOT_FOUND, STATUS_IO,
+ * STATUS_INVALID (no file, another part), STATUS_CORRUPT, STATUS_UNSUPPORTED, STATUS_NO_MEMORY. */
 int gguf_open(const char *path, struct gguf **out, struct why *why);
 void gguf_close(struct gguf *file);
 /* STATUS_CORRUPT when size or mtime of a file changed since open: call when loading is done. */
@@ -60,9 +62,12 @@ int gguf_u64(const struct gguf *file, const char *key, uint64_t *out, struct why
 int gguf_f32(const struct gguf *file, const char *key, float *out, struct why *why);
 int gguf_bool(const struct gguf *file, const char *key, bool *out, struct why *why);
 int gguf_string(const struct gguf *file, const char *key, struct slice *out, struct why *why);
-/* Element i of a string array; the array was checked whole at open. O(1) through an index made at
- * open. */
-struct slice gguf_string_at(const struct gguf *file, const struct gguf_value *array, uint64_t i);
+/* Element i of an array of integers of any kind, as gguf_u32 reads it; STATUS_CORRUPT when the
+ * elements are no integers or this one does not fit. i below array->n. */
+int gguf_u32_at(const struct gguf_value *array, const char *key, uint64_t i, uint32_t *out,
+                struct why *why);
+/* Element i of a string array, i below array->n; the array was checked whole at open. O(1). */
+struct slice gguf_string_at(const struct gguf_value *array, uint64_t i);
 
 uint64_t gguf_n_tensors(const struct gguf *file);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf *file, uint64_t idx);
@@ -72,7 +77,7 @@ const struct gguf_tensor *gguf_tensor_find(const struct gguf *file, const char *
 void gguf_tensor_drop(const struct gguf *file, const struct gguf_tensor *tensor);
 
 /* SHA-256 over the bytes of all files in order; cached beside nothing: the caller runs it on a
- * thread of its own. `stop` (may be NULL) is polled about every 16 MiB: non-zero ends with
+ * thread of its own. `stop` (may be NULL) is polled about every MiB: non-zero ends with
  * STATUS_CANCELLED. */
 int gguf_digest(const struct gguf *file, const volatile int *stop, uint8_t out[32],
                 struct why *why);

@@ -1,5 +1,6 @@
 #include "model/gguf_parse.h"
 
+#include "base/log.h"
 #include "kernels/tensor_type.h"
 #include "limits.h"
 
@@ -11,7 +12,6 @@
 #define ALIGNMENT_DEFAULT 32
 #define KV_BYTES_MIN 14     /* empty-but-one-byte key, kind, one byte of value */
 #define TENSOR_BYTES_MIN 33 /* one-byte name, one dimension, type, offset */
-#define NAME_SHOWN 64       /* bytes of a hostile name in a refusal */
 
 struct cursor {
     const struct gguf_part *part;
@@ -42,10 +42,11 @@ static uint64_t left(const struct cursor *cursor)
     return cursor->part->bytes - cursor->at;
 }
 
-/* A name of the file's, cut for a sentence: use with "%.*s". */
-static int shown(struct slice name)
+struct gguf_shown gguf_shown(struct slice name)
 {
-    return name.len < NAME_SHOWN ? (int)name.len : NAME_SHOWN;
+    struct gguf_shown shown;
+    log_quote(shown.text, sizeof shown.text, (const char *)name.bytes, name.len);
+    return shown;
 }
 
 static int truncated(const struct cursor *cursor, const char *what, uint64_t n)
@@ -82,69 +83,59 @@ static int take_string(struct cursor *cursor, struct slice *out, const char *wha
 
 /* --- values --- */
 
-static int take_strings(struct cursor *cursor, struct gguf_tables *tables,
-                        const struct gguf_value *value)
+static int take_strings(struct cursor *cursor, struct gguf_value *value)
 {
     if (value->n > left(cursor) / sizeof(uint64_t))
         return refuse(cursor->why, STATUS_CORRUPT,
-                      "%s: key %.*s: an array of %" PRIu64 " strings, %" PRIu64 " bytes are left",
-                      cursor->part->path, shown(value->key), (const char *)value->key.bytes,
-                      value->n, left(cursor));
+                      "%s: key %s: an array of %" PRIu64 " strings, %" PRIu64 " bytes are left",
+                      cursor->part->path, gguf_shown(value->key).text, value->n, left(cursor));
 
-    const uint8_t **at = malloc((value->n > 0 ? value->n : 1) * sizeof *at);
-    struct gguf_strings *strings =
-        realloc(tables->strings, (tables->n_strings + 1) * sizeof *strings);
-    if (strings != NULL)
-        tables->strings = strings;
-    if (at == NULL || strings == NULL) {
-        free(at);
+    value->strings = malloc((value->n > 0 ? value->n : 1) * sizeof *value->strings);
+    if (value->strings == NULL)
         return refuse(cursor->why, STATUS_NO_MEMORY,
                       "no memory for an array of %" PRIu64 " strings", value->n);
-    }
-    strings[tables->n_strings++] = (struct gguf_strings){.value_idx = tables->n_values, .at = at};
     for (uint64_t i = 0; i < value->n; i++) {
         struct slice text;
-        at[i] = cursor->part->map + cursor->at;
+        value->strings[i] = cursor->part->map + cursor->at;
         if (take_string(cursor, &text, "a string of an array") < 0)
-            return refuse_prefix(cursor->why, STATUS_CORRUPT, "key %.*s, element %" PRIu64,
-                                 shown(value->key), (const char *)value->key.bytes, i);
+            return refuse_prefix(cursor->why, STATUS_CORRUPT, "key %s, element %" PRIu64,
+                                 gguf_shown(value->key).text, i);
     }
     return STATUS_OK;
 }
 
-static int take_array(struct cursor *cursor, struct gguf_tables *tables, struct gguf_value *value)
+static int take_array(struct cursor *cursor, struct gguf_value *value)
 {
-    const char *key = (const char *)value->key.bytes;
     uint32_t element;
 
     if (take(cursor, &element, sizeof element, "the element type of an array") < 0 ||
         take(cursor, &value->n, sizeof value->n, "the length of an array") < 0)
-        return STATUS_CORRUPT;
+        return refuse_prefix(cursor->why, STATUS_CORRUPT, "key %s", gguf_shown(value->key).text);
     value->bytes = cursor->part->map + cursor->at;
     if (!is_kind(element))
-        return refuse(cursor->why, STATUS_CORRUPT, "%s: key %.*s: an array of unknown type %u",
-                      cursor->part->path, shown(value->key), key, element);
+        return refuse(cursor->why, STATUS_CORRUPT, "%s: key %s: an array of unknown type %u",
+                      cursor->part->path, gguf_shown(value->key).text, element);
     value->element = element;
     if (element == GGUF_ARRAY)
         return refuse(cursor->why, STATUS_UNSUPPORTED,
-                      "%s: key %.*s: an array of arrays, which no known model uses",
-                      cursor->part->path, shown(value->key), key);
+                      "%s: key %s: an array of arrays, which no known model uses",
+                      cursor->part->path, gguf_shown(value->key).text);
     if (element == GGUF_STRING)
-        return take_strings(cursor, tables, value);
+        return take_strings(cursor, value);
     if (value->n > left(cursor) / gguf_kind_bytes(element))
         return refuse(cursor->why, STATUS_CORRUPT,
-                      "%s: key %.*s: an array of %" PRIu64 " %s, %" PRIu64 " bytes are left",
-                      cursor->part->path, shown(value->key), key, value->n, gguf_kind_name(element),
-                      left(cursor));
+                      "%s: key %s: an array of %" PRIu64 " %s, %" PRIu64 " bytes are left",
+                      cursor->part->path, gguf_shown(value->key).text, value->n,
+                      gguf_kind_name(element), left(cursor));
     cursor->at += value->n * gguf_kind_bytes(element);
     return STATUS_OK;
 }
 
-static int take_value(struct cursor *cursor, struct gguf_tables *tables, struct gguf_value *out)
+/* *out is zeroed; what it owns is released with the tables, also after a failure. */
+static int take_value(struct cursor *cursor, struct gguf_value *out)
 {
     uint32_t kind;
 
-    memset(out, 0, sizeof *out);
     if (take_string(cursor, &out->key, "the length of a key") < 0 ||
         take(cursor, &kind, sizeof kind, "the type of a value") < 0)
         return STATUS_CORRUPT;
@@ -152,22 +143,23 @@ static int take_value(struct cursor *cursor, struct gguf_tables *tables, struct 
         return refuse(cursor->why, STATUS_CORRUPT, "%s: a key of %zu bytes; keys have 1 to %d",
                       cursor->part->path, out->key.len, GGUF_KEY_BYTES_MAX);
     if (!is_kind(kind))
-        return refuse(cursor->why, STATUS_CORRUPT, "%s: key %.*s has the unknown value type %u",
-                      cursor->part->path, shown(out->key), (const char *)out->key.bytes, kind);
+        return refuse(cursor->why, STATUS_CORRUPT, "%s: key %s has the unknown value type %u",
+                      cursor->part->path, gguf_shown(out->key).text, kind);
     out->kind = kind;
     out->n = 1;
     out->bytes = cursor->part->map + cursor->at;
     if (kind == GGUF_ARRAY)
-        return take_array(cursor, tables, out);
+        return take_array(cursor, out);
     if (kind == GGUF_STRING) {
         struct slice text;
         if (take_string(cursor, &text, "a string") < 0)
-            return refuse_prefix(cursor->why, STATUS_CORRUPT, "key %.*s", shown(out->key),
-                                 (const char *)out->key.bytes);
+            return refuse_prefix(cursor->why, STATUS_CORRUPT, "key %s", gguf_shown(out->key).text);
         return STATUS_OK;
     }
-    if (left(cursor) < gguf_kind_bytes(kind))
-        return truncated(cursor, "a value", gguf_kind_bytes(kind));
+    if (left(cursor) < gguf_kind_bytes(kind)) {
+        truncated(cursor, "a value", gguf_kind_bytes(kind));
+        return refuse_prefix(cursor->why, STATUS_CORRUPT, "key %s", gguf_shown(out->key).text);
+    }
     cursor->at += gguf_kind_bytes(kind);
     return STATUS_OK;
 }
@@ -176,26 +168,26 @@ static int take_value(struct cursor *cursor, struct gguf_tables *tables, struct 
 
 static int check_tensor(struct cursor *cursor, const struct gguf_tensor *tensor)
 {
-    const char *path = cursor->part->path, *name = (const char *)tensor->name.bytes;
-    int n = shown(tensor->name);
+    const char *path = cursor->part->path;
+    struct gguf_shown name = gguf_shown(tensor->name);
     uint64_t n_values = 1;
 
     for (uint32_t i = 0; i < tensor->n_dims; i++) {
         if (tensor->dims[i] == 0 || tensor->dims[i] > (uint64_t)INT64_MAX / n_values)
             return refuse(cursor->why, STATUS_CORRUPT,
-                          "%s: tensor %.*s: dimension %u is %" PRIu64
+                          "%s: tensor %s: dimension %u is %" PRIu64
                           "; the product must be 1 to 2^63 - 1",
-                          path, n, name, i, tensor->dims[i]);
+                          path, name.text, i, tensor->dims[i]);
         n_values *= tensor->dims[i];
     }
     const struct tensor_type_info *type = tensor_type_info(tensor->type);
     if (type == NULL)
-        return refuse(cursor->why, STATUS_CORRUPT, "%s: tensor %.*s has the unknown type %u", path,
-                      n, name, tensor->type);
+        return refuse(cursor->why, STATUS_CORRUPT, "%s: tensor %s has the unknown type %u", path,
+                      name.text, tensor->type);
     if (tensor->dims[0] % type->block_values != 0)
         return refuse(cursor->why, STATUS_CORRUPT,
-                      "%s: tensor %.*s: rows of %" PRIu64 " values are not whole %s blocks of %u",
-                      path, n, name, tensor->dims[0], type->name, type->block_values);
+                      "%s: tensor %s: rows of %" PRIu64 " values are not whole %s blocks of %u",
+                      path, name.text, tensor->dims[0], type->name, type->block_values);
     return STATUS_OK;
 }
 
@@ -214,15 +206,15 @@ static int take_tensor(struct cursor *cursor, struct gguf_tensor *out, uint64_t 
                       GGUF_TENSOR_NAME_BYTES_MAX);
     if (out->n_dims == 0 || out->n_dims > 4)
         return refuse(cursor->why, STATUS_CORRUPT,
-                      "%s: tensor %.*s has %u dimensions; 1 to 4 are possible", cursor->part->path,
-                      shown(out->name), (const char *)out->name.bytes, out->n_dims);
+                      "%s: tensor %s has %u dimensions; 1 to 4 are possible", cursor->part->path,
+                      gguf_shown(out->name).text, out->n_dims);
     for (uint32_t i = 0; i < 4; i++)
         out->dims[i] = 1;
     if (take(cursor, out->dims, out->n_dims * sizeof *out->dims, "the dimensions of a tensor") <
             0 ||
         take(cursor, &out->type, sizeof out->type, "the type of a tensor") < 0 ||
         take(cursor, offset, sizeof *offset, "the offset of a tensor") < 0)
-        return STATUS_CORRUPT;
+        return refuse_prefix(cursor->why, STATUS_CORRUPT, "tensor %s", gguf_shown(out->name).text);
     return check_tensor(cursor, out);
 }
 
@@ -231,25 +223,23 @@ static int place_tensor(struct cursor *cursor, struct gguf_tensor *tensor, uint6
                         uint64_t offset, uint64_t alignment)
 {
     const struct gguf_part *part = cursor->part;
-    const char *name = (const char *)tensor->name.bytes;
     uint64_t bytes = tensor_type_bytes(tensor->type, tensor->dims[0],
                                        tensor->dims[1] * tensor->dims[2] * tensor->dims[3]);
 
     if (bytes == 0)
-        return refuse(cursor->why, STATUS_CORRUPT, "%s: tensor %.*s: its size in bytes overflows",
-                      part->path, shown(tensor->name), name);
+        return refuse(cursor->why, STATUS_CORRUPT, "%s: tensor %s: its size in bytes overflows",
+                      part->path, gguf_shown(tensor->name).text);
     if (offset % alignment != 0)
         return refuse(cursor->why, STATUS_CORRUPT,
-                      "%s: tensor %.*s: offset %" PRIu64
-                      " is no multiple of the alignment %" PRIu64,
-                      part->path, shown(tensor->name), name, offset, alignment);
+                      "%s: tensor %s: offset %" PRIu64 " is no multiple of the alignment %" PRIu64,
+                      part->path, gguf_shown(tensor->name).text, offset, alignment);
     if (data_start > part->bytes || offset > part->bytes - data_start ||
         bytes > part->bytes - data_start - offset)
         return refuse(cursor->why, STATUS_CORRUPT,
-                      "%s: tensor %.*s: %" PRIu64 " bytes at offset %" PRIu64
+                      "%s: tensor %s: %" PRIu64 " bytes at offset %" PRIu64
                       " of the data (which begins at byte %" PRIu64
                       ") reach beyond the file of %" PRIu64 " bytes: is the download complete?",
-                      part->path, shown(tensor->name), name, bytes, offset, data_start,
+                      part->path, gguf_shown(tensor->name).text, bytes, offset, data_start,
                       part->bytes);
     tensor->bytes = part->map + data_start + offset;
     tensor->n_bytes = bytes;
@@ -278,11 +268,10 @@ static int check_overlaps(const struct gguf_part *part, const struct gguf_tensor
     int status = STATUS_OK;
     for (uint64_t i = 1; i < n && status == STATUS_OK; i++)
         if (sorted[i - 1]->bytes + sorted[i - 1]->n_bytes > sorted[i]->bytes)
-            status = refuse(why, STATUS_CORRUPT,
-                            "%s: tensors %.*s and %.*s overlap at byte %" PRIu64, part->path,
-                            shown(sorted[i - 1]->name), (const char *)sorted[i - 1]->name.bytes,
-                            shown(sorted[i]->name), (const char *)sorted[i]->name.bytes,
-                            (uint64_t)(sorted[i]->bytes - part->map));
+            status =
+                refuse(why, STATUS_CORRUPT, "%s: tensors %s and %s overlap at byte %" PRIu64,
+                       part->path, gguf_shown(sorted[i - 1]->name).text,
+                       gguf_shown(sorted[i]->name).text, (uint64_t)(sorted[i]->bytes - part->map));
     free(sorted);
     return status;
 }
@@ -386,13 +375,11 @@ int gguf_parse(const struct gguf_part *part, uint32_t part_idx, bool keep_values
     int status = take_header(&cursor, &version, &n_tensors, &n_kv);
     if (status < 0)
         return status;
-    into->values = malloc((n_kv + 1) * sizeof *into->values);
+    into->values = calloc(n_kv + 1, sizeof *into->values);
     if (into->values == NULL)
         return refuse(why, STATUS_NO_MEMORY, "no memory for %" PRIu64 " keys", n_kv);
-    while (into->n_values < n_kv && status == STATUS_OK) {
-        status = take_value(&cursor, into, &into->values[into->n_values]);
-        into->n_values += status == STATUS_OK;
-    }
+    while (into->n_values < n_kv && status == STATUS_OK)
+        status = take_value(&cursor, &into->values[into->n_values++]);
     if (status == STATUS_OK)
         status = read_alignment(part, into->values, into->n_values, &alignment, why);
     if (status == STATUS_OK)
@@ -403,9 +390,8 @@ int gguf_parse(const struct gguf_part *part, uint32_t part_idx, bool keep_values
 
 void gguf_tables_release(struct gguf_tables *tables)
 {
-    for (uint64_t i = 0; i < tables->n_strings; i++)
-        free(tables->strings[i].at);
-    free(tables->strings);
+    for (uint64_t i = 0; i < tables->n_values; i++)
+        free(tables->values[i].strings);
     free(tables->values);
     free(tables->tensors);
     memset(tables, 0, sizeof *tables);

@@ -21,19 +21,11 @@ struct gguf_part {
     uint32_t version;
 };
 
-/* Offsets of the strings of one string array, so that element i is found at once. */
-struct gguf_strings {
-    uint64_t value_idx;
-    const uint8_t **at; /* [n]: each points at a u64 length */
-};
-
 struct gguf_tables {
-    struct gguf_value *values;
+    struct gguf_value *values; /* their strings are owned too */
     uint64_t n_values;
     struct gguf_tensor *tensors;
     uint64_t n_tensors;
-    struct gguf_strings *strings;
-    uint64_t n_strings;
 };
 
 /* Appends this part's values (keep_values) and tensors. Pointers go into the part's map.
@@ -42,6 +34,13 @@ struct gguf_tables {
 int gguf_parse(const struct gguf_part *part, uint32_t part_idx, bool keep_values,
                struct gguf_tables *tables, struct why *why);
 void gguf_tables_release(struct gguf_tables *tables);
+
+/* A name out of the file for a sentence: quoted and escaped where it holds anything but plain
+ * characters (it must not steer a terminal), and cut to fit. */
+struct gguf_shown {
+    char text[80];
+};
+struct gguf_shown gguf_shown(struct slice name);
 
 uint32_t gguf_kind_bytes(enum gguf_kind kind); /* of a fixed-size kind; 0 for strings and arrays */
 const char *gguf_kind_name(enum gguf_kind kind);

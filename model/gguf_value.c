@@ -62,16 +62,12 @@ static bool read_integer(const struct gguf_value *value, bool *negative, uint64_
     return true;
 }
 
-/* 1 found, 0 absent, STATUS_CORRUPT. */
-static int read_unsigned(const struct gguf *file, const char *key, uint64_t max, uint64_t *out,
-                         struct why *why)
+static int take_unsigned(const struct gguf_value *value, const char *key, uint64_t max,
+                         uint64_t *out, struct why *why)
 {
-    const struct gguf_value *value = gguf_find(file, key);
     bool negative;
     uint64_t magnitude;
 
-    if (value == NULL)
-        return 0;
     if (!read_integer(value, &negative, &magnitude))
         return wrong_kind(value, key, "an integer", why);
     if ((negative && magnitude > 0) || magnitude > max)
@@ -79,6 +75,14 @@ static int read_unsigned(const struct gguf *file, const char *key, uint64_t max,
                       negative ? "-" : "", magnitude, max);
     *out = magnitude;
     return 1;
+}
+
+/* 1 found, 0 absent, STATUS_CORRUPT. */
+static int read_unsigned(const struct gguf *file, const char *key, uint64_t max, uint64_t *out,
+                         struct why *why)
+{
+    const struct gguf_value *value = gguf_find(file, key);
+    return value == NULL ? 0 : take_unsigned(value, key, max, out, why);
 }
 
 int gguf_u32(const struct gguf *file, const char *key, uint32_t *out, struct why *why)
@@ -93,6 +97,19 @@ int gguf_u32(const struct gguf *file, const char *key, uint32_t *out, struct why
 int gguf_u64(const struct gguf *file, const char *key, uint64_t *out, struct why *why)
 {
     return read_unsigned(file, key, UINT64_MAX, out, why);
+}
+
+int gguf_u32_at(const struct gguf_value *array, const char *key, uint64_t i, uint32_t *out,
+                struct why *why)
+{
+    struct gguf_value element = {.kind = array->element,
+                                 .bytes = array->bytes + i * gguf_kind_bytes(array->element)};
+    uint64_t number;
+    int status = take_unsigned(&element, key, UINT32_MAX, &number, why);
+    if (status < 0)
+        return refuse_prefix(why, status, "element %" PRIu64 " of %" PRIu64, i, array->n);
+    *out = (uint32_t)number;
+    return STATUS_OK;
 }
 
 int gguf_f32(const struct gguf *file, const char *key, float *out, struct why *why)

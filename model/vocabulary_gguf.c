@@ -30,7 +30,7 @@ static int read_strings(const struct gguf *file, const char *key, uint64_t n_max
         return refuse(why, STATUS_NO_MEMORY, "no memory for the %llu entries of %s",
                       (unsigned long long)value->n, key);
     for (uint64_t i = 0; i < value->n; i++)
-        (*out)[i] = gguf_string_at(file, value, i);
+        (*out)[i] = gguf_string_at(value, i);
     *n = (uint32_t)value->n;
     return STATUS_OK;
 }
@@ -54,6 +54,21 @@ static int read_types(const struct gguf *file, struct vocabulary_source *source,
     memcpy(lists->types, value->bytes, value->n * sizeof *lists->types);
     source->types = lists->types;
     source->n_types = (uint32_t)value->n;
+    return STATUS_OK;
+}
+
+/* Byte-level BPE merges by rank and never looks at them, but a list of another length says that
+ * the file was put together wrongly. */
+static int check_scores(const struct gguf *file, uint32_t n_tokens, struct why *why)
+{
+    const struct gguf_value *value = gguf_find(file, "tokenizer.ggml.scores");
+    if (value == NULL)
+        return STATUS_OK;
+    if (value->kind != GGUF_ARRAY)
+        return refuse(why, STATUS_CORRUPT, "tokenizer.ggml.scores is not an array");
+    if (value->n < n_tokens)
+        return refuse(why, STATUS_CORRUPT, "tokenizer.ggml.scores has %llu entries for %u tokens",
+                      (unsigned long long)value->n, n_tokens);
     return STATUS_OK;
 }
 
@@ -112,6 +127,8 @@ int vocabulary_gguf_read(const struct gguf *file, struct vocabulary **out, struc
                               &source.n_merges, why);
     if (status == STATUS_OK)
         status = read_types(file, &source, &lists, why);
+    if (status == STATUS_OK)
+        status = check_scores(file, source.n_tokens, why);
     if (status == STATUS_OK) {
         source.tokens = lists.tokens;
         source.merges = lists.merges;

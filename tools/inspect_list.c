@@ -57,7 +57,7 @@ static void print_string(struct slice text)
     putchar('"');
 }
 
-static void print_array(const struct gguf *file, const struct gguf_value *value)
+static void print_array(const struct gguf_value *value)
 {
     char n[TEXT_NUMBER_BYTES];
 
@@ -66,7 +66,7 @@ static void print_array(const struct gguf *file, const struct gguf_value *value)
         if (i > 0)
             printf(", ");
         if (value->element == GGUF_STRING)
-            print_string(gguf_string_at(file, value, i));
+            print_string(gguf_string_at(value, i));
         else
             print_scalar(value->element, value->bytes + i * gguf_kind_bytes(value->element));
     }
@@ -87,7 +87,7 @@ void inspect_list_keys(const struct gguf *file)
             memcpy(&len, value->bytes, sizeof len);
             print_string(slice_of(value->bytes + sizeof len, len));
         } else if (value->kind == GGUF_ARRAY) {
-            print_array(file, value);
+            print_array(value);
         } else {
             print_scalar(value->kind, value->bytes);
         }

@@ -205,6 +205,16 @@ quick(
     ("block_count",),
     lambda f: f.set("llama.block_count", I32, number(I32, -2)),
 )
+quick(
+    "heads_of_fewer_layers",
+    ("attention.head_count_kv",),
+    lambda f: f.set("llama.attention.head_count_kv", ARRAY, array(U32, [1])),
+)
+quick(
+    "heads_that_differ_by_layer",
+    ("attention.head_count_kv",),
+    lambda f: f.set("llama.attention.head_count_kv", ARRAY, array(U32, [1, 3, 1])),
+)
 for _key, _value, _name in (
     ("attention.layer_norm_rms_epsilon", float("nan"), "nan"),
     ("attention.layer_norm_rms_epsilon", 0.0, "zero"),
@@ -398,6 +408,11 @@ quick(
     lambda f: f.set("tokenizer.ggml.token_type", ARRAY, array(I32, [1] * 7)),
 )
 quick(
+    "scores_are_short",
+    ("scores",),
+    lambda f: f.set("tokenizer.ggml.scores", ARRAY, array(F32, [0.0] * 7)),
+)
+quick(
     "merge_without_a_space",
     ("merge",),
     lambda f: f.set("tokenizer.ggml.merges", ARRAY, array(STRING, ["he", "in"])),
@@ -433,6 +448,18 @@ quick(
         f.set("split.tensors.count", I32, number(I32, len(f.tensors))),
     )
     and None,
+)
+
+
+quick(
+    "split_tensors_are_miscounted",
+    ("split.tensors.count",),
+    lambda f: f.set("split.tensors.count", I32, number(I32, len(f.tensors) + 1)),
+)
+quick(
+    "split_number_without_a_count",
+    ("split.no",),
+    lambda f: f.set("split.no", U16, number(U16, 2)),
 )
 
 

@@ -90,9 +90,8 @@ void gguf_add_tensor(struct gguf_writer *writer, const char *name, uint32_t type
     writer->n_tensors++;
 }
 
-const char *gguf_write(const struct gguf_writer *writer, size_t n_cut)
+void gguf_write_as(const struct gguf_writer *writer, const char *path, size_t n_cut)
 {
-    static char path[256];
     static const uint8_t zeros[ALIGNMENT];
     uint8_t *file = NULL;
     size_t n = 0;
@@ -106,12 +105,18 @@ const char *gguf_write(const struct gguf_writer *writer, size_t n_cut)
     append(&file, &n, zeros, (ALIGNMENT - n % ALIGNMENT) % ALIGNMENT);
     append(&file, &n, writer->data, writer->n_data_bytes);
 
-    snprintf(path, sizeof path, "%s/fixture-%d.gguf", BINARY_DIR, (int)getpid());
     FILE *out = fopen(path, "wb");
     assert(out != NULL && n_cut <= n);
     assert(fwrite(file, 1, n - n_cut, out) == n - n_cut);
     fclose(out);
     free(file);
+}
+
+const char *gguf_write(const struct gguf_writer *writer, size_t n_cut)
+{
+    static char path[256];
+    snprintf(path, sizeof path, "%s/fixture-%d.gguf", BINARY_DIR, (int)getpid());
+    gguf_write_as(writer, path, n_cut);
     return path;
 }
 

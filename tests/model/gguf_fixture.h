@@ -28,6 +28,7 @@ void gguf_add_tensor(struct gguf_writer *writer, const char *name, uint32_t type
 /* Writes the file and returns its path (valid until the next call); n_cut bytes are left off its
  * end. */
 const char *gguf_write(const struct gguf_writer *writer, size_t n_cut);
+void gguf_write_as(const struct gguf_writer *writer, const char *path, size_t n_cut);
 /* Opens what the writer holds: the status, with the sentence in why. *out may be NULL to close at
  * once. */
 int gguf_open_written(const struct gguf_writer *writer, struct gguf **out, struct why *why);

@@ -42,8 +42,8 @@ static void test_gguf__keys_and_tensors_come_back(void **state)
     assert_int_equal(gguf_u32(file, "absent", &number, &why), 0);
     const struct gguf_value *words = gguf_find(file, "some.words");
     assert_int_equal(words->n, 3);
-    assert_true(slice_equal(gguf_string_at(file, words, 2), slice_from("three")));
-    assert_int_equal(gguf_string_at(file, words, 1).len, 0);
+    assert_true(slice_equal(gguf_string_at(words, 2), slice_from("three")));
+    assert_int_equal(gguf_string_at(words, 1).len, 0);
     const struct gguf_tensor *tensor = gguf_tensor_find(file, "t");
     assert_int_equal(tensor->n_bytes, sizeof values);
     assert_memory_equal(tensor->bytes, values, sizeof values);
@@ -154,6 +154,54 @@ static void test_gguf__versions_and_endianness_are_told_apart(void **state)
     gguf_writer_release(&writer);
 }
 
+static void test_gguf__names_out_of_a_file_never_steer_a_terminal(void **state)
+{
+    struct gguf_writer writer;
+    struct why why = {""};
+
+    gguf_writer_init(&writer);
+    gguf_add_raw(&writer, "\x1b[2Jodd", 99, "", 0);
+    assert_int_equal(gguf_open_written(&writer, NULL, &why), STATUS_CORRUPT);
+    assert_non_null(strstr(why.text, "odd"));
+    assert_null(strchr(why.text, '\x1b'));
+    gguf_writer_release(&writer);
+}
+
+static void test_gguf__what_is_cut_off_is_told_with_its_name(void **state)
+{
+    struct gguf_writer writer;
+    struct why why = {""};
+    struct gguf *file = NULL;
+
+    gguf_writer_init(&writer);
+    gguf_add_u32(&writer, "first", 1);
+    gguf_add_u32(&writer, "second", 2);
+    const char *path = gguf_write(&writer, 0);
+    struct stat whole;
+    assert_int_equal(stat(path, &whole), 0);
+    size_t end = 4 + 4 + 8 + 8 + writer.n_keys_bytes; /* of the keys; padding follows */
+    assert_int_equal(truncate(path, (off_t)(end - 2)), 0);
+
+    assert_int_equal(gguf_open(path, &file, &why), STATUS_CORRUPT);
+    assert_non_null(strstr(why.text, "key second"));
+    unlink(path);
+    gguf_writer_release(&writer);
+}
+
+static void test_gguf__a_pipe_is_refused_and_not_awaited(void **state)
+{
+    char path[] = "/tmp/quire-fifo-XXXXXX";
+    struct gguf *file = NULL;
+    struct why why = {""};
+
+    close(mkstemp(path));
+    unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(gguf_open(path, &file, &why), STATUS_INVALID);
+    assert_non_null(strstr(why.text, "not a file"));
+    unlink(path);
+}
+
 static void test_gguf__a_changed_file_is_noticed(void **state)
 {
     struct gguf_writer writer;
@@ -184,6 +232,9 @@ int main(void)
         cmocka_unit_test(test_gguf__counts_beyond_the_file_are_refused_by_division),
         cmocka_unit_test(test_gguf__a_name_that_stands_twice_is_refused),
         cmocka_unit_test(test_gguf__versions_and_endianness_are_told_apart),
+        cmocka_unit_test(test_gguf__names_out_of_a_file_never_steer_a_terminal),
+        cmocka_unit_test(test_gguf__what_is_cut_off_is_told_with_its_name),
+        cmocka_unit_test(test_gguf__a_pipe_is_refused_and_not_awaited),
         cmocka_unit_test(test_gguf__a_changed_file_is_noticed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
