@@ -4,6 +4,7 @@
 #include "model/arch_reader.h"
 #include "model/rope_plan.h"
 
+#include "base/log.h"
 #include "kernels/tensor_type.h"
 
 #include <math.h>
@@ -53,6 +54,7 @@ static struct shape read_shape(struct arch_reader *reader, uint32_t width)
 static enum rope_scaling read_scaling(struct arch_reader *reader)
 {
     struct slice text = arch_text_or(reader, "rope.scaling.type", "linear");
+    char quoted[64];
 
     if (slice_equal(text, slice_from("none")))
         return ROPE_SCALING_NONE;
@@ -61,8 +63,8 @@ static enum rope_scaling read_scaling(struct arch_reader *reader)
     if (slice_equal(text, slice_from("yarn")))
         return ROPE_SCALING_YARN;
     arch_fault(reader, STATUS_UNSUPPORTED,
-               "rope.scaling.type is %.*s; this build knows none, linear and yarn",
-               text.len < 32 ? (int)text.len : 32, (const char *)text.bytes);
+               "rope.scaling.type is %s; this build knows none, linear and yarn",
+               log_quote(quoted, sizeof quoted, (const char *)text.bytes, text.len));
     return ROPE_SCALING_NONE;
 }
 
@@ -127,6 +129,15 @@ static void read_rope(struct arch_reader *reader, const struct shape *shape,
     free(factors);
 }
 
+static bool check_optional(struct arch_reader *reader, uint32_t layer, const char *part, uint64_t n)
+{
+    if (!arch_layer_has(reader, layer, part))
+        return false;
+    arch_layer_vector(reader, layer, part, n);
+    return true;
+}
+
+/* Whether there is a bias: of the three any may be missing and is then zero. */
 static bool check_qkv(struct arch_reader *reader, uint32_t layer, const struct model_plan *plan,
                       const struct shape *shape)
 {
@@ -137,30 +148,15 @@ static bool check_qkv(struct arch_reader *reader, uint32_t layer, const struct m
     if (!arch_layer_has(reader, layer, "attn_q.weight") &&
         arch_layer_has(reader, layer, "attn_qkv.weight")) {
         arch_layer_matrix(reader, layer, "attn_qkv.weight", plan->width, q + k + v);
-        if (!arch_layer_has(reader, layer, "attn_qkv.bias"))
-            return false;
-        arch_layer_vector(reader, layer, "attn_qkv.bias", q + k + v);
-        return true;
+        return check_optional(reader, layer, "attn_qkv.bias", q + k + v);
     }
     arch_layer_matrix(reader, layer, "attn_q.weight", plan->width, q);
     arch_layer_matrix(reader, layer, "attn_k.weight", plan->width, k);
     arch_layer_matrix(reader, layer, "attn_v.weight", plan->width, v);
-    if (!arch_layer_has(reader, layer, "attn_q.bias") &&
-        !arch_layer_has(reader, layer, "attn_k.bias") &&
-        !arch_layer_has(reader, layer, "attn_v.bias"))
-        return false;
-    arch_layer_vector(reader, layer, "attn_q.bias", q);
-    arch_layer_vector(reader, layer, "attn_k.bias", k);
-    arch_layer_vector(reader, layer, "attn_v.bias", v);
-    return true;
-}
-
-static bool check_optional(struct arch_reader *reader, uint32_t layer, const char *part, uint64_t n)
-{
-    if (!arch_layer_has(reader, layer, part))
-        return false;
-    arch_layer_vector(reader, layer, part, n);
-    return true;
+    bool has_q = check_optional(reader, layer, "attn_q.bias", q);
+    bool has_k = check_optional(reader, layer, "attn_k.bias", k);
+    bool has_v = check_optional(reader, layer, "attn_v.bias", v);
+    return has_q || has_k || has_v;
 }
 
 static void read_layer(struct arch_reader *reader, uint32_t i, const struct shape *shape,
@@ -220,7 +216,7 @@ void arch_llama_read(struct arch_reader *reader, struct model_plan *plan)
                    "llama.expert_count is %u: a mixture of experts, which this build does not run; "
                    "use a dense model",
                    n_experts);
-    plan->n_layers = arch_number(reader, "block_count", 1, MODEL_LAYERS_MAX);
+    plan->n_layers = reader->n_layers = arch_number(reader, "block_count", 1, MODEL_LAYERS_MAX);
     plan->context = arch_number(reader, "context_length", 1, CONTEXT_MAX);
     plan->width = arch_number(reader, "embedding_length", 1, MODEL_WIDTH_MAX);
     plan->norm_eps = arch_real(reader, "attention.layer_norm_rms_epsilon", 1e-20, 0.999);

@@ -48,17 +48,19 @@ void arch_fault(struct arch_reader *reader, int status, const char *format, ...)
 static int read_uniform(struct arch_reader *reader, const char *key, uint32_t *out)
 {
     const struct gguf_value *value = gguf_find(reader->file, key);
-    uint32_t first, next;
+    uint32_t first = 0, next;
 
     if (value == NULL || value->kind != GGUF_ARRAY)
         return gguf_u32(reader->file, key, out, reader->why);
-    if ((value->element != GGUF_U32 && value->element != GGUF_I32) || value->n == 0)
+    if (value->n == 0 || (reader->n_layers != 0 && value->n != reader->n_layers))
         return refuse(reader->why, STATUS_CORRUPT,
-                      "key %s is an array of %" PRIu64 " that are no numbers", key, value->n);
-    memcpy(&first, value->bytes, sizeof first);
-    for (uint64_t i = 1; i < value->n; i++) {
-        memcpy(&next, value->bytes + i * sizeof next, sizeof next);
-        if (next != first)
+                      "key %s is an array of %" PRIu64
+                      "; it must hold a number for each of %u layers",
+                      key, value->n, reader->n_layers);
+    int status = gguf_u32_at(value, key, 0, &first, reader->why);
+    for (uint64_t i = 1; i < value->n && status == STATUS_OK; i++) {
+        status = gguf_u32_at(value, key, i, &next, reader->why);
+        if (status == STATUS_OK && next != first)
             return refuse(reader->why, STATUS_UNSUPPORTED,
                           "key %s differs by layer (%u in layer 0, %u in layer %" PRIu64
                           "); this build reads one "
@@ -66,7 +68,7 @@ static int read_uniform(struct arch_reader *reader, const char *key, uint32_t *o
                           key, first, next, i);
     }
     *out = first;
-    return 1;
+    return status < 0 ? status : 1;
 }
 
 static uint32_t read_number(struct arch_reader *reader, const char *key, uint32_t min, uint32_t max,

@@ -13,13 +13,14 @@
 struct arch_reader {
     const struct gguf *file;
     const char *architecture;
+    uint32_t n_layers; /* 0 until the architecture has read it: arrays by layer have as many */
     bool *uses_tensor; /* [gguf_n_tensors]: set for each tensor that was checked */
     struct why *why;
     int status;
 };
 
 /* A number of the file in min..max. A required key that is absent is a fault, else fallback counts.
- * Uniform arrays are read as their element. */
+ * An array with the same number for each layer is read as that number. */
 uint32_t arch_number(struct arch_reader *reader, const char *key, uint32_t min, uint32_t max);
 uint32_t arch_number_or(struct arch_reader *reader, const char *key, uint32_t min, uint32_t max,
                         uint32_t fallback);

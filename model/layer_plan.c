@@ -1,5 +1,6 @@
 #include "model/layer_plan.h"
 
+#include "base/log.h"
 #include "base/status.h"
 #include "model/arch_reader.h"
 #include "model/gguf.h"
@@ -19,6 +20,7 @@ static const struct {
 static int check_kind(const struct gguf *file, struct slice architecture, struct why *why)
 {
     struct slice type = slice_from("model");
+    char quoted[64];
     int found = gguf_string(file, "general.type", &type, why);
     if (found < 0)
         return found;
@@ -32,8 +34,8 @@ static int check_kind(const struct gguf *file, struct slice architecture, struct
                       "base model first");
     if (!slice_equal(type, slice_from("model")))
         return refuse(why, STATUS_UNSUPPORTED,
-                      "general.type is %.*s; only files of type model can be run",
-                      type.len < 32 ? (int)type.len : 32, (const char *)type.bytes);
+                      "general.type is %s; only files of type model can be run",
+                      log_quote(quoted, sizeof quoted, (const char *)type.bytes, type.len));
     return STATUS_OK;
 }
 
@@ -66,6 +68,7 @@ static void count_weights(const struct gguf *file, struct model_plan *plan)
 int model_plan_read(const struct gguf *file, struct model_plan *out, struct why *why)
 {
     struct slice architecture;
+    char quoted[80];
 
     memset(out, 0, sizeof *out);
     int found = gguf_string(file, "general.architecture", &architecture, why);
@@ -94,9 +97,9 @@ int model_plan_read(const struct gguf *file, struct model_plan *out, struct why 
             model_plan_release(out);
         return reader.status;
     }
-    return refuse(why, STATUS_UNSUPPORTED, "general.architecture is %.*s; this build runs %s",
-                  architecture.len < 64 ? (int)architecture.len : 64,
-                  (const char *)architecture.bytes, ARCHITECTURES_READ);
+    log_quote(quoted, sizeof quoted, (const char *)architecture.bytes, architecture.len);
+    return refuse(why, STATUS_UNSUPPORTED, "general.architecture is %s; this build runs %s", quoted,
+                  ARCHITECTURES_READ);
 }
 
 void model_plan_release(struct model_plan *plan)

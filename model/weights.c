@@ -77,29 +77,38 @@ static void *upload(struct loader *loader, const void *host, size_t bytes)
     return memory;
 }
 
-/* One to three vectors, end to end, as f32. */
-static float *load_vectors(struct loader *loader, const char *const *names, uint32_t n)
+/* Vectors of these lengths, end to end, as f32; one that the file lacks is zeros. */
+static float *load_vectors(struct loader *loader, const char *const *names, const uint64_t *lengths,
+                           uint32_t n)
 {
     uint64_t n_values = 0;
 
     if (loader->status < 0)
         return NULL;
     for (uint32_t i = 0; i < n; i++)
-        n_values += find(loader, names[i])->dims[0];
-    float *host = malloc(n_values * sizeof *host), *next = host;
+        n_values += lengths[i];
+    float *host = calloc(n_values, sizeof *host), *next = host;
     if (host == NULL) {
         loader->status = refuse(loader->why, STATUS_NO_MEMORY, "no memory for %s", names[0]);
         return NULL;
     }
     for (uint32_t i = 0; i < n; i++) {
-        const struct gguf_tensor *tensor = find(loader, names[i]);
-        tensor_type_row_to_f32(tensor->type, tensor->bytes, (uint32_t)tensor->dims[0], next);
-        next += tensor->dims[0];
-        progress(loader, tensor);
+        const struct gguf_tensor *tensor = gguf_tensor_find(loader->file, names[i]);
+        if (tensor != NULL) {
+            assert(tensor->dims[0] == lengths[i]);
+            tensor_type_row_to_f32(tensor->type, tensor->bytes, (uint32_t)lengths[i], next);
+            progress(loader, tensor);
+        }
+        next += lengths[i];
     }
     float *device = upload(loader, host, n_values * sizeof *host);
     free(host);
     return device;
+}
+
+static float *load_vector(struct loader *loader, const char *name)
+{
+    return load_vectors(loader, &name, &find(loader, name)->dims[0], 1);
 }
 
 #define NAME_BYTES 64
@@ -117,14 +126,14 @@ static struct layer_name name_of(uint32_t layer, const char *part)
 static float *load_layer_vector(struct loader *loader, uint32_t layer, const char *part)
 {
     struct layer_name name = name_of(layer, part);
-    return load_vectors(loader, (const char *[]){name.text}, 1);
+    return load_vector(loader, name.text);
 }
 
 static float *load_optional(struct loader *loader, uint32_t layer, const char *part)
 {
     struct layer_name name = name_of(layer, part);
     bool is_there = gguf_tensor_find(loader->file, name.text) != NULL;
-    return is_there ? load_vectors(loader, (const char *[]){name.text}, 1) : NULL;
+    return is_there ? load_vector(loader, name.text) : NULL;
 }
 
 static struct weight *load_layer_weight(struct loader *loader, uint32_t layer, const char *part)
@@ -150,9 +159,12 @@ static void load_qkv(struct loader *loader, uint32_t layer, const struct layer_p
         return;
     }
     out->qkv = load_weight(loader, WEIGHT_QKV, (const char *[]){q.text, k.text, v.text}, 3);
-    if (plan->has_qkv_bias)
+    if (plan->has_qkv_bias) /* any of them */
         out->qkv_bias =
-            load_vectors(loader, (const char *[]){q_bias.text, k_bias.text, v_bias.text}, 3);
+            load_vectors(loader, (const char *[]){q_bias.text, k_bias.text, v_bias.text},
+                         (uint64_t[]){find(loader, q.text)->dims[1], find(loader, k.text)->dims[1],
+                                      find(loader, v.text)->dims[1]},
+                         3);
 }
 
 static void load_layer(struct loader *loader, uint32_t layer, const struct layer_plan *plan,
@@ -208,7 +220,7 @@ int weights_load(struct device *device, const struct gguf *file, const struct mo
     out->embedding = load_weight(&loader, WEIGHT_PLAIN, (const char *[]){"token_embd.weight"}, 1);
     for (uint32_t i = 0; i < plan->n_layers; i++)
         load_layer(&loader, i, &plan->layers[i], &out->layers[i]);
-    out->output_norm = load_vectors(&loader, (const char *[]){"output_norm.weight"}, 1);
+    out->output_norm = load_vector(&loader, "output_norm.weight");
     out->output = plan->tied_output
                       ? out->embedding
                       : load_weight(&loader, WEIGHT_PLAIN, (const char *[]){"output.weight"}, 1);

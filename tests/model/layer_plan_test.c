@@ -89,18 +89,45 @@ static void lone_bias(struct gguf_writer *writer)
     gguf_add_tensor(writer, "blk.1.attn_q.bias", TENSOR_F32, 1, (uint64_t[]){64}, values,
                     sizeof values);
 }
+static void odd_bias(struct gguf_writer *writer)
+{
+    float values[8] = {0};
+    gguf_add_tensor(writer, "blk.1.attn_k.bias", TENSOR_F32, 1, (uint64_t[]){8}, values,
+                    sizeof values);
+}
 static void not_finite(struct gguf_writer *writer)
 {
     gguf_add_f32(writer, "llama.rope.freq_base", NAN);
 }
-static void per_layer(struct gguf_writer *writer)
+static void add_by_layer(struct gguf_writer *writer, uint16_t a, uint16_t b, uint64_t n)
 {
     struct __attribute__((packed)) {
         uint32_t kind;
         uint64_t n;
-        uint32_t values[2];
-    } array = {GGUF_U32, 2, {16, 8}};
-    gguf_add_raw(writer, "llama.attention.value_length", GGUF_ARRAY, &array, sizeof array);
+        uint16_t values[2];
+    } array = {GGUF_U16, n, {a, b}};
+    gguf_add_raw(writer, "llama.attention.value_length", GGUF_ARRAY, &array,
+                 sizeof array - (2 - n) * sizeof *array.values);
+}
+static void per_layer(struct gguf_writer *writer)
+{
+    add_by_layer(writer, 16, 8, 2);
+}
+static void same_by_layer(struct gguf_writer *writer)
+{
+    add_by_layer(writer, 16, 16, 2);
+}
+static void too_few_layers(struct gguf_writer *writer)
+{
+    add_by_layer(writer, 16, 0, 1);
+}
+static void words_by_layer(struct gguf_writer *writer)
+{
+    gguf_add_strings(writer, "llama.attention.value_length", (const char *const[]){"a", "b"}, 2);
+}
+static void steering(struct gguf_writer *writer)
+{
+    gguf_add_string(writer, "general.type", "\x1b[2Jmodel");
 }
 
 static void test_layer_plan__faults_are_named_with_their_numbers(void **state)
@@ -110,9 +137,31 @@ static void test_layer_plan__faults_are_named_with_their_numbers(void **state)
     assert_refused(experts, STATUS_UNSUPPORTED, "expert_count is 8");
     assert_refused(spiral, STATUS_UNSUPPORTED, "spiral");
     assert_refused(adapter, STATUS_UNSUPPORTED, "merge it into its base model");
-    assert_refused(lone_bias, STATUS_CORRUPT, "blk.1.attn_k.bias is missing");
+    assert_refused(odd_bias, STATUS_CORRUPT, "tensor blk.1.attn_k.bias has the shape [8");
     assert_refused(not_finite, STATUS_CORRUPT, "rope.freq_base");
     assert_refused(per_layer, STATUS_UNSUPPORTED, "differs by layer");
+    assert_refused(too_few_layers, STATUS_CORRUPT,
+                   "value_length is an array of 1; it must hold a number for each of 2 layers");
+    assert_refused(words_by_layer, STATUS_CORRUPT, "value_length is a string; it must be an int");
+    assert_refused(steering, STATUS_UNSUPPORTED, "general.type is \"");
+}
+
+static void test_layer_plan__what_a_file_says_never_steers_a_terminal(void **state)
+{
+    struct model_plan plan;
+    struct why why = {""};
+    assert_int_equal(read_with(steering, &plan, &why), STATUS_UNSUPPORTED);
+    assert_null(strchr(why.text, '\x1b'));
+}
+
+static void test_layer_plan__an_array_of_one_number_for_each_layer_is_that_number(void **state)
+{
+    struct model_plan plan;
+    struct why why = {""};
+    if (read_with(same_by_layer, &plan, &why) < 0)
+        fail_msg("%s", why.text);
+    assert_int_equal(plan.groups[0].shape.v_dim, 16);
+    model_plan_release(&plan);
 }
 
 static void biases(struct gguf_writer *writer)
@@ -140,6 +189,10 @@ static void test_layer_plan__biases_are_a_property_of_each_layer(void **state)
                 plan.layers[0].has_ffn_bias);
     assert_false(plan.layers[1].has_qkv_bias || plan.layers[1].has_output_bias ||
                  plan.layers[1].has_ffn_bias);
+    model_plan_release(&plan);
+
+    assert_int_equal(read_with(lone_bias, &plan, &why), STATUS_OK);
+    assert_true(plan.layers[1].has_qkv_bias && !plan.layers[0].has_qkv_bias);
     model_plan_release(&plan);
 }
 
@@ -206,6 +259,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layer_plan__a_tiny_llama_becomes_a_plan),
         cmocka_unit_test(test_layer_plan__faults_are_named_with_their_numbers),
+        cmocka_unit_test(test_layer_plan__what_a_file_says_never_steers_a_terminal),
+        cmocka_unit_test(test_layer_plan__an_array_of_one_number_for_each_layer_is_that_number),
         cmocka_unit_test(test_layer_plan__biases_are_a_property_of_each_layer),
         cmocka_unit_test(test_rope_plan__plain_linear_and_factored_angles),
         cmocka_unit_test(test_rope_plan__yarn_keeps_fast_pairs_and_stretches_slow_ones),
