@@ -148,7 +148,7 @@ uint64_t forward_bytes(const struct forward *forward)
 
 /* run_attention and run_ffn call 8; attend and linear_glu may push more than one */
 #define OPS_OF_LAYER 12
-#define OPS_OF_ENDS 8  /* embed; gather, norm, head */
+#define OPS_OF_ENDS 8 /* embed; gather, norm, head */
 
 uint32_t forward_ops_max(const struct model *model)
 {
@@ -186,16 +186,14 @@ static struct act run_norm(const struct pass *pass, const float *x, uint32_t n_r
     return normed;
 }
 
-static void run_attention(const struct pass *pass, const struct layer_plan *layer,
-                          const struct layer_weights *w)
+/* Keys and values of the rows go into their pages, queries into the panel. */
+static void run_append(const struct pass *pass, const struct layer_plan *layer,
+                       const struct layer_weights *w)
 {
     const struct forward *forward = pass->forward;
-    const struct model_plan *plan = model_plan(forward->model);
     const struct ops *ops = forward->ops;
-    const struct rope_plan *rope = &plan->ropes[layer->rope_idx];
-    uint32_t n = pass->rows->n_rows, v_width = layer->n_heads * layer->kv.v_dim;
-    struct act query = act_of(pass, forward->query, query_width(layer), ACT_QUERY);
-    struct act attended = act_of(pass, forward->attended, v_width, forms_of(forward, w->out));
+    const struct rope_plan *rope = &model_plan(forward->model)->ropes[layer->rope_idx];
+    uint32_t n = pass->rows->n_rows;
 
     struct act normed = run_norm(pass, forward->x, n, w->attn_norm, forms_of(forward, w->qkv));
     ops->linear(pass->stream, &(struct linear_args){.weight = w->qkv,
@@ -218,8 +216,19 @@ static void run_attention(const struct pass *pass, const struct layer_plan *laye
                          .rows = *pass->rows,
                          .group = pass->view->groups[layer->kv_group],
                          .layer_idx = layer->kv_layer,
-                         .q = query,
+                         .q = act_of(pass, forward->query, query_width(layer), ACT_QUERY),
                          .n_saturated = pass->view->n_saturated});
+}
+
+static void run_attend(const struct pass *pass, const struct layer_plan *layer,
+                       const struct layer_weights *w)
+{
+    const struct forward *forward = pass->forward;
+    const struct ops *ops = forward->ops;
+    uint32_t v_width = layer->n_heads * layer->kv.v_dim;
+    struct act query = act_of(pass, forward->query, query_width(layer), ACT_QUERY);
+    struct act attended = act_of(pass, forward->attended, v_width, forms_of(forward, w->out));
+
     ops->attend(pass->stream, &(struct attend_args){.q = query,
                                                     .n_heads = layer->n_heads,
                                                     .rows = *pass->rows,
@@ -231,20 +240,20 @@ static void run_attention(const struct pass *pass, const struct layer_plan *laye
     ops->linear(pass->stream, &(struct linear_args){.weight = w->out,
                                                     .in = attended,
                                                     .bias = w->out_bias,
-                                                    .n_rows = n,
+                                                    .n_rows = pass->rows->n_rows,
                                                     .mode = LINEAR_ADD,
                                                     .y = forward->x,
-                                                    .y_stride = plan->width});
+                                                    .y_stride = model_plan(forward->model)->width});
 }
 
+/* x [n, width] */
 static void run_ffn(const struct pass *pass, const struct layer_plan *layer,
-                    const struct layer_weights *w)
+                    const struct layer_weights *w, float *x, uint32_t n)
 {
     const struct forward *forward = pass->forward;
-    uint32_t n = pass->rows->n_rows;
     struct act gated = act_of(pass, forward->gated, layer->n_ff, forms_of(forward, w->down));
 
-    struct act normed = run_norm(pass, forward->x, n, w->ffn_norm, forms_of(forward, w->gate_up));
+    struct act normed = run_norm(pass, x, n, w->ffn_norm, forms_of(forward, w->gate_up));
     forward->ops->linear_glu(pass->stream, &(struct linear_glu_args){.weight = w->gate_up,
                                                                      .in = normed,
                                                                      .gate_bias = w->gate_bias,
@@ -257,22 +266,29 @@ static void run_ffn(const struct pass *pass, const struct layer_plan *layer,
                                                .bias = w->down_bias,
                                                .n_rows = n,
                                                .mode = LINEAR_ADD,
-                                               .y = forward->x,
+                                               .y = x,
                                                .y_stride = model_plan(forward->model)->width});
 }
 
-static void run_head(const struct pass *pass, const struct forward_batch *batch)
+/* x [n_outputs, width]: the rows whose logits are asked for. */
+static void run_gather(const struct pass *pass, const struct forward_batch *batch, float *x)
+{
+    const struct forward *forward = pass->forward;
+    forward->ops->gather(pass->stream,
+                         &(struct gather_args){.x = forward->x,
+                                               .rows = batch->output_rows,
+                                               .n = batch->n_outputs,
+                                               .width = model_plan(forward->model)->width,
+                                               .y = x});
+}
+
+static void run_head(const struct pass *pass, const struct forward_batch *batch, const float *x)
 {
     const struct forward *forward = pass->forward;
     const struct model_plan *plan = model_plan(forward->model);
     const struct model_weights *weights = model_weights(forward->model);
 
-    forward->ops->gather(pass->stream, &(struct gather_args){.x = forward->x,
-                                                             .rows = batch->output_rows,
-                                                             .n = batch->n_outputs,
-                                                             .width = plan->width,
-                                                             .y = forward->picked});
-    struct act normed = run_norm(pass, forward->picked, batch->n_outputs, weights->output_norm,
+    struct act normed = run_norm(pass, x, batch->n_outputs, weights->output_norm,
                                  forms_of(forward, weights->output));
     forward->ops->linear(pass->stream, &(struct linear_args){.weight = weights->output,
                                                              .in = normed,
@@ -290,16 +306,25 @@ void forward_run(struct forward *forward, struct stream *stream, const struct fo
     struct pass pass = {.forward = forward, .stream = stream, .rows = &batch->rows, .view = view};
 
     assert(batch->rows.n_rows > 0 && batch->rows.n_rows <= forward->max_rows);
-    assert(batch->n_outputs <= forward->max_outputs);
+    assert(batch->n_outputs <= forward->max_outputs && batch->n_outputs <= batch->rows.n_rows);
     forward->ops->embed(stream, &(struct embed_args){.table = weights->embedding,
                                                      .inputs = batch->inputs,
                                                      .sampled = batch->sampled,
                                                      .n_rows = batch->rows.n_rows,
                                                      .x = forward->x});
     for (uint32_t i = 0; i < plan->n_layers; i++) {
-        run_attention(&pass, &plan->layers[i], &weights->layers[i]);
-        run_ffn(&pass, &plan->layers[i], &weights->layers[i]);
+        const struct layer_plan *layer = &plan->layers[i];
+        const struct layer_weights *w = &weights->layers[i];
+        bool is_last = i + 1 == plan->n_layers;
+
+        run_append(&pass, layer, w);
+        if (is_last && batch->n_outputs == 0)
+            return;
+        run_attend(&pass, layer, w);
+        if (is_last)
+            run_gather(&pass, batch, forward->picked);
+        run_ffn(&pass, layer, w, is_last ? forward->picked : forward->x,
+                is_last ? batch->n_outputs : batch->rows.n_rows);
     }
-    if (batch->n_outputs > 0)
-        run_head(&pass, batch);
+    run_head(&pass, batch, forward->picked);
 }

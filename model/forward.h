@@ -3,7 +3,10 @@
  *
  *   embed -> [norm, linear qkv, rope_append, attend, linear out, norm, linear_glu, linear down] per
  * layer
- *         -> gather the rows that are asked for -> norm -> linear head -> logits
+ *         -> norm -> linear head -> logits
+ *
+ * The last layer gathers the rows whose logits are asked for before its feed-forward; in a step
+ * that asks for none it ends at rope_append: later steps need no more than keys and values.
  *
  * The workspace (x, panels, qkv, logits) is allocated once for at most max_rows rows and
  * max_outputs rows of logits.
@@ -22,7 +25,7 @@ struct forward_batch {
     const struct row_input *inputs; /* [rows.n_rows] */
     struct rows_view rows;
     const uint32_t *output_rows;  /* [n_outputs]: rows whose logits are wanted, ascending */
-    uint32_t n_outputs;           /* may be 0: then nothing behind the last layer runs */
+    uint32_t n_outputs;           /* may be 0: then only keys and values are made */
     const struct sample_result *sampled; /* for ROW_SAMPLED, or NULL */
 };
 

@@ -145,9 +145,14 @@ static struct phase phase_of(const struct bench *bench, uint32_t first, uint64_t
                              int64_t began_ns)
 {
     double seconds = (double)(clock_now(&clock_monotonic) - began_ns) / (double)NS_PER_S;
-    uint64_t n_steps = is_decode ? n : (n + STEP_ROWS_MAX - 1) / STEP_ROWS_MAX;
-    struct bench_cost cost =
-        bench_cost_of(bench->run.model, bench->run.kv_dtype, first, n, n_steps, is_decode ? n : 1);
+    struct bench_work work = {
+        .first = first, .n_rows = n, .n_steps = n, .n_outputs = n, .n_last_rows = n};
+    if (!is_decode) {
+        work.n_steps = (n + STEP_ROWS_MAX - 1) / STEP_ROWS_MAX;
+        work.n_outputs = 1;
+        work.n_last_rows = n - (work.n_steps - 1) * STEP_ROWS_MAX;
+    }
+    struct bench_cost cost = bench_cost_of(bench->run.model, bench->run.kv_dtype, &work);
     return (struct phase){.n_tokens = n,
                           .cost = cost,
                           .seconds = seconds,

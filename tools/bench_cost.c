@@ -2,13 +2,17 @@
 
 #include <math.h>
 
-/* Multiplications of one row through the linears of a layer. */
-static double layer_products(const struct model_plan *plan, const struct layer_plan *layer)
+/* Multiplications of the rows through the linears of a layer. */
+static double layer_products(const struct model_plan *plan, const struct layer_plan *layer,
+                             const struct bench_work *work, bool is_last)
 {
     double width = plan->width, q = (double)layer->n_heads * layer->kv.k_dim;
     double kv = (double)layer->kv.n_kv_heads * (layer->kv.k_dim + layer->kv.v_dim);
     double attended = (double)layer->n_heads * layer->kv.v_dim;
-    return width * (q + kv) + attended * width + 3 * width * layer->n_ff;
+    double n_attended = (double)(is_last ? work->n_last_rows : work->n_rows);
+    double n_fed = (double)(is_last ? work->n_outputs : work->n_rows);
+    return width * (q + kv) * (double)work->n_rows + attended * width * n_attended +
+           3 * width * layer->n_ff * n_fed;
 }
 
 /* Keys that a row at `position` of this layer sees. */
@@ -21,23 +25,32 @@ static double visible(const struct kv_group_plan *group, double position)
     return position + 1;
 }
 
-struct bench_cost bench_cost_of(const struct model *model, enum kv_dtype dtype, uint64_t first,
-                                uint64_t n_rows, uint64_t n_steps, uint64_t n_outputs)
+/* Keys that the last n rows see, together. */
+static double all_visible(const struct kv_group_plan *group, const struct bench_work *work,
+                          uint64_t n)
+{
+    double seen = 0;
+    for (uint64_t r = work->n_rows - n; r < work->n_rows; r++)
+        seen += visible(group, (double)(work->first + r));
+    return seen;
+}
+
+struct bench_cost bench_cost_of(const struct model *model, enum kv_dtype dtype,
+                                const struct bench_work *work)
 {
     const struct model_plan *plan = model_plan(model);
-    struct bench_cost cost = {.bytes = (double)model_step_bytes(model) * (double)n_steps};
-    double products = (double)n_outputs * plan->width * plan->vocabulary, pairs = 0;
+    struct bench_cost cost = {.bytes = (double)model_step_bytes(model) * (double)work->n_steps};
+    double products = (double)work->n_outputs * plan->width * plan->vocabulary, pairs = 0;
 
     for (uint32_t i = 0; i < plan->n_layers; i++) {
         const struct layer_plan *layer = &plan->layers[i];
-        const struct kv_group_plan *group = &plan->groups[layer->kv_group];
-        double seen = 0;
-        for (uint64_t r = 0; r < n_rows; r++)
-            seen += visible(group, (double)(first + r));
-        products += layer_products(plan, layer) * (double)n_rows;
+        bool is_last = i + 1 == plan->n_layers;
+        double seen = all_visible(&plan->groups[layer->kv_group], work,
+                                  is_last ? work->n_last_rows : work->n_rows);
+        products += layer_products(plan, layer, work, is_last);
         pairs += seen * layer->n_heads * (layer->kv.k_dim + layer->kv.v_dim);
         uint32_t values = layer->kv.v_in_k ? layer->kv.k_dim : layer->kv.k_dim + layer->kv.v_dim;
-        if (n_steps == n_rows) /* each row reads all that it sees; rows of one step share it */
+        if (work->n_steps == work->n_rows) /* each row reads what it sees; a step's rows share it */
             cost.bytes += seen * layer->kv.n_kv_heads * values * (double)kv_dtype_bytes(dtype);
     }
     cost.linear_ops = 2 * products;

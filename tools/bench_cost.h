@@ -1,8 +1,10 @@
 /* tools/bench_cost.h: what a step must do at least, counted from the plan: operations and bytes.
  *
- * An operation is a multiplication or an addition. Linears count every weight once a row (the head
- * only where logits are asked for), attention every visible key and value once a query head; norms
- * and the like are left out. Bytes: weights once a step, keys and values once a row and kv head.
+ * An operation is a multiplication or an addition. Linears count every weight once a row,
+ * attention every visible key and value once a query head; norms and the like are left out. What
+ * forward.h leaves out at the end is not counted either: the head and the last feed-forward run
+ * where logits are asked for, the last attention in the steps that hold such a row. Bytes: weights
+ * once a step, keys and values once a row and kv head.
  */
 #ifndef QUIRE_TOOLS_BENCH_COST_H
 #define QUIRE_TOOLS_BENCH_COST_H
@@ -14,10 +16,14 @@ struct bench_cost {
     double linear_ops, attention_ops, bytes;
 };
 
-/* Of n_rows tokens at positions first, first + 1, ... in n_steps steps, with n_outputs rows of
- * logits. */
-struct bench_cost bench_cost_of(const struct model *model, enum kv_dtype dtype, uint64_t first,
-                                uint64_t n_rows, uint64_t n_steps, uint64_t n_outputs);
+struct bench_work {
+    uint64_t first, n_rows, n_steps; /* tokens at positions first, first + 1, ... */
+    uint64_t n_outputs;              /* rows of logits */
+    uint64_t n_last_rows;            /* rows of the steps, all at the end, that give any */
+};
+
+struct bench_cost bench_cost_of(const struct model *model, enum kv_dtype dtype,
+                                const struct bench_work *work);
 
 /* Operations a second that linears could reach at most: two integer passes for 16-bit activations,
  * one for int8; fma where weights or activations are floats. */

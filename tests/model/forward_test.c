@@ -4,6 +4,7 @@
 
 #include "base/status.h"
 #include "kernels/ops.h"
+#include "kernels/tensor_type.h"
 #include "model/forward.h"
 #include "model/model.h"
 
@@ -150,7 +151,8 @@ struct rig {
     enum kv_dtype dtype;
     uint8_t *pages;
     size_t layer_bytes, page_bytes;
-    void *arrays; /* device memory for one step's arrays */
+    void *arrays;   /* device memory for one step's arrays */
+    bool last_only; /* logits of sequence 0's very last token alone */
 };
 
 struct step_arrays {
@@ -160,8 +162,10 @@ struct step_arrays {
     page_id table[8 * PAGES_OF_SEQ];
 };
 
-static struct rig rig_open(enum isa isa, int n_threads, enum activations activations,
-                           enum kv_dtype dtype, bool strict)
+/* change (may be NULL) adds to the tiny model. */
+static struct rig rig_open_changed(enum isa isa, int n_threads, enum activations activations,
+                                   enum kv_dtype dtype, bool strict,
+                                   void (*change)(struct gguf_writer *))
 {
     struct rig rig = {.dtype = dtype};
     struct gguf_writer writer;
@@ -171,6 +175,8 @@ static struct rig rig_open(enum isa isa, int n_threads, enum activations activat
 
     gguf_writer_init(&writer);
     gguf_add_tiny_llama(&writer, &shape);
+    if (change != NULL)
+        change(&writer);
     const char *path = gguf_write(&writer, 0);
     if (device_open(&options, &rig.device, &why) < 0 ||
         model_load(rig.device, path, NULL, &rig.model, &why) < 0 ||
@@ -188,6 +194,12 @@ static struct rig rig_open(enum isa isa, int n_threads, enum activations activat
     unlink(path);
     gguf_writer_release(&writer);
     return rig;
+}
+
+static struct rig rig_open(enum isa isa, int n_threads, enum activations activations,
+                           enum kv_dtype dtype, bool strict)
+{
+    return rig_open_changed(isa, n_threads, activations, dtype, strict, NULL);
 }
 
 static void rig_close(struct rig *rig)
@@ -220,7 +232,7 @@ static void rig_step(struct rig *rig, uint32_t n_seqs, const uint32_t *done, con
             host->position[n] = done[s] + i;
             host->row_seq[n] = s;
             max_position = host->position[n] > max_position ? host->position[n] : max_position;
-            if (s == 0)
+            if (s == 0 && (!rig->last_only || host->position[n] == N_TOKENS - 1))
                 host->output_rows[n_outputs++] = n;
         }
     }
@@ -247,8 +259,9 @@ static void rig_step(struct rig *rig, uint32_t n_seqs, const uint32_t *done, con
                                          .table_stride = PAGES_OF_SEQ}};
     device_write(rig->stream, rig->arrays, host, sizeof *host);
     forward_run(rig->forward, rig->stream, &batch, &view);
-    device_read(rig->stream, out, forward_logits(rig->forward),
-                (size_t)n_outputs * shape.vocabulary * sizeof(float));
+    if (n_outputs > 0)
+        device_read(rig->stream, out, forward_logits(rig->forward),
+                    (size_t)n_outputs * shape.vocabulary * sizeof(float));
     device_submit(rig->stream);
     assert_int_equal(device_wait(rig->stream, NULL, NULL), STATUS_OK);
     free(host);
@@ -371,6 +384,68 @@ static void test_forward__a_step_enqueues_the_same_list_whatever_its_rows(void *
     rig_close(&rig);
 }
 
+static void test_forward__rows_nobody_asks_for_are_left_out_and_change_no_bit(void **state)
+{
+    struct rig rig = rig_open(ISA_AUTO, 1, ACTIVATIONS_16, KV_F16, false);
+    size_t row = (size_t)shape.vocabulary;
+    float *all = run(&rig, 64, 0), *last = malloc(N_TOKENS * row * sizeof *last);
+    uint64_t n_with, n_without, begin = stream_n_enqueued(rig.stream);
+
+    rig.last_only = true;
+    rig_step(&rig, 1, (uint32_t[]){0}, (uint32_t[]){64}, last);
+    n_without = stream_n_enqueued(rig.stream) - begin;
+    rig_step(&rig, 2, (uint32_t[]){64, 0}, (uint32_t[]){85, 9}, last);
+    begin = stream_n_enqueued(rig.stream);
+    rig_step(&rig, 2, (uint32_t[]){149, 9}, (uint32_t[]){1, 30}, last);
+    n_with = stream_n_enqueued(rig.stream) - begin;
+
+    assert_memory_equal(last, all + (N_TOKENS - 1) * row, row * sizeof *last);
+    assert_true(n_without + 6 < n_with); /* no attention, no feed-forward, no head at the end */
+    free(all);
+    free(last);
+    rig_close(&rig);
+}
+
+static void add_biases(struct gguf_writer *writer, const char *const *parts, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t n_values = strcmp(parts[i], "attn_q") == 0 ? 64 : 32;
+        float values[64] = {0};
+        char name[64];
+        for (uint32_t j = 0; strcmp(parts[i], "attn_k") == 0 && j < n_values; j++)
+            values[j] = 0.25f * (float)(j % 5) - 0.5f;
+        snprintf(name, sizeof name, "blk.1.%s.bias", parts[i]);
+        gguf_add_tensor(writer, name, TENSOR_F32, 1, &n_values, values, n_values * sizeof *values);
+    }
+}
+
+static void all_biases(struct gguf_writer *writer)
+{
+    add_biases(writer, (const char *const[]){"attn_q", "attn_k", "attn_v"}, 3);
+}
+
+static void key_bias(struct gguf_writer *writer)
+{
+    add_biases(writer, (const char *const[]){"attn_k"}, 1);
+}
+
+static void test_forward__a_bias_that_the_file_lacks_is_zero(void **state)
+{
+    void (*const changes[])(struct gguf_writer *) = {NULL, all_biases, key_bias};
+    float *logits[3];
+
+    for (int i = 0; i < 3; i++) {
+        struct rig rig = rig_open_changed(ISA_AUTO, 1, ACTIVATIONS_16, KV_F16, false, changes[i]);
+        logits[i] = run(&rig, 64, 0);
+        rig_close(&rig);
+    }
+    size_t bytes = (size_t)N_TOKENS * shape.vocabulary * sizeof **logits;
+    assert_true(memcmp(logits[0], logits[1], bytes) != 0); /* it is added */
+    assert_memory_equal(logits[1], logits[2], bytes);
+    for (int i = 0; i < 3; i++)
+        free(logits[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -380,6 +455,8 @@ int main(void)
         cmocka_unit_test(test_forward__instruction_sets_change_no_bit),
         cmocka_unit_test(test_forward__runs_with_device_memory_locked),
         cmocka_unit_test(test_forward__a_step_enqueues_the_same_list_whatever_its_rows),
+        cmocka_unit_test(test_forward__rows_nobody_asks_for_are_left_out_and_change_no_bit),
+        cmocka_unit_test(test_forward__a_bias_that_the_file_lacks_is_zero),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -150,13 +150,24 @@ static void test_bench_cost__counts_what_the_plan_says(void **state)
 
     open_run(&run, &sizes);
     /* two layers: width 64, 4 heads of 16 over 2, feed-forward 96; f16 pages */
-    double layer = 64 * (64 + 64) + 64 * 64 + 3 * 64 * 96;
-    struct bench_cost cost = bench_cost_of(run.model, KV_F16, 10, 3, 1, 1);
-    assert_true(cost.linear_ops == 2 * (3 * 2 * layer + 64 * VOCABULARY));
+    double append = 64 * (64 + 64), out = 64 * 64, ffn = 3 * 64 * 96, layer = append + out + ffn;
+    struct bench_work prefill = {
+        .first = 10, .n_rows = 3, .n_steps = 1, .n_outputs = 1, .n_last_rows = 3};
+    struct bench_cost cost = bench_cost_of(run.model, KV_F16, &prefill);
+    assert_true(cost.linear_ops == 2 * (3 * layer + 3 * (append + out) + ffn + 64 * VOCABULARY));
     assert_true(cost.attention_ops == 2.0 * 2 * (11 + 12 + 13) * 4 * (16 + 16));
     assert_true(cost.bytes == (double)model_step_bytes(run.model));
 
-    cost = bench_cost_of(run.model, KV_F16, 10, 3, 3, 3); /* decode: a step a row */
+    prefill.n_steps = 2; /* and only the last of the rows is in the step that gives logits */
+    prefill.n_last_rows = 1;
+    cost = bench_cost_of(run.model, KV_F16, &prefill);
+    assert_true(cost.linear_ops == 2 * (3 * layer + 3 * append + out + ffn + 64 * VOCABULARY));
+    assert_true(cost.attention_ops == 2.0 * (11 + 12 + 13 + 13) * 4 * (16 + 16));
+
+    struct bench_work decode = {
+        .first = 10, .n_rows = 3, .n_steps = 3, .n_outputs = 3, .n_last_rows = 3};
+    cost = bench_cost_of(run.model, KV_F16, &decode);
+    assert_true(cost.linear_ops == 2.0 * 3 * (2 * layer + 64 * VOCABULARY));
     assert_true(cost.bytes == 3.0 * (double)model_step_bytes(run.model) +
                                   2.0 * (11 + 12 + 13) * 2 * (16 + 16) * 2);
     run_close(&run);
