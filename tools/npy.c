@@ -57,7 +57,11 @@ int npy_open(const char *path, uint64_t n_rows, uint64_t n_columns, struct npy *
     out->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (out->fd < 0)
         return refuse(why, STATUS_IO, "--output %s: %s", path, strerror(errno));
-    out->is_regular = fstat(out->fd, &file) == 0 && S_ISREG(file.st_mode);
+    if (fstat(out->fd, &file) == 0 && S_ISREG(file.st_mode)) {
+        out->is_regular = true;
+        out->device = file.st_dev;
+        out->inode = file.st_ino;
+    }
     int status = write_header(out, n_rows, n_columns, why);
     if (status < 0)
         npy_abandon(out);
@@ -71,6 +75,16 @@ int npy_write(struct npy *npy, const float *values, uint64_t n, struct why *why)
     return write_all(npy, values, n * sizeof *values, why);
 }
 
+/* Nobody wants half an array. A link (/dev/stdout is one) and what has taken the file's name since
+ * are not ours to remove. */
+static void remove_file(const struct npy *npy)
+{
+    struct stat now;
+    if (npy->is_regular && lstat(npy->path, &now) == 0 && now.st_dev == npy->device &&
+        now.st_ino == npy->inode)
+        unlink(npy->path);
+}
+
 int npy_close(struct npy *npy, struct why *why)
 {
     assert(npy->n_left == 0);
@@ -79,8 +93,7 @@ int npy_close(struct npy *npy, struct why *why)
     if (close(fd) == 0)
         return STATUS_OK;
     int error = errno;
-    if (npy->is_regular)
-        unlink(npy->path);
+    remove_file(npy);
     return refuse(why, STATUS_IO, "--output %s: %s", npy->path, strerror(error));
 }
 
@@ -90,6 +103,5 @@ void npy_abandon(struct npy *npy)
         return;
     close(npy->fd);
     npy->fd = -1;
-    if (npy->is_regular)
-        unlink(npy->path);
+    remove_file(npy);
 }

@@ -3,13 +3,14 @@
  *   \x93NUMPY 1 0 | u16 length | {'descr': '<f4', ...} spaces \n | rows, little-endian
  *
  * Rows are written as they come and nothing is sought: a pipe will do. A regular file that did not
- * get all its rows is removed, since its header would promise them.
+ * get all its rows is removed, since its header would promise them; not so through a link.
  */
 #ifndef QUIRE_TOOLS_NPY_H
 #define QUIRE_TOOLS_NPY_H
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct why;
 
@@ -17,6 +18,8 @@ struct npy {
     const char *path; /* borrowed */
     int fd;           /* -1 when closed */
     bool is_regular;
+    dev_t device; /* of a regular file, and its inode: what may be removed */
+    ino_t inode;
     uint64_t n_left; /* values still promised */
 };
 

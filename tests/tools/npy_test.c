@@ -95,6 +95,34 @@ static void test_npy__a_device_is_never_removed(void **state)
     assert_int_equal(access("/dev/null", F_OK), 0);
 }
 
+static void test_npy__a_link_is_never_removed(void **state)
+{
+    char link[80];
+    struct npy npy;
+    struct why why = {""};
+
+    snprintf(link, sizeof link, "%s-link", path);
+    assert_int_equal(symlink(path, link), 0);
+    assert_int_equal(npy_open(link, 2, 3, &npy, &why), STATUS_OK);
+    npy_abandon(&npy);
+    assert_int_equal(access(link, F_OK), 0); /* /dev/stdout is a link too */
+    unlink(link);
+}
+
+static void test_npy__a_file_that_took_the_name_meanwhile_is_not_removed(void **state)
+{
+    struct npy npy;
+    struct why why = {""};
+
+    assert_int_equal(npy_open(path, 2, 3, &npy, &why), STATUS_OK);
+    unlink(path);
+    FILE *other = fopen(path, "wb");
+    assert_non_null(other);
+    npy_abandon(&npy);
+    assert_int_equal(access(path, F_OK), 0);
+    fclose(other);
+}
+
 static void test_npy__a_full_disk_is_told_with_the_path(void **state)
 {
     struct npy npy;
@@ -114,6 +142,8 @@ int main(void)
         TEST(test_npy__the_largest_shape_fits_its_header),
         TEST(test_npy__a_file_that_lacks_rows_is_removed),
         TEST(test_npy__a_device_is_never_removed),
+        TEST(test_npy__a_link_is_never_removed),
+        TEST(test_npy__a_file_that_took_the_name_meanwhile_is_not_removed),
         TEST(test_npy__a_full_disk_is_told_with_the_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
