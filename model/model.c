@@ -50,6 +50,18 @@ static int load_text(struct model *model, struct why *why)
                                       : STATUS_OK;
 }
 
+/* What the open file holds: a refusal says what is wrong, the caller of which file. */
+static int load_file(struct model *model, const struct model_options *options, struct why *why)
+{
+    int status = model_plan_read(model->file, &model->plan, why);
+    if (status == STATUS_OK)
+        status = load_text(model, why);
+    if (status == STATUS_OK)
+        status =
+            weights_load(model->device, model->file, &model->plan, options, &model->weights, why);
+    return status;
+}
+
 int model_load(struct device *device, const char *path, const struct model_options *options,
                struct model **out, struct why *why)
 {
@@ -59,12 +71,11 @@ int model_load(struct device *device, const char *path, const struct model_optio
 
     model->device = device;
     int status = gguf_open(path, &model->file, why);
-    if (status == STATUS_OK)
-        status = model_plan_read(model->file, &model->plan, why);
-    if (status == STATUS_OK)
-        status = load_text(model, why);
-    if (status == STATUS_OK)
-        status = weights_load(device, model->file, &model->plan, options, &model->weights, why);
+    if (status == STATUS_OK) {
+        status = load_file(model, options, why);
+        if (status < 0)
+            refuse_prefix(why, status, "%s", path);
+    }
     if (status == STATUS_OK)
         status = gguf_check_unchanged(model->file, why);
     if (status < 0) {

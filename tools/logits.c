@@ -112,7 +112,7 @@ static int check_before_load(const char *path, const struct token_list *tokens, 
     status = model_plan_read(file, &plan, why);
     gguf_close(file);
     if (status < 0)
-        return status;
+        return refuse_prefix(why, status, "%s", path);
     status = check_tokens(tokens, &plan, why);
     model_plan_release(&plan);
     return status;
