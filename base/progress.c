@@ -108,12 +108,14 @@ static void draw(struct progress *progress, bool is_last)
 static bool is_due(const struct progress *progress)
 {
     int64_t since = clock_now(progress->clock) - progress->drawn_ns;
-    if (progress->live)
-        return !progress->drawn || since >= REDRAW_NS;
-    uint64_t more = progress->n_done - progress->drawn_done;
-    return since >= PLAIN_NS ||
-           (progress->n_total > 0 && more > 0 && more >= progress->n_total / 10 &&
-            progress->n_done < progress->n_total);
+    return progress->live ? !progress->drawn || since >= REDRAW_NS : since >= PLAIN_NS;
+}
+
+/* A plain line that would repeat the one above it says nothing. */
+static bool end_is_news(const struct progress *progress)
+{
+    int64_t since = clock_now(progress->clock) - progress->drawn_ns;
+    return progress->live || progress->n_done != progress->drawn_done || since >= NS_PER_S;
 }
 
 void progress_init(struct progress *progress, const struct clock *clock, const char *unit,
@@ -160,6 +162,7 @@ void progress_end(struct progress *progress)
 {
     if (!progress->open)
         return;
-    draw(progress, true);
+    if (end_is_news(progress))
+        draw(progress, true);
     progress->open = false;
 }

@@ -3,7 +3,7 @@
  *   prefill  4,096 of 7,639 tokens  2,610/s  0:01 left
  *
  *   terminal:  one live line, redrawn at most 10 times a second
- *   elsewhere: one plain line when the phase begins, every 5 s or 10 %, and when it ends
+ *   elsewhere: one plain line when the phase begins, every 5 s, and when it ends
  *
  * A phase is one label; beginning another one ends the first. Thread: one.
  */

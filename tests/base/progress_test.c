@@ -36,7 +36,7 @@ static void finish(const char *expected)
     assert_string_equal(text, expected);
 }
 
-static void test_progress__elsewhere_it_writes_plain_lines_at_ten_percent_and_the_ends(void **state)
+static void test_progress__elsewhere_fast_work_is_two_plain_lines(void **state)
 {
     struct progress progress;
     struct clock clock;
@@ -48,15 +48,6 @@ static void test_progress__elsewhere_it_writes_plain_lines_at_ten_percent_and_th
     progress_end(&progress);
     progress_end(&progress);
     finish("prefill  0 of 3,000 tokens\n"
-           "prefill  300 of 3,000 tokens  10,000/s  0:00 left\n"
-           "prefill  600 of 3,000 tokens  10,000/s  0:00 left\n"
-           "prefill  900 of 3,000 tokens  10,000/s  0:00 left\n"
-           "prefill  1,200 of 3,000 tokens  10,000/s  0:00 left\n"
-           "prefill  1,500 of 3,000 tokens  10,000/s  0:00 left\n"
-           "prefill  1,800 of 3,000 tokens  10,000/s  0:00 left\n"
-           "prefill  2,100 of 3,000 tokens  10,000/s  0:00 left\n"
-           "prefill  2,400 of 3,000 tokens  10,000/s  0:00 left\n"
-           "prefill  2,700 of 3,000 tokens  10,000/s  0:00 left\n"
            "prefill  3,000 of 3,000 tokens  9,677/s  in 0:00\n");
 }
 
@@ -82,11 +73,13 @@ static void test_progress__a_rate_from_the_caller_gives_the_time_left(void **sta
     struct clock clock;
     begin(&progress, &clock, false, "tokens");
     progress_update(&progress, "prefill", 4096, 7639, 2610);
+    clock_advance(&clock, 5 * NS_PER_S);
     progress_update(&progress, "prefill", 6000, 7639, 2.5);
+    clock_advance(&clock, NS_PER_S);
     progress_end(&progress);
     finish("prefill  4,096 of 7,639 tokens  2,610/s  0:01 left\n"
            "prefill  6,000 of 7,639 tokens  3/s  10:56 left\n"
-           "prefill  6,000 of 7,639 tokens  3/s  in 0:00\n");
+           "prefill  6,000 of 7,639 tokens  3/s  in 0:06\n");
 }
 
 static void test_progress__bytes_are_shown_in_units(void **state)
@@ -94,13 +87,15 @@ static void test_progress__bytes_are_shown_in_units(void **state)
     struct progress progress;
     struct clock clock;
     begin(&progress, &clock, false, "bytes");
-    progress_update(&progress, "upload", 0, 5u << 20, 0);
+    progress_update(&progress, "upload", 0, 10u << 20, 0);
+    clock_advance(&clock, 5 * NS_PER_S);
+    progress_update(&progress, "upload", 5u << 20, 10u << 20, 0);
     clock_advance(&clock, NS_PER_S);
-    progress_update(&progress, "upload", 1u << 20, 5u << 20, 0);
+    progress_update(&progress, "upload", 6u << 20, 10u << 20, 0);
     progress_end(&progress);
-    finish("upload  0 B of 5.0 MiB\n"
-           "upload  1.0 MiB of 5.0 MiB  1.0 MiB/s  0:04 left\n"
-           "upload  1.0 MiB of 5.0 MiB  1.0 MiB/s  in 0:01\n");
+    finish("upload  0 B of 10.0 MiB\n"
+           "upload  5.0 MiB of 10.0 MiB  1.0 MiB/s  0:05 left\n"
+           "upload  6.0 MiB of 10.0 MiB  1.0 MiB/s  in 0:06\n");
 }
 
 static void test_progress__what_was_cached_does_not_count_as_speed(void **state)
@@ -111,10 +106,12 @@ static void test_progress__what_was_cached_does_not_count_as_speed(void **state)
     progress_update(&progress, "prefill", 5000, 7000, 0);
     clock_advance(&clock, 10 * NS_PER_S);
     progress_update(&progress, "prefill", 6000, 7000, 0);
+    clock_advance(&clock, NS_PER_S);
+    progress_update(&progress, "prefill", 6500, 7000, 0);
     progress_end(&progress);
     finish("prefill  5,000 of 7,000 tokens\n"
            "prefill  6,000 of 7,000 tokens  100/s  0:10 left\n"
-           "prefill  6,000 of 7,000 tokens  100/s  in 0:10\n");
+           "prefill  6,500 of 7,000 tokens  136/s  in 0:11\n");
 }
 
 static void test_progress__another_label_ends_the_first_phase(void **state)
@@ -125,11 +122,23 @@ static void test_progress__another_label_ends_the_first_phase(void **state)
     progress_update(&progress, "section 1", 5, 10, 0);
     clock_advance(&clock, 2 * NS_PER_S);
     progress_update(&progress, "section 2", 0, 20, 0);
+    progress_update(&progress, "section 2", 20, 20, 0);
     progress_end(&progress);
     finish("section 1  5 of 10 tokens\n"
            "section 1  5 of 10 tokens  in 0:02\n"
            "section 2  0 of 20 tokens\n"
-           "section 2  0 of 20 tokens  in 0:00\n");
+           "section 2  20 of 20 tokens  in 0:00\n");
+}
+
+static void test_progress__elsewhere_an_end_that_was_told_is_not_told_again(void **state)
+{
+    struct progress progress;
+    struct clock clock;
+    begin(&progress, &clock, false, "tokens");
+    progress_update(&progress, "prefill", 37, 37, 0);
+    progress_update(&progress, "prefill", 37, 37, 0);
+    progress_end(&progress);
+    finish("prefill  37 of 37 tokens\n");
 }
 
 static void test_progress__a_terminal_shows_one_line_ten_times_a_second(void **state)
@@ -219,8 +228,8 @@ static void test_progress__quiet_writes_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(
-            test_progress__elsewhere_it_writes_plain_lines_at_ten_percent_and_the_ends),
+        cmocka_unit_test(test_progress__elsewhere_fast_work_is_two_plain_lines),
+        cmocka_unit_test(test_progress__elsewhere_an_end_that_was_told_is_not_told_again),
         cmocka_unit_test(test_progress__elsewhere_slow_work_is_heard_of_every_five_seconds),
         cmocka_unit_test(test_progress__a_rate_from_the_caller_gives_the_time_left),
         cmocka_unit_test(test_progress__bytes_are_shown_in_units),
