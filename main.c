@@ -4,8 +4,11 @@
 #include "tools/tools.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define EXIT_FAILED 1
 #define EXIT_USAGE 2
@@ -31,11 +34,23 @@ static const struct command_entry commands[] = {
 };
 #define N_COMMANDS (sizeof commands / sizeof *commands)
 
+/* Started with a standard stream closed, the next file opened would take its place, and an answer
+ * would be written into it. What stands there instead refuses every use, as if still closed. */
+static bool fill_standard_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        bool is_closed = fcntl(fd, F_GETFD) < 0 && errno == EBADF;
+        if (is_closed && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+            return false;
+    }
+    return true;
+}
+
 static void print_help(FILE *to)
 {
     fputs("Quire streams answers of a language model about very long documents.\n\n"
           "Usage: quire COMMAND [options]\n"
-          "       quire COMMAND --help\n"
+          "       quire COMMAND --help      (or: quire help COMMAND)\n"
           "       quire --version\n\n"
           "Commands:\n",
           to);
@@ -70,25 +85,38 @@ static int finish(int exit_status)
     return exit_status == 0 ? EXIT_FAILED : exit_status;
 }
 
+static bool is_one_of(const char *word, const char *first, const char *second)
+{
+    return strcmp(word, first) == 0 || strcmp(word, second) == 0;
+}
+
+static int run_command(const char *name, int argc, char **argv)
+{
+    const struct command_entry *command = find(name);
+    if (command != NULL)
+        return finish(command->run(argc, argv));
+    fprintf(stderr, "quire: there is no command \"%.64s\"; see quire --help\n", name);
+    return EXIT_USAGE;
+}
+
 int main(int argc, char **argv)
 {
+    static char help[] = "--help";
+    if (!fill_standard_streams())
+        return EXIT_FAILED;
     if (argc < 2) {
         print_help(stderr);
         return EXIT_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
-        strcmp(argv[1], "help") == 0) {
+    if (argc > 2 && strcmp(argv[1], "help") == 0)
+        return run_command(argv[2], 2, (char *[]){argv[2], help, NULL});
+    if (is_one_of(argv[1], "--help", "-h") || strcmp(argv[1], "help") == 0) {
         print_help(stdout);
         return finish(0);
     }
-    if (strcmp(argv[1], "--version") == 0) {
+    if (is_one_of(argv[1], "--version", "-V")) {
         puts("quire " QUIRE_VERSION);
         return finish(0);
     }
-    const struct command_entry *command = find(argv[1]);
-    if (command == NULL) {
-        fprintf(stderr, "quire: there is no command \"%.64s\"; see quire --help\n", argv[1]);
-        return EXIT_USAGE;
-    }
-    return finish(command->run(argc - 1, argv + 1));
+    return run_command(argv[1], argc - 1, argv + 1);
 }
