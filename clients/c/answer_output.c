@@ -5,6 +5,7 @@
 #include "clients/c/client_signals.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,28 +34,65 @@ void answer_output_release(struct answer_output *output)
 
 /* --- standard output --- */
 
+/* False, and the reason kept: standard output takes no more. */
+static bool may_go_on(struct answer_output *output, int error)
+{
+    struct pollfd wait = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    if (error == EINTR)
+        return true;
+    if (error == EAGAIN) /* somebody else made it non-blocking */
+        return poll(&wait, 1, -1) >= 0 || errno == EINTR;
+    output->reader_gone = error == EPIPE;
+    output->error = output->reader_gone ? 0 : error;
+    return false;
+}
+
+static bool write_now(struct answer_output *output, const char *bytes, size_t len)
+{
+    for (size_t at = 0; at < len;) {
+        ssize_t n = write(STDOUT_FILENO, bytes + at, len - at);
+        if (n < 0 && !may_go_on(output, errno))
+            return false;
+        at += n > 0 ? (size_t)n : 0;
+        if (at < len && client_signals_caught() != 0)
+            return false; /* who does not read may be interrupted */
+    }
+    return true;
+}
+
 static bool write_all(struct answer_output *output, const char *bytes, size_t len)
 {
     if (output->reader_gone || output->error != 0)
         return false;
     if (len == 0)
         return true;
-    progress_clear(&output->progress);
-    for (size_t at = 0; at < len;) {
-        ssize_t n = write(STDOUT_FILENO, bytes + at, len - at);
-        if (n < 0 && errno == EINTR && client_signals_caught() == 0)
-            continue;
-        if (n < 0 && errno == EINTR)
-            return false;
-        if (n < 0) {
-            output->reader_gone = errno == EPIPE;
-            output->error = output->reader_gone ? 0 : errno;
-            return false;
-        }
-        at += (size_t)n;
-    }
     output->in_line = bytes[len - 1] != '\n';
-    return true;
+    if (output->holds && len <= sizeof output->held - output->n_held) {
+        memcpy(output->held + output->n_held, bytes, len);
+        output->n_held += len;
+        return true;
+    }
+    progress_clear(&output->progress);
+    size_t n_held = output->n_held;
+    output->n_held = 0;
+    return write_now(output, output->held, n_held) && write_now(output, bytes, len);
+}
+
+void answer_output_hold(struct answer_output *output)
+{
+    output->holds = true;
+}
+
+bool answer_output_flush(struct answer_output *output)
+{
+    size_t n_held = output->n_held;
+    output->holds = false;
+    output->n_held = 0;
+    if (output->reader_gone || output->error != 0)
+        return false;
+    if (n_held > 0)
+        progress_clear(&output->progress);
+    return write_now(output, output->held, n_held);
 }
 
 static bool is_control(uint8_t byte)

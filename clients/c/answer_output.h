@@ -20,6 +20,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#define ANSWER_HELD_BYTES 8192
+
 struct answer_output {
     struct progress progress;
     struct json_writer json;
@@ -28,6 +30,9 @@ struct answer_output {
     bool in_line;     /* the last byte of the answer was no newline */
     bool reader_gone; /* EPIPE */
     int error;        /* errno of another failure to write; 0: none */
+    bool holds;
+    size_t n_held;
+    char held[ANSWER_HELD_BYTES]; /* gathered, not yet written */
 };
 
 void answer_output_init(struct answer_output *output, bool as_json, bool is_quiet);
@@ -39,6 +44,9 @@ bool answer_output_raw(struct answer_output *output, const void *bytes, size_t l
 bool answer_output_format(struct answer_output *output, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 bool answer_output_end_line(struct answer_output *output); /* a newline unless one stands there */
+/* Many small texts as few writes: what comes from now on is gathered, until flush writes it. */
+void answer_output_hold(struct answer_output *output);
+bool answer_output_flush(struct answer_output *output);
 /* {"event":"NAME", fields of message} */
 bool answer_output_event(struct answer_output *output, const char *name,
                          const ProtobufCMessage *message);

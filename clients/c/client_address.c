@@ -56,6 +56,9 @@ int client_address_parse(const char *text, struct client_address *out, struct wh
     if (strncmp(text, "unix:", 5) == 0)
         return parse_path(text, text + 5, out, why);
 
+    if (strstr(text, "://") != NULL)
+        return refuse_address(why, text, "it begins with a scheme");
+
     bool bracketed = text[0] == '[';
     const char *host = text + bracketed;
     const char *end = bracketed ? strchr(host, ']') : strchr(host, ':');

@@ -38,7 +38,7 @@ static void list_child_options(const struct client_options *in,
 }
 
 /* The variables are the server's too: what stands there may mean nothing to this command. */
-static bool is_typed(const char *value, const char *variable)
+bool client_run_is_typed(const char *value, const char *variable)
 {
     return value != NULL && value != getenv(variable);
 }
@@ -47,8 +47,9 @@ static bool is_typed(const char *value, const char *variable)
 static int choose_server(struct client_options *in, struct why *why)
 {
     struct child_option of_child[CHILD_OPTIONS];
-    bool model_typed = is_typed(in->model, "QUIRE_MODEL");
-    bool server_typed = is_typed(in->server, "QUIRE_SERVER");
+    struct client_address address;
+    bool model_typed = client_run_is_typed(in->model, "QUIRE_MODEL");
+    bool server_typed = client_run_is_typed(in->server, "QUIRE_SERVER");
     if (model_typed && server_typed)
         return refuse(why, STATUS_INVALID,
                       "--server and --model exclude each other: ask a server, "
@@ -57,14 +58,14 @@ static int choose_server(struct client_options *in, struct why *why)
         in->model = NULL;
     list_child_options(in, of_child);
     for (int i = 0; i < CHILD_OPTIONS && in->model == NULL; i++)
-        if (is_typed(of_child[i].value, of_child[i].variable))
+        if (client_run_is_typed(of_child[i].value, of_child[i].variable))
             return refuse(why, STATUS_INVALID,
                           "%s is an option of the server: give it to quire serve, or --model FILE "
                           "here too",
                           of_child[i].name);
     if (in->server == NULL)
         in->server = DEFAULT_SERVER;
-    return STATUS_OK;
+    return in->model != NULL ? STATUS_OK : client_address_parse(in->server, &address, why);
 }
 
 bool client_run_parse(struct client_run *run, const struct command *command, int argc, char **argv,
@@ -79,9 +80,14 @@ bool client_run_parse(struct client_run *run, const struct command *command, int
     int status = options_parse(command, argc, argv, values, operands, n_operands, &help, &why);
     if (status == STATUS_OK && !help)
         status = choose_server(run->options, &why);
+    const char *id = run->options->request_id;
+    if (status == STATUS_OK && !help && id != NULL && !quire_call_id_is_valid(id))
+        status = refuse(&why, STATUS_INVALID,
+                        "--request-id takes 1 to %d printable ASCII characters",
+                        REQUEST_ID_BYTES_MAX);
     answer_output_init(&run->output, run->options->json, run->options->quiet);
     if (status < 0) {
-        *exit_status = client_run_refuse(run, CLIENT_EXIT_USAGE, &why);
+        *exit_status = client_run_refuse_usage(run, &why);
         return false;
     }
     if (help) {
@@ -91,119 +97,27 @@ bool client_run_parse(struct client_run *run, const struct command *command, int
     return !help;
 }
 
-int client_run_refuse(struct client_run *run, int exit_status, const struct why *why)
+int client_run_refuse_usage(struct client_run *run, const struct why *why)
 {
     fprintf(stderr, "quire: %s\n", why->text);
     answer_output_release(&run->output);
     arena_release(&run->arena);
-    return exit_status;
+    return CLIENT_EXIT_USAGE;
 }
 
-/* --- a server --- */
+int client_run_refuse(struct client_run *run, int status, const struct why *why)
+{
+    quire_status_set(&run->status, status_grpc_code(status), "%s", why->text);
+    return client_run_close(run);
+}
+
+/* --- calls --- */
 
 static bool fail(struct client_run *run, int code, const char *sentence)
 {
     quire_status_set(&run->status, code, "%s", sentence);
     return false;
 }
-
-static bool fail_child(struct client_run *run)
-{
-    int status = run->child.status;
-    if (WIFSIGNALED(status))
-        quire_status_set(&run->status, QUIRE_UNAVAILABLE,
-                         "the server that was started for --model was ended by signal %d",
-                         WTERMSIG(status));
-    else
-        quire_status_set(&run->status, QUIRE_UNAVAILABLE,
-                         "the server that was started for --model ended with %d; the reason stands "
-                         "above",
-                         WEXITSTATUS(status));
-    return false;
-}
-
-/* The connection of a child that ends breaks a moment before the child can be waited for. */
-static bool has_just_ended(struct server_child *child)
-{
-    int64_t until_ns = clock_now(&clock_monotonic) + CHILD_END_NS;
-    while (!server_child_has_ended(child) && client_signals_caught() == 0 &&
-           clock_now(&clock_monotonic) < until_ns)
-        poll(NULL, 0, LOOK_MS);
-    return child->has_ended;
-}
-
-static bool is_serving(struct client_run *run)
-{
-    Grpc__Health__V1__HealthCheckRequest request = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
-    Grpc__Health__V1__HealthCheckResponse *reply =
-        client_run_unary(run, "/grpc.health.v1.Health/Check", &request.base,
-                         &grpc__health__v1__health_check_response__descriptor);
-    if (reply == NULL)
-        return has_just_ended(&run->child) ? fail_child(run) : false;
-    return reply->status == GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING ||
-           fail(run, QUIRE_UNAVAILABLE, "the server that was started for --model is not serving");
-}
-
-/* The child listens before it loads: a connection stands soon, and its first answer comes when the
- * model is there. */
-static bool connect_to_child(struct client_run *run)
-{
-    struct why why = {.text = ""};
-    while (quire_client_open(run->child.address, NULL, &run->client, &why) < 0) {
-        if (client_signals_caught() != 0)
-            return fail(run, QUIRE_CANCELLED, "interrupted");
-        if (server_child_has_ended(&run->child))
-            return fail_child(run);
-        poll(NULL, 0, LOOK_MS);
-    }
-    client_signals_watch(run->client);
-    bool serving = is_serving(run);
-    server_child_forget_socket(&run->child);
-    return serving;
-}
-
-static bool start_child(struct client_run *run)
-{
-    struct child_option of_child[CHILD_OPTIONS];
-    struct why why = {.text = ""};
-    bool shows_loading = run->output.err_is_terminal && !run->options->quiet;
-    const char *words[SERVER_CHILD_WORDS_MAX] = {"--model", run->options->model, "--log-level",
-                                                 shows_loading ? "warn" : "error"};
-    size_t n = 4;
-    list_child_options(run->options, of_child);
-    for (int i = 0; i < CHILD_OPTIONS; i++) {
-        if (of_child[i].value != NULL) {
-            words[n++] = of_child[i].name;
-            words[n++] = of_child[i].value;
-        }
-    }
-    if (server_child_start(&run->child, words, &why) < 0)
-        return fail(run, QUIRE_UNAVAILABLE, why.text);
-    return connect_to_child(run);
-}
-
-bool client_run_open(struct client_run *run)
-{
-    struct why why = {.text = ""};
-    if (run->options->model != NULL) {
-        client_signals_catch();
-        return start_child(run);
-    }
-    int status = quire_client_open(run->options->server, NULL, &run->client, &why);
-    if (status == STATUS_INVALID)
-        return fail(run, QUIRE_INVALID_ARGUMENT, why.text);
-    if (status < 0) {
-        quire_status_set(&run->status, QUIRE_UNAVAILABLE,
-                         "%s; start one with `quire serve --model FILE`, or give --model FILE",
-                         why.text);
-        return false;
-    }
-    client_signals_catch();
-    client_signals_watch(run->client);
-    return true;
-}
-
-/* --- calls --- */
 
 struct quire_call_options client_run_call_options(const struct client_run *run)
 {
@@ -249,10 +163,10 @@ void *client_run_unpack(struct client_run *run, const ProtobufCMessageDescriptor
     return message;
 }
 
-void *client_run_unary(struct client_run *run, const char *method, const ProtobufCMessage *request,
-                       const ProtobufCMessageDescriptor *reply_type)
+static void *call_unary(struct client_run *run, const char *method, const ProtobufCMessage *request,
+                        const ProtobufCMessageDescriptor *reply_type,
+                        const struct quire_call_options *options)
 {
-    struct quire_call_options options = client_run_call_options(run);
     size_t len, reply_len;
     void *reply;
     void *bytes = message_codec_pack(request, &len);
@@ -260,7 +174,7 @@ void *client_run_unary(struct client_run *run, const char *method, const Protobu
         fail(run, QUIRE_RESOURCE_EXHAUSTED, "no memory for the request");
         return NULL;
     }
-    bool ok = quire_call_unary(run->client, method, bytes, len, &options, &reply, &reply_len,
+    bool ok = quire_call_unary(run->client, method, bytes, len, options, &reply, &reply_len,
                                &run->status);
     free(bytes);
     if (!ok)
@@ -270,10 +184,134 @@ void *client_run_unary(struct client_run *run, const char *method, const Protobu
     return unpacked;
 }
 
+void *client_run_unary(struct client_run *run, const char *method, const ProtobufCMessage *request,
+                       const ProtobufCMessageDescriptor *reply_type)
+{
+    struct quire_call_options options = client_run_call_options(run);
+    return call_unary(run, method, request, reply_type, &options);
+}
+
+/* --- a server --- */
+
+static bool fail_child(struct client_run *run)
+{
+    int status = run->child.status;
+    if (WIFSIGNALED(status))
+        quire_status_set(&run->status, QUIRE_UNAVAILABLE,
+                         "the server that was started for --model was ended by signal %d (%s)",
+                         WTERMSIG(status), strsignal(WTERMSIG(status)));
+    else
+        quire_status_set(&run->status, QUIRE_UNAVAILABLE,
+                         "the server that was started for --model ended with %d; the reason stands "
+                         "above",
+                         WEXITSTATUS(status));
+    return false;
+}
+
+/* The connection of a child that ends breaks a moment before the child can be waited for. */
+static bool has_just_ended(struct server_child *child)
+{
+    int64_t until_ns = clock_now(&clock_monotonic) + CHILD_END_NS;
+    while (!server_child_has_ended(child) && client_signals_caught() == 0 &&
+           clock_now(&clock_monotonic) < until_ns)
+        poll(NULL, 0, LOOK_MS);
+    return child->has_ended;
+}
+
+/* Loading has no deadline. */
+static bool is_serving(struct client_run *run)
+{
+    static const struct quire_call_options no_deadline = {.timeout_ms = 0};
+    Grpc__Health__V1__HealthCheckRequest request = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
+    Grpc__Health__V1__HealthCheckResponse *reply =
+        call_unary(run, "/grpc.health.v1.Health/Check", &request.base,
+                   &grpc__health__v1__health_check_response__descriptor, &no_deadline);
+    if (reply == NULL)
+        return false;
+    return reply->status == GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING ||
+           fail(run, QUIRE_UNAVAILABLE, "the server that was started for --model is not serving");
+}
+
+/* The child listens before it loads: a connection stands soon, and its first answer comes when the
+ * model is there. */
+static bool connect_to_child(struct client_run *run)
+{
+    struct why why = {.text = ""};
+    int status;
+    while ((status = quire_client_open(run->child.address, NULL, &run->client, &why)) < 0) {
+        if (status != STATUS_UNAVAILABLE)
+            return fail(run, status_grpc_code(status), why.text);
+        if (client_signals_caught() != 0)
+            return fail(run, QUIRE_CANCELLED, "interrupted");
+        if (server_child_has_ended(&run->child))
+            return fail_child(run);
+        poll(NULL, 0, LOOK_MS);
+    }
+    server_child_forget_socket(&run->child);
+    client_signals_watch(run->client);
+    return is_serving(run);
+}
+
+static bool start_child(struct client_run *run)
+{
+    struct child_option of_child[CHILD_OPTIONS];
+    struct why why = {.text = ""};
+    const char *words[SERVER_CHILD_WORDS_MAX] = {"--model", run->options->model, "--log-level",
+                                                 run->options->quiet ? "error" : "warn"};
+    size_t n = 4;
+    list_child_options(run->options, of_child);
+    for (int i = 0; i < CHILD_OPTIONS; i++) {
+        if (of_child[i].value != NULL) {
+            words[n++] = of_child[i].name;
+            words[n++] = of_child[i].value;
+        }
+    }
+    if (server_child_start(&run->child, words, &why) < 0)
+        return fail(run, QUIRE_UNAVAILABLE, why.text);
+    return connect_to_child(run);
+}
+
+bool client_run_open(struct client_run *run)
+{
+    struct why why = {.text = ""};
+    if (run->options->model != NULL) {
+        client_signals_catch();
+        return start_child(run);
+    }
+    int status = quire_client_open(run->options->server, NULL, &run->client, &why);
+    if (status == STATUS_INVALID)
+        return fail(run, QUIRE_INVALID_ARGUMENT, why.text);
+    if (status < 0) {
+        quire_status_set(&run->status, QUIRE_UNAVAILABLE,
+                         "%s; start one with `quire serve --model FILE`, or give --model FILE",
+                         why.text);
+        return false;
+    }
+    client_signals_catch();
+    client_signals_watch(run->client);
+    return true;
+}
+
 /* --- the end --- */
+
+/* A connection that broke is the end of the child, where there is one. */
+static void look_for_child(struct client_run *run)
+{
+    bool broke = run->status.code == QUIRE_UNAVAILABLE && run->status.is_local;
+    if (broke && run->child.pid != 0 && has_just_ended(&run->child))
+        fail_child(run);
+}
+
+/* A server that knows no such option says so with this exit status, and so does its parent. */
+static bool is_usage(const struct server_child *child)
+{
+    return child->has_ended && WIFEXITED(child->status) &&
+           WEXITSTATUS(child->status) == CLIENT_EXIT_USAGE;
+}
 
 int client_run_close(struct client_run *run)
 {
+    look_for_child(run);
     int signal_number = client_signals_caught();
     const struct answer_output *output = &run->output;
     int exit_status = 0;
@@ -282,15 +320,16 @@ int client_run_close(struct client_run *run)
     else if (output->reader_gone)
         exit_status = 128 + SIGPIPE;
     else if (output->error != 0 || run->status.code != QUIRE_OK)
-        exit_status = CLIENT_EXIT_FAILED;
+        exit_status = is_usage(&run->child) ? CLIENT_EXIT_USAGE : CLIENT_EXIT_FAILED;
 
-    if (signal_number == 0 && !output->reader_gone && output->error != 0)
-        fprintf(stderr, "quire: cannot write the answer: %s\n", strerror(output->error));
-    else if (exit_status == CLIENT_EXIT_FAILED)
-        answer_output_failure(&run->output, &run->status);
     answer_output_end_progress(&run->output);
     if (output->out_is_terminal)
         answer_output_end_line(&run->output);
+    bool is_told = signal_number != 0 || output->reader_gone; /* by who did it */
+    if (!is_told && output->error != 0)
+        fprintf(stderr, "quire: cannot write the answer: %s\n", strerror(output->error));
+    else if (!is_told && run->status.code != QUIRE_OK)
+        answer_output_failure(&run->output, &run->status);
     client_signals_watch(NULL);
     quire_client_close(run->client);
     server_child_stop(&run->child);

@@ -60,8 +60,10 @@ struct client_options {
     "HOST:PORT, [IPV6]:PORT or unix:PATH of a running quire serve; 127.0.0.1:7070 when neither "   \
     "this nor --model is given"
 #define CLIENT_MODEL_HELP                                                                          \
-    "serve this GGUF file for as long as the command runs, instead of asking a server"
-#define CLIENT_TIMEOUT_HELP "deadline of the call, which the server keeps too; 0: none"
+    "serve this GGUF file for as long as the command runs, instead of asking a server; further "   \
+    "options of quire serve by their variables, such as QUIRE_ISA"
+#define CLIENT_TIMEOUT_HELP                                                                        \
+    "deadline of the call, which the server keeps too (loading --model does not count); 0: none"
 
 struct client_run {
     const struct command *command;
@@ -78,8 +80,13 @@ struct client_run {
 bool client_run_parse(struct client_run *run, const struct command *command, int argc, char **argv,
                       void *values, const char **operands, int *n_operands, int *exit_status);
 
-/* "quire: sentence" and the exit status for it, before anything was opened. */
-int client_run_refuse(struct client_run *run, int exit_status, const struct why *why);
+/* Before anything was opened: tells why and gives the exit status. Wrong usage is one sentence; a
+ * failure (status) is told as client_run_close tells it. */
+int client_run_refuse_usage(struct client_run *run, const struct why *why);
+int client_run_refuse(struct client_run *run, int status, const struct why *why);
+
+/* Whether a text option was given on the command line, and not by its variable. */
+bool client_run_is_typed(const char *value, const char *variable);
 
 /* Connects, or starts a server and waits until it serves. False: status says why. */
 bool client_run_open(struct client_run *run);

@@ -80,10 +80,11 @@ int detokenize_command(int argc, char **argv)
     int n_operands, exit_status;
     if (!client_run_parse(&run, &command, argc, argv, &in, operands, &n_operands, &exit_status))
         return exit_status;
-    if (read_ids(operands, n_operands, &ids, &n, &why) < 0) {
+    int status = read_ids(operands, n_operands, &ids, &n, &why);
+    if (status < 0) {
         free(ids);
-        return client_run_refuse(&run, n_operands > 0 ? CLIENT_EXIT_USAGE : CLIENT_EXIT_FAILED,
-                                 &why);
+        return n_operands > 0 ? client_run_refuse_usage(&run, &why)
+                              : client_run_refuse(&run, status, &why);
     }
     if (client_run_open(&run))
         call(&run, &in, ids, n);

@@ -29,7 +29,9 @@ struct generate_options {
 
 static const struct option options[] = {
     {"prompt", 'p', OPTION_TEXT, FIELD(prompt), NULL, "TEXT|-|@FILE",
-     "what to continue: the text, standard input (-) or a file; UTF-8", 0, 0, NULL, 0},
+     "what to continue: the text, standard input (-) or a file; UTF-8. A text that begins with @ "
+     "goes through standard input",
+     0, 0, NULL, 0},
     {"tokens", 0, OPTION_TEXT, FIELD(tokens), NULL, "IDS|@FILE",
      "token ids instead of a text: 1,2,3", 0, 0, NULL, 0},
     {"chat", 0, OPTION_FLAG, FIELD(chat), NULL, NULL,
@@ -84,28 +86,33 @@ static const char *phase_name(Quire__V1__Phase phase)
     }
 }
 
+/* The bytes of a token as a JSON string: one word, whatever they are. */
+static bool show_bytes(struct answer_output *output, struct json_writer *json,
+                       const ProtobufCBinaryData *bytes)
+{
+    json_writer_clear(json);
+    json_writer_text(json, NULL, bytes->data, bytes->len);
+    return !json->failed && answer_output_text(output, json->text, json->n);
+}
+
 /* id, log-probability, text, alternatives; parted by tabs */
 static bool show_logprob(struct answer_output *output, const Quire__V1__TokenLogprob *token)
 {
-    char text[4 * TOKEN_BYTES_MAX + 1];
-    size_t len = token->bytes.len < TOKEN_BYTES_MAX ? token->bytes.len : TOKEN_BYTES_MAX;
     struct json_writer json;
     json_writer_init(&json);
-    json_writer_text(&json, NULL, token->bytes.data, len);
-    bool ok = !json.failed && answer_output_format(output, "%" PRIu32 "\t%.6f\t%.*s", token->token,
-                                                   (double)token->logprob, (int)json.n, json.text);
+    answer_output_hold(output);
+    bool ok = answer_output_format(output, "%" PRIu32 "\t%.6f\t", token->token,
+                                   (double)token->logprob) &&
+              show_bytes(output, &json, &token->bytes);
     for (size_t i = 0; ok && i < token->n_top; i++) {
         const Quire__V1__TopLogprob *top = token->top[i];
-        json_writer_clear(&json);
-        json_writer_text(&json, NULL, top->bytes.data,
-                         top->bytes.len < TOKEN_BYTES_MAX ? top->bytes.len : TOKEN_BYTES_MAX);
-        int n = snprintf(text, sizeof text, "%.*s", (int)json.n, json.text);
-        ok = n >= 0 && !json.failed &&
-             answer_output_format(output, "%c%" PRIu32 " %.6f %s", i == 0 ? '\t' : ' ', top->token,
-                                  (double)top->logprob, text);
+        ok = answer_output_format(output, "%c%" PRIu32 " %.6f ", i == 0 ? '\t' : ' ', top->token,
+                                  (double)top->logprob) &&
+             show_bytes(output, &json, &top->bytes);
     }
     json_writer_release(&json);
-    return ok && answer_output_text(output, "\n", 1);
+    ok = ok && answer_output_text(output, "\n", 1);
+    return answer_output_flush(output) && ok;
 }
 
 /* The first token is there: whatever was told last, the prompt was read. */
@@ -210,6 +217,19 @@ static void prompt_release(struct prompt *prompt)
     free(prompt->ids);
 }
 
+/* What was typed goes before what the environment says. */
+static void drop_untyped(struct generate_options *in)
+{
+    bool prompt_typed = client_run_is_typed(in->prompt, "QUIRE_PROMPT");
+    bool tokens_typed = client_run_is_typed(in->tokens, "QUIRE_TOKENS");
+    if (prompt_typed && !tokens_typed)
+        in->tokens = NULL;
+    if (tokens_typed && !prompt_typed)
+        in->prompt = NULL;
+    if (!in->chat && !client_run_is_typed(in->system, "QUIRE_SYSTEM"))
+        in->system = NULL;
+}
+
 static int check_options(const struct generate_options *in, struct why *why)
 {
     if ((in->prompt != NULL) == (in->tokens != NULL))
@@ -220,10 +240,19 @@ static int check_options(const struct generate_options *in, struct why *why)
         return refuse(why, STATUS_INVALID, "--system is a message of --chat: give that too");
     if (in->chat && in->tokens != NULL)
         return refuse(why, STATUS_INVALID, "--chat takes a text: give --prompt, not --tokens");
-    for (size_t i = 0; i < in->stop.n; i++)
-        if (in->stop.values[i][0] == 0)
-            return refuse(why, STATUS_INVALID, "--stop takes a text, not an empty one");
+    for (size_t i = 0; i < in->stop.n; i++) {
+        size_t len = strlen(in->stop.values[i]);
+        if (len < 1 || len > STOP_BYTES_MAX)
+            return refuse(why, STATUS_INVALID, "--stop takes a text of 1 to %d bytes, not of %zu",
+                          STOP_BYTES_MAX, len);
+    }
     return STATUS_OK;
+}
+
+/* Ids that stand on the command line, and not in a file. */
+static bool has_typed_ids(const struct generate_options *in)
+{
+    return in->tokens != NULL && in->tokens[0] != '@' && strcmp(in->tokens, "-") != 0;
 }
 
 static int read_prompt(const struct generate_options *in, struct prompt *out, struct why *why)
@@ -303,12 +332,16 @@ int generate_command(int argc, char **argv)
     int n_operands, exit_status;
     if (!client_run_parse(&run.client, &command, argc, argv, &in, NULL, &n_operands, &exit_status))
         return exit_status;
+    drop_untyped(&in);
     if (check_options(&in, &why) < 0 || sampling_options_fill(&in.sampling, &sampling, &why) < 0)
-        return client_run_refuse(&run.client, CLIENT_EXIT_USAGE, &why);
+        return client_run_refuse_usage(&run.client, &why);
     run.with_logprobs = in.logprobs_given;
-    if (read_prompt(&in, &prompt, &why) < 0) {
+    int status = read_prompt(&in, &prompt, &why);
+    if (status < 0) {
         prompt_release(&prompt);
-        return client_run_refuse(&run.client, CLIENT_EXIT_FAILED, &why);
+        return status == STATUS_INVALID && has_typed_ids(&in)
+                   ? client_run_refuse_usage(&run.client, &why)
+                   : client_run_refuse(&run.client, status, &why);
     }
     if (client_run_open(&run.client))
         call(&run, &in, &prompt, &sampling);

@@ -246,11 +246,11 @@ static void format_timeout(char *out, size_t n, int64_t timeout_ms)
                  (long long)(seconds < TIMEOUT_NUMBER_MAX ? seconds : TIMEOUT_NUMBER_MAX));
 }
 
-static bool is_printable(const char *text)
+bool quire_call_id_is_valid(const char *request_id)
 {
     size_t n = 0;
-    for (; text[n] != 0; n++)
-        if ((uint8_t)text[n] < 0x20 || (uint8_t)text[n] > 0x7E)
+    for (; request_id[n] != 0; n++)
+        if ((uint8_t)request_id[n] < 0x20 || (uint8_t)request_id[n] > 0x7E)
             return false;
     return n > 0 && n <= REQUEST_ID_BYTES_MAX;
 }
@@ -310,7 +310,7 @@ struct quire_call *quire_call_open(struct quire_client *client, const char *meth
         client_session_end_call(call, QUIRE_UNAVAILABLE, "the connection to %s has ended: %s",
                                 client->address,
                                 client->lost_text[0] != 0 ? client->lost_text : "going away");
-    else if (id != NULL && !is_printable(id))
+    else if (id != NULL && !quire_call_id_is_valid(id))
         client_session_end_call(call, QUIRE_INVALID_ARGUMENT,
                                 "a request id is 1 to %d printable ASCII characters",
                                 REQUEST_ID_BYTES_MAX);

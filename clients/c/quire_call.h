@@ -30,6 +30,9 @@ struct quire_call_options {
     void *arg;
 };
 
+/* 1 to REQUEST_ID_BYTES_MAX of 0x20..0x7E. */
+bool quire_call_id_is_valid(const char *request_id);
+
 struct quire_call_times {
     int64_t sent_ns;       /* the last byte of the request went to the system; 0: not yet */
     int64_t first_data_ns; /* the first byte of the first DATA frame was seen; 0: not yet */

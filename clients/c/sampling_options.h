@@ -17,22 +17,22 @@ struct sampling_options {
     bool temperature_given, top_p_given, min_p_given, repetition_penalty_given, top_k_given;
 };
 
-#define SAMPLING_ROW(type, name, kind, field, value_name, max, help)                               \
-    {name, 0, kind, offsetof(type, sampling.field), NULL, value_name, help, 0, max, NULL,          \
+#define SAMPLING_ROW(type, name, kind, field, value_name, min, max, help)                          \
+    {name, 0, kind, offsetof(type, sampling.field), NULL, value_name, help, min, max, NULL,        \
      offsetof(type, sampling.field##_given)}
 
 /* Rows of an option table; `type` has the field `sampling`. What is not given is not sent: the
  * server's defaults hold. */
 #define SAMPLING_OPTION_ROWS(type)                                                                 \
-    SAMPLING_ROW(type, "temperature", OPTION_REAL, temperature, "T", 1e6,                          \
+    SAMPLING_ROW(type, "temperature", OPTION_REAL, temperature, "T", 0, 100,                       \
                  "0: always the most likely token"),                                               \
-    SAMPLING_ROW(type, "top-k", OPTION_INT, top_k, "N", 4294967295.0,                              \
+    SAMPLING_ROW(type, "top-k", OPTION_INT, top_k, "N", 0, 4294967295.0,                           \
                  "keep this many most likely tokens; 0: all"),                                     \
-    SAMPLING_ROW(type, "top-p", OPTION_REAL, top_p, "P", 1,                                        \
+    SAMPLING_ROW(type, "top-p", OPTION_REAL, top_p, "P", 0, 1,                                     \
                  "keep the most likely tokens that sum to this; 1: all"),                          \
-    SAMPLING_ROW(type, "min-p", OPTION_REAL, min_p, "P", 1,                                        \
+    SAMPLING_ROW(type, "min-p", OPTION_REAL, min_p, "P", 0, 1,                                     \
                  "keep tokens at least this likely relative to the best; 0: all"),                 \
-    SAMPLING_ROW(type, "repetition-penalty", OPTION_REAL, repetition_penalty, "R", 1e6,            \
+    SAMPLING_ROW(type, "repetition-penalty", OPTION_REAL, repetition_penalty, "R", 0.01, 100,      \
                  "above 1: tokens that stood there already become less likely"),                   \
     {"seed", 0, OPTION_TEXT, offsetof(type, sampling.seed), NULL, "N",                             \
      "the same seed gives the same tokens", 0, 0, NULL, 0}

@@ -5,41 +5,39 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SOCKET_NAME "socket"
+#define SCHEME "unix:"
+#define TMP_BYTES_MAX 80 /* and "/quire-0123456789abcdef.sock" fits ADDRESS_PATH_BYTES */
 #define STOP_SECONDS 10
 #define LOOK_MS 2
 #define EXIT_CANNOT_START 127
 
-static int make_dir(struct server_child *child, struct why *why)
+static int name_socket(struct server_child *child, struct why *why)
 {
     const char *tmp = getenv("TMPDIR");
+    uint64_t random;
     if (tmp == NULL || tmp[0] == 0)
         tmp = "/tmp";
-    int n = snprintf(child->dir, sizeof child->dir, "%.80s/quire-XXXXXX", tmp);
-    if (strlen(tmp) > 80 || n + sizeof "/" SOCKET_NAME > sizeof child->dir) {
-        child->dir[0] = 0;
+    if (strlen(tmp) > TMP_BYTES_MAX)
         return refuse(why, STATUS_INVALID,
-                      "TMPDIR has %zu bytes, too many for the path of a unix socket (80 are left); "
+                      "TMPDIR has %zu bytes, too many for the path of a unix socket (%d are left); "
                       "set a shorter one",
-                      strlen(tmp));
-    }
-    if (mkdtemp(child->dir) == NULL) {
-        int error = errno;
-        child->dir[0] = 0;
-        return refuse(why, STATUS_IO, "no folder for a private socket under %.80s: %s", tmp,
-                      strerror(error));
-    }
-    snprintf(child->address, sizeof child->address, "unix:%.*s/" SOCKET_NAME,
-             (int)sizeof child->dir - 16, child->dir);
+                      strlen(tmp), TMP_BYTES_MAX);
+    if (getrandom(&random, sizeof random, 0) != sizeof random)
+        return refuse(why, STATUS_IO, "no random name for a private socket: %s", strerror(errno));
+    snprintf(child->address, sizeof child->address, SCHEME "%.*s/quire-%016" PRIx64 ".sock",
+             TMP_BYTES_MAX, tmp, random);
     return STATUS_OK;
 }
 
@@ -50,6 +48,7 @@ static void become_server(char *const *argv, int parent_fd, pid_t parent)
     if (getppid() != parent)
         _exit(EXIT_CANNOT_START); /* it went before it could be watched */
     setsid();
+    umask(S_IRWXG | S_IRWXO); /* the socket is this user's from its first moment */
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
     signal(SIGHUP, SIG_DFL);
@@ -95,12 +94,8 @@ int server_child_start(struct server_child *child, const char *const *words, str
 {
     memset(child, 0, sizeof *child);
     child->pipe_fd = -1;
-    int status = make_dir(child, why);
-    if (status == STATUS_OK)
-        status = spawn(child, words, why);
-    if (status < 0)
-        server_child_forget_socket(child);
-    return status;
+    int status = name_socket(child, why);
+    return status < 0 ? status : spawn(child, words, why);
 }
 
 bool server_child_has_ended(struct server_child *child)
@@ -114,11 +109,9 @@ bool server_child_has_ended(struct server_child *child)
 
 void server_child_forget_socket(struct server_child *child)
 {
-    if (child->dir[0] == 0)
-        return;
-    unlink(child->address + strlen("unix:"));
-    rmdir(child->dir);
-    child->dir[0] = 0;
+    if (child->address[0] != 0)
+        unlink(child->address + strlen(SCHEME));
+    child->address[0] = 0;
 }
 
 void server_child_stop(struct server_child *child)

@@ -4,6 +4,7 @@
 #include "clients/c/message_codec.h"
 #include "clients/c/sampling_options.h"
 #include "clients/c/section_order.h"
+#include "limits.h"
 #include "quire/v1/quire.pb-c.h"
 
 #include "base/text.h"
@@ -32,8 +33,8 @@ struct summarize_options {
 
 static const struct option options[] = {
     {"section-tokens", 0, OPTION_INT, FIELD(section_tokens), NULL, "N",
-     "read sections of about this many tokens; when not given, the whole document where it fits", 1,
-     4294967295.0, NULL, FIELD(section_tokens_given)},
+     "read sections of about this many tokens; when not given, the whole document where it fits",
+     SECTION_TOKENS_MIN, 4294967295.0, NULL, FIELD(section_tokens_given)},
     {"instruction", 0, OPTION_TEXT, FIELD(instruction), NULL, "TEXT",
      "what the summary is wanted for", 0, 0, NULL, 0},
     {"max-tokens", 'n', OPTION_INT, FIELD(max_tokens), NULL, "N",
@@ -245,7 +246,8 @@ static int open_document(const char *path, int *fd, uint64_t *total_bytes, struc
     *total_bytes = 0;
     *fd = is_pipe ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
     if (*fd < 0 || fstat(*fd, &about) < 0)
-        return refuse(why, STATUS_IO, "cannot read %.200s: %s", path, strerror(errno));
+        return refuse(why, errno == ENOENT ? STATUS_NOT_FOUND : STATUS_IO,
+                      "cannot read %.200s: %s", is_pipe ? "standard input" : path, strerror(errno));
     if (S_ISDIR(about.st_mode))
         return refuse(why, STATUS_IO, "cannot read %.200s: it is a folder", path);
     off_t at = lseek(*fd, 0, SEEK_CUR);
@@ -279,7 +281,7 @@ static void upload(struct client_run *run, struct quire_call *call, int fd)
         if (n < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
         if (n < 0) {
-            quire_status_set(&run->status, QUIRE_UNAVAILABLE, "cannot read the document: %s",
+            quire_status_set(&run->status, QUIRE_UNKNOWN, "cannot read the document: %s",
                              strerror(errno));
             return;
         }
@@ -371,11 +373,12 @@ int summarize_command(int argc, char **argv)
     if (!client_run_parse(&run.client, &command, argc, argv, &in, &path, &n_operands, &exit_status))
         return exit_status;
     if (sampling_options_fill(&in.sampling, &sampling, &why) < 0)
-        return client_run_refuse(&run.client, CLIENT_EXIT_USAGE, &why);
-    if (open_document(path, &fd, &total_bytes, &why) < 0) {
+        return client_run_refuse_usage(&run.client, &why);
+    int status = open_document(path, &fd, &total_bytes, &why);
+    if (status < 0) {
         if (fd > STDIN_FILENO)
             close(fd);
-        return client_run_refuse(&run.client, CLIENT_EXIT_FAILED, &why);
+        return client_run_refuse(&run.client, status, &why);
     }
     section_order_init(&run.sections, show_section, &run);
     fill_options(&in, total_bytes, &first);

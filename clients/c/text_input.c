@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,10 +28,11 @@ static int read_all(int fd, const char *name, size_t bytes_max, struct text_inpu
                               SHOWN_BYTES, name);
             out->bytes = grown;
         }
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
         ssize_t n = read(fd, out->bytes + out->len, cap - out->len);
         if (n == 0)
             return STATUS_OK;
-        if (n < 0 && errno == EINTR)
+        if (n < 0 && (errno == EINTR || (errno == EAGAIN && poll(&wait, 1, -1) >= 0)))
             continue;
         if (n < 0)
             return refuse(why, STATUS_IO, "cannot read %.*s: %s", SHOWN_BYTES, name,

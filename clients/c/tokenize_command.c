@@ -39,9 +39,10 @@ static const struct command command = {
 static bool show_ids(struct answer_output *output, const Quire__V1__TokenizeResponse *reply)
 {
     bool ok = true;
+    answer_output_hold(output);
     for (size_t i = 0; ok && i < reply->n_ids; i++)
         ok = answer_output_format(output, "%s%" PRIu32, i == 0 ? "" : " ", reply->ids[i]);
-    return ok && answer_output_text(output, "\n", 1);
+    return ok && answer_output_text(output, "\n", 1) && answer_output_flush(output);
 }
 
 static void show_spans(struct client_run *run, const Quire__V1__TokenizeResponse *reply)
@@ -52,9 +53,11 @@ static void show_spans(struct client_run *run, const Quire__V1__TokenizeResponse
         return;
     }
     bool ok = true;
+    answer_output_hold(&run->output);
     for (size_t i = 0; ok && i < reply->n_ids; i++)
         ok = answer_output_format(&run->output, "%" PRIu32 "\t%" PRIu64 "\t%" PRIu64 "\n",
                                   reply->ids[i], reply->spans[i]->begin, reply->spans[i]->end);
+    answer_output_flush(&run->output);
 }
 
 static void call(struct client_run *run, const struct tokenize_options *in,
@@ -91,7 +94,7 @@ int tokenize_command(int argc, char **argv)
         status = text_input_check(&text, "standard input", &why);
     if (status < 0) {
         text_input_release(&text);
-        return client_run_refuse(&run, CLIENT_EXIT_FAILED, &why);
+        return client_run_refuse(&run, status, &why);
     }
     if (client_run_open(&run))
         call(&run, &in, &text);
