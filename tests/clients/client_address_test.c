@@ -50,6 +50,13 @@ static void test_client_address__refuses_what_is_none(void **state)
     }
 }
 
+static void test_client_address__a_scheme_is_named(void **state)
+{
+    struct why why = {.text = ""};
+    assert_int_equal(client_address_parse("http://h:80", &address, &why), STATUS_INVALID);
+    assert_non_null(strstr(why.text, "scheme"));
+}
+
 static void test_client_address__holds_a_path_of_the_limit_and_not_one_more(void **state)
 {
     char text[256] = "unix:/";
@@ -73,6 +80,7 @@ int main(void)
         cmocka_unit_test(test_client_address__reads_hosts_and_ports),
         cmocka_unit_test(test_client_address__reads_unix_sockets),
         cmocka_unit_test(test_client_address__refuses_what_is_none),
+        cmocka_unit_test(test_client_address__a_scheme_is_named),
         cmocka_unit_test(test_client_address__holds_a_path_of_the_limit_and_not_one_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

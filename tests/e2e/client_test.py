@@ -1,105 +1,19 @@
-"""The client subcommands as a user meets them: pipes and terminals, exit codes, JSON, Ctrl-C, and a
-server of their own that ends with them."""
+"""The client subcommands as a user meets them: pipes and terminals, exit codes, JSON, Ctrl-C."""
 
-import contextlib
 import json
 import os
 import pathlib
-import pty
 import re
-import select
 import signal
 import subprocess
-import time
 
 import pytest
 
 import real_model
+from client_runs import (ANSWER, BROKEN_PIPE, INTERRUPTED, LONG, QUESTION, SECONDS, ask, on_terminal,
+                         run, running_sequences, server, stats_of, wait_until)
 
 GPL_3 = pathlib.Path("/usr/share/common-licenses/GPL-3")
-QUESTION = "What is the capital of France?"
-ANSWER = "The capital of France is Paris."
-SECONDS = 120
-INTERRUPTED, BROKEN_PIPE = 130, 141
-LONG = ["--ignore-eos", "--max-tokens", "3000", "--temperature", "0"]
-
-
-class Ran:
-    def __init__(self, process, out, err):
-        self.status, self.out, self.err = process.returncode, out, err
-
-    @property
-    def text(self):
-        return self.out.decode()
-
-    @property
-    def events(self):
-        return [json.loads(line) for line in self.out.decode().splitlines()]
-
-
-@pytest.fixture
-def run(quire, tmp_path):
-    """run(*words, given=b"") runs the binary without a terminal; scratch files have a folder of
-    their own."""
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-
-    def run(*words, given=b"", env=None):
-        process = subprocess.Popen(
-            [str(word) for word in (quire, *words)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "TMPDIR": str(scratch), **(env or {})},
-        )
-        try:
-            out, err = process.communicate(given, timeout=SECONDS)
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-        return Ran(process, out, err.decode())
-
-    run.scratch = scratch
-    return run
-
-
-@pytest.fixture(scope="module")
-def server(module_server):
-    return module_server()
-
-
-@pytest.fixture
-def ask(run, server):
-    """run with the server that the tests share."""
-
-    def ask(name, *words, **more):
-        return run(name, "--server", server.address, *words, **more)
-
-    return ask
-
-
-def wait_until(true, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.02)
-
-
-def running_sequences(stubs, server):
-    stats = next(iter(server.stub().WatchStats(stubs.quire.WatchStatsRequest(), timeout=SECONDS)))
-    return stats.prefill + stats.decode + stats.queued + stats.pages_used
-
-
-def children_of(pid):
-    return [int(word) for word in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def is_alive(pid):
-    """Running, and not a zombie that waits for its parent."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    return False
 
 
 # --- answers ---
@@ -188,6 +102,10 @@ def test_summarize_covers_a_document_by_sections(ask, tmp_path):
     assert ran.status == 0
     sections = int(re.search(r"covered 9000 of 9000 bytes in (\d+) sections", ran.err).group(1))
     assert sections >= 2
+    minutes, seconds = map(int, re.search(r"written in (\d+):(\d+), ", ran.err).groups())
+    phases = {line.split("  ")[0] for line in ran.err.splitlines() if "  " in line}
+    plain = 2 * len(phases) + (60 * minutes + seconds) // 5 + 2  # the ends, and every 5 s
+    assert len(ran.err.splitlines()) <= plain
     assert re.search(r"^sections  \d+ of [\d,]+ tokens", ran.err, re.MULTILINE)
     assert not re.search(r"^upload .* tokens", ran.err, re.MULTILINE)  # those are bytes
     heads = re.findall(r"^\[section (\d+), bytes (\d+)-(\d+)\]$", ran.text, re.MULTILINE)
@@ -229,6 +147,24 @@ def test_the_server_comes_from_the_environment_too(run, server):
     assert run("health", env={"QUIRE_SERVER": server.address}).status == 0
 
 
+def test_every_option_is_a_variable_too(ask):
+    env = {"QUIRE_PROMPT": QUESTION, "QUIRE_CHAT": "1", "QUIRE_TEMPERATURE": "0",
+           "QUIRE_STOP": " France", "QUIRE_JSON": "yes"}
+    events = ask("generate", env=env).events
+    assert "".join(event.get("text", "") for event in events) == "The capital of"
+    env = {"QUIRE_IGNORE_EOS": "1", "QUIRE_MAX_TOKENS": "3", "QUIRE_LOGPROBS": "1",
+           "QUIRE_TOP_K": "1", "QUIRE_SEED": "7"}
+    assert len(ask("generate", "--prompt", "Once", env=env).text.splitlines()) == 3
+    assert ask("generate", "--prompt", "x", env={"QUIRE_TOP_P": "2"}).status == 2
+
+
+def test_what_is_typed_goes_before_variables(ask):
+    words = ["-n", "2", "--quiet"]
+    env = {"QUIRE_PROMPT": "x", "QUIRE_TOKENS": "none", "QUIRE_SYSTEM": "y", "QUIRE_MODEL": "none"}
+    assert ask("generate", "--prompt", "Once", *words, env=env).status == 0
+    assert ask("generate", "--tokens", "504", *words, env={"QUIRE_PROMPT": "x"}).status == 0
+
+
 # --- what goes wrong ---
 
 
@@ -243,10 +179,26 @@ def test_the_server_comes_from_the_environment_too(run, server):
         ["generate", "--prompt", "x", "--server", "h:1", "--model", "m"],
         ["generate", "--prompt", "x", "--threads", "1"],
         ["generate", "--prompt", "x", "--max-tokens", "0"],
+        ["generate", "--prompt"],
+        ["generate", "--prompt", "x", "--temperature", "hot"],
+        ["generate", "--prompt", "x", "--top-p", "1.5"],
+        ["generate", "--prompt", "x", "--stop", ""],
+        ["generate", "--prompt", "x", "--stop", "y" * 257],
+        ["generate", "--prompt", "x", "--server", "nonsense"],
+        ["generate", "--prompt", "x", "--server", "[::1"],
+        ["generate", "--prompt", "x", "--timeout", "-1"],
+        ["generate", "--prompt", "x", "--request-id", "a\tb"],
+        ["generate", "--prompt", "x", "--repetition-penalty", "0"],
+        ["generate", "--tokens", "1,two"],
         ["summarize"],
+        ["summarize", "one", "two"],
+        ["summarize", "/dev/null", "--section-tokens", "many"],
+        ["summarize", "/dev/null", "--section-tokens", "15"],
         ["detokenize", "one"],
         ["stats", "--interval", "0"],
         ["tokenize", "operand"],
+        ["nonsense"],
+        ["help", "nonsense"],
     ],
 )
 def test_wrong_usage_exits_with_2_and_a_sentence(run, words):
@@ -262,6 +214,16 @@ def test_help_has_examples(run, name):
     assert ran.status == 0 and f"  quire {name}" in ran.text.split("Examples:")[1]
 
 
+def test_help_of_a_command_and_the_version(run):
+    assert run("help", "generate").out == run("generate", "--help").out
+    every = run("--help")
+    assert every.status == 0 and "  quire generate --chat" in every.text.split("Examples:")[1]
+    version = run("--version")
+    assert version.status == 0 and re.fullmatch(r"quire \d+\.\d+\.\d+\n", version.text)
+    bare = run()
+    assert (bare.status, bare.out) == (2, b"") and "Usage:" in bare.err
+
+
 def test_no_server_is_said_with_what_to_do(run):
     ran = run("generate", "--prompt", "x", "--server", "127.0.0.1:1")
     assert ran.status == 1
@@ -274,6 +236,25 @@ def test_no_server_is_said_with_what_to_do(run):
 def test_invalid_utf8_is_refused_with_its_offset(ask):
     ran = ask("generate", "--prompt", "-", given=b"caf\xe9!")
     assert ran.status == 1 and "0xE9 at offset 3 of 5" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["generate", "--prompt", "-"], "INVALID_ARGUMENT"),
+        (["generate", "--chat", "--prompt", b"\xff"], "INVALID_ARGUMENT"),
+        (["generate", "--prompt", "x", "--stop", b"\xff"], "INVALID_ARGUMENT"),
+        (["generate", "--prompt", "@/no/such/file"], "NOT_FOUND"),
+        (["tokenize"], "INVALID_ARGUMENT"),
+        (["detokenize"], "INVALID_ARGUMENT"),
+        (["summarize", "/dev/null", "--instruction", b"\xff"], "INVALID_ARGUMENT"),
+        (["summarize", "/no/such/file"], "NOT_FOUND"),
+    ],
+)
+def test_a_failure_is_an_event_of_json_too(run, server, words, status):
+    ran = run(*words, "--server", server.address, "--json", given=b"caf\xe9!")
+    assert (ran.status, [event["status"] for event in ran.events]) == (1, [status])
+    assert ran.err.startswith("quire: ")
 
 
 def test_a_refusal_shows_the_numbers_of_the_server(ask):
@@ -307,6 +288,31 @@ def test_a_full_disk_is_said(quire, server):
     assert ran.returncode == 1 and b"No space left" in ran.stderr
 
 
+def test_a_closed_standard_output_is_said(quire, server):
+    for words in (["tokenize", "--server", server.address], ["--version"]):
+        ran = subprocess.run(
+            [quire, *words], input=b"Once", stderr=subprocess.PIPE, timeout=SECONDS,
+            preexec_fn=lambda: os.close(1),
+        )
+        assert ran.returncode == 1 and b"Bad file descriptor" in ran.stderr
+
+
+def test_a_standard_output_that_does_not_block_loses_nothing(quire, server):
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    text = "Hello, world! " * 60000  # more than a pipe holds as ids
+    with subprocess.Popen(
+        [quire, "tokenize", "--server", server.address], stdin=subprocess.PIPE, stdout=writer,
+    ) as process:
+        os.close(writer)
+        process.stdin.write(text.encode())
+        process.stdin.close()
+        with open(reader, "rb") as ids:
+            words = ids.read().split()
+        assert process.wait(SECONDS) == 0
+    assert len(words) > 4 * 60000
+
+
 def test_a_reader_that_goes_away_cancels_quietly(quire, stubs, server):
     process = subprocess.Popen(
         [quire, "generate", "--prompt", "Once", *LONG, "--quiet", "--server", server.address],
@@ -317,6 +323,19 @@ def test_a_reader_that_goes_away_cancels_quietly(quire, stubs, server):
     assert process.wait(SECONDS) == BROKEN_PIPE
     assert process.stderr.read() == b""
     process.stderr.close()
+    wait_until(lambda: running_sequences(stubs, server) == 0)
+
+
+def test_an_interrupted_command_does_not_wait_for_its_reader(quire, stubs, server):
+    words = ["--logprobs", "20", "--json", *LONG, "--quiet", "--server", server.address]
+    with subprocess.Popen(
+        [quire, "generate", "--prompt", "Once", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.read(1)
+        wait_until(lambda: stats_of(stubs, server).paused == 1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(SECONDS) == INTERRUPTED
     wait_until(lambda: running_sequences(stubs, server) == 0)
 
 
@@ -333,83 +352,7 @@ def test_a_signal_cancels_the_call(quire, stubs, server, number):
     wait_until(lambda: running_sequences(stubs, server) == 0)
 
 
-# --- a server of its own ---
-
-
-def test_a_model_is_served_by_a_child_that_leaves_nothing(run, model):
-    ran = run("generate", "--model", model, "--chat", "--prompt", QUESTION, "--temperature", "0",
-              "--threads", "1", "--kv-dtype", "f32", "--max-context", "1024")
-    assert (ran.status, ran.text) == (0, ANSWER)
-    assert list(run.scratch.iterdir()) == []
-
-
-def test_a_child_that_cannot_serve_says_why(run, tmp_path):
-    bad = tmp_path / "bad.gguf"
-    bad.write_bytes(b"not a model")
-    ran = run("model", "--model", bad)
-    assert ran.status == 1 and "bad.gguf" in ran.err and "ended with 1" in ran.err
-    assert list(run.scratch.iterdir()) == []
-    assert run("model", "--model", bad, "--kv-dtype", "f17").status == 1
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_child_ends_with_its_parent(quire, model, tmp_path, number):
-    with subprocess.Popen(
-        [quire, "generate", "--model", model, "--prompt", "Once", *LONG],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    ) as process:
-        process.stdout.read(1)
-        (child,) = children_of(process.pid)
-        assert list(tmp_path.iterdir()) == []  # removed once the connection stood
-        process.send_signal(number)
-        process.stdout.read()
-        process.wait(SECONDS)
-        wait_until(lambda: not is_alive(child))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_child_that_still_loads_ends_with_its_parent(quire, model, tmp_path):
-    with subprocess.Popen(
-        [quire, "model", "--model", model], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    ) as process:
-        wait_until(lambda: children_of(process.pid) or process.poll() is not None)
-        children = children_of(process.pid)
-        process.kill()
-        process.wait(SECONDS)
-        wait_until(lambda: not any(is_alive(child) for child in children))
-
-
 # --- terminals ---
-
-
-def on_terminal(words, interrupt_at=None, term="xterm"):
-    """(exit status, what the terminal of 80 columns got); types Ctrl-C when it shows a pattern."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.environ["TERM"] = term
-        os.execv(str(words[0]), [str(word) for word in words])
-    shown, deadline = b"", time.monotonic() + SECONDS
-    with contextlib.suppress(OSError):  # EIO: the last process of the terminal has ended
-        while time.monotonic() < deadline:
-            if select.select([fd], [], [], 1)[0]:
-                shown += os.read(fd, 65536)
-            if interrupt_at and re.search(interrupt_at, shown):
-                os.write(fd, b"\x03")
-                interrupt_at = None
-    os.close(fd)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
-
-
-def test_a_terminal_gets_a_live_line_and_ends_on_a_line_of_its_own(quire, model):
-    status, shown = on_terminal(
-        [quire, "generate", "--model", model, "--chat", "--prompt", QUESTION, "--temperature", "0"]
-    )
-    assert status == 0
-    assert re.search(r"\r\x1b\[Kloading  .* of 92\.1 MiB", shown)
-    assert re.search(r"\r\x1b\[Kprefill  \d+ of 37 tokens", shown)
-    assert re.search(re.escape(ANSWER) + r"\r\n37 prompt tokens", shown)
 
 
 def test_a_dumb_terminal_gets_plain_lines(quire, server):
@@ -417,15 +360,6 @@ def test_a_dumb_terminal_gets_plain_lines(quire, server):
         [quire, "generate", "--prompt", "Once", "-n", "3", "--server", server.address], term="dumb"
     )
     assert status == 0 and "\x1b" not in shown
-
-
-def test_ctrl_c_on_a_terminal_cancels_and_ends_the_child(quire, model):
-    status, shown = on_terminal(
-        [quire, "generate", "--model", model, "--prompt", "Once upon a time", *LONG],
-        interrupt_at=rb"\x1b\[K[^\r]*, ",
-    )
-    assert status == INTERRUPTED
-    assert "quire:" not in shown
 
 
 def test_stats_draws_a_table_over_itself(quire, server):
