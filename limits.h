@@ -14,6 +14,7 @@
 /* attention merges partial states of spans of this many tokens, in order */
 #define SPAN_TOKENS 512
 #define KV_GROUPS_MAX 4
+#define CONTEXT_TOKENS_MIN 16        /* less holds no question and answer */
 #define CONTEXT_TOKENS_MAX (1u << 24) /* positions of one sequence (--max-context) */
 #define DEFAULT_SEQUENCES 128        /* sequences that may hold pages at once (--max-sequences) */
 #define SEQUENCES_MAX 1024

@@ -19,7 +19,7 @@ static struct event *begin_progress(struct engine *engine, struct sequence *sequ
                                     enum run_phase phase, int64_t now_ns)
 {
     if (now_ns - sequence->progress_ns < PROGRESS_NS ||
-        byte_ring_free_bytes(engine->events) < events_capacity(&engine->options) / 2)
+        !events_have_room(engine, engine->n_running))
         return NULL;
     sequence->progress_ns = now_ns;
     struct event *event = publish_begin(engine, EVENT_PROGRESS, sequence->submit->call_id,
@@ -28,30 +28,15 @@ static struct event *begin_progress(struct engine *engine, struct sequence *sequ
     return event;
 }
 
-void accept_tell_waiting(struct engine *engine)
+/* What is left takes as much longer as it costs more: later rows look back on more. */
+static double prefill_left_s(const struct engine *engine, const struct sequence *sequence,
+                             double spent_s)
 {
-    int64_t now_ns = clock_now(engine->clock);
-    uint32_t n_ahead = 0;
+    const struct step_cost *cost = &engine->estimate.cost;
+    uint32_t n_done = sequence->n_prefilled, n_left = sequence->submit->n_ids - n_done;
+    double done_ns = step_cost_prefill(cost, 0, n_done);
 
-    if (engine->counts.n[SEQUENCE_WAITING_PAGES] == 0)
-        return;
-    list_for_each(node, &engine->runs)
-    {
-        struct sequence *sequence = list_entry(node, struct sequence, link);
-        if (sequence->state != SEQUENCE_WAITING_PAGES)
-            continue;
-        uint32_t n_before = n_ahead++;
-        if (n_before == sequence->n_ahead_told)
-            continue;
-        struct event *event = begin_progress(engine, sequence, RUN_WAITING, now_ns);
-        if (event == NULL)
-            continue;
-        sequence->n_ahead_told = n_before;
-        event->progress.n_total = sequence->n_ahead_first;
-        event->progress.n_done =
-            n_before < sequence->n_ahead_first ? sequence->n_ahead_first - n_before : 0;
-        publish_end(engine, EVENT_BYTES_OF(progress));
-    }
+    return done_ns > 0 ? spent_s * step_cost_prefill(cost, n_done, n_left) / done_ns : 0;
 }
 
 static void publish_progress(struct engine *engine, struct sequence *sequence, int64_t now_ns)
@@ -60,12 +45,11 @@ static void publish_progress(struct engine *engine, struct sequence *sequence, i
     if (event == NULL)
         return;
     struct event_progress *progress = &event->progress;
+    double spent_s = seconds(now_ns - sequence->started_ns);
     progress->n_done = sequence->n_prefilled;
     progress->n_total = sequence->submit->n_ids;
-    double spent = seconds(now_ns - sequence->started_ns);
-    progress->per_s = spent > 0 ? sequence->n_prefilled / spent : 0;
-    progress->left_s =
-        progress->per_s > 0 ? (double)(progress->n_total - progress->n_done) / progress->per_s : 0;
+    progress->per_s = spent_s > 0 ? sequence->n_prefilled / spent_s : 0;
+    progress->left_s = prefill_left_s(engine, sequence, spent_s);
     publish_end(engine, EVENT_BYTES_OF(progress));
 }
 
@@ -156,6 +140,33 @@ static void accept_token(struct engine *engine, struct sequence *sequence,
     }
 }
 
+/* Their place in the queue, when it has changed. */
+static void tell_waiting(struct engine *engine)
+{
+    int64_t now_ns = clock_now(engine->clock);
+    uint32_t n_ahead = 0;
+
+    if (engine->counts.n[SEQUENCE_WAITING_PAGES] == 0)
+        return;
+    list_for_each(node, &engine->runs)
+    {
+        struct sequence *sequence = list_entry(node, struct sequence, link);
+        if (sequence->state != SEQUENCE_WAITING_PAGES)
+            continue;
+        uint32_t n_before = n_ahead++;
+        if (n_before == sequence->n_ahead_told)
+            continue;
+        struct event *event = begin_progress(engine, sequence, RUN_WAITING, now_ns);
+        if (event == NULL)
+            continue;
+        sequence->n_ahead_told = n_before;
+        event->progress.n_total = sequence->n_ahead_first;
+        event->progress.n_done =
+            n_before < sequence->n_ahead_first ? sequence->n_ahead_first - n_before : 0;
+        publish_end(engine, EVENT_BYTES_OF(progress));
+    }
+}
+
 void accept_step(struct engine *engine)
 {
     const struct batch *batch = engine->batch;
@@ -177,4 +188,5 @@ void accept_step(struct engine *engine)
     for (uint32_t i = 0; i < batch->n_outputs; i++)
         if (batch->outputs[i]->state == SEQUENCE_DECODE)
             accept_token(engine, batch->outputs[i], &batch->results[i], now_ns);
+    tell_waiting(engine);
 }

@@ -38,8 +38,7 @@ static int check_alive(const struct engine *engine, struct event_refused *out)
 static int check_size(const struct engine *engine, const struct submit *submit, uint32_t *n_output,
                       struct event_refused *out)
 {
-    uint32_t context = engine->info.max_context;
-    uint64_t held = kv_cache_tokens_max(engine->cache), room = held < context ? held : context;
+    uint32_t context = engine->options.max_context, room = engine->info.max_context;
     uint64_t asked = (uint64_t)submit->n_ids + (submit->has_max_tokens ? submit->max_tokens : 1);
 
     if (submit->n_ids == 0 || (submit->has_max_tokens && submit->max_tokens == 0)) {
@@ -67,19 +66,24 @@ static int check_size(const struct engine *engine, const struct submit *submit, 
     if (asked > room) {
         char need[TEXT_NUMBER_BYTES], have[TEXT_NUMBER_BYTES];
         SAY(out,
-            "this takes %" PRIu64 " tokens (%s of keys and values); the cache holds %" PRIu64
-            " (%s): start the server with a larger --kv-memory",
+            "this takes %" PRIu64
+            " tokens (%s of keys and values); the cache holds %u (%s): start the server with a "
+            "larger --kv-memory",
             asked, text_bytes(need, asked * engine->info.token_bytes), room,
             text_bytes(have, engine->info.kv_bytes));
-        return fill(out, STATUS_TOO_LARGE, (double)asked, (double)room, "tokens", "--kv-memory");
+        return fill(out, STATUS_TOO_LARGE, (double)asked, room, "tokens", "--kv-memory");
     }
-    *n_output = submit->has_max_tokens ? submit->max_tokens : (uint32_t)(room - submit->n_ids);
+    *n_output = submit->has_max_tokens ? submit->max_tokens : room - submit->n_ids;
     return STATUS_OK;
 }
 
-static struct work_ahead work_ahead(const struct engine *engine, uint64_t n_tokens,
-                                    uint32_t *n_ahead)
+/* Of the others' prompts that have pages, as much as of this one is read first, since they share
+ * alike; of those that wait before it, all. */
+static struct work_ahead work_ahead(const struct engine *engine, const struct submit *submit,
+                                    uint64_t n_tokens, uint32_t *n_ahead)
 {
+    const struct step_cost *cost = &engine->estimate.cost;
+    double own_ns = step_cost_prefill(cost, 0, submit->n_ids);
     struct work_ahead ahead = {0};
     uint64_t soonest = UINT64_MAX;
 
@@ -87,14 +91,26 @@ static struct work_ahead work_ahead(const struct engine *engine, uint64_t n_toke
     list_for_each(node, &engine->runs)
     {
         const struct sequence *other = list_entry(node, struct sequence, link);
-        ahead.n_prefill += other->submit->n_ids - other->n_prefilled;
-        *n_ahead += !sequence_has_pages(other);
+        if (other->state == SEQUENCE_FINISHED) { /* its pages come home with this step */
+            soonest = 0;
+            continue;
+        }
+        double other_ns = step_cost_prefill(cost, other->n_prefilled,
+                                            other->submit->n_ids - other->n_prefilled);
+        ahead.prefill_ns += sequence_has_pages(other) && other_ns > own_ns ? own_ns : other_ns;
+        if (!sequence_has_pages(other)) {
+            ++*n_ahead;
+            continue;
+        }
         uint64_t left = other->promised_output - other->n_generated;
-        if (sequence_has_pages(other) && left < soonest)
-            soonest = left;
+        soonest = left < soonest ? left : soonest;
+        if (other->state == SEQUENCE_DECODE) {
+            ahead.n_decode++;
+            ahead.decode_tokens += sequence_n_context(other);
+        }
     }
     if ((*n_ahead > 0 || !kv_cache_fits_now(engine->cache, n_tokens)) && soonest != UINT64_MAX)
-        ahead.n_decode = soonest;
+        ahead.n_wait = soonest;
     return ahead;
 }
 
@@ -125,7 +141,6 @@ static void open_sequence(struct engine *engine, struct submit *submit, uint32_t
     sequence->submit = submit;
     sequence->kv = KV_SEQ_NONE;
     sequence->state = SEQUENCE_QUEUED;
-    sequence->order = ++engine->n_orders;
     sequence->promised_output = n_output;
     sequence->n_credit = CALL_CREDIT_EVENTS;
     sequence->n_ahead_first = sequence->n_ahead_told = n_ahead;
@@ -148,25 +163,27 @@ static void open_sequence(struct engine *engine, struct submit *submit, uint32_t
 static bool open_pages(struct engine *engine, struct sequence *sequence)
 {
     uint64_t promised = (uint64_t)sequence->submit->n_ids + sequence->promised_output;
-    struct kv_cache_stats cache;
-
-    kv_cache_read_stats(engine->cache, &cache);
-    if (!events_have_room(engine, cache.n_sequences)) {
+    if (!events_have_room(engine, engine->n_running + 1)) {
         engine->is_blocked = true;
         return false;
     }
-    if (kv_cache_open(engine->cache, promised, &sequence->kv, NULL) == STATUS_OK)
-        return true;
-    sequence->kv = KV_SEQ_NONE;
-    return false;
+    if (kv_cache_open(engine->cache, promised, &sequence->kv, NULL) < 0) {
+        sequence->kv = KV_SEQ_NONE;
+        return false;
+    }
+    engine->n_running++;
+    return true;
 }
 
 static uint32_t count_waiting(const struct engine *engine)
 {
     uint32_t n = 0;
 
-    list_for_each(node, &engine->runs) n +=
-        !sequence_has_pages(list_entry(node, struct sequence, link));
+    list_for_each(node, &engine->runs)
+    {
+        const struct sequence *sequence = list_entry(node, struct sequence, link);
+        n += !sequence_has_pages(sequence) && sequence->state != SEQUENCE_FINISHED;
+    }
     return n;
 }
 
@@ -234,11 +251,12 @@ static void admit(struct engine *engine, struct submit *submit)
         status = check_room(engine, (uint64_t)submit->n_ids + n_output, &refused);
     if (status == STATUS_OK) {
         struct work_ahead ahead =
-            work_ahead(engine, (uint64_t)submit->n_ids + n_output, &accepted.n_ahead);
+            work_ahead(engine, submit, (uint64_t)submit->n_ids + n_output, &accepted.n_ahead);
         accepted.first_token_s = estimate_first_token_s(&engine->estimate, &ahead, submit->n_ids);
         total_s = accepted.first_token_s;
         if (submit->has_max_tokens)
-            accepted.total_s = total_s += estimate_output_s(&engine->estimate, submit->max_tokens);
+            accepted.total_s = total_s += estimate_output_s(&engine->estimate, &ahead,
+                                                            submit->n_ids, submit->max_tokens);
         status = check_deadline(engine, submit, total_s, &refused);
     }
     if (status < 0) {
@@ -278,7 +296,7 @@ static void handle_cancel(struct engine *engine, const struct message *message)
             continue;
         engine->stats.n_cancelled++;
         sequence_set_state(sequence, SEQUENCE_FINISHED, &engine->counts, clock_now(engine->clock));
-        if (!engine->is_stepping)
+        if (!engine->is_stepping || !sequence_has_pages(sequence))
             admission_end(engine, sequence); /* else admission_sweep does when the step is over */
     }
 }
@@ -347,9 +365,12 @@ void admission_drain(struct engine *engine)
 
 void admission_end(struct engine *engine, struct sequence *sequence)
 {
-    assert(sequence->state == SEQUENCE_FINISHED && !engine->is_stepping);
-    if (sequence_has_pages(sequence))
+    assert(sequence->state == SEQUENCE_FINISHED);
+    assert(!engine->is_stepping || !sequence_has_pages(sequence));
+    if (sequence_has_pages(sequence)) {
         kv_cache_close(engine->cache, sequence->kv);
+        engine->n_running--;
+    }
     submit_free(sequence->submit);
     sequence->submit = NULL;
     list_unlink(&sequence->link);
@@ -359,7 +380,7 @@ void admission_end(struct engine *engine, struct sequence *sequence)
 
 static void end_overdue(struct engine *engine, struct sequence *sequence, int64_t now_ns)
 {
-    struct event_refused refused = {.status = STATUS_DEADLINE};
+    struct event_refused refused = {.status = STATUS_DEADLINE, .was_accepted = true};
 
     SAY(&refused, "the deadline passed with %u of %u prompt tokens read and %u tokens generated",
         sequence->n_prefilled, sequence->submit->n_ids, sequence->n_generated);

@@ -108,8 +108,7 @@ void batch_add(struct batch *batch, struct sequence *sequence, uint32_t n_rows)
     struct batch_arrays *host = batch->host;
     const struct submit *submit = sequence->submit;
     bool is_prefill = sequence->n_prefilled < submit->n_ids;
-    uint32_t first =
-        is_prefill ? sequence->n_prefilled : submit->n_ids + sequence->n_generated - 1;
+    uint32_t first = sequence_n_context(sequence);
 
     assert(batch->n_rows + n_rows <= STEP_ROWS_MAX && n_rows > 0);
     assert(!is_prefill || n_rows <= submit->n_ids - sequence->n_prefilled);

@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,23 +39,30 @@ static void plan(struct engine *engine)
         bool is_prefill = sequence->state == SEQUENCE_PREFILL;
         engine->candidate_sequences[n] = sequence;
         engine->candidates[n++] = (struct candidate){
-            .order = sequence->order,
             .is_prefill = is_prefill,
             .priority = sequence->submit->priority,
-            .n_wanted = is_prefill ? sequence->submit->n_ids - sequence->n_prefilled : 1};
+            .n_wanted = is_prefill ? sequence->submit->n_ids - sequence->n_prefilled : 1,
+            .n_context = sequence_n_context(sequence)};
     }
     scheduler_plan(&engine->scheduler, engine->candidates, n, &engine->estimate.cost,
                    &engine->schedule);
 }
 
-static void build_batch(struct engine *engine, uint32_t *n_prefill_rows)
+static void build_batch(struct engine *engine)
 {
     batch_clear(engine->batch);
-    *n_prefill_rows = 0;
+    engine->work = (struct step_work){.n_decode = 0};
     for (uint32_t i = 0; i < engine->schedule.n_items; i++) {
         const struct schedule_item *item = &engine->schedule.items[i];
-        batch_add(engine->batch, engine->candidate_sequences[item->candidate_idx], item->n_rows);
-        *n_prefill_rows += engine->candidates[item->candidate_idx].is_prefill ? item->n_rows : 0;
+        const struct candidate *candidate = &engine->candidates[item->candidate_idx];
+        struct sequence *sequence = engine->candidate_sequences[item->candidate_idx];
+        batch_add(engine->batch, sequence, item->n_rows);
+        list_unlink(&sequence->link); /* to the end of the line */
+        list_append(&engine->runs, &sequence->link);
+        if (candidate->is_prefill)
+            step_work_add_prefill(&engine->work, candidate->n_context, item->n_rows);
+        else
+            step_work_add_decode(&engine->work, candidate->n_context);
     }
 }
 
@@ -67,7 +75,7 @@ static void poll_messages(void *arg)
  * */
 static int fail_all(struct engine *engine, int status)
 {
-    struct event_refused refused = {.status = STATUS_UNAVAILABLE};
+    struct event_refused refused = {.status = STATUS_UNAVAILABLE, .was_accepted = true};
     snprintf(refused.text, sizeof refused.text, "the device failed (%s): the server is stopping",
              status_text(status));
 
@@ -99,31 +107,28 @@ static void check(struct engine *engine)
 #endif
 }
 
-static int run_step(struct engine *engine)
+/* Enqueues the batch and waits for it; messages are answered between its kernels. */
+static int run_batch(struct engine *engine)
 {
-    uint32_t n_prefill_rows;
-    int64_t begun_ns = clock_now(engine->clock);
-
-    build_batch(engine, &n_prefill_rows);
-    uint32_t n_decode_rows = engine->schedule.n_rows - n_prefill_rows;
     batch_run(engine->batch, engine->forward, engine->cache, engine->stream);
     engine->is_stepping = true;
     device_submit(engine->stream);
     int status = device_wait(engine->stream, poll_messages, engine);
     engine->is_stepping = false;
-    if (status < 0)
-        return fail_all(engine, status);
+    return status;
+}
 
-    int64_t step_ns = clock_now(engine->clock) - begun_ns;
-    double prefill_part = (double)n_prefill_rows / engine->schedule.n_rows;
-    estimate_learn(&engine->estimate, n_decode_rows, n_prefill_rows, step_ns);
-    engine->stats.n_steps++;
-    engine->stats.busy_s += (double)step_ns / NS_PER_S;
-    engine->stats.prefill_busy_s += prefill_part * (double)step_ns / NS_PER_S;
-    engine->stats.decode_busy_s += (1 - prefill_part) * (double)step_ns / NS_PER_S;
-    accept_step(engine);
-    accept_tell_waiting(engine);
-    return STATUS_OK;
+static void account(struct engine *engine, int64_t step_ns)
+{
+    struct engine_stats *stats = &engine->stats;
+    double step_s = (double)step_ns / NS_PER_S;
+    double prefill_s = step_s * engine->work.n_prefill / engine->schedule.n_rows;
+
+    estimate_learn(&engine->estimate, &engine->work, step_ns);
+    stats->n_steps++;
+    stats->busy_s += step_s;
+    stats->prefill_busy_s += prefill_s;
+    stats->decode_busy_s += step_s - prefill_s;
 }
 
 static void tell_digest(struct engine *engine)
@@ -138,11 +143,12 @@ static void tell_digest(struct engine *engine)
 }
 
 /* Sleeps until a message, a digest, a stop, or the first deadline of what waits. */
-static void wait_for_news(struct engine *engine)
+static int wait_for_news(struct engine *engine)
 {
     int64_t soonest_ns = INT64_MAX;
     uint64_t ignored;
 
+    publish_wake(engine);
     list_for_each(node, &engine->runs)
     {
         const struct sequence *sequence = list_entry(node, struct sequence, link);
@@ -158,6 +164,7 @@ static void wait_for_news(struct engine *engine)
                                                 : (int)(left_ns / NS_PER_MS) + 1;
         timeout_ms = timeout_ms < 0 || left_ms < timeout_ms ? left_ms : timeout_ms;
     }
+    int64_t parked_ns = clock_now(engine->clock);
     atomic_store(&engine->is_parked, 1);
     /* the sender publishes, fences and looks at is_parked: one of us sees the other */
     ring_fence();
@@ -166,26 +173,31 @@ static void wait_for_news(struct engine *engine)
     atomic_store(&engine->is_parked, 0);
     if (read(engine->signal_fd, &ignored, sizeof ignored) < 0)
         assert(errno == EAGAIN || errno == EINTR);
+    estimate_rest(&engine->estimate, clock_now(engine->clock) - parked_ns);
+    return STATUS_OK;
 }
 
 static int engine_step(struct engine *engine)
 {
-    admission_drain(engine);
-    admission_sweep(engine);
-    admission_open_pages(engine);
+    admission_drain(engine);      /* submit, cancel, credit: ring A */
+    admission_sweep(engine);      /* cancelled and overdue runs */
+    admission_open_pages(engine); /* for those that wait */
     tell_digest(engine);
     plan(engine);
+    if (engine->schedule.n_rows == 0)
+        return wait_for_news(engine);
 
-    int status = STATUS_OK;
-    if (engine->schedule.n_rows > 0)
-        status = run_step(engine);
+    int64_t begun_ns = clock_now(engine->clock);
+    build_batch(engine);
+    int status = run_batch(engine);
     if (status < 0)
-        return status;
-    admission_sweep(engine);
+        return fail_all(engine, status);
+
+    account(engine, clock_now(engine->clock) - begun_ns);
+    accept_step(engine);     /* commit, stop, text: ring B */
+    admission_sweep(engine); /* pages come home before the end of a run is heard of */
     check(engine);
     publish_wake(engine);
-    if (engine->schedule.n_rows == 0)
-        wait_for_news(engine);
     return STATUS_OK;
 }
 
@@ -214,14 +226,31 @@ static void ring_bell(struct engine *engine)
     (void)n; /* a full counter has rung already */
 }
 
+static bool asks(const struct message *message)
+{
+    return message->kind == MESSAGE_SUBMIT || message->kind == MESSAGE_STATS;
+}
+
+/* The first event of each run, and each reply to STATS. */
+static bool answers(const struct event *event)
+{
+    return event->kind == EVENT_ACCEPTED || event->kind == EVENT_STATS ||
+           (event->kind == EVENT_REFUSED && !event->refused.was_accepted);
+}
+
 bool engine_try_send(struct engine *engine, const struct message *message)
 {
-    bool is_control = message->kind == MESSAGE_CANCEL || message->kind == MESSAGE_CREDIT;
-    size_t n_kept = ring_capacity(engine->messages) - MESSAGE_RING_SLOTS;
-    if (!is_control && ring_free_slots(engine->messages) <= n_kept)
-        return false;
-    if (!ring_try_push(engine->messages, message))
-        return false;
+    if (asks(message)) {
+        size_t n_kept = ring_capacity(engine->messages) - MESSAGE_RING_SLOTS;
+        if (engine->n_unanswered == MESSAGE_RING_SLOTS ||
+            ring_free_slots(engine->messages) <= n_kept)
+            return false;
+        engine->n_unanswered++;
+    }
+    /* A lost credit would pause a run for good: should even the kept slots be full, the step thread
+     * empties them before long, for which it needs nothing from here. */
+    while (!ring_try_push(engine->messages, message))
+        sched_yield();
     ring_fence();
     if (atomic_load(&engine->is_parked))
         ring_bell(engine);
@@ -236,6 +265,10 @@ const struct event *engine_peek_event(struct engine *engine)
 
 void engine_pop_event(struct engine *engine)
 {
+    const struct event *event = engine_peek_event(engine);
+
+    if (answers(event))
+        engine->n_unanswered--;
     byte_ring_pop(engine->events);
 }
 

@@ -48,8 +48,9 @@ int engine_start(struct engine *engine, void (*wake)(void *arg), void *arg, stru
 void engine_stop(struct engine *engine);
 void engine_free(struct engine *engine);
 
-/* False when ring A is full: the caller answers STATUS_EXHAUSTED now, and keeps the submit. Credits
- * and cancels always fit: the last slots are kept for them. */
+/* False when MESSAGE_RING_SLOTS submits and STATS are unanswered or ring A has no slot for more:
+ * the caller answers STATUS_EXHAUSTED now, and keeps the submit. Credits and cancels are always
+ * taken: the last slots are kept for them. */
 bool engine_try_send(struct engine *engine, const struct message *message);
 /* The oldest event, valid until pop; NULL when there is none. */
 const struct event *engine_peek_event(struct engine *engine);
@@ -61,7 +62,8 @@ struct engine_model_info {
     char name[128], architecture[32], activations[8], kv_dtype[8], device[64], chat_format[32],
         chat_refusal[512];
     uint64_t n_parameters, weight_bytes;
-    uint32_t max_context, trained_context, vocabulary;
+    uint32_t max_context; /* that one sequence gets: what is asked for, if the cache holds it */
+    uint32_t trained_context, vocabulary;
     uint32_t page_tokens, n_groups;
     uint64_t token_bytes, n_pages, kv_bytes;
     uint32_t end_ids[64];

@@ -74,6 +74,13 @@ static int open_cache(struct engine *engine, enum kv_dtype dtype, struct why *wh
     return kv_cache_create(engine->device, &spec, &engine->cache, why);
 }
 
+/* Tokens that one sequence can really have: of --max-context what the cache holds. */
+static uint32_t context_held(const struct engine *engine)
+{
+    uint64_t held = kv_cache_tokens_max(engine->cache);
+    return held < engine->options.max_context ? (uint32_t)held : engine->options.max_context;
+}
+
 static void fill_info(struct engine *engine, enum kv_dtype dtype)
 {
     const struct model_plan *plan = model_plan(engine->model);
@@ -99,7 +106,7 @@ static void fill_info(struct engine *engine, enum kv_dtype dtype)
                  (int)sizeof info->chat_refusal - 1, model_chat_refusal(engine->model));
     info->n_parameters = plan->n_parameters;
     info->weight_bytes = plan->weight_bytes;
-    info->max_context = engine->options.max_context;
+    info->max_context = context_held(engine);
     info->trained_context = plan->context;
     info->vocabulary = plan->vocabulary;
     info->page_tokens = PAGE_TOKENS;
@@ -125,6 +132,10 @@ static int check_context(struct engine *engine, struct why *why)
             why, STATUS_INVALID,
             "--max-context %u is beyond the %u tokens that the model was trained for: lower it",
             options->max_context, trained);
+    if (options->max_context < CONTEXT_TOKENS_MIN)
+        return refuse(why, STATUS_INVALID,
+                      "--max-context %u holds no question and answer: give %d or more",
+                      options->max_context, CONTEXT_TOKENS_MIN);
     return STATUS_OK;
 }
 
@@ -192,7 +203,7 @@ int engine_create(const struct engine_options *options, struct engine **out, str
         status = forward_create(engine->device, engine->model, STEP_ROWS_MAX,
                                 options->max_sequences < STEP_ROWS_MAX ? options->max_sequences
                                                                        : STEP_ROWS_MAX,
-                                engine->options.max_context, &engine->forward, why);
+                                context_held(engine), &engine->forward, why);
     if (status == STATUS_OK)
         status = batch_create(engine->device, engine->model, options->max_sequences, &engine->batch,
                               why);

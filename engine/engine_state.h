@@ -31,13 +31,14 @@ struct engine {
     struct engine_model_info info;
 
     struct sequence *sequences; /* [max_sequences + max_queued] */
-    struct list free, runs;     /* of sequences; runs in order of admission */
+    struct list free, runs;     /* of sequences; runs stand in line (scheduler.h), those without
+                                   pages in order of admission */
     struct sequence_counts counts;
-    uint32_t n_runs;
-    uint64_t n_orders;
+    uint32_t n_runs, n_running; /* all, and those that hold pages */
     struct candidate *candidates; /* [SEQUENCES_MAX] */
     struct sequence **candidate_sequences;
     struct schedule schedule;
+    struct step_work work; /* of the schedule */
     uint8_t *detokenized, *shown; /* scratch of one token's text */
     struct engine_stats stats;
     int64_t started_ns;
@@ -48,6 +49,7 @@ struct engine {
 
     struct ring *messages;    /* ring A */
     struct byte_ring *events; /* ring B */
+    uint32_t n_unanswered;    /* the loop's: submits and STATS whose answer it has not popped */
     int signal_fd;            /* eventfd: the step thread sleeps on it */
     _Atomic int is_parked, is_stopping;
     void (*wake)(void *arg);
@@ -64,7 +66,8 @@ struct engine {
 
 /* --- publish.c: events --- */
 size_t events_capacity(const struct engine_options *options);
-/* Room for the deltas of one more running sequence, beside those of n_running. */
+/* Room for all that n_running sequences may still say, whatever the loop sends and leaves unread.
+ */
 bool events_have_room(const struct engine *engine, uint32_t n_running);
 struct event *publish_begin(struct engine *engine, enum event_kind kind, uint64_t call_id,
                             uint32_t tag, size_t bytes_max);
@@ -85,8 +88,7 @@ void admission_sweep(
 
 /* --- accept.c: what a step gave --- */
 void accept_step(struct engine *engine);
-void accept_tell_waiting(struct engine *engine); /* their place in the queue, when it changed */
 
-int warm_up(struct engine *engine, struct why *why); /* warm_up.c: first rates */
+int warm_up(struct engine *engine, struct why *why); /* warm_up.c: first costs */
 
 #endif

@@ -1,36 +1,128 @@
 #include "engine/estimate.h"
 
-#define DECAY 0.2 /* weight of the newest step */
+#include "limits.h"
 
-static void blend(double *mean, bool *has, double value)
+#include <math.h>
+#include <string.h>
+
+#define NOISE 0.02      /* variance of one step's time against the sum of its terms */
+#define SPREAD 0.002    /* variance of a term when the warm-up has measured it */
+#define DRIFT 0.0001    /* what it grows by with each step: machines change */
+#define SPREAD_MAX 1.0  /* of a term that no step has shown for long */
+#define SURPRISE_MAX 2.0 /* a step that took so many times more or less says no more than that */
+#define SCALE_MIN 0.02  /* of a rested value: no term becomes nothing */
+#define REST_NS 30e9    /* in which two thirds of a difference are forgotten */
+#define TERMS ESTIMATE_TERMS
+
+static double at_least(double value, double least)
 {
-    *mean = *has ? *mean + DECAY * (value - *mean) : value;
-    *has = true;
+    return value > least ? value : least;
 }
 
-void estimate_learn(struct estimate *estimate, uint32_t n_decode_rows, uint32_t n_prefill_rows,
-                    int64_t step_ns)
+/* No term may be 0: it would never learn. */
+void estimate_init(struct estimate *estimate, const struct warm_steps *warm, int64_t max_step_ns)
 {
-    if (n_prefill_rows == 0) {
-        blend(&estimate->cost.fixed_ns, &estimate->has_decode, (double)step_ns);
-        return;
+    double row_ns = warm->n_rows > 1
+                        ? (warm->prefill_ns - warm->decode_ns) / (warm->n_rows - 1)
+                        : warm->decode_ns / 2;
+    row_ns = at_least(row_ns, warm->decode_ns / 1000);
+    double least_ns = row_ns / 1e5;
+    double deep = warm->n_deep > 0 ? (double)warm->n_deep : INFINITY;
+    estimate->max_step_ns = max_step_ns;
+    estimate->cost = (struct step_cost){
+        .step_ns = at_least(warm->decode_ns - row_ns, warm->decode_ns / 2),
+        .decode_row_ns = at_least(row_ns < warm->decode_ns / 2 ? row_ns : warm->decode_ns / 2, 1),
+        .prefill_row_ns = at_least(row_ns, 1),
+        .decode_token_ns =
+            at_least((warm->deep_decode_ns - warm->decode_ns) / deep, least_ns),
+        .prefill_token_ns = at_least(
+            (warm->deep_prefill_ns - warm->prefill_ns) / (deep * warm->n_rows), least_ns),
+    };
+    estimate->rested = estimate->cost;
+    memset(estimate->spread, 0, sizeof estimate->spread);
+    for (int i = 0; i < TERMS; i++)
+        estimate->spread[i][i] = SPREAD;
+}
+
+static void terms_of(struct step_cost *cost, double *terms[TERMS])
+{
+    terms[0] = &cost->step_ns;
+    terms[1] = &cost->decode_row_ns;
+    terms[2] = &cost->decode_token_ns;
+    terms[3] = &cost->prefill_row_ns;
+    terms[4] = &cost->prefill_token_ns;
+}
+
+/* gain[i]: how far term i moves for a step that took twice what was thought. share[i]: of what was
+ * thought, the part of its rested value. */
+static void weigh(struct estimate *estimate, const double share[TERMS], double gain[TERMS])
+{
+    double moved[TERMS] = {0}, variance = NOISE;
+
+    for (int i = 0; i < TERMS; i++) {
+        estimate->spread[i][i] = fmin(estimate->spread[i][i] + DRIFT, SPREAD_MAX);
+        for (int k = 0; k < TERMS; k++)
+            moved[i] += estimate->spread[i][k] * share[k];
     }
-    if (n_prefill_rows < PREFILL_CHUNK_MIN)
-        return; /* the tail of a prompt says little about a row */
-    double decode_ns = n_decode_rows > 0 ? estimate->cost.fixed_ns : 0;
-    double row_ns = ((double)step_ns - decode_ns) / n_prefill_rows;
-    if (row_ns > 0)
-        blend(&estimate->cost.row_ns, &estimate->has_prefill, row_ns);
+    for (int i = 0; i < TERMS; i++)
+        variance += share[i] * moved[i];
+    for (int i = 0; i < TERMS; i++)
+        gain[i] = moved[i] / variance;
+    for (int i = 0; i < TERMS; i++)
+        for (int k = 0; k < TERMS; k++)
+            estimate->spread[i][k] -= gain[i] * moved[k];
 }
 
+void estimate_learn(struct estimate *estimate, const struct step_work *work, int64_t step_ns)
+{
+    const double amounts[TERMS] = {1, work->n_decode, (double)work->decode_tokens, work->n_prefill,
+                                   (double)work->prefill_tokens};
+    double expected_ns = step_cost_of(&estimate->cost, work);
+    double *terms[TERMS], *rested[TERMS], share[TERMS], gain[TERMS];
+
+    if (expected_ns <= 0 || step_ns <= 0)
+        return;
+    terms_of(&estimate->cost, terms);
+    terms_of(&estimate->rested, rested);
+    for (int i = 0; i < TERMS; i++)
+        share[i] = *rested[i] * amounts[i] / expected_ns;
+    weigh(estimate, share, gain);
+    double surprise =
+        fmin(fmax((double)step_ns / expected_ns, 1 / SURPRISE_MAX), SURPRISE_MAX) - 1;
+    for (int i = 0; i < TERMS; i++)
+        *terms[i] = at_least(*terms[i] + gain[i] * surprise * *rested[i], SCALE_MIN * *rested[i]);
+}
+
+void estimate_rest(struct estimate *estimate, int64_t idle_ns)
+{
+    double *terms[TERMS], *rested[TERMS], keep = exp(-(double)idle_ns / REST_NS);
+
+    terms_of(&estimate->cost, terms);
+    terms_of(&estimate->rested, rested);
+    for (int i = 0; i < TERMS; i++)
+        *terms[i] = *rested[i] + keep * (*terms[i] - *rested[i]);
+}
+
+/* Prompts share their steps with all that decodes, and get what max_step_ns leaves of each. */
 double estimate_first_token_s(const struct estimate *estimate, const struct work_ahead *ahead,
                               uint32_t n_prompt)
 {
-    double prefill_ns = (double)(ahead->n_prefill + n_prompt) * estimate->cost.row_ns;
-    return (prefill_ns + (double)ahead->n_decode * estimate->cost.fixed_ns) / 1e9;
+    const struct step_cost *cost = &estimate->cost;
+    double beside_ns =
+        cost->step_ns + step_cost_decode(cost, ahead->n_decode, ahead->decode_tokens);
+    double rows_ns = ahead->prefill_ns + step_cost_prefill(cost, 0, n_prompt);
+    double room_ns = at_least((double)estimate->max_step_ns - beside_ns,
+                              PREFILL_CHUNK_MIN * cost->prefill_row_ns);
+    double n_steps = fmax(ceil(rows_ns / at_least(room_ns, 1)),
+                          ceil(n_prompt / (double)STEP_ROWS_MAX));
+    return (rows_ns + (n_steps + (double)ahead->n_wait) * beside_ns) / 1e9;
 }
 
-double estimate_output_s(const struct estimate *estimate, uint32_t n_output)
+double estimate_output_s(const struct estimate *estimate, const struct work_ahead *ahead,
+                         uint32_t n_prompt, uint32_t n_output)
 {
-    return n_output * estimate->cost.fixed_ns / 1e9;
+    uint64_t n_tokens = ahead->decode_tokens + n_prompt + n_output / 2;
+    double step_ns = estimate->cost.step_ns +
+                     step_cost_decode(&estimate->cost, ahead->n_decode + 1, n_tokens);
+    return n_output * step_ns / 1e9;
 }

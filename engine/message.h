@@ -9,8 +9,9 @@
  * dropped by comparison.
  *
  * Credit: a run starts with CALL_CREDIT_EVENTS; each EVENT_DELTA takes one; at 0 the sequence is
- * PAUSED. accepted, refused, finished and one pending progress a run need none, so ring B is sized
- * in engine.c such that it cannot fill; asserted.
+ * PAUSED. Answers (accepted, refused, stats) need none, but no more than MESSAGE_RING_SLOTS may be
+ * owed, nor does the end of a run; progress is left out when room is short. So ring B, sized in
+ * publish.c, cannot fill: asserted by publish_begin.
  */
 #ifndef QUIRE_ENGINE_MESSAGE_H
 #define QUIRE_ENGINE_MESSAGE_H
@@ -93,6 +94,7 @@ struct event_accepted {
 /* also the end of a run that failed or ran out of time after it was accepted */
 struct event_refused {
     int status;
+    bool was_accepted;        /* after EVENT_ACCEPTED: the run has ended without an answer */
     double numbers[2];        /* what was asked and what there is; for the details */
     char unit[16];            /* of the numbers: "seconds", "tokens", "bytes" */
     char setting[32];         /* "--kv-memory"; "" when none would help */

@@ -5,25 +5,37 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Each running sequence may have its credit of deltas under way, and each message that the loop can
- * have sent brings at most an accepted, a refused or a finished event, and a progress event that is
- * left out when the ring is half full. */
-size_t events_capacity(const struct engine_options *options)
+#define RECORD_HEAD 16 /* of a record in the ring, and its rounding up */
+#define DELTA_RECORD (EVENT_BYTES_MAX + RECORD_HEAD)
+#define PLAIN_RECORD (EVENT_BYTES_OF(refused) + RECORD_HEAD) /* the longest of the others */
+
+/* Unread at most, whatever the loop does: the answers that it waits for (engine_try_send counts
+ * them); the ends of runs whose answer is unread too, and of those that were alive when the oldest
+ * unread event was written. */
+static size_t plain_bytes(const struct engine_options *options)
 {
-    size_t deltas = (size_t)options->max_sequences * CALL_CREDIT_EVENTS * (EVENT_BYTES_MAX + 16);
-    size_t others = ((size_t)options->max_sequences + options->max_queued + MESSAGE_RING_SLOTS) *
-                    (EVENT_BYTES_OF(refused) + 16) * 2;
-    return deltas + others + 2 * (EVENT_BYTES_MAX + 16);
+    return (2 * (size_t)MESSAGE_RING_SLOTS + options->max_sequences + options->max_queued) *
+           PLAIN_RECORD;
 }
 
-/* What ended runs left unread counts as well: so a loop that stands still stops new runs, and the
- * ring never fills. One delta is lost at the ring's end, one credit may come before its pop. */
+/* Deltas of so many runs beside those of ended ones. A few more: one is lost at the ring's end, one
+ * credit may come before its pop, one progress, and what is told once (EVENT_WEIGHTS, _LOST). */
+static size_t bytes_for(const struct engine_options *options, uint32_t n_running)
+{
+    return ((size_t)n_running * CALL_CREDIT_EVENTS + 4) * DELTA_RECORD + plain_bytes(options);
+}
+
+/* As much again of the plain ones: what is unread seldom keeps the last runs from starting. */
+size_t events_capacity(const struct engine_options *options)
+{
+    return bytes_for(options, options->max_sequences) + plain_bytes(options);
+}
+
+/* What ended runs left unread is not free either: so a loop that stands still stops new runs, and
+ * the ring never fills. */
 bool events_have_room(const struct engine *engine, uint32_t n_running)
 {
-    size_t delta = EVENT_BYTES_MAX + 16, last = EVENT_BYTES_OF(refused) + 16;
-    size_t n_runs = engine->options.max_sequences + (size_t)engine->options.max_queued;
-    return byte_ring_free_bytes(engine->events) >=
-           ((size_t)n_running + 1) * CALL_CREDIT_EVENTS * delta + (n_runs + 2) * last + 2 * delta;
+    return byte_ring_free_bytes(engine->events) >= bytes_for(&engine->options, n_running);
 }
 
 struct event *publish_begin(struct engine *engine, enum event_kind kind, uint64_t call_id,
@@ -31,7 +43,7 @@ struct event *publish_begin(struct engine *engine, enum event_kind kind, uint64_
 {
     struct event *event = byte_ring_reserve(engine->events, bytes_max);
 
-    assert(event != NULL); /* events_capacity: calls keep to their credit */
+    assert(event != NULL); /* bytes_for: calls keep to their credit */
     memset(event, 0, offsetof(struct event, accepted));
     event->kind = kind;
     event->call_id = call_id;

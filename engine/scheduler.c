@@ -1,7 +1,6 @@
 #include "engine/scheduler.h"
 
 #include <assert.h>
-#include <string.h>
 
 void scheduler_init(struct scheduler *scheduler, uint32_t max_rows, int64_t max_step_ns)
 {
@@ -16,90 +15,75 @@ static uint32_t min_rows(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-/* Index of the first of that kind behind `last`, round the end; n when there is none. */
-static uint32_t first_behind(const struct candidate *candidates, uint32_t n, bool is_prefill,
-                             int32_t priority, uint64_t last)
+/* rows[i] for decoding candidates: all of them, or the first. */
+static void plan_decode(const struct candidate *candidates, uint32_t n, uint32_t most,
+                        uint32_t *rows)
 {
-    uint32_t first = n;
-
     for (uint32_t i = 0; i < n; i++) {
-        if (candidates[i].is_prefill != is_prefill || candidates[i].priority != priority)
-            continue;
-        if (candidates[i].order > last)
-            return i;
-        if (first == n)
-            first = i;
+        rows[i] = !candidates[i].is_prefill && most > 0;
+        most -= rows[i];
     }
-    return first;
 }
 
-/* rows[i] for decoding candidates, all of them or as many as fit, in turn. */
-static uint32_t plan_decode(struct scheduler *scheduler, const struct candidate *candidates,
-                            uint32_t n, uint32_t *rows, uint32_t left)
+/* What a step has left for prompts. */
+struct room {
+    uint32_t rows;
+    double ns;
+    bool is_taken; /* one has rows */
+};
+
+static struct room room_beside(const struct scheduler *scheduler,
+                               const struct candidate *candidates, uint32_t n,
+                               const uint32_t *rows, const struct step_cost *cost)
 {
-    uint32_t n_decode = 0, n_given = 0;
+    struct step_work work = {.n_decode = 0};
 
     for (uint32_t i = 0; i < n; i++)
-        n_decode += !candidates[i].is_prefill;
-    uint32_t start = 0;
-    while (n_decode > left && start < n &&
-           (candidates[start].is_prefill || candidates[start].order <= scheduler->last_decode))
-        start++;
-    for (uint32_t k = 0; k < n && n_given < left; k++) {
-        uint32_t i = (start + k) % n;
-        if (candidates[i].is_prefill)
-            continue;
-        rows[i] = 1;
-        n_given++;
-        scheduler->last_decode = candidates[i].order;
-    }
-    return n_given;
+        if (rows[i] > 0)
+            step_work_add_decode(&work, candidates[i].n_context);
+    return (struct room){.rows = scheduler->max_rows - work.n_decode,
+                         .ns = (double)scheduler->max_step_ns - step_cost_of(cost, &work)};
 }
 
-static uint32_t rows_in_time(const struct scheduler *scheduler, const struct step_cost *cost,
-                             uint32_t n_decode)
+static bool is_in_class(const struct candidate *candidate, int32_t priority)
 {
-    double left_ns = (double)scheduler->max_step_ns - (n_decode > 0 ? cost->fixed_ns : 0);
-    double rows = cost->row_ns > 0 ? left_ns / cost->row_ns : STEP_ROWS_MAX;
-
-    if (rows < PREFILL_CHUNK_MIN)
-        return PREFILL_CHUNK_MIN;
-    return rows > STEP_ROWS_MAX ? STEP_ROWS_MAX : (uint32_t)rows;
+    return candidate->is_prefill && candidate->priority == priority;
 }
 
-/* One priority class shares `left` rows: each in turn an equal part, what nobody wants goes on to
- * the next. */
-static uint32_t plan_class(struct scheduler *scheduler, const struct candidate *candidates,
-                           uint32_t n, int32_t priority, uint32_t *rows, uint32_t left)
+/* One priority class shares the room: each in line an equal part, what nobody wants goes on to the
+ * next. */
+static void plan_class(const struct candidate *candidates, uint32_t n, int32_t priority,
+                       const struct step_cost *cost, uint32_t *rows, struct room *room)
 {
-    uint32_t n_class = 0, n_given = 0;
+    uint32_t n_class = 0;
 
     for (uint32_t i = 0; i < n; i++)
-        n_class += candidates[i].is_prefill && candidates[i].priority == priority;
-    uint32_t start = first_behind(candidates, n, true, priority, scheduler->last_prefill);
-    for (uint32_t k = 0; k < n && left > 0; k++) {
-        uint32_t i = (start + k) % n;
-        if (!candidates[i].is_prefill || candidates[i].priority != priority)
+        n_class += is_in_class(&candidates[i], priority);
+    for (uint32_t i = 0; i < n && room->rows > 0; i++) {
+        if (!is_in_class(&candidates[i], priority))
             continue;
-        uint32_t share = left / n_class--;
+        uint32_t n_context = candidates[i].n_context;
+        uint32_t share = min_rows(room->rows / n_class,
+                                  step_cost_rows_within(cost, n_context, room->ns / n_class));
         uint32_t want =
             min_rows(candidates[i].n_wanted, share > PREFILL_CHUNK_MIN ? share : PREFILL_CHUNK_MIN);
-        if (want > left) /* less than a chunk is left: it comes first next time */
-            break;
+        double want_ns = step_cost_prefill(cost, n_context, want);
+        if (want > room->rows || (room->is_taken && want_ns > room->ns))
+            return; /* less than a chunk is left: it comes first next time */
+        n_class--;
         rows[i] = want;
-        left -= want;
-        n_given += want;
-        scheduler->last_prefill = candidates[i].order;
+        room->rows -= want;
+        room->ns -= want_ns;
+        room->is_taken = true;
     }
-    return n_given;
 }
 
-static void plan_prefill(struct scheduler *scheduler, const struct candidate *candidates,
-                         uint32_t n, uint32_t *rows, uint32_t left)
+static void plan_prefill(const struct candidate *candidates, uint32_t n,
+                         const struct step_cost *cost, uint32_t *rows, struct room *room)
 {
     int64_t above = INT64_MAX;
 
-    while (left > 0) {
+    while (room->rows > 0) {
         int64_t priority = INT64_MIN;
         for (uint32_t i = 0; i < n; i++)
             if (candidates[i].is_prefill && candidates[i].priority < above &&
@@ -107,29 +91,26 @@ static void plan_prefill(struct scheduler *scheduler, const struct candidate *ca
                 priority = candidates[i].priority;
         if (priority == INT64_MIN)
             return;
-        left -= plan_class(scheduler, candidates, n, (int32_t)priority, rows, left);
+        plan_class(candidates, n, (int32_t)priority, cost, rows, room);
         above = priority;
     }
 }
 
-void scheduler_plan(struct scheduler *scheduler, const struct candidate *candidates, uint32_t n,
-                    const struct step_cost *cost, struct schedule *out)
+void scheduler_plan(const struct scheduler *scheduler, const struct candidate *candidates,
+                    uint32_t n, const struct step_cost *cost, struct schedule *out)
 {
     uint32_t rows[SEQUENCES_MAX];
     bool has_prefill = false;
 
     assert(n <= SEQUENCES_MAX);
-    memset(rows, 0, n * sizeof *rows);
     for (uint32_t i = 0; i < n; i++)
         has_prefill |= candidates[i].is_prefill;
     /* A prefill always finds room for one chunk, however many decode. */
-    uint32_t kept = has_prefill ? PREFILL_CHUNK_MIN : 0;
-    uint32_t n_decode =
-        n > 0 ? plan_decode(scheduler, candidates, n, rows, scheduler->max_rows - kept) : 0;
-    if (has_prefill)
-        plan_prefill(
-            scheduler, candidates, n, rows,
-            min_rows(scheduler->max_rows - n_decode, rows_in_time(scheduler, cost, n_decode)));
+    plan_decode(candidates, n, scheduler->max_rows - (has_prefill ? PREFILL_CHUNK_MIN : 0), rows);
+    if (has_prefill) {
+        struct room room = room_beside(scheduler, candidates, n, rows, cost);
+        plan_prefill(candidates, n, cost, rows, &room);
+    }
 
     out->n_items = out->n_rows = 0;
     for (uint32_t i = 0; i < n; i++) {

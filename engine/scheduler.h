@@ -2,15 +2,21 @@
  * but these numbers.
  *
  *   decoding sequences    one row each, first              (when there are more than rows: in turn)
- *   prefilling sequences  share what is left of the rows that the step's time allows, in turn
+ *   prefilling sequences  share, in turn, what is left of the rows and of the step's time
  *
- * Promises, tested over random histories: no more than max_rows rows; every candidate gets rows
- * within a bounded number of steps; higher priorities first among those that prefill; a prefill
- * gets PREFILL_CHUNK_MIN rows or all it lacks, when it gets any.
+ * Promises, tested over random histories: no more than max_rows rows; a decoding candidate gets a
+ * row within a bounded number of steps, whatever else there is; of those that prefill the highest
+ * priority comes first, and within it each gets rows within a bounded number of steps; a prefill
+ * gets PREFILL_CHUNK_MIN rows or all it lacks, when it gets any; only one chunk of that length may
+ * take a step beyond its time.
+ *
+ * Candidates stand in line: who arrives, and who was served, in the order of the schedule, goes to
+ * its end. So nobody who comes later and leaves soon can hold up those who were there.
  */
 #ifndef QUIRE_ENGINE_SCHEDULER_H
 #define QUIRE_ENGINE_SCHEDULER_H
 
+#include "engine/step_cost.h"
 #include "limits.h"
 
 #include <stdbool.h>
@@ -19,20 +25,13 @@
 struct scheduler {
     uint32_t max_rows;
     int64_t max_step_ns;
-    uint64_t last_decode,
-        last_prefill; /* order of the one served last in a step that could not serve all */
 };
 
 struct candidate {
-    uint64_t order; /* unique, ascending in the array */
     bool is_prefill;
     int32_t priority;
-    uint32_t n_wanted; /* rows it could use: 1 for decode, the rest of the prompt for prefill */
-};
-
-struct step_cost {
-    double fixed_ns; /* of a step with decoding rows only, whatever they are */
-    double row_ns;   /* of each row of a prefill */
+    uint32_t n_wanted;  /* rows it could use: 1 for decode, the rest of the prompt for prefill */
+    uint32_t n_context; /* tokens that it has in the cache */
 };
 
 struct schedule_item {
@@ -42,12 +41,13 @@ struct schedule_item {
 
 struct schedule {
     uint32_t n_items, n_rows;
-    struct schedule_item items[STEP_ROWS_MAX]; /* in the order of candidates */
+    struct schedule_item items[STEP_ROWS_MAX]; /* in the order of the line */
 };
 
 /* max_rows: 2 * PREFILL_CHUNK_MIN to STEP_ROWS_MAX. */
 void scheduler_init(struct scheduler *scheduler, uint32_t max_rows, int64_t max_step_ns);
-void scheduler_plan(struct scheduler *scheduler, const struct candidate *candidates, uint32_t n,
-                    const struct step_cost *cost, struct schedule *out);
+/* n candidates, 0 to SEQUENCES_MAX, in line; out names those that get rows. */
+void scheduler_plan(const struct scheduler *scheduler, const struct candidate *candidates,
+                    uint32_t n, const struct step_cost *cost, struct schedule *out);
 
 #endif

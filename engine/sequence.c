@@ -45,3 +45,8 @@ bool sequence_has_pages(const struct sequence *sequence)
 {
     return sequence->kv != KV_SEQ_NONE;
 }
+
+uint32_t sequence_n_context(const struct sequence *sequence)
+{
+    return sequence->n_prefilled + (sequence->n_generated > 0 ? sequence->n_generated - 1 : 0);
+}

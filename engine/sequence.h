@@ -27,11 +27,10 @@ enum sequence_state {
 };
 
 struct sequence {
-    struct list link; /* in the engine's run list, in order of admission */
+    struct list link; /* in the engine's line of runs */
     enum sequence_state state;
     struct submit *submit; /* owned */
     uint64_t seed;
-    uint64_t order;           /* of admission */
     uint32_t promised_output; /* tokens it may generate */
     kv_seq_id kv;             /* KV_SEQ_NONE until it has pages */
     uint32_t n_prefilled;     /* prompt tokens in the cache */
@@ -54,5 +53,7 @@ void sequence_set_state(struct sequence *sequence, enum sequence_state next,
                         struct sequence_counts *counts, int64_t now_ns);
 const char *sequence_state_name(enum sequence_state state);
 bool sequence_has_pages(const struct sequence *sequence);
+/* Tokens in the cache: prompt and answer but the newest token, which the next step reads. */
+uint32_t sequence_n_context(const struct sequence *sequence);
 
 #endif

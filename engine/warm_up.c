@@ -1,13 +1,18 @@
-/* First rates, before anybody asks: a short prefill and a few single tokens through the real path.
- * */
+/* First costs, before anybody asks: a short piece of a prompt and a few single tokens through the
+ * real path, at no context and behind a long one. What the long one holds is nothing but zeros:
+ * attention takes as long over them.
+ */
 #include "engine/engine_state.h"
 
 #include "base/status.h"
 
-#define WARM_PREFILL_ROWS 64
-#define WARM_ROUNDS 3
+#define WARM_ROWS 64
+#define WARM_DEEP 1024
+#define WARM_TOKENS 3 /* single ones a round */
+#define WARM_ROUNDS 2 /* the first meets cold memory */
 
-static int run_rows(struct engine *engine, struct sequence *sequence, uint32_t n_rows)
+static int run_rows(struct engine *engine, struct sequence *sequence, uint32_t n_rows,
+                    double *least_ns)
 {
     int64_t begun_ns = clock_now(engine->clock);
 
@@ -17,41 +22,73 @@ static int run_rows(struct engine *engine, struct sequence *sequence, uint32_t n
     device_submit(engine->stream);
     int status = device_wait(engine->stream, NULL, NULL);
     kv_cache_commit(engine->cache, sequence->kv, n_rows);
-    bool is_prefill = n_rows > 1;
-    estimate_learn(&engine->estimate, !is_prefill, is_prefill ? n_rows : 0,
-                   clock_now(engine->clock) - begun_ns);
+    double ns = (double)(clock_now(engine->clock) - begun_ns);
+    *least_ns = *least_ns == 0 || ns < *least_ns ? ns : *least_ns;
+    return status;
+}
+
+static int skip_rows(struct engine *engine, struct sequence *sequence, uint32_t n_rows)
+{
+    int status = STATUS_OK;
+
+    while (sequence->n_prefilled < n_rows && status == STATUS_OK) {
+        uint32_t n = n_rows - sequence->n_prefilled;
+        n = n < STEP_ROWS_MAX ? n : STEP_ROWS_MAX;
+        kv_cache_append(engine->cache, sequence->kv, n, engine->stream);
+        device_submit(engine->stream);
+        status = device_wait(engine->stream, NULL, NULL);
+        kv_cache_commit(engine->cache, sequence->kv, n);
+        sequence->n_prefilled += n;
+    }
+    return status;
+}
+
+/* n_rows rows of a prompt behind n_context tokens, then single tokens. */
+static int run_round(struct engine *engine, struct submit *submit, uint32_t n_context,
+                     uint32_t n_rows, double *prefill_ns, double *decode_ns, struct why *why)
+{
+    struct sequence sequence = {.submit = submit, .state = SEQUENCE_PREFILL, .kv = KV_SEQ_NONE};
+
+    submit->n_ids = n_context + n_rows;
+    int status =
+        kv_cache_open(engine->cache, submit->n_ids + WARM_TOKENS, &sequence.kv, why);
+    if (status < 0)
+        return status;
+    status = skip_rows(engine, &sequence, n_context);
+    if (status == STATUS_OK)
+        status = run_rows(engine, &sequence, n_rows, prefill_ns);
+    sequence.n_prefilled = submit->n_ids;
+    for (uint32_t i = 1; i <= WARM_TOKENS && status == STATUS_OK; i++) {
+        sequence.n_generated = i;
+        status = run_rows(engine, &sequence, 1, decode_ns);
+    }
+    kv_cache_close(engine->cache, sequence.kv);
     return status;
 }
 
 int warm_up(struct engine *engine, struct why *why)
 {
-    uint32_t n_rows = WARM_PREFILL_ROWS, n_outputs = 2 * WARM_ROUNDS;
-    uint64_t room = kv_cache_tokens_max(engine->cache);
+    uint64_t room = engine->info.max_context - WARM_TOKENS;
+    uint32_t n_rows = room < WARM_ROWS ? (uint32_t)room : WARM_ROWS;
+    uint32_t n_deep = room < WARM_ROWS + WARM_DEEP ? (uint32_t)room - n_rows : WARM_DEEP;
+    struct warm_steps warm = {.n_rows = n_rows, .n_deep = n_deep};
 
-    if (room < n_rows + n_outputs) /* a cache of one page: as much as it holds */
-        n_rows = room > n_outputs + 2 ? (uint32_t)room - n_outputs : 1;
-    struct submit *submit = submit_create(n_rows);
+    struct submit *submit = submit_create(n_deep + n_rows);
     if (submit == NULL)
         return refuse(why, STATUS_NO_MEMORY, "no memory to warm up");
-    for (uint32_t i = 0; i < n_rows; i++)
+    for (uint32_t i = 0; i < submit->n_ids; i++)
         submit->ids[i] = i * 131 % engine->info.vocabulary;
 
     int status = STATUS_OK;
     for (int round = 0; round < WARM_ROUNDS && status == STATUS_OK; round++) {
-        struct sequence sequence = {.submit = submit, .state = SEQUENCE_PREFILL, .kv = KV_SEQ_NONE};
-        status = kv_cache_open(engine->cache, n_rows + n_outputs, &sequence.kv, why);
-        if (status < 0)
-            break;
-        if (round == 1)
-            engine->estimate = (struct estimate){0}; /* the first round met cold memory */
-        status = run_rows(engine, &sequence, n_rows);
-        sequence.n_prefilled = n_rows;
-        for (uint32_t i = 1; i < n_outputs && status == STATUS_OK; i++) {
-            sequence.n_generated = i;
-            status = run_rows(engine, &sequence, 1);
-        }
-        kv_cache_close(engine->cache, sequence.kv);
+        status = run_round(engine, submit, 0, n_rows, &warm.prefill_ns, &warm.decode_ns, why);
+        if (status == STATUS_OK && n_deep > 0)
+            status = run_round(engine, submit, n_deep, n_rows, &warm.deep_prefill_ns,
+                               &warm.deep_decode_ns, why);
     }
     submit_free(submit);
-    return status == STATUS_OK ? status : refuse_prefix(why, status, "the first steps failed");
+    if (status < 0)
+        return refuse_prefix(why, status, "the first steps failed");
+    estimate_init(&engine->estimate, &warm, engine->options.max_step_ns);
+    return STATUS_OK;
 }

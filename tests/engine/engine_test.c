@@ -128,7 +128,8 @@ static void test_engine__a_deadline_that_cannot_be_met_is_refused_with_both_numb
 {
     struct engine_options options = door_options();
     struct door *door = door_create(&options);
-    door->engine->estimate.cost = (struct step_cost){.fixed_ns = 20e6, .row_ns = 1e6};
+    door->engine->estimate.cost = (struct step_cost){.decode_row_ns = 20e6, .prefill_row_ns = 1e6};
+    door->engine->estimate.rested = door->engine->estimate.cost;
     door_start(door);
     struct submit *submit = door_submit(1, 100, 1000);
     submit->deadline_ns = clock_now(&clock_monotonic) + NS_PER_S;
@@ -142,6 +143,46 @@ static void test_engine__a_deadline_that_cannot_be_met_is_refused_with_both_numb
     assert_true(run->refused.numbers[0] > 0 && run->refused.numbers[0] <= 1);
     assert_true(run->refused.numbers[1] > 19 && run->refused.numbers[1] < 21);
     assert_non_null(strstr(run->refused.text, "20.10 seconds"));
+    door_close(door);
+}
+
+/* Prompts share alike, so a short one need not wait for the end of a long one: it would be wrong
+ * to refuse it by what the long one still takes. */
+static void test_engine__a_short_prompt_beside_a_long_one_is_promised_its_share(void **state)
+{
+    struct engine_options options = door_options();
+    options.max_step_ns = 1; /* 16 rows a step: the long one is under way for a while */
+    struct door *door = door_create(&options);
+    door->engine->estimate.cost = (struct step_cost){.decode_row_ns = 1, .prefill_row_ns = 1e6};
+    door->engine->estimate.rested = door->engine->estimate.cost;
+    door->engine->estimate.max_step_ns = 50 * NS_PER_MS;
+    door_start(door);
+    struct run *slow = door_send(door, door_submit(1, 2000, 10));
+    struct submit *submit = door_submit(2, 20, 1);
+    submit->deadline_ns = clock_now(&clock_monotonic) + NS_PER_S;
+
+    struct run *quick = door_send(door, submit);
+    door_until_over(door, quick);
+
+    assert_true(slow->accepted.first_token_s > 1.9);
+    assert_true(quick->is_accepted && quick->accepted.first_token_s < 0.05);
+    assert_true(quick->is_finished && !slow->is_finished);
+    door_close(door);
+}
+
+static void test_engine__estimates_of_prompts_grow_with_what_they_look_back_on(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_create(&options);
+    struct estimate estimate = door->engine->estimate; /* as the warm-up measured it */
+    struct work_ahead none = {.n_decode = 0};
+    door_start(door);
+
+    struct run *run = door_run_alone(door, 1, 2000, 1);
+
+    assert_true(estimate.cost.prefill_token_ns > 0);
+    assert_true(run->accepted.first_token_s > 2 * estimate_first_token_s(&estimate, &none, 1000));
+    assert_true(run->accepted.first_token_s == estimate_first_token_s(&estimate, &none, 2000));
     door_close(door);
 }
 
@@ -160,98 +201,6 @@ static void test_engine__a_deadline_that_passes_ends_the_run(void **state)
     assert_true(run->is_accepted && run->is_refused);
     assert_int_equal(run->refused.status, STATUS_DEADLINE);
     assert_int_equal(door_stats(door)->n_pages_used, 0);
-    door_close(door);
-}
-
-static void assert_refused(struct door *door, struct submit *submit, int status,
-                           const char *setting, const char *number)
-{
-    struct run *run = door_send(door, submit);
-    door_until_over(door, run);
-    assert_true(run->is_refused && !run->is_accepted);
-    assert_int_equal(run->refused.status, status);
-    assert_string_equal(run->refused.setting, setting);
-    if (strstr(run->refused.text, number) == NULL)
-        fail_msg("%s lacks %s", run->refused.text, number);
-}
-
-static void test_engine__what_cannot_fit_is_refused_with_numbers_and_setting(void **state)
-{
-    struct engine_options options = door_options();
-    options.kv_memory_bytes = 16 * PAGE_TOKENS * TINY_TOKEN_BYTES; /* 1024 tokens */
-    struct door *door = door_open(&options);
-
-    assert_refused(door, door_submit(1, TINY_CONTEXT, 0), STATUS_INVALID, "--max-context", "2049");
-    assert_refused(door, door_submit(1, 1000, 1049), STATUS_INVALID, "--max-context", "2049");
-    assert_refused(door, door_submit(1, 1000, 25), STATUS_TOO_LARGE, "--kv-memory", "1024");
-    struct submit *submit = door_submit(1, 10, 10);
-    submit->ids[3] = TINY_VOCABULARY;
-    assert_refused(door, submit, STATUS_INVALID, "", "position 3");
-    submit = door_submit(1, 10, 10);
-    submit->sampling.temperature = (float)(0.0 / 0.0);
-    assert_refused(door, submit, STATUS_INVALID, "", "temperature");
-    submit = door_submit(1, 10, 0);
-    submit->has_max_tokens = true;
-    assert_refused(door, submit, STATUS_INVALID, "", "max_tokens");
-    submit = door_submit(1, 10, 10);
-    submit->n_ids = 0;
-    assert_refused(door, submit, STATUS_INVALID, "", "prompt");
-
-    struct run *fits = door_run_alone(door, 1, 1000, 24);
-    assert_true(fits->is_finished);
-    struct run *open_ended = door_run_alone(door, 1, 1000, 0);
-    assert_int_equal(open_ended->accepted.max_tokens, 24);
-    door_close(door);
-}
-
-static void
-test_engine__runs_wait_for_pages_in_order_and_more_than_the_queue_are_refused(void **state)
-{
-    struct engine_options options = door_options();
-    options.kv_memory_bytes = 4 * PAGE_TOKENS * TINY_TOKEN_BYTES;
-    options.max_queued = 2;
-    struct door *door = door_open(&options);
-    struct submit *submit = door_submit(1, 100, 150);
-    submit->ignore_eos = true;
-    struct run *first = door_send(door, submit), *waiting[2], *refused;
-    first->keeps_credit = true;
-    while (first->n_deltas < CALL_CREDIT_EVENTS)
-        door_turn(door, 10);
-
-    for (int i = 0; i < 2; i++)
-        waiting[i] = door_send(door, door_submit(2 + (uint32_t)i, 100, 20));
-    refused = door_send(door, door_submit(4, 10, 10));
-    door_until_over(door, refused);
-
-    assert_int_equal(refused->refused.status, STATUS_EXHAUSTED);
-    assert_string_equal(refused->refused.setting, "--max-queued");
-    assert_true(waiting[0]->is_accepted && waiting[1]->is_accepted);
-    assert_int_equal(waiting[0]->accepted.n_ahead, 0);
-    assert_int_equal(waiting[1]->accepted.n_ahead, 1);
-    assert_int_equal(door_stats(door)->n_waiting_pages, 2);
-    door_cancel(door, first);
-    door_until_over(door, waiting[0]);
-    door_until_over(door, waiting[1]);
-    assert_true(waiting[0]->is_finished && waiting[1]->is_finished);
-    door_close(door);
-}
-
-static void test_engine__without_a_queue_a_run_that_fits_is_let_in(void **state)
-{
-    struct engine_options options = door_options();
-    options.kv_memory_bytes = 4 * PAGE_TOKENS * TINY_TOKEN_BYTES;
-    options.max_queued = 0;
-    struct door *door = door_open(&options);
-    struct submit *submit = door_submit(1, 100, 100);
-    submit->ignore_eos = true;
-
-    struct run *first = door_send(door, submit);
-    first->keeps_credit = true;
-    struct run *second = door_send(door, door_submit(2, 100, 20));
-    door_until_over(door, second);
-
-    assert_true(first->is_accepted);
-    assert_int_equal(second->refused.status, STATUS_EXHAUSTED);
     door_close(door);
 }
 
@@ -280,6 +229,24 @@ static void test_engine__a_stop_string_ends_the_text_before_it(void **state)
     assert_int_equal(run->finished.stop_idx, 1);
     assert_int_equal(run->n_text, first - whole->text);
     assert_memory_equal(run->text, whole->text, run->n_text);
+    door_close(door);
+}
+
+static void test_engine__a_run_that_ends_badly_is_answered_once(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_open(&options);
+    for (int i = 0; i < 3; i++) {
+        struct submit *submit = door_submit(1, 100, 0);
+        submit->ignore_eos = true;
+        submit->deadline_ns = clock_now(&clock_monotonic) + NS_PER_S / 5;
+        struct run *run = door_send(door, submit);
+        run->keeps_credit = true;
+        door_until_over(door, run);
+        assert_true(run->is_accepted && run->is_refused && run->refused.was_accepted);
+    }
+    door_stats(door);
+    assert_int_equal(door->engine->n_unanswered, 0);
     door_close(door);
 }
 
@@ -462,12 +429,11 @@ int main(void)
         cmocka_unit_test(test_engine__random_cancels_leave_the_others_alone_and_no_page_behind),
         cmocka_unit_test(test_engine__a_reader_without_credit_pauses_its_own_run_only),
         cmocka_unit_test(test_engine__a_deadline_that_cannot_be_met_is_refused_with_both_numbers),
+        cmocka_unit_test(test_engine__a_short_prompt_beside_a_long_one_is_promised_its_share),
+        cmocka_unit_test(test_engine__estimates_of_prompts_grow_with_what_they_look_back_on),
         cmocka_unit_test(test_engine__a_deadline_that_passes_ends_the_run),
-        cmocka_unit_test(test_engine__what_cannot_fit_is_refused_with_numbers_and_setting),
-        cmocka_unit_test(
-            test_engine__runs_wait_for_pages_in_order_and_more_than_the_queue_are_refused),
-        cmocka_unit_test(test_engine__without_a_queue_a_run_that_fits_is_let_in),
         cmocka_unit_test(test_engine__a_stop_string_ends_the_text_before_it),
+        cmocka_unit_test(test_engine__a_run_that_ends_badly_is_answered_once),
         cmocka_unit_test(test_engine__a_seed_gives_its_tokens_again_and_is_told),
         cmocka_unit_test(test_engine__ignore_eos_never_draws_an_end),
         cmocka_unit_test(test_engine__a_repetition_penalty_sees_prompt_and_output),

@@ -78,10 +78,35 @@ static void run_some(struct door *door, uint32_t n_runs, uint32_t n_prompt)
         submit->sampling.repetition = i % 4 == 0 ? 1.1f : 1.0f;
         runs[i] = door_send(door, submit);
     }
+    runs[2]->keeps_credit = true; /* pauses */
     door_cancel(door, runs[1]);
-    for (uint32_t i = 0; i < n_runs; i++)
-        if (i != 1)
-            door_until_over(door, runs[i]);
+    for (uint32_t i = 3; i < n_runs; i++)
+        door_until_over(door, runs[i]);
+    runs[2]->keeps_credit = false;
+    door_credit(door, runs[2], runs[2]->n_deltas);
+    door_until_over(door, runs[2]);
+    door_until_over(door, runs[0]);
+}
+
+/* One refusal of each kind: their sentences are made on the step thread. */
+static void refuse_some(struct door *door)
+{
+    for (int kind = 0; kind < 5; kind++) {
+        struct submit *submit = door_submit(1, 40, 100);
+        if (kind == 0)
+            submit->max_tokens = TINY_CONTEXT;
+        if (kind == 1)
+            submit->sampling.temperature = -1;
+        if (kind == 2)
+            submit->ids[3] = TINY_VOCABULARY;
+        if (kind == 3)
+            submit->deadline_ns = 1;
+        if (kind == 4)
+            submit->stop.n = STOP_STRINGS_MAX + 1;
+        struct run *run = door_send(door, submit);
+        door_until_over(door, run);
+        assert_true(run->is_refused);
+    }
 }
 
 static void test_engine_step__allocates_nothing(void **state)
@@ -101,6 +126,7 @@ static void test_engine_step__allocates_nothing(void **state)
     run_some(door, 24, 100);
     run_some(door, 24, 300); /* some wait for a place: 16 sequences */
     run_some(door, 24, 10);
+    refuse_some(door);
     uint64_t n_steps = door_stats(door)->n_steps;
 
     atomic_store(&is_counting, false);
