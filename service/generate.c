@@ -179,16 +179,17 @@ static void tokenize_job(void *arg)
 /* The same refusal that the engine gives to as many ids; how many they are was not counted. */
 static void refuse_long(struct call *call, const struct generate_job *job)
 {
+    const char *setting = call->service->model.context_setting;
     struct event_refused refused = {
-        .status = STATUS_INVALID,
+        .status = strcmp(setting, "--kv-memory") == 0 ? STATUS_TOO_LARGE : STATUS_INVALID,
         .numbers = {(double)job->n_max + 1, (double)job->n_max},
         .unit = "tokens",
-        .setting = "--max-context",
     };
+    snprintf(refused.setting, sizeof refused.setting, "%s", setting);
     snprintf(refused.text, sizeof refused.text,
              "the prompt has more than the %zu tokens of context that the server gives: shorten "
-             "it, summarize it, or start the server with a larger --max-context",
-             job->n_max);
+             "it, summarize it, or start the server with a larger %s",
+             job->n_max, setting);
     service_refuse_event(call, &refused);
 }
 
