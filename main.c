@@ -31,6 +31,7 @@ static const struct command_entry commands[] = {
     {"inspect", tools_inspect, "tell what a GGUF file holds and what it costs to run"},
     {"logits", tools_logits, "write the logits of given tokens as a NumPy array"},
     {"bench", tools_bench, "measure prefill and decode beside the machine's peaks"},
+    {"plan", tools_plan, "tell what a model would take of GPUs, and how fast they could decode"},
 };
 #define N_COMMANDS (sizeof commands / sizeof *commands)
 

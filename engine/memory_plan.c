@@ -1,0 +1,160 @@
+#include "engine/memory_plan.h"
+
+#include "base/status.h"
+#include "base/text.h"
+#include "limits.h"
+
+#include <string.h>
+
+#define DEFAULT_CONTEXT 131072
+#define LOGITS_ROWS 64      /* rows of a step whose logits are wanted */
+#define STATE_VALUES 2      /* a span's maximum and sum beside its output */
+#define SCALE_BYTES 4       /* f16 least value and f16 step */
+
+static const struct page_format page_formats[] = {
+    {"f32", 32, false}, {"f16", 16, false}, {"bf16", 16, false}, {"q8", 8, true}, {"q4", 4, true},
+};
+
+static const struct weight_format weight_formats[] = {
+    {"f32", 32}, {"f16", 16}, {"int8", 8.5}, {"int4", 4.5},
+};
+
+const struct page_format *page_format_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof page_formats / sizeof *page_formats; i++)
+        if (strcmp(page_formats[i].name, name) == 0)
+            return &page_formats[i];
+    return NULL;
+}
+
+const struct weight_format *weight_format_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof weight_formats / sizeof *weight_formats; i++)
+        if (strcmp(weight_formats[i].name, name) == 0)
+            return &weight_formats[i];
+    return NULL;
+}
+
+/* Of one token, in a layer: a channel's scale is shared by the 64 tokens of a page. */
+static uint64_t layer_token_bytes(const struct kv_shape *kv, const struct page_format *pages)
+{
+    uint64_t values = kv->v_in_k ? kv->k_dim : (uint64_t)kv->k_dim + kv->v_dim;
+    uint64_t bytes = values * pages->bits / 8;
+
+    if (pages->is_packed)
+        bytes += (uint64_t)kv->k_dim * SCALE_BYTES / PAGE_TOKENS + (kv->v_in_k ? 0 : SCALE_BYTES);
+    return bytes * kv->n_kv_heads;
+}
+
+static uint64_t max_of(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static uint64_t min_of(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Buffers of a step of STEP_ROWS_MAX rows: x and its normed panel, q, k, v and the attended heads,
+ * the gated feed-forward, in f32. */
+static void plan_workspace(const struct model_shape *shape, struct memory_plan *plan)
+{
+    uint64_t heads = (uint64_t)shape->n_heads * (shape->kv.k_dim + shape->kv.v_dim);
+    uint64_t kv = (uint64_t)shape->kv.n_kv_heads * (shape->kv.k_dim + shape->kv.v_dim);
+    uint64_t ff = max_of(shape->n_ff, (uint64_t)shape->n_used * shape->n_expert_ff +
+                                          shape->n_shared_ff);
+    uint64_t spans = (plan->context + SPAN_TOKENS - 1) / SPAN_TOKENS;
+
+    plan->activations_bytes =
+        STEP_ROWS_MAX * 4 * (2 * (uint64_t)shape->width + heads + kv + 2 * ff);
+    plan->logits_bytes = LOGITS_ROWS * 4 * (uint64_t)shape->vocabulary;
+    plan->partials_bytes = spans * shape->n_heads * (shape->kv.v_dim + STATE_VALUES) * 4;
+    plan->workspace_bytes = plan->activations_bytes + plan->logits_bytes + plan->partials_bytes;
+}
+
+static void plan_weights(const struct model_shape *shape, const struct weight_format *weights,
+                         uint64_t file_bytes, struct memory_plan *plan)
+{
+    double all = (double)model_shape_parameters(shape);
+    double active = (double)model_shape_active_parameters(shape);
+    double bits = file_bytes > 0 ? 8.0 * (double)file_bytes / all : weights->bits;
+
+    plan->weights_bytes = file_bytes > 0 ? file_bytes : (uint64_t)(all * bits / 8);
+    plan->weights_read_bytes = (uint64_t)(active * bits / 8);
+}
+
+/* The tokens whose pages fill what the rest leaves; local layers stop growing at their window. */
+static uint64_t longest_context(const struct model_shape *shape, const struct memory_plan *plan)
+{
+    uint64_t partial = (uint64_t)shape->n_heads * (shape->kv.v_dim + STATE_VALUES) * 4;
+    double per_token = (double)plan->global_token_bytes + (double)partial / SPAN_TOKENS;
+    uint64_t fixed = plan->weights_bytes + plan->workspace_bytes - plan->partials_bytes +
+                     plan->reserve_bytes;
+
+    if (fixed >= plan->memory_bytes)
+        return 0;
+    double left = (double)(plan->memory_bytes - fixed);
+    double short_tokens = left / (per_token + (double)plan->local_token_bytes);
+    double tokens = short_tokens;
+    if (shape->n_local_layers > 0 && short_tokens > shape->window)
+        tokens = (left - (double)plan->local_token_bytes * shape->window) / per_token;
+    uint64_t whole = (uint64_t)tokens / PAGE_TOKENS * PAGE_TOKENS;
+    return min_of(whole, shape->context);
+}
+
+static int check(const struct model_shape *shape, const struct memory_budget *budget,
+                 uint64_t context, struct why *why)
+{
+    char a[TEXT_NUMBER_BYTES], b[TEXT_NUMBER_BYTES];
+
+    if (shape->n_layers == 0)
+        return refuse(why, STATUS_UNSUPPORTED, "%s: %s", shape->title, shape->note);
+    if (!shape->kv.v_in_k && shape->kv.n_kv_heads % budget->n_devices != 0)
+        return refuse(why, STATUS_INVALID,
+                      "%s has %u heads of keys and values, which %u GPUs cannot share evenly: take "
+                      "a number that divides %u",
+                      shape->title, shape->kv.n_kv_heads, budget->n_devices,
+                      shape->kv.n_kv_heads);
+    if (context > shape->context)
+        return refuse(why, STATUS_INVALID,
+                      "a context of %s tokens is beyond the %s that %s was trained for",
+                      text_count(a, context), text_count(b, shape->context), shape->title);
+    return STATUS_OK;
+}
+
+int memory_plan_make(const struct model_shape *shape, const struct weight_format *weights,
+                     uint64_t weights_bytes, const struct page_format *pages,
+                     const struct memory_budget *budget, uint64_t context, struct memory_plan *out,
+                     struct why *why)
+{
+    /* every device holds the whole of a latent vector: it has one head */
+    uint64_t copies = shape->kv.v_in_k ? budget->n_devices : 1;
+    uint64_t layer_bytes = layer_token_bytes(&shape->kv, pages) * copies;
+
+    *out = (struct memory_plan){
+        .context = context > 0 ? context : min_of(DEFAULT_CONTEXT, shape->context),
+        .memory_bytes = budget->memory_bytes * budget->n_devices,
+        .reserve_bytes = budget->reserve_bytes * budget->n_devices,
+        .global_token_bytes = layer_bytes * (shape->n_layers - shape->n_local_layers),
+        .local_token_bytes = layer_bytes * shape->n_local_layers,
+    };
+    plan_weights(shape, weights, weights_bytes, out);
+    int status = check(shape, budget, context, why);
+    if (status < 0)
+        return status;
+
+    plan_workspace(shape, out);
+    uint64_t seen = min_of(out->context, shape->n_local_layers > 0 ? shape->window : out->context);
+    out->global_bytes = out->global_token_bytes * out->context;
+    out->local_bytes = out->local_token_bytes * seen;
+    out->kv_bytes = out->global_bytes + out->local_bytes;
+    out->needed_bytes =
+        out->weights_bytes + out->workspace_bytes + out->kv_bytes + out->reserve_bytes;
+    out->fits = out->needed_bytes <= out->memory_bytes;
+    out->longest_context = longest_context(shape, out);
+    out->bytes_per_token = (double)out->weights_read_bytes + (double)out->kv_bytes;
+    out->tokens_per_second =
+        budget->bytes_per_second * budget->n_devices / out->bytes_per_token;
+    return STATUS_OK;
+}

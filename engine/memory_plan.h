@@ -1,0 +1,63 @@
+/* engine/memory_plan.h: what a model takes of a device's memory, what is left for pages, and how
+ * fast the memory lets it decode. Pure arithmetic: no device, no clock. Bytes unless said.
+ *
+ *   memory x devices | weights | workspace | local layers' pages | global layers' pages | spare |
+ *
+ * One sequence; local layers keep their window at most, global layers every token. Any thread.
+ */
+#ifndef QUIRE_ENGINE_MEMORY_PLAN_H
+#define QUIRE_ENGINE_MEMORY_PLAN_H
+
+#include "model/model_shape.h"
+
+struct why;
+
+/* How many bytes a value of a page takes: codes of `bits`, and for packed pages the two f16 (least
+ * value and step) of each channel of K over a page and of each token of V. */
+struct page_format {
+    const char *name; /* "q8" */
+    uint32_t bits;
+    bool is_packed;
+};
+const struct page_format *page_format_find(const char *name); /* f32, f16, bf16, q8, q4; or NULL */
+
+struct weight_format {
+    const char *name;
+    double bits; /* of one weight, its share of the scales included */
+};
+/* f32, f16, int8, int4; or NULL */
+const struct weight_format *weight_format_find(const char *name);
+
+struct memory_budget {
+    uint64_t memory_bytes;    /* of one device */
+    double bytes_per_second;  /* of one device */
+    uint32_t n_devices;
+    uint64_t reserve_bytes;   /* of one device: driver, code, the allocator's edges */
+};
+
+struct memory_plan {
+    uint64_t context;             /* tokens that kv_bytes and the rates are for */
+    uint64_t weights_bytes;       /* all devices */
+    uint64_t weights_read_bytes;  /* for one token */
+    uint64_t global_token_bytes;  /* one token, all global layers, all devices */
+    uint64_t local_token_bytes;   /* one token, all local layers */
+    uint64_t global_bytes, local_bytes, kv_bytes; /* at `context`; kv = global + local */
+    uint64_t activations_bytes, logits_bytes, partials_bytes, workspace_bytes; /* all devices */
+    uint64_t memory_bytes, reserve_bytes, needed_bytes; /* all devices; needed has all parts */
+    bool fits;
+    uint64_t longest_context;     /* tokens that fit, at most as trained; 0: the weights do not */
+    double bytes_per_token;       /* read for one token at `context`: weights and pages */
+    double tokens_per_second;     /* memory's own limit: bandwidth / bytes_per_token */
+};
+
+/* weights_bytes 0: by `weights` and the shape's counts; else as a file has them, and `weights` is
+ * not looked at. context 0: 131,072 or as trained, if that is less. STATUS_INVALID: more devices
+ * than heads of K and V, or a number that does not divide them; a context beyond the trained one.
+ * STATUS_UNSUPPORTED: a shape that nobody published, of which the weights are planned all the same.
+ */
+int memory_plan_make(const struct model_shape *shape, const struct weight_format *weights,
+                     uint64_t weights_bytes, const struct page_format *pages,
+                     const struct memory_budget *budget, uint64_t context, struct memory_plan *out,
+                     struct why *why);
+
+#endif
