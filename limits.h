@@ -45,7 +45,7 @@
 #define STOP_BYTES_MAX 256           /* of one stop string */
 #define REQUEST_ID_BYTES_MAX 128
 #define GENERATE_MESSAGE_BYTES_MAX (16u << 20) /* Generate, Tokenize, Detokenize */
-#define UPLOAD_MESSAGE_BYTES_MAX (4u << 20)    /* one piece of an upload */
+#define UPLOAD_MESSAGE_BYTES_MAX (16u << 20)   /* one piece of an upload */
 #define SMALL_MESSAGE_BYTES_MAX (64u << 10)    /* every other method */
 #define DOCUMENT_BYTES_MAX (256u << 20)        /* one uploaded document */
 #define UNPACK_ARENA_FACTOR 8        /* unpacked protobuf may take this times its wire size ... */
@@ -79,6 +79,10 @@
 #define CONNECTIONS_MAX 65536        /* of --max-connections */
 #define WORKS_MAX 4096               /* pieces of work handed to the pool and not yet back */
 #define RECEIVE_BYTES_MAX (1u << 30) /* unfinished and waiting requests of all calls */
+#define TEXT_BYTES_MAX (1u << 30)    /* texts of all calls on their way to tokens */
+/* a unary reply finds room only while less than this waits for readers, all calls; streams are held
+ * by their credit */
+#define UNSENT_BYTES_MAX (1u << 30)
 #define PATH_BYTES_MAX 256           /* :path; longer ones name no method */
 #define METADATA_BYTES_MAX 8192      /* name + value + 32 a field */
 #define METADATA_FIELDS_MAX 100
@@ -107,7 +111,9 @@
 #define DEFAULT_DRAIN_MS 30000       /* --drain-ms: grace after SIGTERM */
 /* --max-paused-ms: a reader that takes nothing for so long is ended and told */
 #define DEFAULT_PAUSED_MS 600000
-#define PINGS_IDLE_MS 10000          /* a ping more often than this, with calls open, is a strike */
+/* a ping more often than this, with calls open, is a strike; clients may ping every 10 s, and their
+ * clocks and the network jitter */
+#define PINGS_IDLE_MS 9000
 #define PINGS_NO_CALLS_MS 300000     /* the same without calls */
 #define PING_STRIKES_MAX 2           /* one more ends the connection */
 

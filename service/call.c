@@ -3,7 +3,10 @@
 #include "limits.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
 
 struct call_slot {
     struct call *call;   /* NULL: free */
@@ -91,6 +94,17 @@ static void table_remove(struct call_table *table, struct call *call)
     table->n_calls--;
 }
 
+static void name_request(struct call *call)
+{
+    uint8_t bytes[16] = {0};
+    if (call->request_id[0] != '\0')
+        return;
+    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
+        memcpy(bytes, &call->id, sizeof call->id); /* unique within this process at least */
+    for (size_t i = 0; i < sizeof bytes; i++)
+        snprintf(call->request_id + 2 * i, 3, "%02x", bytes[i]);
+}
+
 int call_enter(struct call *call, struct call_table *table, struct why *why)
 {
     const struct method *method = call->method;
@@ -110,6 +124,8 @@ int call_enter(struct call *call, struct call_table *table, struct why *why)
                       "the server holds %u calls, its limit; try again when some have ended",
                       table->n_slots);
     }
+    name_request(call);
+    call->usage = (struct call_usage){.n_prompt = 0};
     arena_init(&call->arena, (size_t)method->message_bytes_max * UNPACK_ARENA_FACTOR +
                                  UNPACK_ARENA_EXTRA);
     return STATUS_OK;

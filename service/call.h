@@ -67,6 +67,12 @@ struct call_codec {
     size_t (*waiting_bytes)(const struct call *call);
 };
 
+/* What the call used: for the trailers and the log. Its handler counts. */
+struct call_usage {
+    uint64_t n_prompt, n_completion; /* tokens */
+    double queue_s, prefill_s, decode_s;
+};
+
 /* Filled by the codec before method->handler sees the call; embedded in the codec's own struct. */
 struct call {
     const struct call_codec *codec;
@@ -78,16 +84,18 @@ struct call {
     uint64_t id;
     int64_t deadline_ns;       /* monotonic; 0 = none */
     int64_t arrived_ns;        /* the request was complete */
-    char request_id[129];      /* metadata x-request-id, or "" */
+    char request_id[129];      /* metadata x-request-id, or 32 random hex digits of call_enter */
     char traceparent[64];      /* metadata traceparent, or "" */
     char peer[64];             /* for the log */
     struct arena arena;        /* lives with the call; cap set by the codec */
     void *handler_state;       /* method->state_bytes, zeroed: call_state_of */
+    struct call_usage usage;
 };
 
 /* --- for handlers --- */
-/* Copies; opens the reply. STATUS_EXHAUSTED beyond OUT_BUFFER_BYTES_MAX (nothing was taken). The
- * one message of CALL_UNARY and CALL_CLIENT_STREAM may have RESPONSE_MESSAGE_BYTES_MAX. */
+/* Copies; opens the reply. STATUS_EXHAUSTED beyond OUT_BUFFER_BYTES_MAX, STATUS_NO_MEMORY (nothing
+ * was taken). The one message of CALL_UNARY and CALL_CLIENT_STREAM may have
+ * RESPONSE_MESSAGE_BYTES_MAX, while the replies of all calls wait in less than UNSENT_BYTES_MAX. */
 int call_send(struct call *call, struct slice message);
 /* sends response headers now (after admission) */
 void call_open_reply(struct call *call);
@@ -114,8 +122,8 @@ struct call *call_find(struct call_table *table, uint64_t id);
 /* asserts the transition; FINISHED leaves the table */
 void call_set_state(struct call *call, enum call_state next);
 const char *call_state_name(enum call_state state);
-/* Gives the call its id, arena and handler state; the rest of *call was filled by the codec.
- * STATUS_EXHAUSTED when the table is full, STATUS_NO_MEMORY. */
+/* Gives the call its id, its name for people when it has none, arena and handler state; the rest of
+ * *call was filled by the codec. STATUS_EXHAUSTED when the table is full, STATUS_NO_MEMORY. */
 int call_enter(struct call *call, struct call_table *table, struct why *why);
 /* FINISHED, then on_cancel; nothing when finished already */
 void call_cancel(struct call *call, bool handler_knows);

@@ -14,11 +14,13 @@
 /* The request on its way to tokens. Owns the unpacked request, so that a cancelled call leaves the
  * worker something to read. */
 struct generate_job {
+    struct service *service;
     struct call_table *calls;
     uint64_t call_id;
     const struct engine *engine;
     size_t n_max; /* tokens at most */
     struct arena arena;
+    size_t held_bytes; /* of the service's account */
     struct wire_generate request;
     uint32_t *ids; /* malloc'ed */
     size_t n_ids;
@@ -31,7 +33,6 @@ struct generate {
     bool want_text, want_ids, is_submitted;
     struct stop_list stop;
     uint32_t n_credit_owed;
-    uint64_t n_prompt, n_completion;
 };
 
 size_t generate_state_bytes(void)
@@ -41,6 +42,7 @@ size_t generate_state_bytes(void)
 
 static void job_free(struct generate_job *job)
 {
+    service_give_text(job->service, job->held_bytes);
     arena_release(&job->arena);
     free(job->ids);
     free(job);
@@ -48,13 +50,20 @@ static void job_free(struct generate_job *job)
 
 /* --- events --- */
 
-static void send_packed(struct call *call, size_t bytes)
+/* False: there was no memory for it, and since nothing is left out of an answer, the call ended. */
+static bool send_packed(struct call *call, size_t bytes)
 {
-    assert(bytes >
-           0); /* EVENT_BYTES_MAX and WIRE_EVENT_BYTES_MAX are asserted against each other */
+    struct generate *state = call_state_of(call);
+
+    assert(bytes > 0); /* limits.h: EVENT_BYTES_MAX against WIRE_EVENT_BYTES_MAX */
     int status = call_send(call, slice_of(call->service->out, bytes));
-    assert(status == STATUS_OK); /* credit keeps the buffer below its end */
-    (void)status;
+    if (status == STATUS_OK)
+        return true;
+    assert(status == STATUS_NO_MEMORY); /* credit keeps the buffer below its end */
+    if (state->is_submitted)
+        service_cancel_runs(call, TAG_ALL);
+    service_refuse(call, status, "no memory for the next part of the answer");
+    return false;
 }
 
 static void handle_delta(struct call *call, struct generate *state, const struct event *event)
@@ -62,11 +71,11 @@ static void handle_delta(struct call *call, struct generate *state, const struct
     struct service *service = call->service;
     bool empty;
 
-    state->n_completion += event->delta.has_token;
+    call->usage.n_completion += event->delta.has_token;
     size_t bytes = wire_pack_delta(service->out, sizeof service->out, &event->delta,
                                    service->engine, state->want_text, state->want_ids, &empty);
-    if (!empty)
-        send_packed(call, bytes);
+    if (!empty && !send_packed(call, bytes))
+        return;
     if (call_unsent_bytes(call) <= OUT_BUFFER_MARK_BYTES)
         service_credit(call, event->tag, 1);
     else
@@ -83,9 +92,13 @@ static void handle_finished(struct call *call, struct generate *state, const str
         finished.stop = slice_of(state->stop.bytes[i], state->stop.len[i]);
     }
     state->is_submitted = false;
-    send_packed(call, wire_pack_finished(service->out, sizeof service->out, &finished));
-    service_log_end(call, STATUS_OK, event->finished.n_prompt, event->finished.n_completion);
-    call_finish(call, STATUS_OK, NULL);
+    call->usage = (struct call_usage){.n_prompt = event->finished.n_prompt,
+                                      .n_completion = event->finished.n_completion,
+                                      .queue_s = event->finished.queue_s,
+                                      .prefill_s = event->finished.prefill_s,
+                                      .decode_s = event->finished.decode_s};
+    if (send_packed(call, wire_pack_finished(service->out, sizeof service->out, &finished)))
+        call_finish(call, STATUS_OK, NULL);
 }
 
 static void handle_event(struct call *call, const struct event *event)
@@ -95,13 +108,12 @@ static void handle_event(struct call *call, const struct event *event)
 
     switch (event->kind) {
     case EVENT_ACCEPTED:
-        call_open_reply(call);
+        call->usage.n_prompt = event->accepted.n_prompt;
         send_packed(call, wire_pack_accepted(service->out, sizeof service->out, &event->accepted,
-                                             service_request_id(call)));
+                                             call->request_id));
         break;
-    case EVENT_PROGRESS:
-        if (call_unsent_bytes(call) <=
-            OUT_BUFFER_MARK_BYTES) /* progress is never worth waiting for */
+    case EVENT_PROGRESS: /* never worth waiting for */
+        if (call_unsent_bytes(call) <= OUT_BUFFER_MARK_BYTES)
             send_packed(call,
                         wire_pack_progress(service->out, sizeof service->out, &event->progress));
         break;
@@ -113,7 +125,6 @@ static void handle_event(struct call *call, const struct event *event)
         break;
     case EVENT_REFUSED:
         state->is_submitted = false;
-        service_log_end(call, event->refused.status, state->n_prompt, state->n_completion);
         service_refuse_event(call, &event->refused);
         break;
     default:
@@ -148,7 +159,6 @@ static void submit_job(struct call *call, struct generate_job *job)
     submit->deadline_ns = call->deadline_ns;
     submit->arrived_ns = call->arrived_ns;
 
-    state->n_prompt = job->n_ids;
     if (!service_send(call->service, &(struct message){.kind = MESSAGE_SUBMIT, .submit = submit})) {
         submit_free(submit);
         service_refuse(
@@ -220,13 +230,20 @@ static int begin(struct call *call, struct slice body, struct why *why)
 
     if (job == NULL)
         return refuse(why, STATUS_NO_MEMORY, "no memory for a request of %zu bytes", body.len);
+    job->service = service;
     arena_init(&job->arena, wire_arena_bytes(body.len));
     int status = wire_unpack_generate(&job->arena, body, &job->request, why);
     if (status < 0) {
         job_free(job);
         return status;
     }
-    job->calls = server_calls(service->server);
+    status = service_hold_text(service, job->arena.used, why);
+    if (status < 0) {
+        job_free(job);
+        return status;
+    }
+    job->held_bytes = job->arena.used;
+    job->calls = call->table;
     job->call_id = call->id;
     job->engine = service->engine;
     job->n_max = service->model.max_context;
@@ -262,7 +279,6 @@ static void on_cancel(struct call *call)
 
     if (state->is_submitted)
         service_cancel_runs(call, TAG_ALL);
-    service_log_end(call, STATUS_CANCELLED, state->n_prompt, state->n_completion);
 }
 
 static void on_drain(struct call *call)

@@ -5,10 +5,12 @@
 #include "service/h2_session.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define HEADERS_MAX 8
+#define HEADERS_MAX 12
+#define USAGE_BYTES_MAX 320 /* of the three fields of add_usage, each with 32 bytes */
 #define GRPC_CODE_UNKNOWN 2
 
 /* --- life --- */
@@ -70,10 +72,13 @@ static void log_call(const struct grpc_call *grpc, uint32_t error_code)
     if (!grpc->has_call)
         return;
     log_write(LOG_INFO, "call",
-              "method=%s grpc_status=%d ms=%.1f received_bytes=%llu sent_bytes=%llu "
-              "http2_error=%u peer=%s request_id=%s traceparent=%s",
+              "method=%s grpc_status=%d ms=%.1f prompt_tokens=%llu completion_tokens=%llu "
+              "received_bytes=%llu sent_bytes=%llu http2_error=%u peer=%s request_id=%s "
+              "traceparent=%s",
               call->method->path, grpc->grpc_code,
               (double)(loop_now_ns(grpc->conn->loop) - grpc->began_ns) / (double)NS_PER_MS,
+              (unsigned long long)call->usage.n_prompt,
+              (unsigned long long)call->usage.n_completion,
               (unsigned long long)grpc->received_bytes, (unsigned long long)grpc->sent_bytes,
               error_code, call->peer,
               log_quote(id, sizeof(id), call->request_id, strlen(call->request_id)),
@@ -116,6 +121,7 @@ void grpc_call_close(struct grpc_call *grpc, uint32_t error_code)
 struct fields {
     size_t n;
     nghttp2_nv rows[HEADERS_MAX];
+    char prompt[24], completion[24], timing[120]; /* the library copies them */
 };
 
 static void add_field(struct fields *fields, const char *name, struct slice value)
@@ -145,10 +151,29 @@ static void add_reply_fields(struct fields *fields, const struct grpc_call *grpc
     add_text(fields, "traceparent", grpc->call.traceparent);
 }
 
-static void add_trailers(struct fields *fields, const struct grpc_trailers *trailers)
+/* For callers that read no messages, and for calls that end without their last one. */
+static void add_usage(struct fields *fields, const struct call_usage *usage)
 {
+    if (usage->n_prompt == 0)
+        return;
+    snprintf(fields->prompt, sizeof(fields->prompt), "%" PRIu64, usage->n_prompt);
+    snprintf(fields->completion, sizeof(fields->completion), "%" PRIu64, usage->n_completion);
+    add_text(fields, "quire-prompt-tokens", fields->prompt);
+    add_text(fields, "quire-completion-tokens", fields->completion);
+    if (usage->prefill_s <= 0)
+        return;
+    snprintf(fields->timing, sizeof(fields->timing),
+             "queue;dur=%.3f, prefill;dur=%.3f, decode;dur=%.3f", 1e3 * usage->queue_s,
+             1e3 * usage->prefill_s, 1e3 * usage->decode_s);
+    add_text(fields, "server-timing", fields->timing);
+}
+
+static void add_trailers(struct fields *fields, const struct grpc_call *grpc)
+{
+    const struct grpc_trailers *trailers = grpc->trailers;
     for (size_t i = 0; i < trailers->n_fields; i++)
         add_field(fields, (const char *)trailers->fields[i].name.bytes, trailers->fields[i].value);
+    add_usage(fields, &grpc->call.usage);
 }
 
 /* --- the provider: what the connection pulls --- */
@@ -174,7 +199,7 @@ static int submit_trailers(struct grpc_call *grpc)
     assert(grpc->out.len == 0 && !grpc->trailers_submitted);
     grpc->trailers_submitted = true;
     timers_disarm(&grpc->conn->loop->timers, &grpc->stall_timer);
-    add_trailers(&fields, grpc->trailers);
+    add_trailers(&fields, grpc);
     return nghttp2_submit_trailer(grpc->conn->session, grpc->stream_id, fields.rows, fields.n);
 }
 
@@ -312,6 +337,9 @@ static int send_message(struct call *call, struct slice message)
                                       : OUT_BUFFER_BYTES_MAX;
     if (grpc->out.len + n > limit)
         return STATUS_EXHAUSTED;
+    const struct loop *loop = grpc->conn->loop;
+    if (replies_once(call) && loop->unsent_bytes + n > loop->unsent_max)
+        return STATUS_NO_MEMORY;
     if (byte_queue_reserve(&grpc->out, n) < 0)
         return STATUS_NO_MEMORY;
     uint8_t prefix[GRPC_PREFIX_BYTES];
@@ -337,7 +365,8 @@ void grpc_call_refuse(struct grpc_call *grpc, int grpc_code, struct slice messag
     struct fields fields = {.n = 0};
     grpc_call_set_state(grpc, GRPC_TRAILERS);
     grpc->grpc_code = grpc_code;
-    size_t n_reply = 0; /* in a trailers-only reply they share the client's limit */
+    /* what shares the client's limit with them */
+    size_t n_reply = grpc->call.usage.n_prompt == 0 ? 0 : USAGE_BYTES_MAX;
     if (!grpc->reply_open) {
         add_reply_fields(&fields, grpc);
         for (size_t i = 0; i < fields.n; i++)
@@ -353,7 +382,7 @@ void grpc_call_refuse(struct grpc_call *grpc, int grpc_code, struct slice messag
         log_write(LOG_WARN, "details_dropped", "peer=%s details_bytes=%zu limit_bytes=%d",
                   grpc->conn->peer, details.len, TRAILERS_BYTES_MAX);
     if (!grpc->reply_open) {
-        add_trailers(&fields, grpc->trailers);
+        add_trailers(&fields, grpc);
         submit_reply(grpc, &fields, false);
         return;
     }

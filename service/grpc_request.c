@@ -73,6 +73,17 @@ static void log_agent(struct grpc_call *grpc)
               log_quote(quoted, sizeof(quoted), grpc->head->agent, strlen(grpc->head->agent)));
 }
 
+/* The one line of a call that no handler sees. */
+static void log_refusal(const struct grpc_call *grpc, int status, const struct why *why)
+{
+    char path[2 * PATH_BYTES_MAX], id[2 * sizeof(grpc->call.request_id)], reason[256];
+    log_write(LOG_INFO, "call_refused", "path=%s grpc_status=%d peer=%s request_id=%s reason=%s",
+              log_quote(path, sizeof(path), grpc->head->path, strlen(grpc->head->path)),
+              status_grpc_code(status), grpc->conn->peer,
+              log_quote(id, sizeof(id), grpc->call.request_id, strlen(grpc->call.request_id)),
+              log_quote(reason, sizeof(reason), why->text, strlen(why->text)));
+}
+
 /* Why the header block cannot become a call; STATUS_OK if it can. */
 static int judge_head(const struct grpc_head *head, const struct method *method, struct why *why)
 {
@@ -181,9 +192,11 @@ void grpc_call_begin(struct grpc_call *grpc, bool request_ends)
         int status = judge_head(grpc->head, method, &why);
         if (status == STATUS_OK)
             status = accept_call(grpc, method, &why);
-        if (status < 0)
+        if (status < 0) {
+            log_refusal(grpc, status, &why);
             grpc_call_refuse(grpc, status_grpc_code(status), slice_from(why.text),
                              slice_of(NULL, 0));
+        }
     }
     free(grpc->head);
     grpc->head = NULL;

@@ -3,6 +3,8 @@
 #include "service/service.h"
 #include "service/wire.h"
 
+#define HEALTH_BYTES 16 /* of an answer: one number */
+
 struct health_watch {
     struct watcher watcher;
     struct call *call;
@@ -25,12 +27,6 @@ static enum wire_health condition(const struct service *service)
     return service->is_draining || service->is_lost ? WIRE_NOT_SERVING : WIRE_SERVING;
 }
 
-static void send_condition(struct call *call, enum wire_health health)
-{
-    uint8_t out[16];
-    call_send(call, slice_of(out, wire_pack_health(out, sizeof out, health)));
-}
-
 static int on_check(struct call *call, struct slice body, struct why *why)
 {
     struct slice name;
@@ -40,24 +36,35 @@ static int on_check(struct call *call, struct slice body, struct why *why)
     if (!is_known(name))
         return refuse(why, STATUS_NOT_FOUND,
                       "no service of that name; ask for \"\" or \"quire.v1.Quire\"");
-    send_condition(call, condition(call->service));
-    call_finish(call, STATUS_OK, NULL);
+    uint8_t out[HEALTH_BYTES];
+    size_t bytes = wire_pack_health(out, sizeof out, condition(call->service));
+    service_answer(call, slice_of(out, bytes));
     return STATUS_OK;
+}
+
+static void end_watch(struct health_watch *watch, int status, const char *message)
+{
+    list_unlink(&watch->watcher.link);
+    service_refuse(watch->call, status, message);
 }
 
 static void on_change(struct watcher *watcher)
 {
-    struct health_watch *watch = (struct health_watch *)watcher; /* first member */
+    struct health_watch *watch = list_entry(watcher, struct health_watch, watcher);
     struct call *call = watch->call;
     enum wire_health now = watch->is_known ? condition(call->service) : WIRE_SERVICE_UNKNOWN;
 
-    if (now != watch->told) /* changes are few: a handful of messages a stream at most */
-        send_condition(call, now);
-    watch->told = now;
-    if (call->service->is_draining) { /* it was told; a drain does not wait for watchers */
-        list_unlink(&watcher->link);
-        service_refuse(call, STATUS_UNAVAILABLE, "the server is shutting down");
+    if (now != watch->told) { /* changes are few: a handful of messages a stream at most */
+        uint8_t out[HEALTH_BYTES];
+        struct slice message = slice_of(out, wire_pack_health(out, sizeof out, now));
+        if (call_send(call, message) < 0) {
+            end_watch(watch, STATUS_NO_MEMORY, "no memory for the next change");
+            return;
+        }
     }
+    watch->told = now;
+    if (call->service->is_draining) /* it was told; a drain does not wait for watchers */
+        end_watch(watch, STATUS_UNAVAILABLE, "the server is shutting down");
 }
 
 static int on_watch(struct call *call, struct slice body, struct why *why)

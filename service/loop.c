@@ -93,7 +93,8 @@ static void take_turn(uv_prepare_t *turn)
 
 int loop_init(struct loop *loop, struct why *why)
 {
-    *loop = (struct loop){.alarm_ns = INT64_MAX, .clock = &clock_monotonic};
+    *loop = (struct loop){
+        .alarm_ns = INT64_MAX, .clock = &clock_monotonic, .unsent_max = UNSENT_BYTES_MAX};
     loop->bell_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (loop->bell_fd < 0)
         return refuse(why, STATUS_IO, "cannot make an event loop: eventfd: %s", strerror(errno));

@@ -61,6 +61,7 @@ struct loop {
     struct list works;     /* work.c: under way */
     uint64_t n_calls_total;
     size_t session_bytes, receive_bytes, unsent_bytes;
+    size_t unsent_max;     /* UNSENT_BYTES_MAX */
 };
 
 /* STATUS_IO. After loop_init, loop_close must follow: it runs the loop until every handle is

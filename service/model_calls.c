@@ -36,8 +36,7 @@ static int on_get_model(struct call *call, struct slice body, struct why *why)
 
     engine_weights_sha256(service->engine, digest);
     size_t bytes = wire_pack_model(service->out, sizeof service->out, &service->model, digest);
-    call_send(call, slice_of(service->out, bytes));
-    call_finish(call, STATUS_OK, NULL);
+    service_answer(call, slice_of(service->out, bytes));
     return STATUS_OK;
 }
 

@@ -21,6 +21,7 @@
 #include <uv.h>
 
 #define EXIT_USAGE 2
+#define LOADING_NS (5 * NS_PER_S) /* between two records of a long load */
 #define WAIT_MS_MAX 604800000.0 /* a week */
 #define STRING_OF(x) #x
 #define TEXT_OF(x) STRING_OF(x)
@@ -101,7 +102,8 @@ static const struct command command = {
 /* --- what may end the process before it serves --- */
 
 struct loading {
-    struct progress progress;
+    struct progress progress; /* a terminal's line; the log gets records */
+    int64_t begun_ns, told_ns;
     struct server *server;
     int parent_fd;
 };
@@ -132,10 +134,27 @@ static void block_stops(int how)
     pthread_sigmask(how, &stops, NULL);
 }
 
+static void log_loading(struct loading *loading, uint64_t n_done, uint64_t n_total)
+{
+    int64_t now_ns = clock_now(&clock_monotonic);
+    if (loading->told_ns != 0 && now_ns - loading->told_ns < LOADING_NS)
+        return;
+    double seconds = (double)(now_ns - loading->begun_ns) / NS_PER_S;
+    double per_s = seconds > 0 ? (double)n_done / seconds : 0;
+    loading->told_ns = now_ns;
+    log_write(LOG_INFO, "loading",
+              "done_bytes=%llu total_bytes=%llu bytes_per_second=%.0f seconds_left=%.1f",
+              (unsigned long long)n_done, (unsigned long long)n_total, per_s,
+              per_s > 0 ? (double)(n_total - n_done) / per_s : 0.0);
+}
+
 static void on_load(void *arg, uint64_t n_done, uint64_t n_total)
 {
     struct loading *loading = arg;
-    progress_update(&loading->progress, "loading", n_done, n_total, 0);
+    if (loading->progress.live)
+        progress_update(&loading->progress, "loading", n_done, n_total, 0);
+    else
+        log_loading(loading, n_done, n_total);
     if (!stop_is_pending() && !parent_is_gone(loading->parent_fd))
         return;
     progress_end(&loading->progress);
@@ -147,7 +166,9 @@ static void on_load(void *arg, uint64_t n_done, uint64_t n_total)
 static int load(const struct serve_options *in, struct server *server, struct engine **out,
                 struct why *why)
 {
-    struct loading loading = {.server = server, .parent_fd = (int)in->parent_fd};
+    struct loading loading = {.server = server,
+                              .parent_fd = (int)in->parent_fd,
+                              .begun_ns = clock_now(&clock_monotonic)};
     struct engine_options engine = {
         .model_path = in->model,
         .n_threads = (int)in->threads,
@@ -218,10 +239,11 @@ static void wake(void *server)
 static void tell_ready(const struct service *service, const char *address)
 {
     const struct engine_model_info *model = &service->model;
-    char name[160];
+    char name[160], where[2 * sizeof name];
     log_write(LOG_INFO, "ready",
               "address=%s model=%s pages=%llu bytes=%llu context=%u kv_dtype=%s activations=%s",
-              address, log_quote(name, sizeof name, model->name, strlen(model->name)),
+              log_quote(where, sizeof where, address, strlen(address)),
+              log_quote(name, sizeof name, model->name, strlen(model->name)),
               (unsigned long long)model->n_pages, (unsigned long long)model->kv_bytes,
               model->max_context, model->kv_dtype, model->activations);
 }

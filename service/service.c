@@ -1,15 +1,14 @@
 #include "service/service.h"
 
-#include "base/clock.h"
-#include "base/hash.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "service/server.h"
 #include "service/wire.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 #define DETAILS_BYTES_MAX 4096
 
@@ -17,7 +16,6 @@ void service_init(struct service *service, struct engine *engine)
 {
     memset(service, 0, sizeof *service);
     service->engine = engine;
-    service->started_ns = clock_now(&clock_monotonic);
     list_init(&service->watchers);
     engine_model_info(engine, &service->model);
 }
@@ -86,7 +84,42 @@ void service_on_draining(void *arg)
     tell_watchers(service);
 }
 
-/* --- refusals --- */
+/* --- texts --- */
+
+int service_room_for_text(const struct service *service, size_t bytes, struct why *why)
+{
+    char held[TEXT_NUMBER_BYTES], limit[TEXT_NUMBER_BYTES];
+    if (bytes > TEXT_BYTES_MAX || service->text_bytes > TEXT_BYTES_MAX - bytes)
+        return refuse(why, STATUS_EXHAUSTED,
+                      "the server holds %s of texts that wait for a worker, of %s at most: try "
+                      "again in a second",
+                      text_bytes(held, service->text_bytes), text_bytes(limit, TEXT_BYTES_MAX));
+    return STATUS_OK;
+}
+
+int service_hold_text(struct service *service, size_t bytes, struct why *why)
+{
+    int status = service_room_for_text(service, bytes, why);
+    if (status == STATUS_OK)
+        service->text_bytes += bytes;
+    return status;
+}
+
+void service_give_text(struct service *service, size_t bytes)
+{
+    assert(bytes <= service->text_bytes);
+    service->text_bytes -= bytes;
+}
+
+/* --- ends --- */
+
+void service_answer(struct call *call, struct slice message)
+{
+    if (call_send(call, message) == STATUS_OK)
+        call_finish(call, STATUS_OK, NULL);
+    else
+        service_refuse(call, STATUS_NO_MEMORY, "no memory for the answer");
+}
 
 static void refuse_with(struct call *call, int status, const char *message,
                         const struct wire_detail *details, size_t n_details)
@@ -124,33 +157,4 @@ void service_refuse_event(struct call *call, const struct event_refused *refused
     if (refused->setting[0] != '\0')
         details[n++] = (struct wire_detail){"setting", refused->setting};
     refuse_with(call, refused->status, refused->text, details, n);
-}
-
-/* --- names and the log --- */
-
-const char *service_request_id(struct call *call)
-{
-    if (call->request_id[0] == '\0') {
-        uint8_t bytes[16];
-        if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
-            memcpy(bytes, &call->id, sizeof call->id); /* unique within this process at least */
-        for (size_t i = 0; i < sizeof bytes; i++)
-            snprintf(call->request_id + 2 * i, 3, "%02x", bytes[i]);
-    }
-    return call->request_id;
-}
-
-void service_log_end(const struct call *call, int status, uint64_t n_prompt, uint64_t n_completion)
-{
-    char id[160], trace[80];
-    double seconds = (double)(clock_now(&clock_monotonic) - call->arrived_ns) / NS_PER_S;
-
-    log_write(LOG_INFO, "run",
-              "method=%s id=%s traceparent=%s status=%s prompt_tokens=%llu completion_tokens=%llu "
-              "seconds=%.3f",
-              call->method->path,
-              log_quote(id, sizeof id, call->request_id, strlen(call->request_id)),
-              log_quote(trace, sizeof trace, call->traceparent, strlen(call->traceparent)),
-              status_name(status), (unsigned long long)n_prompt, (unsigned long long)n_completion,
-              seconds);
 }

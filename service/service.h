@@ -23,7 +23,7 @@ struct service {
     struct engine_model_info model;
     bool is_draining;
     bool is_lost; /* the engine stopped after a device error */
-    int64_t started_ns;
+    size_t text_bytes;                 /* of requests on their way to tokens, all calls */
     struct list watchers;              /* of struct watcher */
     uint8_t out[WIRE_EVENT_BYTES_MAX]; /* messages are packed here before call_send copies them */
 };
@@ -49,14 +49,18 @@ bool service_send(struct service *service, const struct message *message);
 void service_cancel_runs(struct call *call, uint32_t tag);
 void service_credit(struct call *call, uint32_t tag, uint32_t n);
 
+/* The account of texts that wait for a worker: STATUS_EXHAUSTED beyond TEXT_BYTES_MAX. A
+ * byte_queue may keep it too (text_bytes is its account): it asks for room only. */
+int service_room_for_text(const struct service *service, size_t bytes, struct why *why);
+int service_hold_text(struct service *service, size_t bytes, struct why *why);
+void service_give_text(struct service *service, size_t bytes);
+
+/* The one message of a unary call, and its end. */
+void service_answer(struct call *call, struct slice message);
 /* Ends the call with a refusal and its numbers as google.rpc.ErrorInfo. */
 void service_refuse(struct call *call, int status, const char *message);
 /* The same out of on_message or on_end: returns what the callback returns. */
 int service_refuse_request(struct call *call, int status, const struct why *why);
 void service_refuse_event(struct call *call, const struct event_refused *refused);
-/* The call's id for people: x-request-id, or 32 random hex digits made here once. */
-const char *service_request_id(struct call *call);
-/* One line at the end of a call; never its text. */
-void service_log_end(const struct call *call, int status, uint64_t n_prompt, uint64_t n_completion);
 
 #endif

@@ -33,7 +33,7 @@ static int handle_delta(struct summarize *state, struct summary_run *run,
 {
     struct slice text = slice_of(delta->text, delta->text_bytes);
 
-    state->n_completion += delta->has_token;
+    state->call->usage.n_completion += delta->has_token;
     run->n_completion += delta->has_token;
     run->n_prefilled = run->n_ids;
     if (run->is_final) {
@@ -84,7 +84,8 @@ static int close_section(struct summarize *state, struct summary_run *run, struc
 static bool may_retry(const struct summarize *state, const struct summary_run *run,
                       const struct event_refused *refused)
 {
-    return refused->status == STATUS_EXHAUSTED && run->state == RUN_SENT && state->n_prompt > 0 &&
+    return refused->status == STATUS_EXHAUSTED && run->state == RUN_SENT &&
+           state->call->usage.n_prompt > 0 &&
            summary_now_ns() - run->opened_ns < SUMMARY_RETRY_NS_MAX;
 }
 
@@ -110,7 +111,7 @@ static void handle_event(struct call *call, const struct event *event)
         return;
     switch (event->kind) {
     case EVENT_ACCEPTED:
-        state->n_prompt += event->accepted.n_prompt;
+        call->usage.n_prompt += event->accepted.n_prompt;
         summary_run_accept(run);
         break;
     case EVENT_PROGRESS:
@@ -132,6 +133,8 @@ static void handle_event(struct call *call, const struct event *event)
     default:
         break;
     }
+    if (status == STATUS_OK && state->is_short)
+        status = no_memory(&why);
     if (status < 0)
         summary_end_refused(state, status, &why, NULL);
     else
@@ -163,7 +166,7 @@ static int take_options(struct call *call, const struct wire_summary_options *op
         state->options.sampling.seed = (uint64_t)summary_now_ns();
     state->began_ns = summary_now_ns();
     state->n_group_max = UINT32_MAX;
-    byte_queue_init(&state->held, &state->held_bytes);
+    byte_queue_init(&state->held, &service->text_bytes);
     summary_tree_init(&state->tree, 0);
     state->stage = STAGE_PLANNING;
 
@@ -178,13 +181,16 @@ static int take_text(struct summarize *state, struct slice text, struct why *why
         return refuse(why, STATUS_TOO_LARGE,
                       "the document has more than %u bytes, the limit: send it in parts",
                       DOCUMENT_BYTES_MAX);
+    int status = service_room_for_text(state->call->service, text.len, why);
+    if (status < 0)
+        return status;
     if (byte_queue_reserve(&state->held, text.len) < 0)
         return refuse(why, STATUS_NO_MEMORY, "no memory for the next %zu bytes of the document",
                       text.len);
     byte_queue_append(&state->held, text);
     state->n_received += text.len;
     summary_tell_upload(state);
-    int status = summary_flow_advance(state, why);
+    status = state->is_short ? no_memory(why) : summary_flow_advance(state, why);
     if (status < 0)
         return status;
     state->is_paused = state->held.len > state->window;

@@ -185,6 +185,11 @@ static int use_join(struct summarize *state, struct summary_work *work, struct w
     return STATUS_OK;
 }
 
+static int no_memory(struct why *why)
+{
+    return refuse(why, STATUS_NO_MEMORY, "no memory for the next step of this summary");
+}
+
 static void on_worked(void *arg, int status)
 {
     struct summary_work *work = arg;
@@ -207,6 +212,8 @@ static void on_worked(void *arg, int status)
         status = use_join(state, work, &work->why);
     if (status == STATUS_OK)
         status = summary_flow_advance(state, &work->why);
+    if (status == STATUS_OK && state->is_short)
+        status = no_memory(&work->why);
     if (status < 0)
         summary_end_refused(state, status, &work->why, NULL);
     else
@@ -224,11 +231,6 @@ static int submit_work(struct summarize *state, struct summary_work *work, struc
     }
     state->has_work = true;
     return STATUS_OK;
-}
-
-static int no_memory(struct why *why)
-{
-    return refuse(why, STATUS_NO_MEMORY, "no memory for the next step of this summary");
 }
 
 static int begin_cut(struct summarize *state, struct why *why)

@@ -10,6 +10,16 @@ int64_t summary_now_ns(void)
     return clock_now(&clock_monotonic);
 }
 
+/* A message that finds no memory leaves a gap: the call ends at its next step. */
+static void send_packed(struct summarize *state, size_t bytes)
+{
+    assert(bytes > 0); /* asserted in limits.h */
+    int status = call_send(state->call, slice_of(state->call->service->out, bytes));
+    assert(status != STATUS_EXHAUSTED); /* credit keeps the buffer below its end: limits.h */
+    if (status < 0)
+        state->is_short = true;
+}
+
 /* --- ends --- */
 
 /* Gives back everything but what a worker holds, which finds nobody when it is done. */
@@ -40,7 +50,6 @@ void summary_end_refused(struct summarize *state, int status, const struct why *
 {
     struct call *call = state->call;
     end_runs(state);
-    service_log_end(call, status, state->n_prompt, state->n_completion);
     release(state);
     if (refused != NULL)
         service_refuse_event(call, refused);
@@ -59,41 +68,34 @@ void summary_end_answered(struct summarize *state, enum finish_reason reason)
         .n_replaced = state->n_replaced,
         .n_sections = state->n_sections,
         .n_levels = state->n_levels,
-        .n_prompt = state->n_prompt,
-        .n_completion = state->n_completion,
+        .n_prompt = call->usage.n_prompt,
+        .n_completion = call->usage.n_completion,
         .seconds = (double)(summary_now_ns() - state->began_ns) / (double)NS_PER_S,
     };
-    call_send(call, slice_of(service->out, wire_pack_summary_finished(
-                                               service->out, sizeof service->out, &summary)));
-    service_log_end(call, STATUS_OK, state->n_prompt, state->n_completion);
+    send_packed(state,
+                wire_pack_summary_finished(service->out, sizeof service->out, &summary));
+    bool is_short = state->is_short;
     release(state);
-    call_finish(call, STATUS_OK, NULL);
+    if (is_short)
+        service_refuse(call, STATUS_NO_MEMORY, "no memory for the end of this summary");
+    else
+        call_finish(call, STATUS_OK, NULL);
 }
 
 void summary_end_cancelled(struct summarize *state)
 {
     end_runs(state);
-    service_log_end(state->call, STATUS_CANCELLED, state->n_prompt, state->n_completion);
     release(state);
 }
 
 /* --- what the peer hears --- */
 
-static void send_packed(struct call *call, size_t bytes)
-{
-    assert(bytes > 0); /* asserted in limits.h */
-    int status = call_send(call, slice_of(call->service->out, bytes));
-    assert(status == STATUS_OK); /* credit keeps the buffer below its end: limits.h */
-    (void)status;
-}
-
 void summary_tell_accepted(struct summarize *state)
 {
     struct service *service = state->call->service;
-    call_open_reply(state->call);
-    send_packed(state->call, wire_pack_summary_accepted(service->out, sizeof service->out,
-                                                        service_request_id(state->call),
-                                                        state->options.sampling.seed));
+    send_packed(state, wire_pack_summary_accepted(service->out, sizeof service->out,
+                                                  state->call->request_id,
+                                                  state->options.sampling.seed));
     state->is_accepted = true;
 }
 
@@ -106,7 +108,7 @@ void summary_tell_progress(struct summarize *state, enum wire_phase phase, uint6
         !summary_progress_tell(&state->progress, summary_now_ns(), phase, n_done, n_total,
                                &progress))
         return;
-    send_packed(state->call,
+    send_packed(state,
                 wire_pack_summary_progress(service->out, sizeof service->out, &progress));
 }
 
@@ -149,11 +151,11 @@ void summary_send_section(struct summarize *state, const struct summary_run *run
                                    .end = run->end,
                                    .text = text,
                                    .is_last = is_last};
-    send_packed(state->call, wire_pack_section(service->out, sizeof service->out, &section));
+    send_packed(state, wire_pack_section(service->out, sizeof service->out, &section));
 }
 
 void summary_send_answer(struct summarize *state, struct slice text)
 {
     struct service *service = state->call->service;
-    send_packed(state->call, wire_pack_summary_delta(service->out, sizeof service->out, text));
+    send_packed(state, wire_pack_summary_delta(service->out, sizeof service->out, text));
 }

@@ -37,12 +37,12 @@ struct summarize {
     int64_t began_ns;
 
     struct byte_queue held;    /* received and not yet cut */
-    size_t held_bytes;         /* its account */
     size_t window;             /* bytes that the next cut looks at */
     bool has_ended;            /* the peer has sent everything */
     bool is_paused;            /* it was told AGAIN */
     bool has_work;             /* a worker has some of it */
     bool is_accepted;          /* and the peer knows */
+    bool is_short;             /* of memory: a message was left out */
     uint64_t n_received, n_cut, n_covered, n_replaced;
     uint64_t n_tokens_cut, n_tokens_done; /* of the document: in prompts, in finished sections */
 
@@ -51,7 +51,6 @@ struct summarize {
     struct timer retry;
     uint32_t next_tag, n_sections, n_levels;
     uint32_t n_group_max;      /* summaries in one prompt: fewer after one that was too long */
-    uint64_t n_prompt, n_completion;
     struct summary_progress progress;
 };
 

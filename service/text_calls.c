@@ -8,12 +8,19 @@
 
 #include <stdlib.h>
 
+/* What a token takes of the answer at least: a byte of its id, and of its span the key, the length
+ * and the end's key and value. */
+#define ID_BYTES_MIN 1
+#define SPAN_BYTES_MIN 4
+
 /* Owns the unpacked request and the packed answer: the call may be gone when it is done. */
 struct text_job {
+    struct service *service;
     struct call_table *calls;
     uint64_t call_id;
     const struct engine *engine;
     struct arena arena;
+    size_t held_bytes; /* of the service's account */
     struct wire_tokenize tokenize;
     struct wire_detokenize detokenize;
     uint8_t *reply;
@@ -28,7 +35,8 @@ static struct text_job *job_create(struct call *call, struct slice body)
     if (job == NULL)
         return NULL;
     arena_init(&job->arena, wire_arena_bytes(body.len));
-    job->calls = server_calls(call->service->server);
+    job->service = call->service;
+    job->calls = call->table;
     job->call_id = call->id;
     job->engine = call->service->engine;
     return job;
@@ -36,6 +44,7 @@ static struct text_job *job_create(struct call *call, struct slice body)
 
 static void job_free(struct text_job *job)
 {
+    service_give_text(job->service, job->held_bytes);
     arena_release(&job->arena);
     free(job->reply);
     free(job);
@@ -51,13 +60,20 @@ static void tokenize_job(void *arg)
 {
     struct text_job *job = arg;
     const struct wire_tokenize *in = &job->tokenize;
+    size_t n_max =
+        RESPONSE_MESSAGE_BYTES_MAX / (ID_BYTES_MIN + (in->spans ? SPAN_BYTES_MIN : 0));
     struct token_span *spans = NULL;
     uint32_t *ids = NULL;
     size_t n = 0;
 
     job->status =
-        engine_tokenize(job->engine, in->text, in->add_special ? -1 : 0, in->parse_special,
-                        GENERATE_MESSAGE_BYTES_MAX, &ids, in->spans ? &spans : NULL, &n, &job->why);
+        engine_tokenize(job->engine, in->text, in->add_special ? -1 : 0, in->parse_special, n_max,
+                        &ids, in->spans ? &spans : NULL, &n, &job->why);
+    if (job->status == STATUS_TOO_LARGE)
+        refuse(&job->why, STATUS_TOO_LARGE,
+               "the text of %zu bytes has more than %zu tokens, more than a reply of %u bytes "
+               "holds: send less at once",
+               in->text.len, n_max, RESPONSE_MESSAGE_BYTES_MAX);
     if (job->status == STATUS_OK) {
         job->reply = wire_pack_tokens(ids, spans, n, &job->reply_bytes);
         if (job->reply == NULL)
@@ -98,10 +114,12 @@ static void on_done(void *arg, int status)
             status = job->status;
         if (status == STATUS_OK) {
             status = call_send(call, slice_of(job->reply, job->reply_bytes));
-            if (status < 0)
+            if (status == STATUS_EXHAUSTED)
                 refuse(&job->why, status,
-                       "the answer of %zu bytes is more than a reply may hold: send less at once",
-                       job->reply_bytes);
+                       "the answer has %zu bytes; a reply may hold %u: send less at once",
+                       job->reply_bytes, RESPONSE_MESSAGE_BYTES_MAX);
+            else if (status < 0)
+                no_memory(job);
         }
         if (status == STATUS_OK)
             call_finish(call, STATUS_OK, NULL);
@@ -115,6 +133,10 @@ static void on_done(void *arg, int status)
 static int submit(struct call *call, struct text_job *job, int status, void (*work)(void *),
                   struct why *why)
 {
+    if (status == STATUS_OK) {
+        status = service_hold_text(call->service, job->arena.used, why);
+        job->held_bytes = status == STATUS_OK ? job->arena.used : 0;
+    }
     if (status == STATUS_OK) {
         status = work_submit(server_loop(call->service->server), work, on_done, job);
         if (status < 0)

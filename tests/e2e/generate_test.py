@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 
 import grpc
 import pytest
@@ -42,6 +43,8 @@ class Answer:
         assert self.events.count("accepted") == self.events.count("finished") == 1
         first = self.events.index("delta") if "delta" in self.events else len(self.events)
         assert "progress" not in self.events[first:], "progress after the first delta"
+        self.initial = dict(call.initial_metadata())
+        self.trailing = dict(call.trailing_metadata())
         self.usage = self.finished.usage
 
 
@@ -234,9 +237,63 @@ def test_a_request_id_is_echoed_and_logged_and_the_text_is_not(stubs, server, st
     assert "esquipedalian" not in server.log()
 
 
+def lines_of(server, request_id):
+    deadline = time.monotonic() + 10
+    while True:
+        lines = [line for line in server.log().splitlines() if request_id in line]
+        if lines or time.monotonic() > deadline:
+            return lines
+        time.sleep(0.02)
+
+
+def test_a_call_is_one_line_of_the_log(stubs, server, stub):
+    answer = Answer(
+        stubs, stub, text="One", max_tokens=2, ignore_eos=True,
+        metadata=[("x-request-id", "once only")],
+    )
+    (line,) = lines_of(server, "once only")
+    assert 'request_id="once only"' in line and "grpc_status=0" in line
+    assert f"prompt_tokens={answer.usage.prompt_tokens} completion_tokens=2 " in line
+
+    call = stub.Generate(
+        stubs.quire.GenerateRequest(text="One", max_tokens=2000, ignore_eos=True),
+        timeout=SECONDS, metadata=[("x-request-id", "left-early")],
+    )
+    next(iter(call))
+    call.cancel()
+    (line,) = lines_of(server, "left-early")
+    assert "grpc_status=1 " in line
+
+    refusal(stubs, stub, text="One", max_tokens=1 << 30, metadata=[("x-request-id", "too-much")])
+    (line,) = lines_of(server, "too-much")
+    assert "grpc_status=3 " in line
+
+
+def test_a_value_of_the_peer_is_one_value_of_the_log(stubs, server, stub):
+    forged = 'x" event=ready address=evil'
+    Answer(stubs, stub, text="One", max_tokens=1, metadata=[("x-request-id", forged)])
+    (line,) = lines_of(server, "evil")
+    assert r'request_id="x\" event=ready address=evil"' in line
+
+
 def test_without_a_request_id_one_is_made(stubs, stub):
-    ids = {Answer(stubs, stub, text="One", max_tokens=1).accepted.id for _ in range(2)}
+    answers = [Answer(stubs, stub, text="One", max_tokens=1) for _ in range(2)]
+    ids = {answer.accepted.id for answer in answers}
     assert len(ids) == 2 and all(re.fullmatch(r"[0-9a-f]{32}", name) for name in ids)
+    assert all(answer.initial["x-request-id"] == answer.accepted.id for answer in answers)
+
+
+def test_the_trailers_tell_what_was_used(stubs, stub):
+    answer = Answer(stubs, stub, text="Once upon a time", ignore_eos=True, max_tokens=9)
+    assert int(answer.trailing["quire-prompt-tokens"]) == answer.usage.prompt_tokens
+    assert answer.trailing["quire-completion-tokens"] == "9"
+    milliseconds = dict(
+        re.fullmatch(r"(\w+);dur=([0-9.]+)", part).groups()
+        for part in answer.trailing["server-timing"].split(", ")
+    )
+    assert list(milliseconds) == ["queue", "prefill", "decode"]
+    seconds = answer.finished.timings.decode_seconds
+    assert abs(float(milliseconds["decode"]) / 1000 - seconds) < 1e-5
 
 
 def test_usage_and_timings_come_last(stubs, stub):
@@ -278,7 +335,7 @@ def test_max_tokens_that_cannot_fit_are_refused_with_numbers(stubs, stub):
     context = stub.GetModel(stubs.quire.GetModelRequest()).context_tokens
     ids = stub.Tokenize(stubs.quire.TokenizeRequest(text="Once upon a time")).ids
     fits = stubs.quire.GenerateRequest(text="Once upon a time", max_tokens=context - len(ids))
-    call = stub.Generate(fits, timeout=SECONDS)
+    call = stub.Generate(fits)  # no deadline: a busy machine would refuse it
     assert next(iter(call)).accepted.max_tokens == context - len(ids)
     call.cancel()
     code, _, numbers = refusal(

@@ -4,6 +4,7 @@
 #include "h2_peer_fixture.h"
 
 #include "limits.h"
+#include "service/loop.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -89,6 +90,23 @@ static void test_grpc_flow__many_slow_readers_cost_their_marks(void **state)
                     n_streams * 4 * OUT_BUFFER_MARK_BYTES);
     peer_close(&peer);
     assert_true(echo_wait(&echo.cancels, n_streams));
+}
+
+static void test_grpc_flow__replies_that_nobody_takes_have_one_limit(void **state)
+{
+    struct h2_peer slow, peer;
+    server_loop(echo.server)->unsent_max = OUT_BUFFER_MARK_BYTES;
+    peer_open(&slow, server_address(echo.server), &(struct peer_options){1, true});
+    peer_open(&peer, server_address(echo.server), NULL);
+    assert_int_equal(peer_unary(&peer, "/test.Echo/Unary", "x", 1)->grpc_status, 0);
+    ask_count(&slow, 1000, 4000);
+    assert_true(peer_until_body(slow.streams[0], 1));
+    settle(&slow);
+    assert_int_equal(peer_unary(&peer, "/test.Echo/Unary", "x", 1)->grpc_status, 8);
+    peer_close(&slow);
+    assert_true(echo_wait(&echo.cancels, 1));
+    assert_int_equal(peer_unary(&peer, "/test.Echo/Unary", "x", 1)->grpc_status, 0);
+    peer_close(&peer);
 }
 
 static void test_grpc_flow__a_handler_that_wants_no_more_closes_its_window_only(void **state)
@@ -237,6 +255,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_slow_reader_stops_at_the_mark_and_resumes),
         TEST(many_slow_readers_cost_their_marks),
+        TEST(replies_that_nobody_takes_have_one_limit),
         TEST(a_handler_that_wants_no_more_closes_its_window_only),
         TEST(a_paused_upload_can_be_cancelled),
         TEST(sixty_four_streams_take_turns),

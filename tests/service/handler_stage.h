@@ -60,6 +60,7 @@ static struct stage {
     uint8_t details[4096];
     size_t details_bytes;
     size_t unsent_bytes;
+    int send_status; /* what the next messages find */
     /* the engine */
     bool ring_is_full;
     struct submit *submits[STAGE_RUNS];
@@ -281,6 +282,8 @@ static int stage_send(struct call *call, struct slice message)
 {
     (void)call;
     assert_false(stage.is_finished);
+    if (stage.send_status < 0)
+        return stage.send_status;
     assert_true(stage.n_sent < STAGE_MESSAGES);
     struct stage_bytes *sent = &stage.sent[stage.n_sent++];
     sent->bytes = malloc(message.len + 1);
