@@ -15,6 +15,12 @@
 
 /* --- the plan --- */
 
+static uint32_t reserve_for(uint32_t n_context, uint32_t n_answer)
+{
+    uint32_t n = n_context / 4 < SUMMARY_RESERVE_TOKENS ? n_context / 4 : SUMMARY_RESERVE_TOKENS;
+    return n > n_answer ? n : n_answer;
+}
+
 struct summary_plan *summary_plan_create(const struct engine *engine,
                                          const struct engine_model_info *model,
                                          const struct wire_summary_options *options)
@@ -23,14 +29,17 @@ struct summary_plan *summary_plan_create(const struct engine *engine,
     if (plan == NULL)
         return NULL;
     uint64_t n_held = model->n_pages * model->page_tokens;
+    uint32_t n_context = n_held < model->max_context ? (uint32_t)n_held : model->max_context;
     *plan = (struct summary_plan){
         .n_owners = 1,
         .engine = engine,
         .has_chat = model->chat_format[0] != '\0',
-        .n_context = n_held < model->max_context ? (uint32_t)n_held : model->max_context,
+        .n_context = n_context,
         .max_tokens = options->max_tokens,
         .section_max_tokens = options->section_max_tokens,
         .section_tokens_asked = options->section_tokens,
+        .replaces_invalid = options->replaces_invalid,
+        .n_reserve = reserve_for(n_context, options->max_tokens),
         .instruction_bytes = options->instruction.len,
     };
     if (plan->instruction_bytes > 0)
@@ -56,14 +65,10 @@ static int render(const struct summary_plan *plan, struct slice text, size_t n_m
 static int room_for(const struct summary_plan *plan, uint32_t n_answer, uint32_t *out,
                     struct why *why)
 {
-    uint32_t n_reserve = plan->n_context / 4;
+    uint32_t n_reserve = reserve_for(plan->n_context, n_answer);
     uint32_t *ids = NULL;
     size_t n = 0;
 
-    if (n_reserve > SUMMARY_RESERVE_TOKENS)
-        n_reserve = SUMMARY_RESERVE_TOKENS;
-    if (n_reserve < n_answer)
-        n_reserve = n_answer;
     int status = render(plan, slice_of(NULL, 0), plan->n_context, &ids, &n, why);
     free(ids);
     if (status < 0 && status != STATUS_TOO_LARGE)
@@ -92,7 +97,7 @@ static void run_plan(struct summary_work *work)
         work->status = room_for(plan, plan->section_max_tokens, &plan->n_section, &work->why);
     plan->n_join = n_whole < plan->n_section ? n_whole : plan->n_section;
     if (plan->section_tokens_asked == 0)
-        plan->n_whole = n_whole;
+        plan->n_whole = n_whole + 2 * BORDER_TOKENS;
     else if (plan->section_tokens_asked < plan->n_section)
         plan->n_section = plan->section_tokens_asked;
 }
@@ -117,6 +122,19 @@ static int read_window(struct summary_work *work, struct window *out)
                                  &ids, &out->spans, &out->n, &work->why);
     free(ids);
     return status;
+}
+
+/* A window may end inside a character, the document may not. */
+static int check_window(struct summary_work *work)
+{
+    size_t len = work->at_end ? work->len : utf8_complete_len(work->text, work->len);
+    size_t at;
+    if (work->plan->replaces_invalid || utf8_is_valid(work->text, len, &at))
+        return STATUS_OK;
+    return refuse(&work->why, STATUS_INVALID,
+                  "the document is not UTF-8 at byte %llu: convert it, or set replace_invalid to "
+                  "read such bytes as U+FFFD",
+                  (unsigned long long)work->begin + at);
 }
 
 /* The prompt of the first n_cut bytes; *n_excess: tokens that it takes from the answer's room. */
@@ -180,6 +198,9 @@ static void run_cut(struct summary_work *work)
         may_be_whole && plan->n_whole > plan->n_section ? plan->n_whole : plan->n_section;
     size_t n_excess = 1;
 
+    work->status = check_window(work);
+    if (work->status < 0)
+        return;
     work->status = read_window(work, &window);
     if (work->status == STATUS_OK && window.n <= n_enough && !work->at_end) {
         work->outcome = SUMMARY_MORE;
@@ -187,7 +208,7 @@ static void run_cut(struct summary_work *work)
         if (may_be_whole && window.n <= plan->n_whole) {
             work->kind = SUMMARY_WHOLE;
             work->n_cut = work->len;
-            work->status = render_cut(work, &window, plan->max_tokens, &n_excess);
+            work->status = render_cut(work, &window, plan->n_reserve, &n_excess);
         }
         if (work->status == STATUS_OK && n_excess > 0)
             work->status = cut_section(work, &window);

@@ -27,7 +27,10 @@ struct summary_plan {
     uint32_t n_context;          /* tokens of one sequence */
     uint32_t max_tokens, section_max_tokens;
     uint32_t section_tokens_asked; /* 0: not asked for */
-    uint32_t n_whole;            /* document tokens that are read whole; 0: never */
+    bool replaces_invalid;       /* bytes that are no UTF-8, instead of refusing them */
+    uint32_t n_reserve;          /* of the context, for the final answer */
+    /* document tokens, alone, that may be read whole: their prompt decides; 0: never */
+    uint32_t n_whole;
     uint32_t n_section;          /* document tokens of a section at most */
     uint32_t n_join;             /* tokens of summaries in a merge or final prompt */
     size_t instruction_bytes;

@@ -62,6 +62,7 @@ struct wire_summary_options {
     struct sampling sampling;
     uint32_t max_tokens, section_max_tokens;
     uint64_t total_bytes; /* 0: not told */
+    bool replaces_invalid;
 };
 struct wire_summarize {
     bool has_options; /* else text */

@@ -38,6 +38,7 @@ static int read_options(const Quire__V1__SummarizeOptions *in, struct wire_summa
                       out->max_tokens == 0 ? "max_tokens" : "section_max_tokens");
     if (in->opt_total_bytes_case)
         out->total_bytes = in->total_bytes;
+    out->replaces_invalid = in->replace_invalid;
     return wire_read_sampling(in->sampling, &out->sampling, why);
 }
 

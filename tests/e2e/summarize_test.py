@@ -146,11 +146,28 @@ def test_bad_bytes_are_replaced_and_counted_and_spans_are_of_the_original(stubs,
     good = paragraphs(2500)
     bad = good[:600] + b"\xff\xfe" + good[600:1500] + b"\xe2\x82" + good[1500:]
     summary = Summary(
-        stubs, server.stub(), bad, piece=601, section_tokens=200, section_max_tokens=8, max_tokens=8
+        stubs, server.stub(), bad, piece=601, section_tokens=200, section_max_tokens=8,
+        max_tokens=8, replace_invalid=True,
     )
     assert summary.finished.replaced_bytes == 3
-    whole = Summary(stubs, server.stub(), b"Caf\xc3\xa9 \xc3", max_tokens=4)
+    whole = Summary(
+        stubs, server.stub(), b"Caf\xc3\xa9 \xc3", max_tokens=4, replace_invalid=True
+    )
     assert whole.finished.replaced_bytes == 1
+
+
+def test_bad_bytes_are_refused_with_their_place(stubs, server):
+    pb, stub = stubs.quire, server.stub()
+    options = pb.SummarizeRequest(options=pb.SummarizeOptions())
+    for text, place in [(b"Caf\xc3\xa9 \xff", 6), (b"Caf\xc3", 3)]:
+        pieces = [pb.SummarizeRequest(text=text[at : at + 1]) for at in range(len(text))]
+        code, said = refusal(stubs, stub, [options, *pieces])
+        assert code == grpc.StatusCode.INVALID_ARGUMENT and f"at byte {place}:" in said
+
+
+def test_nul_is_text_like_any_other(stubs, server):
+    summary = Summary(stubs, server.stub(), b"One\0two\0three", piece=2, max_tokens=4)
+    assert summary.finished.covered_bytes == 13
 
 
 def test_characters_of_many_bytes_are_not_parted(stubs, server):

@@ -350,6 +350,11 @@ static void test_wire__a_summary_without_options_in_its_options_has_the_defaults
     assert_int_equal(out.options.section_max_tokens, 160);
     assert_int_equal(out.options.section_tokens, 0);
     assert_int_equal(out.options.total_bytes, 0);
+    assert_false(out.options.replaces_invalid);
+
+    options.replace_invalid = true;
+    assert_int_equal(wire_unpack_summarize(&arena, pack(&request), &out, &why), STATUS_OK);
+    assert_true(out.options.replaces_invalid);
 
     options.opt_section_max_tokens_case =
         QUIRE__V1__SUMMARIZE_OPTIONS__OPT_SECTION_MAX_TOKENS_SECTION_MAX_TOKENS;
