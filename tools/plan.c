@@ -199,8 +199,8 @@ static void print_plan(const struct subject *subject, const struct plan_options 
     print_bytes("there is", plan->memory_bytes, "");
     printf("\n  longest context   %s tokens of the %s trained\n",
            text_count(a, plan->longest_context), text_count(b, subject->shape.context));
-    printf("  decode            %.0f tokens/s = %.0f GB/s / %.2f GB (weights read + pages), at the\n"
-           "                    whole bandwidth; %.0f at %.0f %% of it, the goal of our kernels. "
+    printf("  decode            %.0f tokens/s = %.0f GB/s / %.2f GB (weights read + pages), at\n"
+           "                    the whole bandwidth; %.0f at %.0f %% of it, our kernels' goal. "
            "Not measured.\n",
            plan->tokens_per_second, gpu->gb_per_second * (double)in->n_gpus,
            plan->bytes_per_token / 1e9, plan->tokens_per_second * GOAL, GOAL * 100);
