@@ -153,19 +153,19 @@ static void test_engine__a_short_prompt_beside_a_long_one_is_promised_its_share(
     struct engine_options options = door_options();
     options.max_step_ns = 1; /* 16 rows a step: the long one is under way for a while */
     struct door *door = door_create(&options);
-    door->engine->estimate.cost = (struct step_cost){.decode_row_ns = 1, .prefill_row_ns = 1e6};
+    door->engine->estimate.cost = (struct step_cost){.decode_row_ns = 1, .prefill_row_ns = 20e6};
     door->engine->estimate.rested = door->engine->estimate.cost;
     door->engine->estimate.max_step_ns = 50 * NS_PER_MS;
     door_start(door);
     struct run *slow = door_send(door, door_submit(1, 2000, 10));
     struct submit *submit = door_submit(2, 20, 1);
-    submit->deadline_ns = clock_now(&clock_monotonic) + NS_PER_S;
+    submit->deadline_ns = clock_now(&clock_monotonic) + 20 * NS_PER_S;
 
     struct run *quick = door_send(door, submit);
     door_until_over(door, quick);
 
-    assert_true(slow->accepted.first_token_s > 1.9);
-    assert_true(quick->is_accepted && quick->accepted.first_token_s < 0.05);
+    assert_true(slow->accepted.first_token_s > 39); /* 2000 rows of 20 ms */
+    assert_true(quick->is_accepted && quick->accepted.first_token_s < 1);
     assert_true(quick->is_finished && !slow->is_finished);
     door_close(door);
 }
@@ -236,10 +236,10 @@ static void test_engine__a_run_that_ends_badly_is_answered_once(void **state)
 {
     struct engine_options options = door_options();
     struct door *door = door_open(&options);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 2; i++) {
         struct submit *submit = door_submit(1, 100, 0);
         submit->ignore_eos = true;
-        submit->deadline_ns = clock_now(&clock_monotonic) + NS_PER_S / 5;
+        submit->deadline_ns = clock_now(&clock_monotonic) + 2 * NS_PER_S;
         struct run *run = door_send(door, submit);
         run->keeps_credit = true;
         door_until_over(door, run);
