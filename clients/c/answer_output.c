@@ -215,6 +215,15 @@ void answer_output_end_progress(struct answer_output *output)
         progress_end(progress);
 }
 
+void answer_output_complete_progress(struct answer_output *output)
+{
+    const struct progress *progress = &output->progress;
+    if (progress->open && progress->n_total > 0)
+        answer_output_progress(output, progress->label, progress->n_total, progress->n_total,
+                               progress->rate);
+    answer_output_end_progress(output);
+}
+
 /* What comes next begins a line of its own, whatever stands on the terminal. */
 static void begin_error_line(struct answer_output *output)
 {

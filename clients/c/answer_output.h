@@ -55,6 +55,8 @@ bool answer_output_event(struct answer_output *output, const char *name,
 void answer_output_progress(struct answer_output *output, const char *label, uint64_t n_done,
                             uint64_t n_total, double rate);
 void answer_output_end_progress(struct answer_output *output);
+/* The same of a phase that is known to be done, whatever was told of it last. */
+void answer_output_complete_progress(struct answer_output *output);
 /* A line on standard error, after the progress; nothing when quiet. */
 void answer_output_note(struct answer_output *output, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -48,7 +48,7 @@ static const struct option options[] = {
     {"logprobs", 0, OPTION_INT, FIELD(logprobs), NULL, "N",
      "one line a token: id, log-probability, text, and N best alternatives", 0, TOP_LOGPROBS_MAX,
      NULL, FIELD(logprobs_given)},
-    SAMPLING_OPTION_ROWS(struct generate_options),
+    SAMPLING_OPTION_ROWS(struct generate_options, "1", "1"),
     CLIENT_OPTION_ROWS,
     {NULL, 0, 0, 0, NULL, NULL, NULL, 0, 0, NULL, 0},
 };
@@ -115,22 +115,12 @@ static bool show_logprob(struct answer_output *output, const Quire__V1__TokenLog
     return answer_output_flush(output) && ok;
 }
 
-/* The first token is there: whatever was told last, the prompt was read. */
-static void end_prefill(struct answer_output *output)
-{
-    const struct progress *progress = &output->progress;
-    if (progress->open)
-        answer_output_progress(output, progress->label, progress->n_total, progress->n_total,
-                               progress->rate);
-    answer_output_end_progress(output);
-}
-
 static bool show_delta(struct generate_run *run, const Quire__V1__Delta *delta)
 {
     struct answer_output *output = &run->client.output;
     bool ok = true;
     if (!run->begun)
-        end_prefill(output);
+        answer_output_complete_progress(output);
     run->begun = true;
     if (!run->with_logprobs)
         return answer_output_text(output, delta->text.data, delta->text.len);

@@ -22,10 +22,10 @@ struct sampling_options {
      offsetof(type, sampling.field##_given)}
 
 /* Rows of an option table; `type` has the field `sampling`. What is not given is not sent: the
- * server's defaults hold. */
-#define SAMPLING_OPTION_ROWS(type)                                                                 \
+ * server's defaults hold, and the help tells those of temperature and repetition. */
+#define SAMPLING_OPTION_ROWS(type, temperature_default, repetition_default)                        \
     SAMPLING_ROW(type, "temperature", OPTION_REAL, temperature, "T", 0, 100,                       \
-                 "0: always the most likely token"),                                               \
+                 "0: always the most likely token; " temperature_default " when not given"),       \
     SAMPLING_ROW(type, "top-k", OPTION_INT, top_k, "N", 0, 4294967295.0,                           \
                  "keep this many most likely tokens; 0: all"),                                     \
     SAMPLING_ROW(type, "top-p", OPTION_REAL, top_p, "P", 0, 1,                                     \
@@ -33,9 +33,11 @@ struct sampling_options {
     SAMPLING_ROW(type, "min-p", OPTION_REAL, min_p, "P", 0, 1,                                     \
                  "keep tokens at least this likely relative to the best; 0: all"),                 \
     SAMPLING_ROW(type, "repetition-penalty", OPTION_REAL, repetition_penalty, "R", 0.01, 100,      \
-                 "above 1: tokens that stood there already become less likely"),                   \
+                 "above 1: tokens that stood there already become less likely; "                   \
+                 repetition_default " when not given"),                                            \
     {"seed", 0, OPTION_TEXT, offsetof(type, sampling.seed), NULL, "N",                             \
-     "the same seed gives the same tokens", 0, 0, NULL, 0}
+     "the same seed gives the same tokens; a random one when not given, told by --json", 0, 0,     \
+     NULL, 0}
 
 /* Fills *out, an initialised message. STATUS_INVALID: the seed is none. */
 int sampling_options_fill(const struct sampling_options *in, Quire__V1__Sampling *out,

@@ -43,7 +43,7 @@ static const struct option options[] = {
     {"section-max-tokens", 0, OPTION_INT, FIELD(section_max_tokens), NULL, "N",
      "tokens of each section's summary at most; 160 when not given", 1, 4294967295.0, NULL,
      FIELD(section_max_tokens_given)},
-    SAMPLING_OPTION_ROWS(struct summarize_options),
+    SAMPLING_OPTION_ROWS(struct summarize_options, "0", "1.1"),
     CLIENT_OPTION_ROWS,
     {NULL, 0, 0, 0, NULL, NULL, NULL, 0, 0, NULL, 0},
 };
@@ -151,10 +151,10 @@ static bool show_summary(struct summarize_run *run, const Quire__V1__SummaryDelt
 {
     struct answer_output *output = &run->client.output;
     bool ok = true;
-    if (!run->any_summary)
-        answer_output_end_progress(output);
-    if (!run->any_summary)
+    if (!run->any_summary) {
+        answer_output_complete_progress(output); /* the first token: all was read */
         ok = section_order_flush(&run->sections);
+    }
     if (ok && !run->any_summary && run->any_section)
         ok = begin_part(output, false) && answer_output_format(output, "[summary]\n");
     run->any_summary = true;

@@ -85,6 +85,37 @@ static void test_answer_output__remembers_that_the_reader_went_away(void **state
     close(full);
 }
 
+static void test_answer_output__gathers_small_texts_and_keeps_their_order(void **state)
+{
+    struct answer_output output;
+    int fds[2];
+    static char expected[3 * ANSWER_HELD_BYTES], got[3 * ANSWER_HELD_BYTES];
+    size_t n = 0;
+    bool ok = true;
+    assert_int_equal(pipe(fds), 0);
+    fflush(stdout);
+    int saved = dup(STDOUT_FILENO);
+    dup2(fds[1], STDOUT_FILENO);
+    answer_output_init(&output, false, true);
+    answer_output_hold(&output);
+    for (int i = 0; i < 2000; i++) {
+        n += (size_t)sprintf(expected + n, "%d,", i);
+        ok = answer_output_format(&output, "%d,", i) && ok;
+    }
+    size_t n_held = output.n_held;
+    ok = answer_output_flush(&output) && ok;
+    n += (size_t)sprintf(expected + n, "at once\n");
+    ok = answer_output_text(&output, "at once\n", 8) && ok;
+    dup2(saved, STDOUT_FILENO);
+    close(saved);
+    assert_true(ok && n_held > 0 && !output.in_line);
+    assert_int_equal(read(fds[0], got, sizeof got), n);
+    assert_memory_equal(got, expected, n);
+    answer_output_release(&output);
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static void test_text_input__says_where_a_text_is_no_utf8(void **state)
 {
     struct text_input input = {.bytes = (uint8_t *)"caf\xe9!", .len = 5};
@@ -139,6 +170,7 @@ int main(void)
         cmocka_unit_test(test_answer_output__shows_controls_of_a_model_escaped),
         cmocka_unit_test(test_answer_output__text_for_a_pipe_is_as_it_is),
         cmocka_unit_test(test_answer_output__remembers_that_the_reader_went_away),
+        cmocka_unit_test(test_answer_output__gathers_small_texts_and_keeps_their_order),
         cmocka_unit_test(test_text_input__says_where_a_text_is_no_utf8),
         cmocka_unit_test(test_text_input__reads_files_up_to_the_limit),
         cmocka_unit_test(test_text_input__reads_ids),

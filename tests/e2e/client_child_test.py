@@ -1,6 +1,7 @@
 """--model: a server of its own, as a child that ends with the command, however that ends."""
 
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -120,3 +121,17 @@ def test_a_terminal_gets_a_live_line_and_ends_on_a_line_of_its_own(quire, model)
     assert re.search(r"\r\x1b\[Kloading  .* of 92\.1 MiB", shown)
     assert re.search(r"\r\x1b\[Kprefill  \d+ of 37 tokens", shown)
     assert re.search(re.escape(ANSWER) + r"\r\n37 prompt tokens", shown)
+
+
+def test_a_terminal_that_closes_ends_the_command_and_its_child(quire, model):
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(quire, [str(quire), "generate", "--model", str(model), "--prompt", "Once", *LONG])
+    shown = b""
+    while b", " not in shown:  # it is answering
+        shown += os.read(fd, 65536)
+    children = children_of(pid)
+    os.close(fd)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGHUP
+    assert len(children) == 1
+    wait_until(lambda: not is_alive(children[0]))
