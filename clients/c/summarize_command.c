@@ -25,7 +25,7 @@ struct summarize_options {
     struct client_options client; /* first */
     struct sampling_options sampling;
     const char *instruction;
-    bool section_tokens_given, max_tokens_given, section_max_tokens_given;
+    bool section_tokens_given, max_tokens_given, section_max_tokens_given, replace_invalid;
     int64_t section_tokens, max_tokens, section_max_tokens;
 };
 
@@ -43,6 +43,9 @@ static const struct option options[] = {
     {"section-max-tokens", 0, OPTION_INT, FIELD(section_max_tokens), NULL, "N",
      "tokens of each section's summary at most; 160 when not given", 1, 4294967295.0, NULL,
      FIELD(section_max_tokens_given)},
+    {"replace-invalid", 0, OPTION_FLAG, FIELD(replace_invalid), NULL, NULL,
+     "read bytes that are no UTF-8 as U+FFFD, and count them, instead of refusing the document", 0,
+     0, NULL, 0},
     SAMPLING_OPTION_ROWS(struct summarize_options, "0", "1.1"),
     CLIENT_OPTION_ROWS,
     {NULL, 0, 0, 0, NULL, NULL, NULL, 0, 0, NULL, 0},
@@ -180,8 +183,8 @@ static bool show_end(struct summarize_run *run, const Quire__V1__SummarizeFinish
                        text_duration(time, finished->seconds), reason);
     if (finished->replaced_bytes > 0)
         answer_output_note(output,
-                           "%" PRIu64 " invalid sequences of bytes were no UTF-8 and became U+FFFD",
-                           finished->replaced_bytes);
+                           "%" PRIu64 " invalid sequence%s of bytes became U+FFFD",
+                           finished->replaced_bytes, finished->replaced_bytes == 1 ? "" : "s");
     return true;
 }
 
@@ -316,6 +319,7 @@ static void fill_options(const struct summarize_options *in, uint64_t total_byte
             QUIRE__V1__SUMMARIZE_OPTIONS__OPT_SECTION_MAX_TOKENS_SECTION_MAX_TOKENS;
         out->section_max_tokens = (uint32_t)in->section_max_tokens;
     }
+    out->replace_invalid = in->replace_invalid;
     if (total_bytes > 0) {
         out->opt_total_bytes_case = QUIRE__V1__SUMMARIZE_OPTIONS__OPT_TOTAL_BYTES_TOTAL_BYTES;
         out->total_bytes = total_bytes;

@@ -1,7 +1,6 @@
 """--model: a server of its own, as a child that ends with the command, however that ends."""
 
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -10,7 +9,7 @@ import time
 import pytest
 
 from client_runs import (ANSWER, BROKEN_PIPE, INTERRUPTED, LONG, QUESTION, SECONDS, children_of,
-                         is_alive, on_terminal, run, wait_until)
+                         is_alive, on_terminal, run, start_on_terminal, wait_until)
 
 
 def test_a_model_is_served_by_a_child_that_leaves_nothing(run, model):
@@ -124,14 +123,13 @@ def test_a_terminal_gets_a_live_line_and_ends_on_a_line_of_its_own(quire, model)
 
 
 def test_a_terminal_that_closes_ends_the_command_and_its_child(quire, model):
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.execv(quire, [str(quire), "generate", "--model", str(model), "--prompt", "Once", *LONG])
+    process, fd = start_on_terminal(
+        [quire, "generate", "--model", model, "--prompt", "Once", *LONG]
+    )
     shown = b""
     while b", " not in shown:  # it is answering
         shown += os.read(fd, 65536)
-    children = children_of(pid)
+    (child,) = children_of(process.pid)
     os.close(fd)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGHUP
-    assert len(children) == 1
-    wait_until(lambda: not is_alive(children[0]))
+    assert process.wait(SECONDS) == 128 + signal.SIGHUP
+    wait_until(lambda: not is_alive(child))

@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import subprocess
+import termios
 import time
 
 import pytest
@@ -101,12 +102,22 @@ def is_alive(pid):
     return False
 
 
+def start_on_terminal(words, term="xterm"):
+    """A process whose terminal, of 80 columns, is the descriptor. Not by pty.fork: what gRPC does
+    when Python forks may end the child."""
+    fd, its_end = pty.openpty()
+    termios.tcsetwinsize(its_end, (24, 80))
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *(str(word) for word in words)],
+        stdin=its_end, stdout=its_end, stderr=its_end, env={**os.environ, "TERM": term},
+    )
+    os.close(its_end)
+    return process, fd
+
+
 def on_terminal(words, interrupt_at=None, term="xterm"):
-    """(exit status, what the terminal of 80 columns got); types Ctrl-C when it shows a pattern."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.environ["TERM"] = term
-        os.execv(str(words[0]), [str(word) for word in words])
+    """(exit status, what the terminal got); types Ctrl-C when it shows a pattern."""
+    process, fd = start_on_terminal(words, term)
     shown, deadline = b"", time.monotonic() + SECONDS
     with contextlib.suppress(OSError):  # EIO: the last process of the terminal has ended
         while time.monotonic() < deadline:
@@ -116,4 +127,4 @@ def on_terminal(words, interrupt_at=None, term="xterm"):
                 os.write(fd, b"\x03")
                 interrupt_at = None
     os.close(fd)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
+    return process.wait(SECONDS), shown.decode()

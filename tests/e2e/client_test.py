@@ -116,6 +116,14 @@ def test_summarize_covers_a_document_by_sections(ask, tmp_path):
     assert ran.text.count("[summary]\n") == 1 and ran.text.endswith("\n")
 
 
+def test_summarize_replaces_bytes_that_are_no_utf8_when_asked_to(ask):
+    document = b"The caf\xe9 was closed. "
+    refused = ask("summarize", "-", "-n", "8", given=document)
+    assert refused.status == 1 and "not UTF-8 at byte 7" in refused.err
+    read = ask("summarize", "-", "-n", "8", "--replace-invalid", given=document)
+    assert read.status == 0 and read.err.count("\n1 invalid sequence") == 1
+
+
 def test_summarize_reads_a_slow_pipe_as_it_comes(quire, server):
     with subprocess.Popen(
         [quire, "summarize", "-", "--server", server.address, "-n", "8", "--json"],
@@ -292,8 +300,8 @@ def test_a_full_disk_is_said(quire, server):
 def test_a_closed_standard_output_is_said(quire, server):
     for words in (["tokenize", "--server", server.address], ["--version"]):
         ran = subprocess.run(
-            [quire, *words], input=b"Once", stderr=subprocess.PIPE, timeout=SECONDS,
-            preexec_fn=lambda: os.close(1),
+            ["sh", "-c", 'exec "$@" >&-', "sh", quire, *words],
+            input=b"Once", stderr=subprocess.PIPE, timeout=SECONDS,
         )
         assert ran.returncode == 1 and b"Bad file descriptor" in ran.stderr
 
