@@ -1,14 +1,29 @@
-"""Makes the gRPC stubs at build time from the published .proto, so that none is committed."""
+"""Makes the gRPC stubs at build time from the published .proto, so that none is committed.
 
+What building needs on the way stands in a folder of its own and goes when it ends: `pip install`
+leaves the source tree as it was.
+"""
+
+import atexit
 import pathlib
 import shutil
+import sys
+import tempfile
 
 from setuptools import setup
+from setuptools.command.build import build
 from setuptools.command.build_py import build_py
+from setuptools.command.egg_info import egg_info
 from setuptools.command.sdist import sdist
 
 HERE = pathlib.Path(__file__).parent.resolve()
 PROTO = "quire/v1/quire.proto"
+
+
+def scratch_folder():
+    folder = tempfile.mkdtemp(prefix="quire-client-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def proto_root():
@@ -29,13 +44,23 @@ def make_stubs(target):
         raise SystemExit("quire-client: protoc failed; its message stands above")
 
 
+class BuildElsewhere(build):
+    def initialize_options(self):
+        super().initialize_options()
+        self.build_base = scratch_folder()
+
+
 class BuildWithStubs(build_py):
     def run(self):
         super().run()
-        if self.editable_mode:
-            make_stubs(HERE)
-        else:
-            make_stubs(self.build_lib)
+        make_stubs(HERE if self.editable_mode else self.build_lib)
+
+
+class EggInfoElsewhere(egg_info):
+    def initialize_options(self):
+        super().initialize_options()
+        if "sdist" not in sys.argv:  # a source distribution packs it
+            self.egg_base = scratch_folder()
 
 
 class SdistWithProto(sdist):
@@ -46,4 +71,5 @@ class SdistWithProto(sdist):
         shutil.copy(proto_root() / PROTO, copy)
 
 
-setup(cmdclass={"build_py": BuildWithStubs, "sdist": SdistWithProto})
+setup(cmdclass={"build": BuildElsewhere, "build_py": BuildWithStubs, "egg_info": EggInfoElsewhere,
+                "sdist": SdistWithProto})

@@ -8,6 +8,8 @@ from quire.v1 import quire_pb2 as pb
 
 
 def show(progress):
+    if progress.phase == pb.PHASE_ANSWER:
+        return  # the summary itself is seen to grow
     phase = pb.Phase.Name(progress.phase)[len("PHASE_"):].lower()
     print(f"{phase}: {progress.done} of {progress.total or '?'}, {progress.per_second:.0f}/s, "
           f"{progress.seconds_left:.0f} s left", file=sys.stderr)

@@ -7,12 +7,13 @@
             print(delta.text, end="", flush=True)
 """
 
-from quire.client import Client, Tokens
+from quire.client import Client, SamplingOptions, Tokens
+from quire.documents import Document
 from quire.errors import (Cancelled, DeadlineExceeded, InternalError, InvalidRequest, QuireError,
                           ResourceExhausted, Unavailable, Unsupported)
 from quire.streams import Completion, Summary
 
-__all__ = ["Client", "Tokens", "Completion", "Summary", "QuireError", "Cancelled",
-           "DeadlineExceeded", "InternalError", "InvalidRequest", "ResourceExhausted",
-           "Unavailable", "Unsupported"]
+__all__ = ["Client", "Completion", "Summary", "Tokens", "Document", "SamplingOptions",
+           "QuireError", "Cancelled", "DeadlineExceeded", "InternalError", "InvalidRequest",
+           "ResourceExhausted", "Unavailable", "Unsupported"]
 __version__ = "0.1.0"

@@ -1,55 +1,94 @@
 """The client: one channel, one method a call of the API."""
 
+from __future__ import annotations
+
 import os
-import pathlib
-from typing import NamedTuple
+from types import TracebackType
+from typing import (TYPE_CHECKING, Any, Iterable, Iterator, List, Mapping, NamedTuple, Optional,
+                    Sequence, Tuple, Type, TypedDict, Union)
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from quire.documents import Document, Upload
 from quire.errors import from_rpc_error
-from quire.streams import Completion, Summary
+from quire.streams import Completion, ProgressCallback, Summary
 from quire.v1 import quire_pb2 as pb
 from quire.v1 import quire_pb2_grpc
 
-_PIECE_BYTES = 64 * 1024
-_SAMPLING = ("temperature", "top_p", "min_p", "top_k", "repetition_penalty", "seed")
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+DEFAULT_ADDRESS = "127.0.0.1:7070"
+_MESSAGE_BYTES = 64 << 20
+_LOCAL = ("unix:", "localhost:", "127.", "[::1]:")
+
+
+class SamplingOptions(TypedDict, total=False):
+    """What generate, chat and summarize take beside their own options; quire.proto has the details.
+
+    Where the API draws, absent options are those of the model's plain distribution; a summary is
+    greedy.
+    """
+
+    temperature: Optional[float]  # 0: always the most likely token
+    top_k: Optional[int]
+    top_p: Optional[float]
+    min_p: Optional[float]
+    repetition_penalty: Optional[float]
+    seed: Optional[int]  # the same seed gives the same tokens
 
 
 class Tokens(NamedTuple):
-    ids: list
-    spans: list  # (begin, end) in bytes of the UTF-8 text, when asked for
+    """Token ids, and where each stands: (begin, end) in bytes of the UTF-8 text, when asked for."""
+
+    ids: List[int]
+    spans: List[Tuple[int, int]]
 
 
 class Client:
-    """A connection to one server.
+    """A connection to one server; threads may share it.
 
     address  "HOST:PORT" or "unix:PATH"; by default QUIRE_SERVER, else 127.0.0.1:7070
-    timeout  seconds for each call; None waits. A call that cannot be done in time is refused at once.
+    timeout  seconds for each call; None waits. The server refuses at once what it cannot do in time
     channel  a grpc channel of your own (TLS, interceptors) instead of an address
     """
 
-    def __init__(self, address=None, *, timeout=None, channel=None):
+    def __init__(self, address: Optional[str] = None, *, timeout: Optional[float] = None,
+                 channel: Optional[grpc.Channel] = None) -> None:
         self._own_channel = channel is None
-        self._channel = channel or grpc.insecure_channel(
-            address or os.environ.get("QUIRE_SERVER", "127.0.0.1:7070"),
-            options=[("grpc.max_receive_message_length", 64 << 20)])
-        self._stub = quire_pb2_grpc.QuireStub(self._channel)
+        self._channel = channel or _channel_to(
+            address or os.environ.get("QUIRE_SERVER") or DEFAULT_ADDRESS)
+        self._stub: Any = quire_pb2_grpc.QuireStub(self._channel)  # type: ignore[no-untyped-call]
         self._timeout = timeout
 
-    def __enter__(self):
+    def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
+                 traceback: Optional[TracebackType]) -> None:
         self.close()
 
-    def close(self):
+    def close(self) -> None:
+        """Ends the connection and every call that still runs on it; a channel given stays open."""
         if self._own_channel:
             self._channel.close()
 
-    def generate(self, prompt, *, max_tokens=None, stop=(), ignore_eos=False, logprobs=None,
-                 add_bos=None, on_progress=None, timeout=None, request_id=None, **sampling):
-        """Continues a text (str) or token ids (a list of ints); returns a Completion to iterate over."""
+    def generate(self, prompt: Union[str, Iterable[int]], *, max_tokens: Optional[int] = None,
+                 stop: Union[str, Sequence[str]] = (), ignore_eos: bool = False,
+                 logprobs: Optional[int] = None, add_bos: Optional[bool] = None,
+                 on_progress: Optional[ProgressCallback] = None, timeout: Optional[float] = None,
+                 request_id: Optional[str] = None,
+                 **sampling: Unpack[SamplingOptions]) -> Completion:
+        """Continues a text or token ids; returns a Completion to iterate over.
+
+        max_tokens   tokens to generate at most; None: as many as fit
+        stop         a string, or up to 16, that ends the answer and is not part of it
+        logprobs     log-probabilities of each token and of this many best alternatives (0 to 20)
+        add_bos      whether a text gets the beginning-of-text token; None: as the model's file says
+        on_progress  is called with each quire.v1.Progress while the prompt is read
+        request_id   of this call, for the server's log and `accepted.id`
+        """
         request = pb.GenerateRequest()
         if isinstance(prompt, str):
             request.text = prompt
@@ -60,62 +99,78 @@ class Client:
         return self._generate(request, max_tokens, stop, ignore_eos, logprobs, on_progress, timeout,
                               request_id, sampling)
 
-    def chat(self, messages, *, system=None, max_tokens=None, stop=(), ignore_eos=False,
-             logprobs=None, on_progress=None, timeout=None, request_id=None, **sampling):
-        """Answers a user's text (str), or a list of {"role": ..., "content": ...}; returns a Completion."""
+    def chat(self, messages: Union[str, Sequence[Mapping[str, str]]], *,
+             system: Optional[str] = None, max_tokens: Optional[int] = None,
+             stop: Union[str, Sequence[str]] = (), ignore_eos: bool = False,
+             logprobs: Optional[int] = None, on_progress: Optional[ProgressCallback] = None,
+             timeout: Optional[float] = None, request_id: Optional[str] = None,
+             **sampling: Unpack[SamplingOptions]) -> Completion:
+        """Answers a user's text, or messages {"role": ..., "content": ...}; returns a Completion.
+
+        system  the system message, put before the others; the rest is as for generate
+        """
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
         if system is not None:
             messages = [{"role": "system", "content": system}, *messages]
         request = pb.GenerateRequest(
-            chat=pb.Chat(messages=[pb.Message(role=m["role"], content=m["content"])
-                                   for m in messages]))
+            chat=pb.Chat(messages=[pb.Message(role=message["role"], content=message["content"])
+                                   for message in messages]))
         return self._generate(request, max_tokens, stop, ignore_eos, logprobs, on_progress, timeout,
                               request_id, sampling)
 
-    def summarize(self, document, *, instruction=None, section_tokens=None, max_tokens=None,
-                  section_max_tokens=None, on_progress=None, timeout=None, request_id=None,
-                  **sampling):
-        """Summarizes a document; returns a Summary to iterate over.
+    def summarize(self, document: Document, *, instruction: Optional[str] = None,
+                  section_tokens: Optional[int] = None, max_tokens: Optional[int] = None,
+                  section_max_tokens: Optional[int] = None,
+                  on_progress: Optional[ProgressCallback] = None,
+                  timeout: Optional[float] = None, request_id: Optional[str] = None,
+                  **sampling: Unpack[SamplingOptions]) -> Summary:
+        """Summarizes a document of any size; returns a Summary to iterate over.
 
-        document  a path (pathlib.Path), text (str), bytes, an open file, or any iterable of bytes
+        document            a path (pathlib.Path; a str is the text itself), text, bytes, an open
+                            file, or an iterable of bytes
+        instruction         what the reader wants from the summary
+        section_tokens      reads sections of about this many tokens; None: whole where it fits
+        max_tokens          tokens of the final summary at most; section_max_tokens of a section's
+        on_progress         is called with each quire.v1.Progress
         """
-        options = pb.SummarizeOptions(sampling=_sampling_of(sampling))
-        for name, value in (("instruction", instruction), ("section_tokens", section_tokens),
-                            ("max_tokens", max_tokens),
-                            ("section_max_tokens", section_max_tokens)):
-            if value is not None:
-                setattr(options, name, value)
-        pieces, n_bytes = _pieces_of(document)
-        if n_bytes is not None:
-            options.total_bytes = n_bytes
-
-        def requests():
-            yield pb.SummarizeRequest(options=options)
-            for piece in pieces:
-                yield pb.SummarizeRequest(text=piece)
-
-        call = self._stub.Summarize(requests(), timeout=timeout or self._timeout,
+        options = pb.SummarizeOptions(sampling=_sampling_of(sampling), instruction=instruction,
+                                      section_tokens=section_tokens, max_tokens=max_tokens,
+                                      section_max_tokens=section_max_tokens)
+        upload = Upload(options, document)
+        call = self._stub.Summarize(upload.requests(), timeout=self._seconds(timeout),
                                     metadata=_metadata_of(request_id))
-        return Summary(call, on_progress)
+        upload.begin(call)
+        return Summary(call, upload, on_progress)
 
-    def tokenize(self, text, *, add_special=False, parse_special=False, spans=False):
+    def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = False,
+                 spans: bool = False) -> Tokens:
+        """The token ids of a text.
+
+        add_special    beginning and end tokens as the model's file says
+        parse_special  "<|im_end|>" is one token, not text
+        spans          also where each token stands
+        """
         reply = self._unary(self._stub.Tokenize, pb.TokenizeRequest(
             text=text, add_special=add_special, parse_special=parse_special, spans=spans))
-        return Tokens(list(reply.ids), [(s.begin, s.end) for s in reply.spans])
+        return Tokens(list(reply.ids), [(span.begin, span.end) for span in reply.spans])
 
-    def detokenize(self, ids, *, special=False):
-        """The text of token ids; parts of characters become U+FFFD."""
-        return self._unary(self._stub.Detokenize,
-                           pb.DetokenizeRequest(ids=ids, special=special)).text
+    def detokenize(self, ids: Iterable[int], *, special: bool = False) -> str:
+        """The text of token ids; parts of characters become U+FFFD.
 
-    def model(self):
-        """quire.v1.Model: what is being served."""
-        return self._unary(self._stub.GetModel, pb.GetModelRequest())
+        special  control tokens as their text, not as nothing
+        """
+        reply = self._unary(self._stub.Detokenize, pb.DetokenizeRequest(ids=ids, special=special))
+        return str(reply.text)
 
-    def stats(self, interval=1.0):
-        """Yields quire.v1.Stats every `interval` seconds until the caller leaves the loop."""
-        call = self._stub.WatchStats(pb.WatchStatsRequest(interval_ms=int(interval * 1000)))
+    def model(self) -> pb.Model:
+        """What is being served: names, limits, the weights' SHA-256, the geometry of the cache."""
+        reply: pb.Model = self._unary(self._stub.GetModel, pb.GetModelRequest())
+        return reply
+
+    def stats(self, interval: float = 1.0) -> Iterator[pb.Stats]:
+        """Occupancy and rates, now and every `interval` seconds, until the caller leaves."""
+        call = self._stub.WatchStats(pb.WatchStatsRequest(interval_ms=round(interval * 1000)))
         try:
             yield from call
         except grpc.RpcError as error:
@@ -123,17 +178,19 @@ class Client:
         finally:
             call.cancel()
 
-    def is_serving(self, timeout=5.0):
-        """True when the server answers SERVING to the standard health check."""
+    def is_serving(self, timeout: float = 5.0) -> bool:
+        """Whether the server answers SERVING to the standard health check within `timeout`."""
         try:
-            reply = health_pb2_grpc.HealthStub(self._channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=timeout)
+            stub: Any = health_pb2_grpc.HealthStub(self._channel)
+            reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout)
         except grpc.RpcError:
             return False
-        return reply.status == health_pb2.HealthCheckResponse.SERVING
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
-    def _generate(self, request, max_tokens, stop, ignore_eos, logprobs, on_progress, timeout,
-                  request_id, sampling):
+    def _generate(self, request: pb.GenerateRequest, max_tokens: Optional[int],
+                  stop: Union[str, Sequence[str]], ignore_eos: bool, logprobs: Optional[int],
+                  on_progress: Optional[ProgressCallback], timeout: Optional[float],
+                  request_id: Optional[str], sampling: Mapping[str, Any]) -> Completion:
         request.sampling.CopyFrom(_sampling_of(sampling))
         if max_tokens is not None:
             request.max_tokens = max_tokens
@@ -141,46 +198,34 @@ class Client:
         request.ignore_eos = ignore_eos
         if logprobs is not None:
             request.logprobs = logprobs
-        call = self._stub.Generate(request, timeout=timeout or self._timeout,
+        call = self._stub.Generate(request, timeout=self._seconds(timeout),
                                    metadata=_metadata_of(request_id))
         return Completion(call, on_progress)
 
-    def _unary(self, method, request):
+    def _unary(self, method: Any, request: Any) -> Any:
         try:
             return method(request, timeout=self._timeout)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 
+    def _seconds(self, timeout: Optional[float]) -> Optional[float]:
+        return self._timeout if timeout is None else timeout
 
-def _metadata_of(request_id):
+
+def _channel_to(address: str) -> grpc.Channel:
+    options = [("grpc.max_receive_message_length", _MESSAGE_BYTES)]
+    if address.startswith(_LOCAL):
+        options.append(("grpc.enable_http_proxy", 0))  # a proxy is for what is not on this machine
+    return grpc.insecure_channel(address, options=options)
+
+
+def _metadata_of(request_id: Optional[str]) -> Optional[List[Tuple[str, str]]]:
     return [("x-request-id", request_id)] if request_id else None
 
 
-def _sampling_of(options):
-    sampling = pb.Sampling()
-    for name, value in options.items():
-        if name not in _SAMPLING:
-            raise TypeError(f"unknown option {name!r}; sampling takes {', '.join(_SAMPLING)}")
-        if value is not None:
-            setattr(sampling, name, value)
-    return sampling
-
-
-def _pieces_of(document):
-    """(iterable of bytes pieces, total bytes or None)"""
-    if isinstance(document, str):
-        document = document.encode()
-    if isinstance(document, pathlib.Path):
-        return _read_file(document), document.stat().st_size
-    if isinstance(document, (bytes, bytearray, memoryview)):
-        whole = bytes(document)
-        return (whole[i:i + _PIECE_BYTES] for i in range(0, len(whole), _PIECE_BYTES)), len(whole)
-    if hasattr(document, "read"):
-        return iter(lambda: document.read(_PIECE_BYTES), b""), None
-    return document, None
-
-
-def _read_file(path):
-    with open(path, "rb") as file:
-        while piece := file.read(_PIECE_BYTES):
-            yield piece
+def _sampling_of(options: Mapping[str, Any]) -> pb.Sampling:
+    known = SamplingOptions.__annotations__
+    for name in options:
+        if name not in known:
+            raise TypeError(f"unknown option {name!r}; sampling takes {', '.join(known)}")
+    return pb.Sampling(**options)

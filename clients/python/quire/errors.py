@@ -1,5 +1,9 @@
 """Typed errors: one class a kind of failure, the server's sentence, and its numbers."""
 
+from __future__ import annotations
+
+from typing import Dict, Mapping, Optional, Type
+
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
@@ -14,12 +18,13 @@ class QuireError(Exception):
     numbers  the details as a dict of strings, such as {"requested": "1.0", "available": "20.3"}
     """
 
-    def __init__(self, code, message, reason="", numbers=None):
+    def __init__(self, code: grpc.StatusCode, message: str, reason: str = "",
+                 numbers: Optional[Mapping[str, str]] = None) -> None:
         super().__init__(f"{code.name}: {message}")
         self.code = code
         self.message = message
         self.reason = reason
-        self.numbers = dict(numbers or {})
+        self.numbers: Dict[str, str] = dict(numbers or {})
 
 
 class InvalidRequest(QuireError):
@@ -50,7 +55,7 @@ class InternalError(QuireError):
     """Any other status."""
 
 
-_KINDS = {
+_KINDS: Dict[grpc.StatusCode, Type[QuireError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
     grpc.StatusCode.OUT_OF_RANGE: InvalidRequest,
     grpc.StatusCode.FAILED_PRECONDITION: InvalidRequest,
@@ -63,10 +68,10 @@ _KINDS = {
 }
 
 
-def from_rpc_error(error):
+def from_rpc_error(error: grpc.RpcError) -> QuireError:
     """The QuireError of a grpc.RpcError, with the numbers of its ErrorInfo."""
     code, message = error.code(), error.details() or ""
-    reason, numbers = "", {}
+    reason, numbers = "", {}  # type: str, Dict[str, str]
     try:
         status = rpc_status.from_call(error)
     except (ValueError, AttributeError):

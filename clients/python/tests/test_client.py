@@ -1,9 +1,12 @@
 """The wrapper against a running server (QUIRE_SERVER)."""
 
 import gc
+import inspect
 import os
+import threading
 import time
 
+import grpc
 import pytest
 
 import quire
@@ -77,31 +80,92 @@ def test_the_same_seed_gives_the_same_text(client):
     assert len(texts) == 1
 
 
-def test_leaving_the_loop_cancels_and_frees_the_pages(client):
-    for n, _ in enumerate(client.generate("1 2 3", max_tokens=4000, ignore_eos=True)):
-        if n == 5:
-            break
+def leave_by_break(answer):
+    for _ in answer:
+        break
+
+
+def leave_by_exception(answer):
+    with pytest.raises(ZeroDivisionError):
+        for _ in answer:
+            1 / 0
+
+
+def leave_by_close(answer):
+    events = iter(answer)
+    next(events)
+    events.close()
+
+
+def leave_by_dropping_the_iterator(answer):
+    events = iter(answer)
+    next(events)
+    del events
     gc.collect()
-    assert wait_until_no_page_is_used(client).pages_used == 0
 
 
-def test_a_with_block_cancels_too(client):
-    with client.generate("1 2 3", max_tokens=4000, ignore_eos=True) as answer:
+def leave_by_with(answer):
+    with answer:
         next(iter(answer))
-    assert wait_until_no_page_is_used(client).pages_used == 0
 
 
-@pytest.mark.parametrize("form", ["str", "bytes", "path", "file", "pieces"])
+@pytest.mark.parametrize("leave", [leave_by_break, leave_by_exception, leave_by_close,
+                                   leave_by_dropping_the_iterator, leave_by_with])
+def test_leaving_the_iterator_cancels_and_frees_the_pages(client, leave):
+    before = next(client.stats(interval=0.1))
+    answer = client.generate("1 2 3", max_tokens=6000, ignore_eos=True)
+    leave(answer)  # the Completion itself is still held
+    after = wait_until_no_page_is_used(client)
+    assert after.cancelled == before.cancelled + 1
+    assert after.generated_tokens - before.generated_tokens < 6000
+    assert answer.finished is None
+
+
+def test_a_completion_that_nobody_reads_ends_when_it_is_dropped(client):
+    before = next(client.stats(interval=0.1))
+    answer = client.generate("1 2 3", max_tokens=6000, ignore_eos=True)
+    for stats in client.stats(interval=0.1):
+        if stats.decode:
+            break
+    del answer
+    gc.collect()
+    assert wait_until_no_page_is_used(client).cancelled == before.cancelled + 1
+
+
+def test_cancel_from_another_thread_ends_the_loop_with_its_error(client):
+    answer = client.generate("1 2 3", max_tokens=6000, ignore_eos=True)
+    timer = threading.Timer(0.3, answer.cancel)
+    timer.start()
+    with pytest.raises(quire.Cancelled) as caught:
+        answer.result()
+    timer.join()
+    assert caught.value.code is grpc.StatusCode.CANCELLED
+    answer.cancel()  # harmless
+
+
+def test_an_exception_of_on_progress_comes_out_and_cancels(client):
+    ids = [1000 + i for i in range(4000)]
+    answer = client.generate(ids, max_tokens=1, on_progress=lambda progress: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        answer.result()
+    wait_until_no_page_is_used(client)
+
+
+@pytest.mark.parametrize("form", ["str", "bytes", "path", "file", "text file", "pieces",
+                                  "one large piece"])
 def test_every_form_of_a_document_is_summarized(client, tmp_path, form):
-    text = "Pages hold keys and values. Tables name the pages of a sequence. " * 20
+    text = "Pages hold keys and values — tables name the pages of a sequence. " * 20
     path = tmp_path / "document.txt"
     path.write_text(text)
-    document = {"str": text, "bytes": text.encode(), "path": path, "file": path.open("rb"),
-                "pieces": (text.encode()[i:i + 7] for i in range(0, len(text), 7))}[form]
+    raw = text.encode()
+    document = {"str": text, "bytes": raw, "path": path, "file": path.open("rb"),
+                "text file": path.open(encoding="utf-8"),
+                "pieces": (raw[i:i + 7] for i in range(0, len(raw), 7)),
+                "one large piece": [raw]}[form]
     progress = []
     summary = client.summarize(document, max_tokens=16, on_progress=progress.append)
     assert summary.result()
-    assert summary.finished.covered_bytes == summary.finished.total_bytes == len(text.encode())
+    assert summary.finished.covered_bytes == summary.finished.total_bytes == len(raw)
 
 
 def test_sections_stream_before_the_summary(client):
@@ -112,9 +176,31 @@ def test_sections_stream_before_the_summary(client):
     assert summary.finished.sections >= 2
 
 
+def test_what_breaks_the_reading_of_a_document_comes_out(client, tmp_path):
+    def pieces():
+        yield b"The first page of many. " * 10
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        client.summarize(pieces(), max_tokens=8).result()
+    with pytest.raises(FileNotFoundError):
+        client.summarize(tmp_path / "absent.txt")
+    with pytest.raises(TypeError):
+        client.summarize([3.5], max_tokens=8).result()
+    wait_until_no_page_is_used(client)
+
+
+def test_a_summary_is_left_like_any_answer(client):
+    text = "A paragraph about pages and their tables.\n\n" * 400
+    for _ in client.summarize(text, section_tokens=200):
+        break
+    wait_until_no_page_is_used(client)
+
+
 def test_errors_are_typed_and_hold_the_servers_sentence(client):
-    with pytest.raises(quire.InvalidRequest, match="temperature"):
+    with pytest.raises(quire.InvalidRequest, match="temperature") as caught:
         client.generate("x", temperature=-1).result()
+    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT and caught.value.reason
     with pytest.raises(quire.QuireError) as caught:
         client.generate([10 ** 9], max_tokens=1).result()
     assert "1000000000" in caught.value.message
@@ -125,10 +211,13 @@ def test_errors_are_typed_and_hold_the_servers_sentence(client):
 def test_what_cannot_be_done_in_time_is_refused_with_numbers(client):
     begun = time.monotonic()
     with pytest.raises(quire.DeadlineExceeded) as caught:
-        client.generate(list(range(1000, 7000)), max_tokens=2000, ignore_eos=True, timeout=1.0).result()
+        client.generate(list(range(1000, 7000)), max_tokens=2000, ignore_eos=True,
+                        timeout=1.0).result()
     assert time.monotonic() - begun < 0.9  # at admission, not when the time was over
+    assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED and caught.value.reason
     assert caught.value.numbers["unit"] == "seconds"
-    assert float(caught.value.numbers["requested"]) <= 1.1 < float(caught.value.numbers["available"])
+    numbers = caught.value.numbers
+    assert float(numbers["requested"]) <= 1.1 < float(numbers["available"])
 
 
 def test_a_server_that_is_not_there_is_unavailable():
@@ -141,3 +230,27 @@ def test_the_model_and_its_health_are_told(client):
     model = client.model()
     assert model.architecture == "llama" and model.kv.page_tokens == 64
     assert client.is_serving()
+
+
+def test_stats_go_on_until_the_caller_leaves(client):
+    begun = time.monotonic()
+    told = [stats for stats, _ in zip(client.stats(interval=0.2), range(3))]
+    assert time.monotonic() - begun >= 0.35
+    assert told[0].uptime_seconds < told[1].uptime_seconds < told[2].uptime_seconds
+    assert told[2].pages == client.model().kv.pages
+
+
+def test_everything_public_is_typed_and_described():
+    nouns = [getattr(quire, name) for name in quire.__all__ if name != "Document"]
+    for noun in nouns:
+        assert inspect.getdoc(noun), noun
+    methods = [value for noun in (quire.Client, quire.Completion, quire.Summary)
+               for name, value in inspect.getmembers(noun, inspect.isfunction)
+               if not name.startswith("_") or name == "__init__"]
+    assert len(methods) > 10
+    for method in methods:
+        signature = inspect.signature(method)
+        hints = [parameter.annotation for name, parameter in signature.parameters.items()
+                 if name != "self"] + [signature.return_annotation]
+        assert inspect.Parameter.empty not in hints, method
+        assert method.__name__ == "__init__" or inspect.getdoc(method), method
