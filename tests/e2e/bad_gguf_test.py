@@ -16,7 +16,8 @@ SECONDS = (
 
 @pytest.fixture(scope="module")
 def corpus(tiny, tmp_path_factory):
-    return bad_gguf.make_all(tiny["q4_1"], tmp_path_factory.mktemp("bad"))
+    folder = tmp_path_factory.mktemp("bad")
+    return bad_gguf.make_all(tiny["q4_1"], folder) + bad_gguf.make_sets(tiny["split"], folder)
 
 
 def fault_of(command, words, may_describe):
@@ -73,7 +74,7 @@ def test_inspect_refuses_or_names_what_is_unsupported(quire, corpus):
     unsound = re.compile(
         "truncated|magic|version|_keys|_tensors|^key_|^value|^array|^string|^alignment|empty|"
         "text_file|"
-        "tensor_(stands|name|without|of_five|of_a_zero|whose|longer)|row_is|^offset|overlap"
+        "tensor_(stands|name|without|of_five|of_a_zero|whose|longer)|row_is|^offset|overlap|^set_"
     )
     faults = faults_of(
         corpus, lambda path: [quire, "inspect", path], lambda path: not unsound.search(path.stem)

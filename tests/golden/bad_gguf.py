@@ -185,7 +185,10 @@ for _key, _value, _name in (
     ("attention.key_length", 0, "zero"),
     ("attention.key_length", 1025, "1025"),
     ("attention.key_length", 63, "odd"),
+    ("attention.head_count_kv", 1025, "1025"),
+    ("attention.value_length", 32, "unlike_the_keys"),
     ("context_length", 0, "zero"),
+    ("context_length", 0xFFFFFFFF, "four_billion"),
     ("feed_forward_length", 0, "zero"),
     ("rope.dimension_count", 63, "odd"),
     ("rope.dimension_count", 128, "beyond_the_head"),
@@ -303,7 +306,7 @@ quick(
     ("odd", "32"),
     lambda f: f.tensors.append(Tensor(b"odd", [40, 4], 8, bytes(170))),
 )
-for _kind in (4, 31, 38, 43, 0xFFFFFFFF):
+for _kind in (4, 5, 31, 32, 33, 36, 37, 38, 43, 0xFFFFFFFF):
     quick(
         f"tensor_of_unknown_type_{_kind}",
         ("type",),
@@ -365,6 +368,12 @@ def _(f):
 @case("rope_factor_is_zero", "rope_freqs")
 def _(f):
     f.tensors.append(Tensor(b"rope_freqs.weight", [32], 0, bytes(128)))
+
+
+@case("rope_factor_is_nan", "rope_freqs")
+def _(f):
+    factors = struct.pack("<32f", *[1.0] * 31, float("nan"))
+    f.tensors.append(Tensor(b"rope_freqs.weight", [32], 0, factors))
 
 
 # --- the vocabulary ---
@@ -461,6 +470,60 @@ quick(
     ("split.no",),
     lambda f: f.set("split.no", U16, number(U16, 2)),
 )
+
+# --- sets of two parts: each case breaks the first and the second, or returns the second's bytes ---
+SETS = {
+    "second_is_missing": (("00002-of-00002",), lambda first, second: b""),
+    "second_is_empty": (("00002-of-00002",), lambda first, second: b"GGUF"),
+    "second_is_cut": (("00002-of-00002",), lambda first, second: second.bytes()[:-4000]),
+    "second_is_text": (("GGUF",), lambda first, second: b"This is not a model.\n" * 40),
+    "second_is_the_first": (("split.no",), lambda first, second: first.bytes()),
+    "second_is_of_three": (
+        ("split.count",),
+        lambda first, second: second.set("split.count", U16, number(U16, 3)),
+    ),
+    "first_is_of_three": (
+        ("00001-of-00003", "split.count", "part of a split set of 3"),
+        lambda first, second: first.set("split.count", U16, number(U16, 3)),
+    ),
+    "count_is_the_most": (
+        ("split.count",),
+        lambda first, second: first.set("split.count", U16, number(U16, 65535)),
+    ),
+    "tensor_in_both": (
+        ("blk.0.attn_norm.weight", "twice"),
+        lambda first, second: (
+            second.tensors.append(first.tensor("blk.0.attn_norm.weight")),
+            first.set(
+                "split.tensors.count", I32, number(I32, len(first.tensors + second.tensors))
+            ),
+        )
+        and None,
+    ),
+    "tensors_are_miscounted": (
+        ("split.tensors.count",),
+        lambda first, second: first.set("split.tensors.count", I32, number(I32, 7)),
+    ),
+}
+
+
+def second_of(first):
+    return first.with_name(first.name.replace("-00001-", "-00002-"))
+
+
+def make_sets(source, folder):
+    """Broken sets out of a sound one of two parts; returns [(path of the first, words)]."""
+    folder, corpus = pathlib.Path(folder), []
+    parts = [pathlib.Path(path).read_bytes() for path in (source, second_of(source))]
+    for name, (words, change) in SETS.items():
+        first, second = File(parts[0]), File(parts[1])
+        made = change(first, second)
+        path = folder / f"set_{name}-00001-of-00002.gguf"
+        path.write_bytes(first.bytes())
+        if made != b"":
+            second_of(path).write_bytes(made if isinstance(made, bytes) else second.bytes())
+        corpus.append((path, words))
+    return corpus
 
 
 def truncations(raw, borders):
