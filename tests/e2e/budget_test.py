@@ -9,7 +9,7 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / "tests"))
 import budget  # noqa: E402
 
-BUDGET = "# a comment\nsetup 2 phase\nasan 1 asan\\..*\nunit 1 base\\..*\n"
+BUDGET = "# a comment\neverything 25 phase\nsetup 2 phase\nasan 1 asan\\..*\nunit 1 base\\..*\n"
 
 
 def results(**tests):
@@ -46,11 +46,18 @@ def test_suites_within_their_minutes_pass(run):
 
 def test_a_suite_over_one_and_a_half_times_fails(run):
     status, out = run("setup 60\n", results(base__ring=50, base__hash=41))
-    assert status == 1 and "unit took more than 1.5 times" in out
+    assert status == 1 and "unit took 1.5 minutes; 1.5 is the most" in out
 
 
 def test_a_phase_over_one_and_a_half_times_fails(run):
     assert run("setup 181\n", results(base__ring=1))[0] == 1
+
+
+def test_the_whole_fails_at_its_minutes(run):
+    some = results(base__ring=1)
+    assert run("everything 1499\n", some)[0] == 0
+    status, out = run("everything 1501\n", some)
+    assert status == 1 and "everything took 25.0 minutes; 25.0 is the most" in out
 
 
 def test_a_test_that_no_line_takes_fails(run):
