@@ -128,6 +128,10 @@ def test_the_real_model_gives_the_512_rows_of_the_gpl(
     )
     assert worst <= max_most and rms <= rms_most
     assert abs(loss - real_model.GPL3_MEAN_NLL) <= nll_most
+    best_two = np.partition(golden, -2)[:, -2:]
+    clear = np.abs(best_two[:, 1] - best_two[:, 0]) > 0.2
+    assert clear.sum() > 400
+    assert (logits.argmax(axis=1) == golden.argmax(axis=1))[clear].all()
     best_two = np.sort(golden, axis=1)[:, -2:]
     clear = best_two[:, 1] - best_two[:, 0] > 0.2
     assert clear.sum() > 400
