@@ -3,6 +3,7 @@
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import time
@@ -89,13 +90,11 @@ def test_a_file_of_any_name_is_summarized_from_its_own_folder(demo, tmp_path, na
     assert answers.rstrip().endswith(ANSWER) and len(answers) > 2 * len(ANSWER)
 
 
-def test_a_file_of_random_bytes_is_covered_or_refused_in_words(demo, tmp_path):
-    raw = random.Random(5).randbytes(3000)
-    (tmp_path / "random.bin").write_bytes(raw)
-    status, answers, told = end_of(demo("random.bin"))
-    assert (status == 0 and f"covered {len(raw)} of {len(raw)} bytes" in told) or (
-        status == 1 and "has no token in this model's vocabulary" in told
-    ), told
+def test_a_file_that_is_not_text_is_refused_with_the_place_of_its_first_bad_byte(demo, tmp_path):
+    (tmp_path / "picture.bin").write_bytes(b"\x89PNG\r\n" + random.Random(5).randbytes(3000))
+    status, answers, told = end_of(demo("picture.bin"))
+    assert (status, answers) == (1, ""), told
+    assert re.search("^quire: .*UTF-8.*byte 0", told, re.MULTILINE), told
 
 
 @pytest.mark.parametrize(

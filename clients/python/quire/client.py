@@ -121,7 +121,7 @@ class Client:
 
     def summarize(self, document: Document, *, instruction: Optional[str] = None,
                   section_tokens: Optional[int] = None, max_tokens: Optional[int] = None,
-                  section_max_tokens: Optional[int] = None,
+                  section_max_tokens: Optional[int] = None, replace_invalid: bool = False,
                   on_progress: Optional[ProgressCallback] = None,
                   timeout: Optional[float] = None, request_id: Optional[str] = None,
                   **sampling: Unpack[SamplingOptions]) -> Summary:
@@ -132,11 +132,13 @@ class Client:
         instruction         what the reader wants from the summary
         section_tokens      reads sections of about this many tokens; None: whole where it fits
         max_tokens          tokens of the final summary at most; section_max_tokens of a section's
+        replace_invalid     bytes that are not UTF-8 become U+FFFD; else they are refused
         on_progress         is called with each quire.v1.Progress
         """
         options = pb.SummarizeOptions(sampling=_sampling_of(sampling), instruction=instruction,
                                       section_tokens=section_tokens, max_tokens=max_tokens,
-                                      section_max_tokens=section_max_tokens)
+                                      section_max_tokens=section_max_tokens,
+                                      replace_invalid=replace_invalid)
         upload = Upload(options, document)
         call = self._stub.Summarize(upload.requests(), timeout=self._seconds(timeout),
                                     metadata=_metadata_of(request_id))

@@ -190,6 +190,14 @@ def test_what_breaks_the_reading_of_a_document_comes_out(client, tmp_path):
     wait_until_no_page_is_used(client)
 
 
+def test_bytes_that_are_not_text_are_refused_or_replaced_as_asked(client):
+    document = b"Pages hold keys \xff and values."
+    with pytest.raises(quire.InvalidRequest, match="16"):
+        client.summarize(document, max_tokens=8).result()
+    summary = client.summarize(document, max_tokens=8, replace_invalid=True)
+    assert summary.result() and summary.finished.replaced_bytes == 1
+
+
 def test_a_summary_is_left_like_any_answer(client):
     text = "A paragraph about pages and their tables.\n\n" * 400
     for _ in client.summarize(text, section_tokens=200):
