@@ -102,7 +102,7 @@ static const struct command command = {
 /* --- what may end the process before it serves --- */
 
 struct loading {
-    struct progress progress; /* a terminal's line; the log gets records */
+    struct progress progress; /* for a terminal or a waiting parent; the log gets records */
     int64_t begun_ns, told_ns;
     struct server *server;
     int parent_fd;
@@ -151,7 +151,7 @@ static void log_loading(struct loading *loading, uint64_t n_done, uint64_t n_tot
 static void on_load(void *arg, uint64_t n_done, uint64_t n_total)
 {
     struct loading *loading = arg;
-    if (loading->progress.live)
+    if (loading->progress.live || loading->parent_fd >= 0)
         progress_update(&loading->progress, "loading", n_done, n_total, 0);
     else
         log_loading(loading, n_done, n_total);
