@@ -99,7 +99,9 @@ static void check(struct engine *engine)
 #ifdef QUIRE_CHECKS
     struct why why;
     if (kv_cache_check(engine->cache, &why) < 0) {
-        log_write(LOG_ERROR, "kv_cache_check", "%s", why.text);
+        char quoted[WHY_BYTES];
+        log_write(LOG_ERROR, "kv_cache_check", "error=%s",
+                  log_quote(quoted, sizeof quoted, why.text, strlen(why.text)));
         abort();
     }
 #else

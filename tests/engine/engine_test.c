@@ -93,6 +93,29 @@ static void test_engine__random_cancels_leave_the_others_alone_and_no_page_behin
     door_close(door);
 }
 
+static void test_engine__a_cancel_ends_a_prompt_between_two_of_its_chunks(void **state)
+{
+    struct engine_options options = door_options();
+    options.max_step_ns = 1; /* 16 rows a step: 2000 steps for all */
+    struct door *door = door_open(&options);
+    struct run *runs[16];
+    for (uint32_t i = 0; i < 16; i++)
+        runs[i] = door_send(door, door_submit(i, 2000, 20));
+    while (door_stats(door)->n_prompt_tokens == 0)
+        ;
+
+    for (uint32_t i = 0; i < 16; i++)
+        door_cancel(door, runs[i]);
+    const struct engine_stats *stats = door_stats(door);
+    while (stats->n_pages_used + stats->n_pages_reserved > 0)
+        stats = door_stats(door);
+
+    assert_true(stats->n_prompt_tokens < 16 * 2000);
+    assert_int_equal(stats->n_generated_tokens, 0);
+    assert_int_equal(stats->n_cancelled, 16);
+    door_close(door);
+}
+
 static void test_engine__a_reader_without_credit_pauses_its_own_run_only(void **state)
 {
     struct engine_options options = door_options();
@@ -427,6 +450,7 @@ int main(void)
         cmocka_unit_test(test_engine__a_run_gives_the_same_tokens_alone_and_beside_others),
         cmocka_unit_test(test_engine__steps_of_any_length_give_the_same_tokens),
         cmocka_unit_test(test_engine__random_cancels_leave_the_others_alone_and_no_page_behind),
+        cmocka_unit_test(test_engine__a_cancel_ends_a_prompt_between_two_of_its_chunks),
         cmocka_unit_test(test_engine__a_reader_without_credit_pauses_its_own_run_only),
         cmocka_unit_test(test_engine__a_deadline_that_cannot_be_met_is_refused_with_both_numbers),
         cmocka_unit_test(test_engine__a_short_prompt_beside_a_long_one_is_promised_its_share),
