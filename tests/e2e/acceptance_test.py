@@ -163,9 +163,6 @@ def test_any_text_comes_round_with_spans_without_a_gap(stubs, stub):
         assert back.bytes == text.encode() and back.text == text
 
 
-# --- what breaks off ---
-
-
 def test_a_cancel_within_a_prefill_frees_its_pages(stubs, server, stub):
     tokens = stubs.quire.TokenIds(ids=[7] * 7000)
     call = stub.Generate(stubs.quire.GenerateRequest(tokens=tokens, max_tokens=5))
@@ -174,22 +171,25 @@ def test_a_cancel_within_a_prefill_frees_its_pages(stubs, server, stub):
     wait_for_rest(stubs, server)
 
 
-def message(body):
-    return b"\0" + struct.pack(">I", len(body)) + body
-
-
 def session_bytes(body):
     """A client's side of a connection with one call."""
     client = h2.connection.H2Connection(h2.config.H2Configuration())
     client.initiate_connection()
     client.send_headers(1, REQUEST)
-    client.send_data(1, message(body), end_stream=True)
+    client.send_data(1, b"\0" + struct.pack(">I", len(body)) + body, end_stream=True)
     return client.data_to_send()
 
 
 def connect(server):
     host, port = server.address.rsplit(":", 1)
     return socket.create_connection((host, int(port)), timeout=SECONDS)
+
+
+def read_out(peer):
+    """Until the server ends the connection: then it has read all that was sent."""
+    with contextlib.suppress(ConnectionResetError):
+        while peer.recv(1 << 16):
+            pass
 
 
 def test_a_disconnect_at_every_byte_of_a_call_leaves_nothing(stubs, server):
@@ -225,9 +225,7 @@ HELLO = PREFACE + frame(4, 0, 0)
 def test_a_malformed_frame_ends_its_connection(stubs, server, stub, sent):
     peer = connect(server)
     peer.sendall(sent)
-    with contextlib.suppress(ConnectionResetError):
-        while peer.recv(1 << 16):
-            pass
+    read_out(peer)
     assert len(Answer(stubs, stub, text="a", max_tokens=1, ignore_eos=True).ids) == 1
 
 
@@ -251,6 +249,8 @@ def test_mutated_sessions_leave_nothing(stubs, server):
         peer = connect(server)
         with contextlib.suppress(OSError):  # it may be ended while it speaks
             peer.sendall(PREFACE + mutated(whole[len(PREFACE) :], chosen))
+            peer.shutdown(socket.SHUT_WR)
+            read_out(peer)
         peer.close()
     wait_for_rest(stubs, server)
 
