@@ -7,9 +7,11 @@
 #include "service/work.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* All of a text is counted, so that a refusal can tell how much is too much. */
+#define TOKENS_MAX GENERATE_MESSAGE_BYTES_MAX
 
 /* The request on its way to tokens. Owns the unpacked request, so that a cancelled call leaves the
  * worker something to read. */
@@ -18,7 +20,6 @@ struct generate_job {
     struct call_table *calls;
     uint64_t call_id;
     const struct engine *engine;
-    size_t n_max; /* tokens at most */
     struct arena arena;
     size_t held_bytes; /* of the service's account */
     struct wire_generate request;
@@ -176,31 +177,14 @@ static void tokenize_job(void *arg)
 
     if (request->prompt == WIRE_CHAT)
         job->status = engine_render_chat(job->engine, request->messages, request->n_messages,
-                                         job->n_max, &job->ids, &job->n_ids, &job->why);
+                                         TOKENS_MAX, &job->ids, &job->n_ids, &job->why);
     else
         job->status = engine_tokenize(job->engine, request->text, request->add_bos, false,
-                                      job->n_max, &job->ids, NULL, &job->n_ids, &job->why);
+                                      TOKENS_MAX, &job->ids, NULL, &job->n_ids, &job->why);
     if (job->status == STATUS_OK && job->n_ids == 0)
         job->status =
             refuse(&job->why, STATUS_INVALID,
                    "the prompt is empty and the model has no beginning token: give some text");
-}
-
-/* The same refusal that the engine gives to as many ids; how many they are was not counted. */
-static void refuse_long(struct call *call, const struct generate_job *job)
-{
-    const char *setting = call->service->model.context_setting;
-    struct event_refused refused = {
-        .status = strcmp(setting, "--kv-memory") == 0 ? STATUS_TOO_LARGE : STATUS_INVALID,
-        .numbers = {(double)job->n_max + 1, (double)job->n_max},
-        .unit = "tokens",
-    };
-    snprintf(refused.setting, sizeof refused.setting, "%s", setting);
-    snprintf(refused.text, sizeof refused.text,
-             "the prompt has more than the %zu tokens of context that the server gives: shorten "
-             "it, summarize it, or start the server with a larger %s",
-             job->n_max, setting);
-    service_refuse_event(call, &refused);
 }
 
 static void on_tokenized(void *arg, int status)
@@ -213,8 +197,6 @@ static void on_tokenized(void *arg, int status)
             status = job->status;
         if (status == STATUS_OK)
             submit_job(call, job);
-        else if (status == STATUS_TOO_LARGE)
-            refuse_long(call, job);
         else
             service_refuse(call, status,
                            job->why.text[0] != '\0' ? job->why.text : "the server is stopping");
@@ -246,7 +228,6 @@ static int begin(struct call *call, struct slice body, struct why *why)
     job->calls = call->table;
     job->call_id = call->id;
     job->engine = service->engine;
-    job->n_max = service->model.max_context;
 
     state->client.on_event = handle_event;
     state->want_text = job->request.want_text;

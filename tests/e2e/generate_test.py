@@ -326,7 +326,10 @@ def test_a_prompt_beyond_the_context_is_refused_with_numbers(stubs, stub):
     code, said, numbers = refusal(stubs, stub, tokens=tokens)
     assert code == grpc.StatusCode.INVALID_ARGUMENT and str(context) in said
     assert float(numbers["available"]) == context and numbers["unit"] == "tokens"
-    code, said, numbers = refusal(stubs, stub, text="word and word " * context)
+    text = "word and word " * context
+    n_ids = len(stub.Tokenize(stubs.quire.TokenizeRequest(text=text)).ids)
+    code, said, numbers = refusal(stubs, stub, text=text, max_tokens=1)
+    assert float(numbers["requested"]) == n_ids + 1 and str(n_ids) in said
     assert code == grpc.StatusCode.INVALID_ARGUMENT and str(context) in said
     assert float(numbers["available"]) == context and numbers["setting"] == "--max-context"
 
