@@ -263,6 +263,10 @@ static int run(const struct serve_options *in, struct service *service, struct s
         tell_ready(service, server_address(server));
         block_stops(SIG_UNBLOCK);
         status = server_run(server);
+        /* In the middle of a long text a worker would hold the stop for seconds: calls have ended,
+         * and the kernel takes the rest apart. */
+        if (status == STATUS_OK && server_is_working(server))
+            _exit(service->is_lost ? 1 : 0);
         if (status < 0)
             refuse(why, status, "the event loop failed");
         else if (service->is_lost)

@@ -41,7 +41,9 @@ static struct server *server_of(struct loop *loop)
 
 static void leave_when_empty(struct loop *loop)
 {
-    if (server_of(loop)->state != SERVER_SERVING && loop->n_connections == 0 && loop->n_works == 0)
+    enum server_state state = server_of(loop)->state;
+    bool waits_for_work = state != SERVER_STOPPING && loop->n_works > 0;
+    if (state != SERVER_SERVING && loop->n_connections == 0 && !waits_for_work)
         loop_end(loop);
 }
 
@@ -312,6 +314,11 @@ void server_stop(struct server *server)
 const char *server_address(const struct server *server)
 {
     return server->listener.address;
+}
+
+bool server_is_working(const struct server *server)
+{
+    return server->loop.n_works > 0;
 }
 
 bool server_is_draining(const struct server *server)

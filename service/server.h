@@ -67,8 +67,10 @@ void server_free(struct server *server); /* not while server_run runs; removes t
  * Lives with the server. */
 const char *server_address(const struct server *server);
 
-/* Serves until drained or stopped. Returns STATUS_OK, or STATUS_IO when the loop itself failed. */
+/* Serves until drained or stopped. Returns STATUS_OK, or STATUS_IO when the loop itself failed. A
+ * stop does not wait for work that has begun: server_free does. */
 int server_run(struct server *server);
+bool server_is_working(const struct server *server); /* after it: some work has not come back */
 
 /* From any thread, any number of times. */
 void server_wake(struct server *server);  /* full fence, then on_wake on the loop */

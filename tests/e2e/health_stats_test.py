@@ -70,6 +70,21 @@ def test_a_second_signal_stops_at_once(stubs, server):
     assert running.process.wait(SECONDS) == 0
 
 
+def test_a_stop_does_not_wait_for_a_text_that_a_worker_reads(stubs, server):
+    running = server()
+    word = "".join(chr(97 + i * i % 26) for i in range(8 << 20))  # one word: seconds of work
+    reply = running.stub().Tokenize.future(stubs.quire.TokenizeRequest(text=word))
+    time.sleep(1)
+    began = time.monotonic()
+    for _ in range(2):
+        os.kill(running.pid, signal.SIGTERM)
+        time.sleep(0.2)
+    assert running.process.wait(SECONDS) == 0
+    assert time.monotonic() - began < 3
+    with pytest.raises(grpc.RpcError):
+        reply.result()
+
+
 def test_the_model_says_what_it_is(stubs, server):
     running = server("--kv-memory", "256MiB", "--max-context", "4096")
     deadline = time.monotonic() + SECONDS
