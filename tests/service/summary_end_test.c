@@ -128,6 +128,13 @@ static void test_summary_end__texts_of_all_calls_have_one_limit(void **state)
     refused(STATUS_EXHAUSTED, "try again");
 
     open_call(defaults);
+    stage.service.text_bytes = TEXT_BYTES_MAX - 7;
+    upload_document("A text.", 7, 7);
+    assert_false(stage.is_finished);
+    stage.service.text_bytes -= TEXT_BYTES_MAX - 7;
+    stage_close();
+
+    open_call(defaults);
     upload_text("A text.", 7);
     stage_pump();
     stage_work();
