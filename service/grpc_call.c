@@ -427,22 +427,23 @@ void grpc_call_end(struct grpc_call *grpc, int status, const char *sentence, uin
     grpc_call_refuse(grpc, status_grpc_code(status), slice_from(sentence), slice_of(NULL, 0));
 }
 
-void grpc_call_answer_plain(struct grpc_call *grpc, const char *http_status, const char *text)
+void grpc_call_answer_plain(struct grpc_call *grpc)
 {
     struct fields fields = {.n = 0};
-    bool with_body = !grpc->head->is_head;
+    const struct grpc_plain *plain = grpc->plain;
+    size_t n = grpc->head->is_head ? 0 : strlen(plain->text);
+    grpc->plain = NULL;
     grpc->is_plain = true;
     grpc->grpc_code = GRPC_CODE_UNKNOWN;
-    add_text(&fields, ":status", http_status);
+    add_text(&fields, ":status", plain->http_status);
     add_text(&fields, "content-type", "text/plain; charset=utf-8");
-    if (strcmp(http_status, "405") == 0)
-        add_text(&fields, "allow", "POST");
-    if (with_body && byte_queue_reserve(&grpc->out, strlen(text)) < 0)
-        with_body = false;
-    if (with_body)
-        byte_queue_append(&grpc->out, slice_from(text));
+    if (plain->allow != NULL)
+        add_text(&fields, "allow", plain->allow);
+    if (n != 0 && byte_queue_reserve(&grpc->out, n) < 0)
+        n = 0;
+    byte_queue_append(&grpc->out, slice_of(plain->text, n));
     grpc_call_set_state(grpc, GRPC_TRAILERS);
-    submit_reply(grpc, &fields, with_body);
+    submit_reply(grpc, &fields, n != 0);
     watch_reader(grpc);
 }
 

@@ -34,7 +34,7 @@ enum grpc_call_state {
     GRPC_CLOSED,
 };
 
-/* What the header block said; freed when it was judged. */
+/* What the header block said; freed when it was judged, and when a plain answer was given. */
 struct grpc_head {
     size_t metadata_bytes; /* name + value + 32 a field */
     uint32_t n_fields;
@@ -47,6 +47,12 @@ struct grpc_head {
     char agent[64];
 };
 
+/* The answer to a request that is not gRPC. */
+struct grpc_plain {
+    const char *http_status, *text;
+    const char *allow; /* methods; NULL: not said */
+};
+
 struct grpc_call {
     struct call call;        /* first: what handlers hold; entered in the table once has_call */
     struct h2_conn *conn;
@@ -54,9 +60,10 @@ struct grpc_call {
     enum grpc_call_state state;
     struct list in_conn;
     struct list in_drained;
-    struct grpc_head *head;  /* in HEADERS only */
+    struct grpc_head *head;  /* in HEADERS only; NULL after */
     bool has_call;
-    bool is_plain;           /* not gRPC: `out` is a text, no trailers follow */
+    const struct grpc_plain *plain; /* not gRPC: this is said when the request has ended ... */
+    bool is_plain;           /* ... `out` is its text then, no trailers follow */
 
     /* the request */
     struct grpc_reader reader;
@@ -115,7 +122,7 @@ void grpc_call_set_state(struct grpc_call *grpc, enum grpc_call_state next);
 const char *grpc_call_state_name(enum grpc_call_state state);
 void grpc_call_refuse(struct grpc_call *grpc, int grpc_code, struct slice message,
                       struct slice details);
-void grpc_call_answer_plain(struct grpc_call *grpc, const char *http_status, const char *text);
+void grpc_call_answer_plain(struct grpc_call *grpc);
 void grpc_request_want_more(struct call *call);
 void grpc_request_release(struct grpc_call *grpc); /* its buffers; not while delivering */
 

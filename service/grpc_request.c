@@ -9,6 +9,8 @@
 #include <stdlib.h>
 
 #define FIELD_OVERHEAD 32
+#define PLAIN_WAIT_MS 1000
+#define PLAIN_BYTES_MAX SMALL_MESSAGE_BYTES_MAX /* of a request that is not gRPC */
 
 /* --- the header block --- */
 
@@ -111,14 +113,36 @@ static int judge_head(const struct grpc_head *head, const struct method *method,
     return STATUS_OK;
 }
 
-static void answer_plain(struct grpc_call *grpc, const struct method *method)
+static const struct grpc_plain *plain_for(const struct grpc_head *head, const struct method *method)
 {
-    if (!grpc->head->is_post && method == NULL)
-        grpc_call_answer_plain(grpc, "404", "not found: this server speaks gRPC\n");
-    else if (!grpc->head->is_post)
-        grpc_call_answer_plain(grpc, "405", "gRPC calls use POST\n");
-    else
-        grpc_call_answer_plain(grpc, "415", "gRPC calls use content-type application/grpc\n");
+    static const struct grpc_plain no_path = {"404", "not found: this server speaks gRPC\n", NULL};
+    static const struct grpc_plain no_post = {"405", "gRPC calls use POST\n", "POST"};
+    static const struct grpc_plain no_grpc = {
+        "415", "gRPC calls use content-type application/grpc\n", NULL};
+    if (head->is_post)
+        return &no_grpc;
+    return method == NULL ? &no_path : &no_post;
+}
+
+static void answer_plain(struct grpc_call *grpc)
+{
+    timers_disarm(&grpc->conn->loop->timers, &grpc->request_timer);
+    grpc_call_answer_plain(grpc);
+    free(grpc->head);
+    grpc->head = NULL;
+}
+
+static void answer_late_plain(struct timer *timer)
+{
+    answer_plain(list_entry(timer, struct grpc_call, request_timer));
+}
+
+/* HTTP answers when the request has ended, but does not wait for it without end. */
+static void await_plain(struct grpc_call *grpc, const struct method *method)
+{
+    grpc->plain = plain_for(grpc->head, method);
+    grpc->request_timer.fire = answer_late_plain;
+    loop_arm(grpc->conn->loop, &grpc->request_timer, PLAIN_WAIT_MS);
 }
 
 static void end_late_request(struct timer *timer)
@@ -187,7 +211,7 @@ void grpc_call_begin(struct grpc_call *grpc, bool request_ends)
 
     struct why why = {.text = ""};
     if (!grpc->head->is_post || grpc->head->content == GRPC_CONTENT_OTHER) {
-        answer_plain(grpc, method);
+        await_plain(grpc, method);
     } else {
         int status = judge_head(grpc->head, method, &why);
         if (status == STATUS_OK)
@@ -198,8 +222,10 @@ void grpc_call_begin(struct grpc_call *grpc, bool request_ends)
                              slice_of(NULL, 0));
         }
     }
-    free(grpc->head);
-    grpc->head = NULL;
+    if (grpc->plain == NULL) {
+        free(grpc->head);
+        grpc->head = NULL;
+    }
     if (request_ends)
         grpc_call_end_request(grpc);
 }
@@ -335,6 +361,8 @@ void grpc_call_take_body(struct grpc_call *grpc, struct slice bytes)
 {
     size_t n = 0;
     grpc->received_bytes += bytes.len;
+    if (grpc->plain != NULL && grpc->received_bytes > PLAIN_BYTES_MAX)
+        answer_plain(grpc);
     if (grpc->waiting.len == 0)
         n = read_messages(grpc, bytes);
     if (!is_open(grpc)) {
@@ -366,6 +394,8 @@ void grpc_call_take_body(struct grpc_call *grpc, struct slice bytes)
 void grpc_call_end_request(struct grpc_call *grpc)
 {
     grpc->request_ended = true;
+    if (grpc->plain != NULL)
+        answer_plain(grpc);
     settle_request(grpc);
 }
 

@@ -277,13 +277,22 @@ void h2_conn_flush(struct h2_conn *conn)
 
 /* --- reading --- */
 
-/* A human with a browser or curl deserves a sentence; noise gets none. */
-static void answer_stranger(struct h2_conn *conn)
+/* A request line of HTTP/1, as far as the first read shows it. */
+static bool looks_like_http1(struct slice bytes)
 {
-    bool looks_like_http = conn->first_byte >= 'A' && conn->first_byte <= 'Z';
+    static const char version[] = " HTTP/1.";
+    const uint8_t *end = memchr(bytes.bytes, '\n', bytes.len);
+    size_t len = end == NULL ? bytes.len : (size_t)(end - bytes.bytes);
+    return memmem(bytes.bytes, len, version, sizeof version - 1) != NULL;
+}
+
+/* A human with a browser or curl deserves a sentence; noise gets none. */
+static void answer_stranger(struct h2_conn *conn, struct slice bytes)
+{
+    bool looks_like_http = looks_like_http1(bytes);
     log_write(LOG_INFO, "not_http2", "peer=%s kind=%s", conn->peer,
               looks_like_http             ? "http1"
-              : conn->first_byte == 0x16 ? "tls"
+              : bytes.bytes[0] == 0x16 ? "tls"
                                          : "noise");
     if (!looks_like_http || conn->writing != NULL) {
         h2_conn_close(conn);
@@ -305,13 +314,9 @@ static void was_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     }
     if (conn->state >= H2_LINGER)
         return;
-    if (!conn->any_byte) {
-        conn->any_byte = true;
-        conn->first_byte = (uint8_t)buf->base[0];
-    }
     int status = h2_session_receive(conn, slice_of(buf->base, (size_t)n));
     if (status == STATUS_UNSUPPORTED) {
-        answer_stranger(conn);
+        answer_stranger(conn, slice_of(buf->base, (size_t)n));
         return;
     }
     if (status < 0) {

@@ -19,6 +19,8 @@
 #include <nghttp2/nghttp2.h>
 
 #define PEER_BYTES 64
+#define ENDED_STREAMS 16
+#define FRAME_HEAD_BYTES 9
 
 enum h2_conn_state { H2_PREFACE, H2_OPEN, H2_LINGER, H2_CLOSED };
 
@@ -39,8 +41,6 @@ struct h2_conn {
     size_t read_bytes;            /* in this turn */
     bool reading;
     bool shutting_down;           /* the shutdown request is in flight */
-    uint8_t first_byte;           /* tells a strayed HTTP/1.1 client from noise */
-    bool any_byte;
 
     struct timer peer_timer;      /* preface, header block, or idle */
     struct timer write_timer;     /* a write that makes no progress */
@@ -52,6 +52,11 @@ struct h2_conn {
     struct list drained;          /* grpc_call.in_drained: to be told that their out-buffer fell */
     uint32_t n_streams;
     int32_t header_stream;        /* whose header block is under way; 0: none */
+    int32_t ended[ENDED_STREAMS]; /* closed streams that the peer had ended, the newest ones */
+    uint32_t n_ended;
+    uint8_t frame_head[FRAME_HEAD_BYTES]; /* of the frame that comes in, the first n_head bytes */
+    uint32_t n_head;
+    uint32_t piece_left;          /* of the preface or of the payload */
     bool draining, goaway_sent;
     bool agent_logged;
     uint32_t ping_strikes;

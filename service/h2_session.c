@@ -108,6 +108,11 @@ static struct grpc_call *call_of(nghttp2_session *session, int32_t stream_id)
     return nghttp2_session_get_stream_user_data(session, stream_id);
 }
 
+static void remember_ended(struct h2_conn *conn, int32_t stream_id)
+{
+    conn->ended[conn->n_ended++ % ENDED_STREAMS] = stream_id;
+}
+
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     struct h2_conn *conn = user;
@@ -182,6 +187,9 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
         else if (conn->draining)
             h2_conn_send_goaway(conn);
         break;
+    case NGHTTP2_RST_STREAM:
+        remember_ended(conn, frame->hd.stream_id);
+        break;
     default:
         break;
     }
@@ -219,6 +227,8 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
     struct grpc_call *call = call_of(session, stream_id);
     if (conn->header_stream == stream_id)
         conn->header_stream = 0;
+    if (nghttp2_session_get_stream_remote_close(session, stream_id) == 1)
+        remember_ended(conn, stream_id);
     if (call != NULL) {
         nghttp2_session_set_stream_user_data(session, stream_id, NULL);
         grpc_call_close(call, error_code);
@@ -302,6 +312,7 @@ int h2_session_open(struct h2_conn *conn)
     if (error != 0)
         return STATUS_NO_MEMORY;
     conn->session = session;
+    conn->piece_left = NGHTTP2_CLIENT_MAGIC_LEN;
     error = nghttp2_submit_settings(session, NGHTTP2_FLAG_NONE, settings,
                                     sizeof(settings) / sizeof(settings[0]));
     if (error == 0)
@@ -324,16 +335,77 @@ void h2_session_close(struct h2_conn *conn)
     assert(conn->session_bytes == 0);
 }
 
+/* --- bytes in --- */
+
+static bool has_ended(const struct h2_conn *conn, int32_t stream_id)
+{
+    for (int i = 0; i < ENDED_STREAMS; i++)
+        if (conn->ended[i] == stream_id)
+            return true;
+    return false;
+}
+
+/* What the library lets pass, since it keeps no closed streams and looks at no priorities: the
+ * error of a frame by its header. On a stream that we ended alone frames may still arrive.
+ */
+static uint32_t judge_frame(const struct h2_conn *conn)
+{
+    const uint8_t *head = conn->frame_head;
+    uint8_t type = head[3];
+    int32_t stream_id = (int32_t)((uint32_t)(head[5] & 0x7F) << 24 | (uint32_t)head[6] << 16 |
+                                  (uint32_t)head[7] << 8 | head[8]);
+    if (type == NGHTTP2_PRIORITY && stream_id == 0)
+        return NGHTTP2_PROTOCOL_ERROR;
+    if ((type == NGHTTP2_HEADERS || type == NGHTTP2_DATA) && stream_id != 0 &&
+        has_ended(conn, stream_id))
+        return NGHTTP2_STREAM_CLOSED;
+    return NGHTTP2_NO_ERROR;
+}
+
+/* Bytes up to the end of the preface, of a frame's header, or of its payload. */
+static size_t next_piece(struct h2_conn *conn, struct slice bytes, uint32_t *error_code)
+{
+    if (conn->piece_left == 0) { /* a header */
+        size_t n = FRAME_HEAD_BYTES - conn->n_head;
+        if (n > bytes.len)
+            n = bytes.len;
+        memcpy(conn->frame_head + conn->n_head, bytes.bytes, n);
+        conn->n_head += (uint32_t)n;
+        if (conn->n_head == FRAME_HEAD_BYTES) {
+            const uint8_t *head = conn->frame_head;
+            conn->piece_left = (uint32_t)head[0] << 16 | (uint32_t)head[1] << 8 | head[2];
+            conn->n_head = 0;
+            *error_code = judge_frame(conn);
+        }
+        return n;
+    }
+    size_t n = conn->piece_left < bytes.len ? conn->piece_left : bytes.len;
+    conn->piece_left -= (uint32_t)n;
+    return n;
+}
+
 int h2_session_receive(struct h2_conn *conn, struct slice bytes)
 {
-    ssize_t n = nghttp2_session_mem_recv(conn->session, bytes.bytes, bytes.len);
-    if (n >= 0)
-        return STATUS_OK; /* an error of the peer has queued its GOAWAY */
-    if (n == NGHTTP2_ERR_BAD_CLIENT_MAGIC)
-        return STATUS_UNSUPPORTED;
-    log_write(n == NGHTTP2_ERR_NOMEM ? LOG_ERROR : LOG_WARN, "peer_abuse", "peer=%s reason=\"%s\"",
-              conn->peer, nghttp2_strerror((int)n));
-    return STATUS_INVALID;
+    while (bytes.len > 0) {
+        uint32_t error_code = NGHTTP2_NO_ERROR;
+        size_t n = next_piece(conn, bytes, &error_code);
+        if (error_code != NGHTTP2_NO_ERROR) {
+            log_write(LOG_DEBUG, "invalid_frame", "peer=%s type=%u http2_error=%u", conn->peer,
+                      conn->frame_head[3], error_code);
+            nghttp2_session_terminate_session(conn->session, error_code);
+            return STATUS_OK; /* what follows is of no interest */
+        }
+        ssize_t taken = nghttp2_session_mem_recv(conn->session, bytes.bytes, n);
+        if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC)
+            return STATUS_UNSUPPORTED;
+        if (taken < 0) {
+            log_write(taken == NGHTTP2_ERR_NOMEM ? LOG_ERROR : LOG_WARN, "peer_abuse",
+                      "peer=%s reason=\"%s\"", conn->peer, nghttp2_strerror((int)taken));
+            return STATUS_INVALID;
+        }
+        bytes = slice_of(bytes.bytes + n, bytes.len - n); /* an error of the peer queues a GOAWAY */
+    }
+    return STATUS_OK;
 }
 
 int h2_session_send(struct h2_conn *conn, struct write_buffer *buffer)

@@ -4,6 +4,7 @@
  *   bytes --h2_session_receive--> library --callbacks--> grpc_call
  *   bytes <--h2_session_send----- library <--submit----- grpc_call
  *
+ * Bytes are handed over frame by frame, so that a header is judged when all before it was read.
  * The library does not bound header lists, empty DATA frames, pings, resets that we make, or what
  * it holds for one peer: here they are counted (limits.h). Most errors of a peer queue a GOAWAY and
  * are no error of receive. Thread: the loop.

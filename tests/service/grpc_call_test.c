@@ -169,6 +169,29 @@ static void test_grpc_call__what_is_not_grpc_gets_a_plain_http_answer(void **sta
     assert_plain(other, 404, "");
 }
 
+static void test_grpc_call__a_plain_answer_waits_for_the_end_but_not_for_ever(void **state)
+{
+    const char *wrong_type[] = {":method", "POST", ":scheme", "http", ":path", "/test.Echo/Unary",
+                                ":authority", "a", "content-type", "text/plain", NULL};
+    struct peer_stream *stream = peer_request_plain(&peer, wrong_type, false);
+    peer_turn(&peer, 50);
+    assert_int_equal(stream->http_status, 0);
+    peer_send(stream, "x", 1, true);
+    assert_true(peer_until_closed(stream));
+    assert_int_equal(stream->http_status, 415);
+
+    struct peer_stream *silent = peer_request_plain(&peer, wrong_type, false);
+    assert_true(peer_until_closed(silent));
+    assert_int_equal(silent->http_status, 415);
+
+    static uint8_t bytes[SMALL_MESSAGE_BYTES_MAX + 1];
+    struct peer_stream *long_one = peer_request_plain(&peer, wrong_type, false);
+    peer_send(long_one, bytes, sizeof(bytes), false);
+    assert_true(peer_until_closed(long_one));
+    assert_int_equal(long_one->http_status, 415);
+    assert_int_equal(long_one->error_code, NGHTTP2_NO_ERROR);
+}
+
 static void test_grpc_call__a_plain_answer_honours_a_window_of_one_byte(void **state)
 {
     struct h2_peer narrow;
@@ -468,6 +491,7 @@ int main(void)
         TEST(a_client_stream_without_messages_still_ends),
         TEST(work_comes_back_to_its_call),
         TEST(what_is_not_grpc_gets_a_plain_http_answer),
+        TEST(a_plain_answer_waits_for_the_end_but_not_for_ever),
         TEST(a_plain_answer_honours_a_window_of_one_byte),
         TEST(content_type_variants_are_judged),
         TEST(unknown_methods_are_unimplemented),

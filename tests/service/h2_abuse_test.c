@@ -55,6 +55,16 @@ static void test_h2_abuse__an_http1_client_gets_a_sentence(void **state)
     close(fd);
 }
 
+static void test_h2_abuse__letters_that_are_no_request_get_no_sentence(void **state)
+{
+    static const char preface[] = "INVALID CONNECTION PREFACE\r\n\r\n";
+    char reply[64];
+    int fd = peer_connect(server_address(echo.server));
+    assert_true(peer_raw_send(fd, preface, sizeof(preface) - 1));
+    assert_true(recv(fd, reply, sizeof(reply), 0) <= 0);
+    close(fd);
+}
+
 static void test_h2_abuse__garbage_closes_the_connection(void **state)
 {
     srand(7);
@@ -108,6 +118,7 @@ static void test_h2_abuse__malformed_frames_end_the_connection(void **state)
     static const uint8_t huge_window[] = {0, 4, 0xFF, 0xFF, 0xFF, 0xFF}; /* INITIAL_WINDOW_SIZE */
     assert_frame_ends_connection(NGHTTP2_DATA, 0, 1, zeros, 4);          /* on an idle stream */
     assert_frame_ends_connection(NGHTTP2_DATA, 0, 0, zeros, 4);          /* on stream 0 */
+    assert_frame_ends_connection(NGHTTP2_PRIORITY, 0, 0, zeros, 5);
     assert_frame_ends_connection(NGHTTP2_HEADERS, 4, 0, zeros, 1);
     assert_frame_ends_connection(NGHTTP2_HEADERS, 4, 2, zeros, 1);       /* an even stream */
     assert_frame_ends_connection(NGHTTP2_HEADERS, 5, 1, bad_hpack, sizeof(bad_hpack));
@@ -127,6 +138,33 @@ static void test_h2_abuse__malformed_frames_end_the_connection(void **state)
     assert_frame_ends_connection(NGHTTP2_CONTINUATION, 4, 1, zeros, 1);
     assert_frame_ends_connection(NGHTTP2_GOAWAY, 0, 1, zeros, 8);
     assert_frame_ends_connection(NGHTTP2_GOAWAY, 0, 0, zeros, 7);
+}
+
+static void test_h2_abuse__frames_on_a_stream_that_its_peer_ended_end_the_connection(void **state)
+{
+    static const uint8_t payload[] = {0x82}; /* as HEADERS: ":method GET" */
+    for (int i = 0; i < 4; i++) {
+        struct h2_peer peer;
+        peer_open(&peer, server_address(echo.server), NULL);
+        struct peer_stream *stream;
+        if (i < 2) {
+            stream = peer_unary(&peer, "/test.Echo/Unary", "x", 1);
+        } else {
+            stream = peer_request(&peer, "/test.Echo/Never", false, NULL);
+            peer_send_message(stream, "x", 1, true);
+            assert_true(peer_until_status(stream));
+            peer_reset(stream, NGHTTP2_CANCEL);
+            peer_turn(&peer, 10);
+        }
+        uint8_t bytes[64];
+        size_t n = peer_raw_frame(bytes, i % 2 == 0 ? NGHTTP2_DATA : NGHTTP2_HEADERS,
+                                  i % 2 == 0 ? 0 : NGHTTP2_FLAG_END_HEADERS, (uint32_t)stream->id,
+                                  payload, sizeof(payload));
+        assert_true(peer_raw_send(peer.fd, bytes, n));
+        assert_true(peer_until_goaway(&peer, 1));
+        assert_int_equal(peer.goaway_code, NGHTTP2_STREAM_CLOSED);
+        peer_close(&peer);
+    }
 }
 
 static void test_h2_abuse__window_overflow_ends_the_connection(void **state)
@@ -509,9 +547,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(an_http1_client_gets_a_sentence),
+        TEST(letters_that_are_no_request_get_no_sentence),
         TEST(garbage_closes_the_connection),
         TEST(garbage_after_a_good_preface_closes_the_connection),
         TEST(malformed_frames_end_the_connection),
+        TEST(frames_on_a_stream_that_its_peer_ended_end_the_connection),
         TEST(window_overflow_ends_the_connection),
         TEST(malformed_header_blocks_reset_their_stream_only),
         TEST(a_wrong_content_length_resets_the_stream),
