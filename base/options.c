@@ -332,8 +332,8 @@ static int refuse_operands(const struct parse *parse, int n)
     else
         snprintf(range, sizeof range, "%d to %d", command->operands_min, command->operands_max);
     return refuse(parse->why, STATUS_INVALID,
-                  "quire %s was given %d arguments beside its options and takes %s: %s",
-                  command->name, n, range, command->usage);
+                  "quire %s was given %d argument%s beside its options and takes %s: %s",
+                  command->name, n, n == 1 ? "" : "s", range, command->usage);
 }
 
 int options_parse(const struct command *command, int argc, char **argv, void *values,

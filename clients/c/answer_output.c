@@ -34,6 +34,13 @@ void answer_output_release(struct answer_output *output)
 
 /* --- standard output --- */
 
+void answer_output_look_for_reader(struct answer_output *output)
+{
+    struct pollfd look = {.fd = STDOUT_FILENO}; /* POLLERR comes unasked */
+    if (poll(&look, 1, 0) > 0 && (look.revents & POLLERR) != 0)
+        output->reader_gone = true;
+}
+
 /* False, and the reason kept: standard output takes no more. */
 static bool may_go_on(struct answer_output *output, int error)
 {

@@ -38,6 +38,9 @@ struct answer_output {
 void answer_output_init(struct answer_output *output, bool as_json, bool is_quiet);
 void answer_output_release(struct answer_output *output);
 
+/* Remembers a reader that went away, though nothing was written to it since. */
+void answer_output_look_for_reader(struct answer_output *output);
+
 /* All of these return false when the output takes no more. */
 bool answer_output_text(struct answer_output *output, const void *bytes, size_t len);
 bool answer_output_raw(struct answer_output *output, const void *bytes, size_t len); /* as it is */

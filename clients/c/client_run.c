@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #define STRING_OF(x) #x
 #define TEXT_OF(x) STRING_OF(x)
@@ -232,6 +233,13 @@ static bool is_serving(struct client_run *run)
            fail(run, QUIRE_UNAVAILABLE, "the server that was started for --model is not serving");
 }
 
+/* Ctrl-C ends what runs, and so does a reader that goes away before there is anything to read. */
+static void watch(struct quire_client *client)
+{
+    client_signals_watch(client);
+    quire_client_watch_reader(client, STDOUT_FILENO);
+}
+
 /* The child listens before it loads: a connection stands soon, and its first answer comes when the
  * model is there. */
 static bool connect_to_child(struct client_run *run)
@@ -248,7 +256,7 @@ static bool connect_to_child(struct client_run *run)
         poll(NULL, 0, LOOK_MS);
     }
     server_child_forget_socket(&run->child);
-    client_signals_watch(run->client);
+    watch(run->client);
     return is_serving(run);
 }
 
@@ -288,7 +296,7 @@ bool client_run_open(struct client_run *run)
         return false;
     }
     client_signals_catch();
-    client_signals_watch(run->client);
+    watch(run->client);
     return true;
 }
 
@@ -314,6 +322,8 @@ int client_run_close(struct client_run *run)
     look_for_child(run);
     int signal_number = client_signals_caught();
     const struct answer_output *output = &run->output;
+    if (run->status.code == QUIRE_CANCELLED && run->status.is_local)
+        answer_output_look_for_reader(&run->output);
     int exit_status = 0;
     if (signal_number != 0)
         exit_status = 128 + signal_number;

@@ -23,6 +23,7 @@
 struct quire_client {
     nghttp2_session *session;
     int fd, wake_fd;
+    int reader_fd; /* watched; -1: none */
     atomic_bool is_interrupted;
     bool is_lost;       /* no byte moves any more */
     bool is_going_away; /* GOAWAY came: open calls go on, new ones cannot begin */

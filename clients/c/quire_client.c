@@ -122,7 +122,7 @@ int quire_client_open(const char *address, const struct quire_client_options *op
     struct quire_client *client = calloc(1, sizeof *client);
     if (client == NULL)
         return refuse(why, STATUS_NO_MEMORY, "no memory for a connection");
-    client->fd = -1;
+    client->fd = client->reader_fd = -1;
     client->receive_bytes_max =
         options->receive_bytes_max != 0 ? options->receive_bytes_max : GENERATE_MESSAGE_BYTES_MAX;
     name_client(client, &parsed, address, options->user_agent);
@@ -166,6 +166,11 @@ void quire_client_close(struct quire_client *client)
 const char *quire_client_address(const struct quire_client *client)
 {
     return client->address;
+}
+
+void quire_client_watch_reader(struct quire_client *client, int fd)
+{
+    client->reader_fd = fd;
 }
 
 void quire_client_interrupt(struct quire_client *client)
@@ -320,11 +325,14 @@ bool client_session_turn(struct quire_client *client, int64_t until_ns, int wait
     if (!client->is_lost && !quire_client_is_interrupted(client)) {
         client_session_flush(client);
         short wanted = POLLIN | (client->n_out > 0 ? POLLOUT : 0);
-        struct pollfd waits[3] = {{.fd = client->is_lost ? -1 : client->fd, .events = wanted},
+        struct pollfd waits[4] = {{.fd = client->is_lost ? -1 : client->fd, .events = wanted},
                                   {.fd = client->wake_fd, .events = POLLIN},
-                                  {.fd = wait_fd, .events = POLLIN}};
-        int n = client->is_lost ? 0 : poll(waits, 3, poll_ms(client, until_ns));
+                                  {.fd = wait_fd, .events = POLLIN},
+                                  {.fd = client->reader_fd}}; /* POLLERR comes unasked */
+        int n = client->is_lost ? 0 : poll(waits, 4, poll_ms(client, until_ns));
         is_readable = n > 0 && waits[2].revents != 0;
+        if (n > 0 && (waits[3].revents & POLLERR) != 0)
+            quire_client_interrupt(client);
         if (n > 0 && waits[0].revents != 0)
             read_frames(client);
         client_session_flush(client);

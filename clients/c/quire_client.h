@@ -45,6 +45,10 @@ void quire_client_close(struct quire_client *client);
 
 const char *quire_client_address(const struct quire_client *client); /* as it was opened */
 
+/* Watches the pipe or socket that answers are written to: once nobody can read from it any more the
+ * client is interrupted. -1: none (so it begins). */
+void quire_client_watch_reader(struct quire_client *client, int fd);
+
 /* Every open call ends CANCELLED as soon as its waiting function looks, and later ones at once.
  * Safe in signal handlers and other threads. Cannot be undone. */
 void quire_client_interrupt(struct quire_client *client);
