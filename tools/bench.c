@@ -295,9 +295,9 @@ static void print_json(const struct bench *bench, const struct result *results, 
 
 /* --- life --- */
 
-static int check_depths(const struct bench *bench, struct run_sizes *sizes, struct why *why)
+static int check_depths(const struct bench *bench, const struct model_plan *plan,
+                        struct run_sizes *sizes, struct why *why)
 {
-    const struct model_plan *plan = model_plan(bench->run.model);
     uint64_t context = plan->context < CONTEXT_TOKENS_MAX ? plan->context : CONTEXT_TOKENS_MAX;
     uint64_t longest = 0, more = (uint64_t)bench->in->prompt + (uint64_t)bench->in->gen;
     char need[TEXT_NUMBER_BYTES], most[TEXT_NUMBER_BYTES];
@@ -319,6 +319,18 @@ static int check_depths(const struct bench *bench, struct run_sizes *sizes, stru
     return STATUS_OK;
 }
 
+static int check_before_load(const struct bench *bench, struct run_sizes *sizes, struct why *why)
+{
+    struct model_plan plan;
+
+    int status = run_read_plan(bench->in->model, &plan, why);
+    if (status < 0)
+        return status;
+    status = check_depths(bench, &plan, sizes, why);
+    model_plan_release(&plan);
+    return status;
+}
+
 static int bench_open(struct bench *bench, const struct bench_options *in, struct why *why)
 {
     struct run_sizes sizes;
@@ -328,9 +340,9 @@ static int bench_open(struct bench *bench, const struct bench_options *in, struc
                                           .activations = (enum activations)in->activations},
                                .kv_dtype = (enum kv_dtype)in->kv_dtype};
 
-    int status = run_open(&open, &bench->run, why);
+    int status = check_before_load(bench, &sizes, why);
     if (status == STATUS_OK)
-        status = check_depths(bench, &sizes, why);
+        status = run_open(&open, &bench->run, why);
     if (status == STATUS_OK)
         status = run_prepare(&bench->run, &sizes, why);
     if (status < 0)
@@ -372,6 +384,10 @@ static int check_given(struct bench *bench, const struct bench_options *in, stru
         return refuse(why, STATUS_INVALID, "--model FILE is missing; see quire bench --help");
     int status =
         text_parse_ids(in->depth, strlen(in->depth), &bench->depths, &bench->n_depths, why);
+    if (status == STATUS_INVALID)
+        return refuse(why, status,
+                      "--depth \"%s\" is no list of whole numbers parted by commas, like 0,2048",
+                      in->depth);
     if (status < 0)
         return refuse_prefix(why, status, "--depth");
     if (bench->n_depths > DEPTHS_MAX)

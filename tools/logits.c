@@ -9,7 +9,6 @@
 #include "base/progress.h"
 #include "base/text.h"
 #include "base/threads.h"
-#include "model/gguf.h"
 #include "tools/company.h"
 #include "tools/npy.h"
 #include "tools/output.h"
@@ -100,19 +99,13 @@ static int check_tokens(const struct token_list *tokens, const struct model_plan
     return STATUS_OK;
 }
 
-/* The keys alone say enough to refuse: loading a large model takes minutes. */
 static int check_before_load(const char *path, const struct token_list *tokens, struct why *why)
 {
-    struct gguf *file;
     struct model_plan plan;
 
-    int status = gguf_open(path, &file, why);
+    int status = run_read_plan(path, &plan, why);
     if (status < 0)
         return status;
-    status = model_plan_read(file, &plan, why);
-    gguf_close(file);
-    if (status < 0)
-        return refuse_prefix(why, status, "%s", path);
     status = check_tokens(tokens, &plan, why);
     model_plan_release(&plan);
     return status;

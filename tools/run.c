@@ -4,6 +4,7 @@
 #include "base/progress.h"
 #include "base/status.h"
 #include "kvcache/kv_group.h"
+#include "model/gguf.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -15,6 +16,17 @@
 static void on_load(void *progress, uint64_t n_done, uint64_t n_total)
 {
     progress_update(progress, "loading", n_done, n_total, 0);
+}
+
+int run_read_plan(const char *path, struct model_plan *out, struct why *why)
+{
+    struct gguf *file;
+    int status = gguf_open(path, &file, why);
+    if (status < 0)
+        return status;
+    status = model_plan_read(file, out, why);
+    gguf_close(file);
+    return status < 0 ? refuse_prefix(why, status, "%s", path) : STATUS_OK;
 }
 
 int run_open(const struct run_options *options, struct run *run, struct why *why)

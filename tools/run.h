@@ -60,6 +60,9 @@ struct run_piece {
     uint32_t n_rows, n_outputs; /* n_outputs <= n_rows */
 };
 
+/* The plan alone: its numbers are enough to refuse what a minute of loading would only come to. The
+ * caller releases *out with model_plan_release. STATUS_* of gguf_open and model_plan_read. */
+int run_read_plan(const char *path, struct model_plan *out, struct why *why);
 /* Opens the device and loads the model, with progress. STATUS_* of device_open and model_load;
  * run_close is then needed all the same. */
 int run_open(const struct run_options *options, struct run *run, struct why *why);
