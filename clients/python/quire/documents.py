@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from typing import IO, Any, Callable, Iterable, Iterator, Optional, Tuple, Union, cast
 
@@ -61,7 +62,8 @@ def _pieces_of(document: Document) -> Tuple[Iterable[Union[bytes, str]], Optiona
         return [raw], len(raw)
     if isinstance(document, os.PathLike):
         file = open(document, "rb")  # here, so that the caller hears at once of one that is missing
-        return _read_and_close(file), os.fstat(file.fileno()).st_size
+        facts = os.fstat(file.fileno())
+        return _read_and_close(file), facts.st_size if stat.S_ISREG(facts.st_mode) else None
     read = getattr(document, "read", None)
     if read is not None:
         return _read(read), None

@@ -168,6 +168,17 @@ def test_every_form_of_a_document_is_summarized(client, tmp_path, form):
     assert summary.finished.covered_bytes == summary.finished.total_bytes == len(raw)
 
 
+def test_a_pipe_has_no_size_and_is_read_to_its_end(client, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    raw = b"Pages hold keys and values. " * 30
+    writer = threading.Thread(target=pipe.write_bytes, args=(raw,))
+    writer.start()
+    summary = client.summarize(pipe, max_tokens=8)
+    assert summary.result() and summary.finished.covered_bytes == len(raw)
+    writer.join()
+
+
 def test_sections_stream_before_the_summary(client):
     text = "A paragraph about pages and their tables.\n\n" * 60
     summary = client.summarize(text, section_tokens=200, section_max_tokens=8, max_tokens=8)
