@@ -226,7 +226,7 @@ static void test_attend__a_row_does_not_depend_on_chunks_or_threads(void **state
 /* Rows of one block whose windows begin in different pages, and in different spans. */
 static void test_attend__a_row_does_not_depend_on_chunks_with_windows(void **state)
 {
-    static const uint32_t chunks[] = {1, 3, 16, 64, 100}, windows[] = {1, 60, 100, 520};
+    static const uint32_t chunks[] = {1, 7, 16, 100}, windows[] = {1, 60, 100, 520};
     struct scene_shape shape = shape_of(3, 1, 32, KV_F16);
     shape.length[0] = 700;
     size_t n = (size_t)shape.length[0] * 3 * 32;
@@ -238,7 +238,8 @@ static void test_attend__a_row_does_not_depend_on_chunks_with_windows(void **sta
             for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
                 char what[64];
                 snprintf(what, sizeof what, "window %u, chunk %u", windows[w], chunks[i]);
-                float *out = attend_in_chunks(&shape, ISA_AUTO, 2, chunks[i]);
+                int n_threads = chunks[i] == 1 ? 1 : 2;
+                float *out = attend_in_chunks(&shape, ISA_AUTO, n_threads, chunks[i]);
                 assert_same(out, alone, n, what);
                 free(out);
             }
