@@ -47,13 +47,6 @@ static int check_size(const struct engine *engine, const struct submit *submit, 
                                : "max_tokens is 0; it takes 1 or more");
         return fill(out, STATUS_INVALID, 0, 1, "tokens", "");
     }
-    for (uint32_t i = 0; i < submit->n_ids; i++)
-        if (submit->ids[i] >= engine->info.vocabulary) {
-            SAY(out, "token id %u at position %u is beyond the vocabulary of %u", submit->ids[i], i,
-                engine->info.vocabulary);
-            return fill(out, STATUS_INVALID, submit->ids[i], engine->info.vocabulary - 1,
-                        "token id", "");
-        }
     if (asked > context) {
         SAY(out,
             "this takes %" PRIu64 " tokens of context (a prompt of %u and an answer of %" PRIu64
@@ -73,6 +66,14 @@ static int check_size(const struct engine *engine, const struct submit *submit, 
             text_bytes(have, engine->info.kv_bytes));
         return fill(out, STATUS_TOO_LARGE, (double)asked, room, "tokens", "--kv-memory");
     }
+    /* last: of a prompt that fits, so that the step does not wait while millions are read */
+    for (uint32_t i = 0; i < submit->n_ids; i++)
+        if (submit->ids[i] >= engine->info.vocabulary) {
+            SAY(out, "token id %u at position %u is beyond the vocabulary of %u", submit->ids[i], i,
+                engine->info.vocabulary);
+            return fill(out, STATUS_INVALID, submit->ids[i], engine->info.vocabulary - 1,
+                        "token id", "");
+        }
     *n_output = submit->has_max_tokens ? submit->max_tokens : room - submit->n_ids;
     return STATUS_OK;
 }

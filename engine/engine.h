@@ -63,7 +63,6 @@ struct engine_model_info {
         chat_refusal[512];
     uint64_t n_parameters, weight_bytes;
     uint32_t max_context; /* that one sequence gets: what is asked for, if the cache holds it */
-    char context_setting[16]; /* "--max-context" or "--kv-memory": what would make it more */
     uint32_t trained_context, vocabulary;
     uint32_t page_tokens, n_groups;
     uint64_t token_bytes, n_pages, kv_bytes;

@@ -107,8 +107,6 @@ static void fill_info(struct engine *engine, enum kv_dtype dtype)
     info->n_parameters = plan->n_parameters;
     info->weight_bytes = plan->weight_bytes;
     info->max_context = context_held(engine);
-    snprintf(info->context_setting, sizeof info->context_setting, "%s",
-             info->max_context < engine->options.max_context ? "--kv-memory" : "--max-context");
     info->trained_context = plan->context;
     info->vocabulary = plan->vocabulary;
     info->page_tokens = PAGE_TOKENS;
