@@ -56,6 +56,8 @@ static bool may_go_on(struct answer_output *output, int error)
 
 static bool write_now(struct answer_output *output, const char *bytes, size_t len)
 {
+    if (len > 0 && output->out_is_terminal)
+        progress_clear(&output->progress);
     for (size_t at = 0; at < len;) {
         ssize_t n = write(STDOUT_FILENO, bytes + at, len - at);
         if (n < 0 && !may_go_on(output, errno))
@@ -79,7 +81,6 @@ static bool write_all(struct answer_output *output, const char *bytes, size_t le
         output->n_held += len;
         return true;
     }
-    progress_clear(&output->progress);
     size_t n_held = output->n_held;
     output->n_held = 0;
     return write_now(output, output->held, n_held) && write_now(output, bytes, len);
@@ -97,8 +98,6 @@ bool answer_output_flush(struct answer_output *output)
     output->n_held = 0;
     if (output->reader_gone || output->error != 0)
         return false;
-    if (n_held > 0)
-        progress_clear(&output->progress);
     return write_now(output, output->held, n_held);
 }
 

@@ -2,13 +2,14 @@
 
 import os
 import pathlib
+import re
 import signal
 import subprocess
 
 import pytest
 
-from client_runs import (BROKEN_PIPE, INTERRUPTED, LONG, SECONDS, running_sequences, server,
-                         stats_of, wait_until)
+from client_runs import (BROKEN_PIPE, INTERRUPTED, LONG, SECONDS, on_terminal, running_sequences,
+                         server, stats_of, wait_until)
 
 GPL_3 = pathlib.Path("/usr/share/common-licenses/GPL-3")
 
@@ -111,3 +112,16 @@ def test_a_signal_cancels_the_call(quire, stubs, server, number):
         process.communicate(timeout=SECONDS)
         assert process.returncode == 128 + number
     wait_until(lambda: running_sequences(stubs, server) == 0)
+
+
+def test_a_live_line_stays_while_the_answer_goes_elsewhere(quire, server, tmp_path):
+    document, answer = tmp_path / "document", tmp_path / "answer"
+    document.write_bytes(GPL_3.read_bytes()[:3000])
+    words = ["--section-tokens", "300", "--section-max-tokens", "30", "-n", "20"]
+    status, shown = on_terminal(
+        [quire, "summarize", document, *words, "--server", server.address], answer=answer
+    )
+    assert status == 0 and answer.read_text().count("[summary]\n") == 1
+    assert shown.count("\r\x1b[K") > 5
+    wiped = r"sections  [^\r]*\r\x1b\[K\r\x1b\[Ksections"  # and nothing drawn in its place
+    assert not re.search(wiped, shown)

@@ -102,22 +102,24 @@ def is_alive(pid):
     return False
 
 
-def start_on_terminal(words, term="xterm"):
-    """A process whose terminal, of 80 columns, is the descriptor. Not by pty.fork: what gRPC does
-    when Python forks may end the child."""
+def start_on_terminal(words, term="xterm", answer=None):
+    """A process whose terminal, of 80 columns, is the descriptor; its answer may go to a file. Not
+    by pty.fork: what gRPC does when Python forks may end the child."""
     fd, its_end = pty.openpty()
     termios.tcsetwinsize(its_end, (24, 80))
+    out = os.open(answer, os.O_WRONLY | os.O_CREAT) if answer else os.dup(its_end)
     process = subprocess.Popen(
         ["setsid", "--ctty", *(str(word) for word in words)],
-        stdin=its_end, stdout=its_end, stderr=its_end, env={**os.environ, "TERM": term},
+        stdin=its_end, stdout=out, stderr=its_end, env={**os.environ, "TERM": term},
     )
+    os.close(out)
     os.close(its_end)
     return process, fd
 
 
-def on_terminal(words, interrupt_at=None, term="xterm"):
+def on_terminal(words, interrupt_at=None, term="xterm", answer=None):
     """(exit status, what the terminal got); types Ctrl-C when it shows a pattern."""
-    process, fd = start_on_terminal(words, term)
+    process, fd = start_on_terminal(words, term, answer)
     shown, deadline = b"", time.monotonic() + SECONDS
     with contextlib.suppress(OSError):  # EIO: the last process of the terminal has ended
         while time.monotonic() < deadline:
