@@ -177,7 +177,7 @@ def test_rows_of_a_tiny_model_do_not_depend_on_their_company(run, tiny, name, fo
         assert run(tiny[name], tokens, *options, *FORMS[form]) == alone, company
 
 
-@pytest.mark.parametrize("form", ["default", "f32 pages"])
+@pytest.mark.parametrize("form", list(FORMS))
 def test_rows_of_the_real_model_do_not_depend_on_their_company(run, model, form):
     tokens = real_model.gpl3_tokens()
     alone = run(model, tokens, "--threads", "2", *FORMS[form])
@@ -200,17 +200,23 @@ def test_an_instruction_set_gives_a_tiny_model_the_bytes_of_the_scalar_form(
 
 
 @pytest.mark.parametrize("isa", ["avx2", "avx512"])
-def test_an_instruction_set_gives_the_real_model_the_bytes_of_the_scalar_form(run, model, isa):
+@pytest.mark.parametrize("form", list(FORMS))
+def test_an_instruction_set_gives_the_real_model_the_bytes_of_the_scalar_form(
+    run, model, form, isa
+):
     need_isa(isa)
     tokens = real_model.gpl3_tokens()[:8]
-    assert run(model, tokens, "--isa", isa) == run(model, tokens, "--isa", "scalar")
+    scalar = run(model, tokens, "--isa", "scalar", *FORMS[form])
+    assert run(model, tokens, "--isa", isa, *FORMS[form]) == scalar
 
 
-def test_avx2_gives_the_real_model_the_bytes_of_avx512(run, model):
+@pytest.mark.parametrize("form", list(FORMS))
+def test_avx2_gives_the_real_model_the_bytes_of_avx512(run, model, form):
     need_isa("avx2")
     need_isa("avx512")
     tokens = real_model.gpl3_tokens()
-    assert run(model, tokens, "--isa", "avx2") == run(model, tokens, "--isa", "avx512")
+    avx2 = run(model, tokens, "--isa", "avx2", *FORMS[form])
+    assert run(model, tokens, "--isa", "avx512", *FORMS[form]) == avx2
 
 
 # --- where the rows go, and what is refused ---
