@@ -5,17 +5,18 @@ sampling, no tokenizer, no text; one warm-up of each shape comes before. Its bes
 attention, f16 keys and values, repacked weights where it has them, one micro-batch of 512.
 """
 
-import ctypes
 import json
 import sys
 import time
 
 import llama_cpp as lc
 
+SILENCE = lc.llama_log_callback(lambda level, text, data: None)  # the library keeps the pointer
+
 
 def open_context(request, tokens):
     lc.llama_backend_init()
-    lc.llama_log_set(lc.llama_log_callback(lambda level, text, data: None), None)
+    lc.llama_log_set(SILENCE, None)
     model_params = lc.llama_model_default_params()
     model = lc.llama_model_load_from_file(request["model"].encode(), model_params)
     if not model:
