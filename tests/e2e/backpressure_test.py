@@ -246,9 +246,9 @@ def test_a_paused_reader_for_long_slows_nobody(stubs, server, watch):
     four_streams(stubs, server, 50)
     ratios = []
     for _ in range(3):
-        without = four_streams(stubs, server, 150)
+        without = four_streams(stubs, server, 500)
         paused = stall(stubs, server, watch, TOKENS, 0.5)
-        beside = four_streams(stubs, server, 150)
+        beside = four_streams(stubs, server, 500)
         paused.close()
         watch.wait(lambda told: told.pages_used == 0, 10)
         ratios.append(beside / without)
