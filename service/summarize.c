@@ -175,12 +175,23 @@ static int take_options(struct call *call, const struct wire_summary_options *op
     return status == STATUS_OK ? STATUS_AGAIN : status;
 }
 
+/* A cut upload must not pass for the whole of a document. */
+static int refuse_size(const struct summarize *state, uint64_t n_came, struct why *why)
+{
+    return refuse(why, STATUS_INVALID,
+                  "total_bytes said %llu, and %llu bytes came: send all of the document, or leave "
+                  "total_bytes out",
+                  (unsigned long long)state->options.total_bytes, (unsigned long long)n_came);
+}
+
 static int take_text(struct summarize *state, struct slice text, struct why *why)
 {
     if (state->n_received + text.len > DOCUMENT_BYTES_MAX)
         return refuse(why, STATUS_TOO_LARGE,
                       "the document has more than %u bytes, the limit: send it in parts",
                       DOCUMENT_BYTES_MAX);
+    if (state->options.total_bytes > 0 && state->n_received + text.len > state->options.total_bytes)
+        return refuse_size(state, state->n_received + text.len, why);
     int status = service_room_for_text(state->call->service, text.len, why);
     if (status < 0)
         return status;
@@ -239,6 +250,8 @@ static int on_end(struct call *call, struct why *why)
         status = refuse(why, STATUS_INVALID, "nothing was sent: send options, then the document");
     else if (state->n_received == 0)
         status = refuse(why, STATUS_INVALID, "the document is empty: it needs at least one byte");
+    else if (state->n_received < state->options.total_bytes)
+        status = refuse_size(state, state->n_received, why);
     if (status == STATUS_OK) {
         state->has_ended = true;
         status = summary_flow_advance(state, why);

@@ -135,10 +135,7 @@ void summary_tell_upload(struct summarize *state)
 {
     if (state->n_sections > 0)
         return;
-    uint64_t n_total = state->options.total_bytes;
-    if (n_total > 0 && n_total < state->n_received)
-        n_total = state->n_received;
-    summary_tell_progress(state, WIRE_PHASE_UPLOAD, state->n_received, n_total);
+    summary_tell_progress(state, WIRE_PHASE_UPLOAD, state->n_received, state->options.total_bytes);
 }
 
 void summary_send_section(struct summarize *state, const struct summary_run *run,

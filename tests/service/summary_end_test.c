@@ -85,6 +85,23 @@ static void test_summary_end__an_empty_document_is_refused_before_anything_is_se
     refused(STATUS_INVALID, "empty");
 }
 
+static void test_summary_end__a_document_of_another_size_than_announced_is_refused(void **state)
+{
+    open_call((struct wanted){.total_bytes = 500});
+    upload_document("A text.", 7, 7); /* a cut upload */
+    assert_int_equal(stage.n_submits, 0);
+    refused(STATUS_INVALID, "total_bytes said 500, and 7 bytes came");
+
+    open_call((struct wanted){.total_bytes = 6});
+    upload_text("A text.", 7);
+    stage_pump();
+    stage_work();
+    refused(STATUS_INVALID, "total_bytes said 6, and 7 bytes came");
+
+    summarize((struct wanted){.total_bytes = 7}, "A text.", 7, 3, 5);
+    stage_close();
+}
+
 static void test_summary_end__bytes_that_are_not_utf8_are_refused_with_their_place(void **state)
 {
     open_call(defaults);
@@ -269,6 +286,8 @@ int main(void)
         cmocka_unit_test(test_summary_end__a_reader_that_takes_nothing_is_owed_the_credit),
         cmocka_unit_test(test_summary_end__options_come_first_and_once),
         cmocka_unit_test(test_summary_end__an_empty_document_is_refused_before_anything_is_sent),
+        cmocka_unit_test(
+            test_summary_end__a_document_of_another_size_than_announced_is_refused),
         cmocka_unit_test(test_summary_end__bytes_that_are_not_utf8_are_refused_with_their_place),
         cmocka_unit_test(test_summary_end__windows_that_part_characters_are_no_reason_to_refuse),
         cmocka_unit_test(test_summary_end__texts_of_all_calls_have_one_limit),
