@@ -175,42 +175,15 @@ static void *read_tokens(void *arg)
 
 /* --- caller --- */
 
-static bool stop_at_first(void *arg, const void *bytes, size_t len)
-{
-    (void)bytes;
-    (void)len;
-    *(bool *)arg = true;
-    return false;
-}
-
-static void call_once(struct run *run)
-{
-    static const char text[] = "The capital of France is";
-    bool came = false;
-    struct quire_call_options about = {.on_message = stop_at_first, .arg = &came};
-    size_t n;
-    void *bytes = load_pack_text(text, strlen(text), 16, false, &n);
-    struct quire_call *call = quire_call_open(run->calls, "/quire.v1.Quire/Generate", &about);
-    if (call == NULL)
-        load_give_up("Generate", "no memory");
-    quire_call_send(call, bytes, n, true);
-    const struct quire_status *status = quire_call_wait(call);
-    if (!came)
-        load_give_up("Generate", status->message);
-    struct quire_call_times times = quire_call_times(call);
-    run->accepted_ms[run->n_accepted++] =
-        (double)(times.first_data_ns - times.sent_ns) / (double)NS_PER_MS;
-    quire_call_free(call);
-    free(bytes);
-}
-
 static void call_for(struct run *run, int64_t seconds)
 {
+    static const char text[] = "The capital of France is";
     uint64_t state = LOAD_RANDOM_START;
     int64_t until_ns = clock_now(&clock_monotonic) + seconds * NS_PER_S;
     while (clock_now(&clock_monotonic) < until_ns && run->n_accepted < CALLS_MAX_OF_RUN) {
         poll(NULL, 0, (int)(load_random(&state) % (PAUSE_MS + 1)));
-        call_once(run);
+        run->accepted_ms[run->n_accepted++] =
+            load_first_event_ms(run->calls, text, strlen(text));
     }
 }
 
@@ -260,17 +233,7 @@ static void report(struct run *run, double seconds)
 int main(int argc, char **argv)
 {
     struct bench_options in = {0};
-    struct why why = {.text = ""};
-    bool help;
-    int n_operands;
-    if (options_parse(&command, argc, argv, &in, NULL, &n_operands, &help, &why) < 0) {
-        fprintf(stderr, "busy_server: %s\n", why.text);
-        return 2;
-    }
-    if (help) {
-        options_print_help(&command);
-        return 0;
-    }
+    load_parse_options(&command, argc, argv, &in);
     struct run run = {.in = &in,
                       .uploads = load_connect(in.server),
                       .reads = load_connect(in.server),

@@ -1,9 +1,28 @@
 #include "bench/client_load.h"
 
+#include "base/clock.h"
+#include "base/options.h"
 #include "clients/c/message_codec.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+
+#define FIRST_EVENT_TOKENS 16
+
+void load_parse_options(const struct command *command, int argc, char **argv, void *in)
+{
+    struct why why = {.text = ""};
+    bool help;
+    int n_operands;
+    if (options_parse(command, argc, argv, in, NULL, &n_operands, &help, &why) < 0) {
+        fprintf(stderr, "%s: %s\n", command->name, why.text);
+        exit(2);
+    }
+    if (help) {
+        options_print_help(command);
+        exit(0);
+    }
+}
 
 _Noreturn void load_give_up(const char *what, const char *why)
 {
@@ -48,6 +67,33 @@ void *load_pack_text(const char *text, size_t len, uint32_t max_tokens, bool ign
     if (bytes == NULL)
         load_give_up("Generate", "no memory");
     return bytes;
+}
+
+static bool stop_at_first(void *arg, const void *bytes, size_t len)
+{
+    (void)bytes;
+    (void)len;
+    *(bool *)arg = true;
+    return false;
+}
+
+double load_first_event_ms(struct quire_client *client, const char *text, size_t len)
+{
+    bool came = false;
+    size_t n;
+    void *bytes = load_pack_text(text, len, FIRST_EVENT_TOKENS, false, &n);
+    struct quire_call_options about = {.on_message = stop_at_first, .arg = &came};
+    struct quire_call *call = quire_call_open(client, "/quire.v1.Quire/Generate", &about);
+    if (call == NULL)
+        load_give_up("Generate", "no memory");
+    quire_call_send(call, bytes, n, true);
+    const struct quire_status *status = quire_call_wait(call);
+    if (!came)
+        load_give_up("Generate", status->message);
+    struct quire_call_times times = quire_call_times(call);
+    quire_call_free(call);
+    free(bytes);
+    return (double)(times.first_data_ns - times.sent_ns) / (double)NS_PER_MS;
 }
 
 uint64_t load_random(uint64_t *state)

@@ -102,36 +102,6 @@ static void wait_for(struct quire_client *client, uint32_t prefills)
                                    : "no prefill is running");
 }
 
-/* --- one call --- */
-
-static bool stop_at_first(void *arg, const void *bytes, size_t len)
-{
-    (void)bytes;
-    (void)len;
-    *(bool *)arg = true;
-    return false;
-}
-
-/* Milliseconds from the last byte sent to the first DATA byte. */
-static double measure(struct quire_client *client, const char *text, size_t len)
-{
-    bool came = false;
-    size_t n;
-    void *bytes = load_pack_text(text, len, 16, false, &n);
-    struct quire_call_options about = {.on_message = stop_at_first, .arg = &came};
-    struct quire_call *call = quire_call_open(client, "/quire.v1.Quire/Generate", &about);
-    if (call == NULL)
-        load_give_up("Generate", "no memory");
-    quire_call_send(call, bytes, n, true);
-    const struct quire_status *status = quire_call_wait(call);
-    if (!came)
-        load_give_up("Generate", status->message);
-    struct quire_call_times times = quire_call_times(call);
-    quire_call_free(call);
-    free(bytes);
-    return (double)(times.first_data_ns - times.sent_ns) / (double)NS_PER_MS;
-}
-
 /* --- the prefill beside --- */
 
 struct beside {
@@ -187,7 +157,7 @@ static void run_half(struct quire_client *client, const struct bench_options *in
             n == 1 ? (size_t)in->prompt_bytes : 1 + i * (size_t)(in->prompt_bytes - 1) / (n - 1);
         poll(NULL, 0, (int)(load_random(&state) % (uint64_t)(in->pause_ms + 1)));
         wait_for(client, prefills);
-        ms[i] = measure(client, text + i % 64, len);
+        ms[i] = load_first_event_ms(client, text + i % 64, len);
     }
     load_sort(ms, n);
 }
@@ -242,17 +212,7 @@ static void report(const struct bench_options *in, const Quire__V1__Model *model
 int main(int argc, char **argv)
 {
     struct bench_options in = {0};
-    struct why why = {.text = ""};
-    bool help;
-    int n_operands;
-    if (options_parse(&command, argc, argv, &in, NULL, &n_operands, &help, &why) < 0) {
-        fprintf(stderr, "first_event: %s\n", why.text);
-        return 2;
-    }
-    if (help) {
-        options_print_help(&command);
-        return 0;
-    }
+    load_parse_options(&command, argc, argv, &in);
     static char text[PROMPT_BYTES_MAX + 64];
     for (size_t i = 0; i < sizeof text; i++)
         text[i] = "a page of a very long book, "[i % 28];
