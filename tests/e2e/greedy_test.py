@@ -75,3 +75,10 @@ def test_a_chat_gives_the_golden_ids(servers, stubs, kv_dtype):
         messages=[stubs.quire.Message(role="user", content=real_model.TEXTS["P2"])]
     )
     check("P2", stubs, *generate(servers(kv_dtype), stubs, chat=chat))
+
+
+def test_a_strict_device_gives_the_golden_ids(module_server, stubs):
+    """Memory of the device is unreadable outside of operations: nothing above them leans on it."""
+    server = module_server("--strict-device")
+    prompt = stubs.quire.TokenIds(ids=real_model.PROMPTS["P2"])
+    check("P2", stubs, *generate(server, stubs, tokens=prompt))
