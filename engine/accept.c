@@ -140,30 +140,39 @@ static void accept_token(struct engine *engine, struct sequence *sequence,
     }
 }
 
-/* Their place in the queue, when it has changed. */
-static void tell_waiting(struct engine *engine)
+/* Their place in the queue: at once, when it has changed, and every WAITING_NS. */
+static void tell_waiting(struct engine *engine, struct sequence *sequence, uint32_t n_before,
+                         int64_t now_ns)
+{
+    bool is_news = n_before != sequence->n_ahead_told;
+
+    if (now_ns - sequence->progress_ns < (is_news ? PROGRESS_NS : WAITING_NS))
+        return;
+    struct event *event = begin_progress(engine, sequence, RUN_WAITING, now_ns);
+    if (event == NULL) {
+        sequence->progress_ns = now_ns; /* no room: not before the next turn */
+        return;
+    }
+    sequence->n_ahead_told = n_before;
+    event->progress.n_total = sequence->n_ahead_first;
+    event->progress.n_done =
+        n_before < sequence->n_ahead_first ? sequence->n_ahead_first - n_before : 0;
+    event->progress.left_s = admission_wait_s(engine, sequence);
+    publish_end(engine, EVENT_BYTES_OF(progress));
+}
+
+void accept_tell_waiting(struct engine *engine)
 {
     int64_t now_ns = clock_now(engine->clock);
-    uint32_t n_ahead = 0;
+    uint32_t n_before = 0;
 
     if (engine->counts.n[SEQUENCE_WAITING_PAGES] == 0)
         return;
     list_for_each(node, &engine->runs)
     {
         struct sequence *sequence = list_entry(node, struct sequence, link);
-        if (sequence->state != SEQUENCE_WAITING_PAGES)
-            continue;
-        uint32_t n_before = n_ahead++;
-        if (n_before == sequence->n_ahead_told)
-            continue;
-        struct event *event = begin_progress(engine, sequence, RUN_WAITING, now_ns);
-        if (event == NULL)
-            continue;
-        sequence->n_ahead_told = n_before;
-        event->progress.n_total = sequence->n_ahead_first;
-        event->progress.n_done =
-            n_before < sequence->n_ahead_first ? sequence->n_ahead_first - n_before : 0;
-        publish_end(engine, EVENT_BYTES_OF(progress));
+        if (sequence->state == SEQUENCE_WAITING_PAGES)
+            tell_waiting(engine, sequence, n_before++, now_ns);
     }
 }
 
@@ -188,5 +197,4 @@ void accept_step(struct engine *engine)
     for (uint32_t i = 0; i < batch->n_outputs; i++)
         if (batch->outputs[i]->state == SEQUENCE_DECODE)
             accept_token(engine, batch->outputs[i], &batch->results[i], now_ns);
-    tell_waiting(engine);
 }

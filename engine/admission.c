@@ -79,12 +79,14 @@ static int check_size(const struct engine *engine, const struct submit *submit, 
 }
 
 /* Of the others' prompts that have pages, as much as of this one is read first, since they share
- * alike; of those that wait before it, all. */
+ * alike; of those that wait before it, all. own: its place in the queue; NULL: behind all. */
 static struct work_ahead work_ahead(const struct engine *engine, const struct submit *submit,
-                                    uint64_t n_tokens, uint32_t *n_ahead)
+                                    const struct sequence *own, uint64_t n_tokens,
+                                    uint32_t *n_ahead)
 {
     const struct step_cost *cost = &engine->estimate.cost;
     double own_ns = step_cost_prefill(cost, 0, submit->n_ids);
+    bool is_behind = false;
     struct work_ahead ahead = {0};
     uint64_t soonest = UINT64_MAX;
 
@@ -92,6 +94,9 @@ static struct work_ahead work_ahead(const struct engine *engine, const struct su
     list_for_each(node, &engine->runs)
     {
         const struct sequence *other = list_entry(node, struct sequence, link);
+        is_behind |= other == own;
+        if (is_behind && !sequence_has_pages(other))
+            continue;
         if (other->state == SEQUENCE_FINISHED) { /* its pages come home with this step */
             soonest = 0;
             continue;
@@ -113,6 +118,20 @@ static struct work_ahead work_ahead(const struct engine *engine, const struct su
     if ((*n_ahead > 0 || !kv_cache_fits_now(engine->cache, n_tokens)) && soonest != UINT64_MAX)
         ahead.n_wait = soonest;
     return ahead;
+}
+
+double admission_wait_s(const struct engine *engine, const struct sequence *sequence)
+{
+    const struct submit *submit = sequence->submit;
+    uint32_t n_ahead;
+
+    if (engine->counts.n[SEQUENCE_PREFILL] + engine->counts.n[SEQUENCE_DECODE] == 0)
+        return 0;
+    struct work_ahead ahead =
+        work_ahead(engine, submit, sequence, (uint64_t)submit->n_ids + sequence->promised_output,
+                   &n_ahead);
+    ahead.n_decode += engine->counts.n[SEQUENCE_PREFILL]; /* before they give their pages back */
+    return estimate_first_token_s(&engine->estimate, &ahead, 0);
 }
 
 static int check_deadline(const struct engine *engine, const struct submit *submit, double needed_s,
@@ -144,7 +163,8 @@ static void open_sequence(struct engine *engine, struct submit *submit, uint32_t
     sequence->state = SEQUENCE_QUEUED;
     sequence->promised_output = n_output;
     sequence->n_credit = CALL_CREDIT_EVENTS;
-    sequence->n_ahead_first = sequence->n_ahead_told = n_ahead;
+    sequence->n_ahead_first = n_ahead;
+    sequence->n_ahead_told = AHEAD_UNTOLD;
     sequence->seed = submit->sampling.seed;
     if (!submit->sampling.has_seed && getrandom(&sequence->seed, sizeof sequence->seed, 0) < 0)
         sequence->seed = (uint64_t)clock_now(engine->clock);
@@ -252,7 +272,8 @@ static void admit(struct engine *engine, struct submit *submit)
         status = check_room(engine, (uint64_t)submit->n_ids + n_output, &refused);
     if (status == STATUS_OK) {
         struct work_ahead ahead =
-            work_ahead(engine, submit, (uint64_t)submit->n_ids + n_output, &accepted.n_ahead);
+            work_ahead(engine, submit, NULL, (uint64_t)submit->n_ids + n_output,
+                       &accepted.n_ahead);
         accepted.first_token_s = estimate_first_token_s(&engine->estimate, &ahead, submit->n_ids);
         total_s = accepted.first_token_s;
         if (submit->has_max_tokens)

@@ -144,23 +144,33 @@ static void tell_digest(struct engine *engine)
     publish_end(engine, EVENT_BYTES_OF(weights_sha256));
 }
 
-/* Sleeps until a message, a digest, a stop, or the first deadline of what waits. */
-static int wait_for_news(struct engine *engine)
+/* The first deadline, or word to a run that waits; INT64_MAX: none. */
+static int64_t soonest_ns(const struct engine *engine)
 {
-    int64_t soonest_ns = INT64_MAX;
-    uint64_t ignored;
+    int64_t soonest = INT64_MAX;
 
-    publish_wake(engine);
     list_for_each(node, &engine->runs)
     {
         const struct sequence *sequence = list_entry(node, struct sequence, link);
-        int64_t deadline_ns = sequence->submit->deadline_ns;
-        if (sequence->state != SEQUENCE_FINISHED && deadline_ns != 0 && deadline_ns < soonest_ns)
-            soonest_ns = deadline_ns;
+        int64_t deadline = sequence->submit->deadline_ns, told = sequence->progress_ns;
+        if (sequence->state != SEQUENCE_FINISHED && deadline != 0 && deadline < soonest)
+            soonest = deadline;
+        if (sequence->state == SEQUENCE_WAITING_PAGES && told + WAITING_NS < soonest)
+            soonest = told + WAITING_NS;
     }
+    return soonest;
+}
+
+/* Sleeps until a message, a digest, a stop, or soonest_ns. */
+static int wait_for_news(struct engine *engine)
+{
+    int64_t soonest = soonest_ns(engine);
+    uint64_t ignored;
+
+    publish_wake(engine);
     int timeout_ms = engine->is_blocked ? BLOCKED_MS : -1;
-    if (soonest_ns != INT64_MAX) {
-        int64_t left_ns = soonest_ns - clock_now(engine->clock);
+    if (soonest != INT64_MAX) {
+        int64_t left_ns = soonest - clock_now(engine->clock);
         int left_ms = left_ns <= 0              ? 0
                       : left_ns > 60 * NS_PER_S ? 60000
                                                 : (int)(left_ns / NS_PER_MS) + 1;
@@ -184,6 +194,7 @@ static int engine_step(struct engine *engine)
     admission_drain(engine);      /* submit, cancel, credit: ring A */
     admission_sweep(engine);      /* cancelled and overdue runs */
     admission_open_pages(engine); /* for those that wait */
+    accept_tell_waiting(engine);  /* and those that still do hear of it */
     tell_digest(engine);
     plan(engine);
     if (engine->schedule.n_rows == 0)

@@ -86,8 +86,14 @@ void admission_end(struct engine *engine, struct sequence *sequence); /* pages, 
 void admission_sweep(
     struct engine *engine); /* cancelled and overdue sequences; between steps only */
 
+/* Seconds until a waiting sequence gets pages, by the measured rates; 0: not known, since nothing
+ * runs (readers take nothing). */
+double admission_wait_s(const struct engine *engine, const struct sequence *sequence);
+
 /* --- accept.c: what a step gave --- */
 void accept_step(struct engine *engine);
+#define WAITING_NS NS_PER_S /* between two words to a run that waits, when nothing changes */
+void accept_tell_waiting(struct engine *engine);
 
 int warm_up(struct engine *engine, struct why *why); /* warm_up.c: first costs */
 

@@ -26,6 +26,8 @@ enum sequence_state {
     SEQUENCE_STATES
 };
 
+#define AHEAD_UNTOLD UINT32_MAX
+
 struct sequence {
     struct list link; /* in the engine's line of runs */
     enum sequence_state state;
@@ -42,7 +44,8 @@ struct sequence {
     int64_t started_ns, decode_ns, paused_ns,
         paused_since_ns;                  /* of prefill, of decode, sum, since */
     int64_t progress_ns;                  /* of the last progress event */
-    uint32_t n_ahead_first, n_ahead_told; /* runs that wait before it: at admission, told last */
+    /* runs that wait before it: at admission, told last (AHEAD_UNTOLD: never) */
+    uint32_t n_ahead_first, n_ahead_told;
 };
 
 struct sequence_counts {

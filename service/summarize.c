@@ -59,10 +59,10 @@ static void handle_progress(struct summarize *state, struct summary_run *run,
         run->n_prefilled = progress->n_done;
     if (!run->is_final)
         summary_tell_sections(state);
+    else if (progress->phase == RUN_WAITING)
+        summary_tell_waiting(state, progress);
     else
-        summary_tell_progress(state,
-                      progress->phase == RUN_WAITING ? WIRE_PHASE_WAITING : WIRE_PHASE_PREFILL,
-                      progress->n_done, progress->n_total);
+        summary_tell_progress(state, WIRE_PHASE_PREFILL, progress->n_done, progress->n_total);
 }
 
 /* A section is written: it goes to the tree. */

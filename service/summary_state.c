@@ -99,17 +99,34 @@ void summary_tell_accepted(struct summarize *state)
     state->is_accepted = true;
 }
 
+static bool is_time_to_tell(struct summarize *state, enum wire_phase phase, uint64_t n_done,
+                            uint64_t n_total, struct wire_progress *out)
+{
+    return state->is_accepted && call_unsent_bytes(state->call) <= OUT_BUFFER_MARK_BYTES &&
+           summary_progress_tell(&state->progress, summary_now_ns(), phase, n_done, n_total, out);
+}
+
+static void send_progress(struct summarize *state, const struct wire_progress *progress)
+{
+    struct service *service = state->call->service;
+    send_packed(state, wire_pack_summary_progress(service->out, sizeof service->out, progress));
+}
+
 void summary_tell_progress(struct summarize *state, enum wire_phase phase, uint64_t n_done,
                            uint64_t n_total)
 {
-    struct service *service = state->call->service;
     struct wire_progress progress;
-    if (!state->is_accepted || call_unsent_bytes(state->call) > OUT_BUFFER_MARK_BYTES ||
-        !summary_progress_tell(&state->progress, summary_now_ns(), phase, n_done, n_total,
-                               &progress))
+    if (is_time_to_tell(state, phase, n_done, n_total, &progress))
+        send_progress(state, &progress);
+}
+
+void summary_tell_waiting(struct summarize *state, const struct event_progress *waiting)
+{
+    struct wire_progress progress;
+    if (!is_time_to_tell(state, WIRE_PHASE_WAITING, waiting->n_done, waiting->n_total, &progress))
         return;
-    send_packed(state,
-                wire_pack_summary_progress(service->out, sizeof service->out, &progress));
+    progress.left_s = waiting->left_s;
+    send_progress(state, &progress);
 }
 
 /* Tokens of the document in finished prompts; the total is a guess until the last byte is cut. */

@@ -70,6 +70,8 @@ void summary_tell_accepted(struct summarize *state);
 /* Progress is never worth waiting for: above the mark, and too soon, it is left out. */
 void summary_tell_progress(struct summarize *state, enum wire_phase phase, uint64_t n_done,
                            uint64_t n_total);
+/* The engine knows how long. */
+void summary_tell_waiting(struct summarize *state, const struct event_progress *waiting);
 void summary_tell_sections(struct summarize *state);
 void summary_tell_upload(struct summarize *state);
 void summary_send_section(struct summarize *state, const struct summary_run *run,

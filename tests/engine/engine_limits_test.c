@@ -225,6 +225,59 @@ static void test_engine_limits__as_many_sequences_run_and_one_more_waits(void **
     door_close(door);
 }
 
+static void test_engine_limits__who_waits_is_told_at_once_and_then_every_second(void **state)
+{
+    struct engine_options options = door_options();
+    options.max_sequences = 1;
+    struct door *door = door_open(&options);
+    struct submit *submit = door_submit(1, 20, 100);
+    submit->ignore_eos = true;
+    struct run *first = door_send(door, submit);
+    first->keeps_credit = true;
+    while (first->n_deltas < CALL_CREDIT_EVENTS || door_stats(door)->n_paused == 0)
+        door_turn(door, 10); /* nothing runs any more */
+
+    int64_t begun_ns = clock_now(&clock_monotonic);
+    struct run *waiting[2] = {door_send(door, door_submit(2, 20, 20)),
+                              door_send(door, door_submit(3, 20, 20))};
+    while (waiting[0]->n_waiting_progress < 3 || waiting[1]->n_waiting_progress < 3) {
+        door_turn(door, 100);
+        assert_true(clock_now(&clock_monotonic) - begun_ns < 60 * NS_PER_S);
+    }
+    uint64_t passed_s = (uint64_t)((clock_now(&clock_monotonic) - begun_ns) / NS_PER_S);
+
+    assert_in_range(passed_s, 2, 60);
+    for (int i = 0; i < 2; i++) {
+        assert_in_range(waiting[i]->n_waiting_progress, 3, passed_s + 2);
+        assert_int_equal(waiting[i]->progress.n_total, i); /* calls ahead */
+        assert_int_equal(waiting[i]->progress.n_done, 0);
+        assert_true(waiting[i]->progress.left_s == 0); /* nobody knows when a reader goes on */
+    }
+    door_cancel(door, first);
+    door_until_over(door, waiting[1]);
+    door_close(door);
+}
+
+static void test_engine_limits__who_waits_for_a_running_one_is_told_how_long(void **state)
+{
+    struct engine_options options = door_options();
+    options.max_sequences = 1;
+    struct door *door = door_create(&options);
+    door->engine->estimate.cost = (struct step_cost){.decode_row_ns = 20e6, .prefill_row_ns = 1e6};
+    door->engine->estimate.rested = door->engine->estimate.cost;
+    struct submit *submit = door_submit(1, 20, 1000);
+    submit->ignore_eos = true;
+    struct run *first = door_send(door, submit), *second = door_send(door, door_submit(2, 20, 20));
+    door_start(door);
+    while (second->n_waiting_progress == 0)
+        door_turn(door, 10);
+
+    assert_true(second->progress.left_s > 1 && second->progress.left_s < 30);
+    door_cancel(door, first);
+    door_until_over(door, second);
+    door_close(door);
+}
+
 static int create_with_context(uint32_t max_context, struct why *why)
 {
     struct engine_options options = door_options();
@@ -268,6 +321,8 @@ int main(void)
         cmocka_unit_test(test_engine_limits__runs_cancelled_in_the_queue_leave_their_place_at_once),
         cmocka_unit_test(test_engine_limits__a_loop_that_reads_nothing_cannot_fill_ring_b),
         cmocka_unit_test(test_engine_limits__as_many_sequences_run_and_one_more_waits),
+        cmocka_unit_test(test_engine_limits__who_waits_is_told_at_once_and_then_every_second),
+        cmocka_unit_test(test_engine_limits__who_waits_for_a_running_one_is_told_how_long),
         cmocka_unit_test(test_engine_limits__a_context_of_the_least_and_one_less),
         cmocka_unit_test(test_engine_limits__a_context_as_trained_and_one_more),
     };
