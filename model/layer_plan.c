@@ -65,6 +65,35 @@ static void count_weights(const struct gguf *file, struct model_plan *plan)
     }
 }
 
+/* Converters once wrote what can be computed: no weights. */
+static bool is_harmless(struct slice name)
+{
+    static const char suffix[] = ".attn_rot_embd.weight";
+    size_t n = sizeof suffix - 1;
+    return name.len > n && memcmp(name.bytes + name.len - n, suffix, n) == 0;
+}
+
+/* With a weight left out it would be another model, and nobody would see. */
+static void check_all_used(struct arch_reader *reader)
+{
+    char quoted[80];
+    uint64_t n_unused = 0;
+    struct slice first = {.len = 0};
+
+    for (uint64_t i = 0; i < gguf_n_tensors(reader->file); i++) {
+        struct slice name = gguf_tensor_at(reader->file, i)->name;
+        if (reader->uses_tensor[i] || is_harmless(name))
+            continue;
+        first = n_unused++ == 0 ? name : first;
+    }
+    if (n_unused > 0)
+        arch_fault(reader, STATUS_UNSUPPORTED,
+                   "the file holds %llu tensors that a %s model does not have (the first is %s): "
+                   "without them it would be another model; use a file of the plain architecture",
+                   (unsigned long long)n_unused, reader->architecture,
+                   log_quote(quoted, sizeof quoted, (const char *)first.bytes, first.len));
+}
+
 int model_plan_read(const struct gguf *file, struct model_plan *out, struct why *why)
 {
     struct slice architecture;
@@ -93,6 +122,8 @@ int model_plan_read(const struct gguf *file, struct model_plan *out, struct why 
         read_name(file, out);
         count_weights(file, out);
         architectures[i].read(&reader, out);
+        if (reader.status == STATUS_OK)
+            check_all_used(&reader);
         if (reader.status < 0)
             model_plan_release(out);
         return reader.status;

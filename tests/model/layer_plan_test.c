@@ -95,6 +95,28 @@ static void odd_bias(struct gguf_writer *writer)
     gguf_add_tensor(writer, "blk.1.attn_k.bias", TENSOR_F32, 1, (uint64_t[]){8}, values,
                     sizeof values);
 }
+static void add_vector(struct gguf_writer *writer, const char *name)
+{
+    float values[16] = {0};
+    gguf_add_tensor(writer, name, TENSOR_F32, 1, (uint64_t[]){16}, values, sizeof values);
+}
+static void other_norms(struct gguf_writer *writer)
+{
+    add_vector(writer, "blk.0.attn_q_norm.weight");
+    add_vector(writer, "blk.1.attn_q_norm.weight");
+}
+static void output_bias(struct gguf_writer *writer)
+{
+    add_vector(writer, "output.bias");
+}
+static void third_layer(struct gguf_writer *writer)
+{
+    add_vector(writer, "blk.2.attn_norm.weight");
+}
+static void old_angles(struct gguf_writer *writer)
+{
+    add_vector(writer, "blk.0.attn_rot_embd.weight");
+}
 static void not_finite(struct gguf_writer *writer)
 {
     gguf_add_f32(writer, "llama.rope.freq_base", NAN);
@@ -128,6 +150,19 @@ static void words_by_layer(struct gguf_writer *writer)
 static void steering(struct gguf_writer *writer)
 {
     gguf_add_string(writer, "general.type", "\x1b[2Jmodel");
+}
+
+static void test_layer_plan__weights_that_nothing_would_use_are_refused(void **state)
+{
+    struct model_plan plan;
+    struct why why;
+    assert_refused(other_norms, STATUS_UNSUPPORTED,
+                   "2 tensors that a llama model does not have (the first is "
+                   "blk.0.attn_q_norm.weight)");
+    assert_refused(output_bias, STATUS_UNSUPPORTED, "output.bias");
+    assert_refused(third_layer, STATUS_UNSUPPORTED, "blk.2.attn_norm.weight");
+    assert_int_equal(read_with(old_angles, &plan, &why), STATUS_OK);
+    model_plan_release(&plan);
 }
 
 static void test_layer_plan__faults_are_named_with_their_numbers(void **state)
@@ -258,6 +293,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layer_plan__a_tiny_llama_becomes_a_plan),
+        cmocka_unit_test(test_layer_plan__weights_that_nothing_would_use_are_refused),
         cmocka_unit_test(test_layer_plan__faults_are_named_with_their_numbers),
         cmocka_unit_test(test_layer_plan__what_a_file_says_never_steers_a_terminal),
         cmocka_unit_test(test_layer_plan__an_array_of_one_number_for_each_layer_is_that_number),

@@ -37,19 +37,41 @@ static void test_file_facts__a_model_that_runs_is_counted_whole(void **state)
     free(facts);
 }
 
-static void add_stranger(struct gguf_writer *writer)
+static void add_vector(struct gguf_writer *writer, const char *name)
 {
     static const float values[8] = {1};
     uint64_t dims[] = {8};
-    gguf_add_tensor(writer, "blk.0.mystery.weight", TENSOR_F32, 1, dims, values, sizeof values);
+    gguf_add_tensor(writer, name, TENSOR_F32, 1, dims, values, sizeof values);
 }
 
-static void test_file_facts__a_tensor_that_nothing_uses_is_told_and_tolerated(void **state)
+static void add_stranger(struct gguf_writer *writer)
+{
+    add_vector(writer, "blk.0.mystery.weight");
+}
+
+static void add_angles(struct gguf_writer *writer)
+{
+    add_vector(writer, "blk.0.attn_rot_embd.weight");
+}
+
+static void test_file_facts__a_weight_that_nothing_would_use_is_unsupported(void **state)
 {
     struct file_facts *facts = malloc(sizeof *facts);
     struct why why = {""};
 
     assert_int_equal(gather(add_stranger, facts, &why), STATUS_OK);
+    assert_int_equal(facts->n_unsupported, 1);
+    assert_non_null(strstr(facts->unsupported[0].text, "blk.0.mystery.weight"));
+    file_facts_release(facts);
+    free(facts);
+}
+
+static void test_file_facts__a_harmless_tensor_is_told_and_tolerated(void **state)
+{
+    struct file_facts *facts = malloc(sizeof *facts);
+    struct why why = {""};
+
+    assert_int_equal(gather(add_angles, facts, &why), STATUS_OK);
     assert_int_equal(facts->status, STATUS_OK);
     assert_int_equal(facts->n_unused, 1);
     uint64_t last = gguf_n_tensors(facts->file) - 1;
@@ -113,7 +135,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_file_facts__a_model_that_runs_is_counted_whole),
-        cmocka_unit_test(test_file_facts__a_tensor_that_nothing_uses_is_told_and_tolerated),
+        cmocka_unit_test(test_file_facts__a_weight_that_nothing_would_use_is_unsupported),
+        cmocka_unit_test(test_file_facts__a_harmless_tensor_is_told_and_tolerated),
         cmocka_unit_test(test_file_facts__what_this_build_cannot_run_is_described_all_the_same),
         cmocka_unit_test(test_file_facts__a_file_that_contradicts_itself_is_bad),
         cmocka_unit_test(test_file_facts__what_is_no_model_file_is_refused),
