@@ -48,13 +48,14 @@ static int check_size(const struct engine *engine, const struct submit *submit, 
         return fill(out, STATUS_INVALID, 0, 1, "tokens", "");
     }
     if (asked > context) {
+        bool may_grow = engine->info.trained_context > context;
         SAY(out,
             "this takes %" PRIu64 " tokens of context (a prompt of %u and an answer of %" PRIu64
             "); the server gives %u: shorten the prompt, lower max_tokens%s",
             asked, submit->n_ids, asked - submit->n_ids, context,
-            engine->info.trained_context > context ? ", or start it with a larger --max-context"
-                                                   : "");
-        return fill(out, STATUS_INVALID, (double)asked, context, "tokens", "--max-context");
+            may_grow ? ", or start it with a larger --max-context" : "");
+        return fill(out, STATUS_INVALID, (double)asked, context, "tokens",
+                    may_grow ? "--max-context" : "");
     }
     if (asked > room) {
         char need[TEXT_NUMBER_BYTES], have[TEXT_NUMBER_BYTES];
@@ -147,7 +148,7 @@ static int check_deadline(const struct engine *engine, const struct submit *subm
         "time, or ask for less",
         needed_s, submit->n_ids, submit->has_max_tokens ? " and all of max_tokens" : "",
         left_s > 0 ? left_s : 0);
-    return fill(out, STATUS_DEADLINE, left_s > 0 ? left_s : 0, needed_s, "seconds", "");
+    return fill(out, STATUS_DEADLINE, needed_s, left_s > 0 ? left_s : 0, "seconds", "");
 }
 
 static void open_sequence(struct engine *engine, struct submit *submit, uint32_t n_output,

@@ -331,7 +331,7 @@ def test_a_prompt_beyond_the_context_is_refused_with_numbers(stubs, stub):
     code, said, numbers = refusal(stubs, stub, text=text, max_tokens=1)
     assert float(numbers["requested"]) == n_ids + 1 and str(n_ids) in said
     assert code == grpc.StatusCode.INVALID_ARGUMENT and str(context) in said
-    assert float(numbers["available"]) == context and numbers["setting"] == "--max-context"
+    assert float(numbers["available"]) == context and "setting" not in numbers
 
 
 def test_max_tokens_that_cannot_fit_are_refused_with_numbers(stubs, stub):
@@ -353,7 +353,7 @@ def test_a_deadline_that_cannot_be_met_is_refused_with_both_numbers(stubs, stub)
         stubs, stub, text="Once " * 4000, max_tokens=3000, ignore_eos=True, timeout=1.0
     )
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert float(numbers["requested"]) < 1.5 < float(numbers["available"])  # grpcio rounds up
+    assert float(numbers["available"]) < 1.5 < float(numbers["requested"])  # grpcio rounds up
     assert numbers["unit"] == "seconds"
 
 

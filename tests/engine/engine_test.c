@@ -163,8 +163,8 @@ static void test_engine__a_deadline_that_cannot_be_met_is_refused_with_both_numb
     assert_true(run->is_refused && !run->is_accepted);
     assert_int_equal(run->refused.status, STATUS_DEADLINE);
     assert_string_equal(run->refused.unit, "seconds");
-    assert_true(run->refused.numbers[0] > 0 && run->refused.numbers[0] <= 1);
-    assert_true(run->refused.numbers[1] > 19 && run->refused.numbers[1] < 21);
+    assert_true(run->refused.numbers[1] > 0 && run->refused.numbers[1] <= 1);
+    assert_true(run->refused.numbers[0] > 19 && run->refused.numbers[0] < 21);
     assert_non_null(strstr(run->refused.text, "20.10 seconds"));
     door_close(door);
 }

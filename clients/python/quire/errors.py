@@ -15,7 +15,8 @@ class QuireError(Exception):
     code     the grpc.StatusCode
     message  the server's sentence: what was asked, what there is, what would change it
     reason   short name from the details, such as "DEADLINE"; "" when there are none
-    numbers  the details as a dict of strings, such as {"requested": "1.0", "available": "20.3"}
+    numbers  the details as a dict of strings, such as {"requested": "20.3", "available": "1.0",
+             "unit": "seconds"}: what the call takes, and what there is
     """
 
     def __init__(self, code: grpc.StatusCode, message: str, reason: str = "",
