@@ -117,6 +117,7 @@
 #define PINGS_NO_CALLS_MS 300000     /* the same without calls */
 #define PING_STRIKES_MAX 2           /* one more ends the connection */
 
+#ifndef __cplusplus /* CUDA sources read the limits; their relations are asserted once, in C */
 _Static_assert(SPAN_TOKENS % PAGE_TOKENS == 0, "a span is whole pages");
 _Static_assert(STEP_ROWS_MAX >= PREFILL_CHUNK_MIN, "a step has room for a prefill");
 _Static_assert(EVENT_TEXT_BYTES_MAX >= 3 * (TOKEN_BYTES_MAX + STOP_BYTES_MAX + 4),
@@ -133,5 +134,6 @@ _Static_assert(METADATA_BYTES_MAX >= TRAILERS_BYTES_MAX, "what we send we would 
 _Static_assert(CONNECTION_WINDOW_BYTES >= STREAM_WINDOW_BYTES, "one upload leaves room for others");
 _Static_assert(WRITE_BUFFER_BYTES >= 2 * (16384 + 9), "a write buffer holds whole frames");
 _Static_assert(OUT_BUFFER_BYTES_MAX <= RESPONSE_MESSAGE_BYTES_MAX, "streams fit every client");
+#endif
 
 #endif

@@ -51,7 +51,7 @@ LIBRARIES = (
     (re.compile(r"pcre2"), "PCRE2", {"model": ANY_FILE}),
     (re.compile(r"xxh"), "xxHash", {"base": ANY_FILE}),
     (re.compile(r"openssl/"), "OpenSSL", {"base": ANY_FILE, "service": re.compile(r"tls\.[ch]$")}),
-    (re.compile(r"cuda|cublas|nccl"), "CUDA", {"kernels": re.compile(r"cuda_\w+\.(cu|cuh)$")}),
+    (re.compile(r"cuda|cublas|nccl"), "CUDA", {"kernels": re.compile(r"(cuda_|platform)\w*\.(cu|cuh)$")}),
 )
 INCLUDE = re.compile(r"\s*#\s*include(?:_next)?\b\s*(.*)")
 TARGET = re.compile(r'(["<])([^">]+)[">]')

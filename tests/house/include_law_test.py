@@ -64,6 +64,8 @@ class IncludeLawTest(unittest.TestCase):
         self.assert_breach("kernels/cpu/x.c", '"kvcache/kv_cache.h"', '"model/gguf.h"',
                            '"engine/message.h"', '"tools/bench.h"', "<cuda_runtime.h>")
         self.assert_lawful("kernels/cuda/cuda_x.cu", "<cuda_runtime.h>")
+        self.assert_lawful("kernels/cuda/platform.cuh", "<cuda_fp16.h>")
+        self.assert_breach("kernels/cuda/x.cu", "<cuda_fp16.h>")
         self.assert_breach("kernels/x.c", "<cuda_runtime.h>", "<xxhash.h>")
 
     def test_kvcache_sees_three_headers_of_kernels(self):
