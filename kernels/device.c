@@ -1,10 +1,12 @@
 #include "kernels/device.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/status.h"
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/device_backend.h"
 
 static const char *const names[] = {
     [ISA_AUTO] = "auto",
@@ -90,4 +92,101 @@ int device_open(const struct device_options *options, struct device **out, struc
     if (strict != NULL && strcmp(strict, "1") == 0)
         chosen.strict = true;
     return cpu_device_open(&chosen, out, why);
+}
+
+void device_close(struct device *device)
+{
+    if (device == NULL)
+        return;
+    assert(device->n_streams == 0);
+    device->backend->close(device);
+}
+
+const struct ops *device_ops(const struct device *device)
+{
+    return device->backend->ops;
+}
+
+const char *device_name(const struct device *device)
+{
+    return device->backend->name(device);
+}
+
+int device_n_threads(const struct device *device)
+{
+    return device->backend->n_threads(device);
+}
+
+int device_alloc(struct device *device, size_t bytes, void **out, struct why *why)
+{
+    return device->backend->alloc(device, bytes, out, why);
+}
+
+void device_free(struct device *device, void *memory)
+{
+    if (memory != NULL)
+        device->backend->free(device, memory);
+}
+
+uint64_t device_memory_free(const struct device *device)
+{
+    return device->backend->memory_free(device);
+}
+
+int device_upload(struct device *device, void *device_to, const void *host_from, size_t bytes)
+{
+    return device->backend->upload(device, device_to, host_from, bytes);
+}
+
+int device_download(struct device *device, void *host_to, const void *device_from, size_t bytes)
+{
+    return device->backend->download(device, host_to, device_from, bytes);
+}
+
+int stream_create(struct device *device, uint32_t n_ops, struct stream **out, struct why *why)
+{
+    assert(n_ops > 0);
+    int status = device->backend->stream_create(device, n_ops, out, why);
+    if (status == STATUS_OK)
+        device->n_streams++;
+    return status;
+}
+
+void stream_free(struct stream *stream)
+{
+    if (stream == NULL)
+        return;
+    struct device *device = stream->device;
+    device->n_streams--;
+    device->backend->stream_free(stream);
+}
+
+int stream_status(const struct stream *stream)
+{
+    return stream->device->backend->stream_status(stream);
+}
+
+uint64_t stream_n_enqueued(const struct stream *stream)
+{
+    return stream->n_enqueued;
+}
+
+void device_write(struct stream *stream, void *device_to, const void *host_from, size_t bytes)
+{
+    stream->device->backend->write(stream, device_to, host_from, bytes);
+}
+
+void device_read(struct stream *stream, void *host_to, const void *device_from, size_t bytes)
+{
+    stream->device->backend->read(stream, host_to, device_from, bytes);
+}
+
+void device_submit(struct stream *stream)
+{
+    stream->device->backend->submit(stream);
+}
+
+int device_wait(struct stream *stream, void (*poll)(void *arg), void *arg)
+{
+    return stream->device->backend->wait(stream, poll, arg);
 }

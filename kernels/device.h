@@ -1,4 +1,4 @@
-/* kernels/device.h: a device (the CPU here; a GPU later), its memory, and streams of work.
+/* kernels/device.h: a device (the CPU, or a GPU), its memory, and streams of work.
  *
  *   enqueue  ops->embed, ops->norm, ... device_write, device_read   nothing runs, nothing allocates
  *   submit   device_submit(stream)                                     the list may start

@@ -45,13 +45,15 @@ static uint8_t *map_pages(size_t bytes)
     return base;
 }
 
+static const struct device_backend cpu_backend;
+
 int cpu_device_open(const struct device_options *options, struct device **out, struct why *why)
 {
     int n_threads = options->n_threads == 0 ? default_n_threads() : options->n_threads;
     if (n_threads < 1 || n_threads > TEAM_THREADS_MAX)
         return refuse(why, STATUS_INVALID, "%d threads asked for; 1 to %d are possible (--threads)",
                       n_threads, TEAM_THREADS_MAX);
-    struct device *device = calloc(1, sizeof *device);
+    struct cpu_device *device = calloc(1, sizeof *device);
     if (device == NULL)
         return refuse(why, STATUS_NO_MEMORY, "no memory for a device (%zu bytes)", sizeof *device);
 
@@ -69,50 +71,43 @@ int cpu_device_open(const struct device_options *options, struct device **out, s
         free(device);
         return status;
     }
+    device->base.backend = &cpu_backend;
     device->cpu.isa = options->isa;
     device->cpu.activations = options->activations;
     device->cpu.n_threads = n_threads;
     device->strict = options->strict;
     snprintf(device->name, sizeof device->name, "cpu %s, %d thread%s", isa_name(options->isa),
              n_threads, n_threads == 1 ? "" : "s");
-    *out = device;
+    *out = &device->base;
     return STATUS_OK;
 }
 
-void device_close(struct device *device)
+static void cpu_device_close(struct device *base)
 {
-    if (device == NULL)
-        return;
+    struct cpu_device *device = cpu_device_of(base);
     assert(device->n_blocks == 0);
-    assert(device->n_streams == 0);
     team_free(device->cpu.team);
     munmap(device->scratch, (size_t)device->cpu.n_threads * CPU_SCRATCH_BYTES);
     free(device->blocks);
     free(device);
 }
 
-const struct ops *device_ops(const struct device *device)
+static const char *cpu_device_name(const struct device *device)
 {
-    (void)device;
-    return &cpu_ops;
+    return cpu_device_of(device)->name;
 }
 
-const char *device_name(const struct device *device)
+static int cpu_device_n_threads(const struct device *device)
 {
-    return device->name;
-}
-
-int device_n_threads(const struct device *device)
-{
-    return device->cpu.n_threads;
+    return cpu_device_of(device)->cpu.n_threads;
 }
 
 const struct device_cpu *device_cpu(const struct device *device)
 {
-    return &device->cpu;
+    return &cpu_device_of(device)->cpu;
 }
 
-static bool reserve_block(struct device *device)
+static bool reserve_block(struct cpu_device *device)
 {
     if (device->n_blocks < device->max_blocks)
         return true;
@@ -125,12 +120,12 @@ static bool reserve_block(struct device *device)
     return true;
 }
 
-static int refuse_memory(const struct device *device, size_t bytes, struct why *why)
+static int refuse_memory(const struct cpu_device *device, size_t bytes, struct why *why)
 {
     return refuse(why, STATUS_NO_MEMORY,
                   "%zu bytes of memory are needed and %llu are free; lower --kv-memory or take a "
                   "smaller model",
-                  bytes, (unsigned long long)device_memory_free(device));
+                  bytes, (unsigned long long)device_memory_free(&device->base));
 }
 
 static void protect(const struct cpu_block *block, int protection)
@@ -140,30 +135,30 @@ static void protect(const struct cpu_block *block, int protection)
     (void)failed;
 }
 
-int device_alloc(struct device *device, size_t bytes, void **out, struct why *why)
+static int cpu_device_alloc(struct device *base, size_t bytes, void **out, struct why *why)
 {
+    struct cpu_device *device = cpu_device_of(base);
     size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
     if (bytes > SIZE_MAX / 2)
         return refuse_memory(device, bytes, why);
     size_t mapped_bytes = round_up(bytes == 0 ? 1 : bytes, page_bytes);
-    if (mapped_bytes >= HUGE_FROM && mapped_bytes > device_memory_free(device))
+    if (mapped_bytes >= HUGE_FROM && mapped_bytes > device_memory_free(base))
         return refuse_memory(device, bytes, why);
     if (!reserve_block(device))
         return refuse_memory(device, bytes, why);
-    uint8_t *base = map_pages(mapped_bytes);
-    if (base == NULL)
+    uint8_t *memory = map_pages(mapped_bytes);
+    if (memory == NULL)
         return refuse_memory(device, bytes, why);
-    device->blocks[device->n_blocks++] = (struct cpu_block){base, mapped_bytes};
+    device->blocks[device->n_blocks++] = (struct cpu_block){memory, mapped_bytes};
     if (device->strict && device->n_unlocks == 0)
         protect(&device->blocks[device->n_blocks - 1], PROT_NONE);
-    *out = base;
+    *out = memory;
     return STATUS_OK;
 }
 
-void device_free(struct device *device, void *memory)
+static void cpu_device_free(struct device *base, void *memory)
 {
-    if (memory == NULL)
-        return;
+    struct cpu_device *device = cpu_device_of(base);
     size_t i = 0;
     while (i < device->n_blocks && device->blocks[i].base != memory)
         i++;
@@ -188,7 +183,7 @@ static uint64_t read_kilobytes(const char *path, const char *name)
     return (uint64_t)n * 1024;
 }
 
-uint64_t device_memory_free(const struct device *device)
+static uint64_t cpu_device_memory_free(const struct device *device)
 {
     (void)device;
     uint64_t allowed = memory_allowed();
@@ -198,26 +193,29 @@ uint64_t device_memory_free(const struct device *device)
     return available != 0 && available < left ? available : left;
 }
 
-static void protect_all(struct device *device, int protection)
+static void protect_all(struct cpu_device *device, int protection)
 {
     for (size_t i = 0; i < device->n_blocks; i++)
         protect(&device->blocks[i], protection);
 }
 
-void device_unlock(struct device *device)
+void device_unlock(struct device *base)
 {
+    struct cpu_device *device = cpu_device_of(base);
     if (device->n_unlocks++ == 0 && device->strict)
         protect_all(device, PROT_READ | PROT_WRITE);
 }
 
-void device_lock(struct device *device)
+void device_lock(struct device *base)
 {
+    struct cpu_device *device = cpu_device_of(base);
     assert(device->n_unlocks > 0);
     if (--device->n_unlocks == 0 && device->strict)
         protect_all(device, PROT_NONE);
 }
 
-int device_upload(struct device *device, void *device_to, const void *host_from, size_t bytes)
+static int cpu_device_upload(struct device *device, void *device_to, const void *host_from,
+                             size_t bytes)
 {
     device_unlock(device);
     memcpy(device_to, host_from, bytes);
@@ -225,10 +223,30 @@ int device_upload(struct device *device, void *device_to, const void *host_from,
     return STATUS_OK;
 }
 
-int device_download(struct device *device, void *host_to, const void *device_from, size_t bytes)
+static int cpu_device_download(struct device *device, void *host_to, const void *device_from,
+                               size_t bytes)
 {
     device_unlock(device);
     memcpy(host_to, device_from, bytes);
     device_lock(device);
     return STATUS_OK;
 }
+
+static const struct device_backend cpu_backend = {
+    .ops = &cpu_ops,
+    .close = cpu_device_close,
+    .name = cpu_device_name,
+    .n_threads = cpu_device_n_threads,
+    .alloc = cpu_device_alloc,
+    .free = cpu_device_free,
+    .memory_free = cpu_device_memory_free,
+    .upload = cpu_device_upload,
+    .download = cpu_device_download,
+    .stream_create = cpu_stream_create,
+    .stream_free = cpu_stream_free,
+    .stream_status = cpu_stream_status,
+    .write = cpu_stream_write,
+    .read = cpu_stream_read,
+    .submit = cpu_stream_submit,
+    .wait = cpu_stream_wait,
+};

@@ -21,11 +21,10 @@ struct entry {
     _Alignas(64) uint8_t args[CPU_ARGS_BYTES];
 };
 
-struct stream {
-    struct device *device;
+struct cpu_stream {
+    struct stream base;
     struct entry *entries; /* [n_ops] */
     uint32_t n_ops, n_entries, n_submitted;
-    uint64_t n_enqueued;
     _Atomic int status;
 };
 
@@ -36,16 +35,20 @@ struct copy_args {
 };
 
 struct list_run { /* one device_wait, as the workers see it */
-    struct stream *stream;
+    struct cpu_stream *stream;
     void (*poll)(void *arg);
     void *poll_arg;
     int64_t next_poll_ns;
 };
 
-int stream_create(struct device *device, uint32_t n_ops, struct stream **out, struct why *why)
+static struct cpu_stream *of(const struct stream *stream)
 {
-    assert(n_ops > 0);
-    struct stream *stream = calloc(1, sizeof *stream);
+    return (struct cpu_stream *)stream;
+}
+
+int cpu_stream_create(struct device *device, uint32_t n_ops, struct stream **out, struct why *why)
+{
+    struct cpu_stream *stream = calloc(1, sizeof *stream);
     size_t bytes = (size_t)n_ops * sizeof *stream->entries;
     if (stream != NULL)
         stream->entries = aligned_alloc(_Alignof(struct entry), bytes);
@@ -55,48 +58,39 @@ int stream_create(struct device *device, uint32_t n_ops, struct stream **out, st
                       bytes);
     }
     memset(stream->entries, 0, bytes);
-    stream->device = device;
+    stream->base.device = device;
     stream->n_ops = n_ops;
-    device->n_streams++;
-    *out = stream;
+    *out = &stream->base;
     return STATUS_OK;
 }
 
-void stream_free(struct stream *stream)
+void cpu_stream_free(struct stream *stream)
 {
-    if (stream == NULL)
-        return;
-    stream->device->n_streams--;
-    free(stream->entries);
-    free(stream);
+    free(of(stream)->entries);
+    free(of(stream));
 }
 
-int stream_status(const struct stream *stream)
+int cpu_stream_status(const struct stream *stream)
 {
-    return atomic_load_explicit(&stream->status, memory_order_acquire);
-}
-
-uint64_t stream_n_enqueued(const struct stream *stream)
-{
-    return stream->n_enqueued;
+    return atomic_load_explicit(&of(stream)->status, memory_order_acquire);
 }
 
 enum activations stream_activations(const struct stream *stream)
 {
-    return stream->device->cpu.activations;
+    return device_cpu(stream->device)->activations;
 }
 
 enum isa stream_isa(const struct stream *stream)
 {
-    return stream->device->cpu.isa;
+    return device_cpu(stream->device)->isa;
 }
 
 int stream_n_threads(const struct stream *stream)
 {
-    return stream->device->cpu.n_threads;
+    return device_cpu(stream->device)->n_threads;
 }
 
-static void fail(struct stream *stream, int status, const char *op)
+static void fail(struct cpu_stream *stream, int status, const char *op)
 {
     assert(status < 0);
     int none = STATUS_OK;
@@ -107,14 +101,15 @@ static void fail(struct stream *stream, int status, const char *op)
 
 void cpu_worker_fail(const struct cpu_worker *worker, int status)
 {
-    fail(worker->stream, status, worker->op);
+    fail(of(worker->stream), status, worker->op);
 }
 
-void cpu_stream_push(struct stream *stream, const char *name, cpu_run *run, const void *args,
+void cpu_stream_push(struct stream *base, const char *name, cpu_run *run, const void *args,
                      size_t args_bytes, bool barrier)
 {
+    struct cpu_stream *stream = of(base);
     assert(args_bytes <= CPU_ARGS_BYTES);
-    stream->n_enqueued++;
+    base->n_enqueued++;
     if (stream->n_entries == stream->n_ops) {
         fail(stream, STATUS_INTERNAL, name);
         return;
@@ -140,21 +135,21 @@ static void run_copy(const struct cpu_worker *worker, const void *args)
     memcpy(copy->to + begin, copy->from + begin, n);
 }
 
-void device_write(struct stream *stream, void *device_to, const void *host_from, size_t bytes)
+void cpu_stream_write(struct stream *stream, void *device_to, const void *host_from, size_t bytes)
 {
     struct copy_args copy = {device_to, host_from, bytes};
     cpu_stream_push(stream, "write", run_copy, &copy, sizeof copy, true);
 }
 
-void device_read(struct stream *stream, void *host_to, const void *device_from, size_t bytes)
+void cpu_stream_read(struct stream *stream, void *host_to, const void *device_from, size_t bytes)
 {
     struct copy_args copy = {host_to, device_from, bytes};
     cpu_stream_push(stream, "read", run_copy, &copy, sizeof copy, true);
 }
 
-void device_submit(struct stream *stream)
+void cpu_stream_submit(struct stream *stream)
 {
-    stream->n_submitted = stream->n_entries;
+    of(stream)->n_submitted = of(stream)->n_entries;
 }
 
 static void poll_when_due(struct list_run *list)
@@ -171,13 +166,14 @@ static void poll_when_due(struct list_run *list)
 static void run_list(void *arg, int worker_idx)
 {
     struct list_run *list = arg;
-    struct stream *stream = list->stream;
-    const struct device_cpu *cpu = &stream->device->cpu;
+    struct cpu_stream *stream = list->stream;
+    const struct cpu_device *device = cpu_device_of(stream->base.device);
+    const struct device_cpu *cpu = &device->cpu;
     struct cpu_worker worker = {
         .idx = worker_idx,
         .n_workers = cpu->n_threads,
-        .scratch = stream->device->scratch + (size_t)worker_idx * CPU_SCRATCH_BYTES,
-        .stream = stream,
+        .scratch = device->scratch + (size_t)worker_idx * CPU_SCRATCH_BYTES,
+        .stream = &stream->base,
     };
     for (uint32_t i = 0; i < stream->n_submitted; i++) {
         struct entry *entry = &stream->entries[i];
@@ -185,7 +181,7 @@ static void run_list(void *arg, int worker_idx)
         worker.counter = &entry->counter;
         if (worker_idx == 0)
             poll_when_due(list);
-        if (stream_status(stream) == STATUS_OK)
+        if (cpu_stream_status(&stream->base) == STATUS_OK)
             entry->run(&worker, entry->args);
         if (entry->barrier)
             team_barrier(cpu->team, worker_idx);
@@ -193,7 +189,7 @@ static void run_list(void *arg, int worker_idx)
 }
 
 /* What was enqueued behind the last submit moves to the front. */
-static void drop_submitted(struct stream *stream)
+static void drop_submitted(struct cpu_stream *stream)
 {
     uint32_t n_left = stream->n_entries - stream->n_submitted;
     memmove(stream->entries, stream->entries + stream->n_submitted,
@@ -202,16 +198,17 @@ static void drop_submitted(struct stream *stream)
     stream->n_submitted = 0;
 }
 
-int device_wait(struct stream *stream, void (*poll)(void *arg), void *arg)
+int cpu_stream_wait(struct stream *base, void (*poll)(void *arg), void *arg)
 {
+    struct cpu_stream *stream = of(base);
     struct list_run list = {stream, poll, arg, 0};
-    if (stream->n_submitted > 0 && stream_status(stream) == STATUS_OK) {
-        device_unlock(stream->device);
-        team_run(stream->device->cpu.team, run_list, &list);
-        device_lock(stream->device);
+    if (stream->n_submitted > 0 && cpu_stream_status(base) == STATUS_OK) {
+        device_unlock(base->device);
+        team_run(device_cpu(base->device)->team, run_list, &list);
+        device_lock(base->device);
     } else {
         poll_when_due(&list);
     }
     drop_submitted(stream);
-    return stream_status(stream);
+    return cpu_stream_status(base);
 }
