@@ -1,0 +1,33 @@
+/* tests/cuda_on_cpu/emu_control.h: what tests may ask of the emulation, in plain C too.
+ *
+ * EMU_DEVICES        devices that there are (default 1)
+ * EMU_DEVICE_MBYTES  memory of the device in MiB (default 8192)
+ */
+#ifndef QUIRE_EMU_CONTROL_H
+#define QUIRE_EMU_CONTROL_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Overrules EMU_SEED from now on. */
+void emu_set_seed(uint64_t seed);
+uint64_t emu_seed(void);
+
+enum emu_counter {
+    EMU_LAUNCHES,         /* of kernels, by call; those inside of graphs are not counted again */
+    EMU_GRAPH_LAUNCHES,
+    EMU_ALLOCATIONS,      /* device and pinned memory, taken or given back */
+    EMU_SYNCHRONISATIONS, /* calls that wait for the device */
+    EMU_COUNTERS
+};
+/* How often since the program began. */
+uint64_t emu_counted(enum emu_counter counter);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
