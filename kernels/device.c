@@ -6,6 +6,7 @@
 
 #include "base/status.h"
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cuda/cuda_device.h"
 #include "kernels/device_backend.h"
 
 static const char *const names[] = {
@@ -84,6 +85,11 @@ static int choose_isa(enum isa asked, enum isa *out, struct why *why)
 
 int device_open(const struct device_options *options, struct device **out, struct why *why)
 {
+    if (options->backend == BACKEND_CUDA) {
+        if (cuda_device_open == NULL)
+            return refuse(why, STATUS_UNSUPPORTED, "this program was built without CUDA");
+        return cuda_device_open(options, out, why);
+    }
     struct device_options chosen = *options;
     int status = choose_isa(options->isa, &chosen.isa, why);
     if (status < 0)

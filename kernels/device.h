@@ -29,6 +29,8 @@ struct stream;
 struct ops;
 struct why;
 
+enum backend { BACKEND_CPU, BACKEND_CUDA };
+
 enum isa { ISA_AUTO, ISA_SCALAR, ISA_AVX2, ISA_AVX512 };
 
 /* What linears multiply integer-block weights by (cpu_kernels.md 14). F32 and F16 weights always
@@ -36,6 +38,7 @@ enum isa { ISA_AUTO, ISA_SCALAR, ISA_AVX2, ISA_AVX512 };
 enum activations { ACTIVATIONS_16, ACTIVATIONS_INT8, ACTIVATIONS_F32 };
 
 struct device_options {
+    enum backend backend;         /* the fields below are the CPU's */
     int n_threads;                /* 0: the default, measured (bench/results/threads.csv) */
     enum isa isa;                 /* ISA_AUTO: the best this machine has, or QUIRE_ISA */
     enum activations activations;

@@ -1,0 +1,31 @@
+#include "kernels/cuda/cuda_ops.h"
+
+#include "kernels/cuda/cuda_device.h"
+
+#define CUDA_NUMERICS 100 /* the family of sm_80 instructions; the CPU's numbers stand below */
+
+const struct ops cuda_ops = {
+    .name = "cuda",
+    .numerics = CUDA_NUMERICS,
+    .act_bytes = cuda_act_bytes,
+    .norm = cuda_norm,
+};
+
+const struct device_backend cuda_backend = {
+    .ops = &cuda_ops,
+    .close = cuda_device_close,
+    .name = cuda_device_name,
+    .n_threads = cuda_device_n_threads,
+    .alloc = cuda_device_alloc,
+    .free = cuda_device_free,
+    .memory_free = cuda_device_memory_free,
+    .upload = cuda_device_upload,
+    .download = cuda_device_download,
+    .stream_create = cuda_stream_create,
+    .stream_free = cuda_stream_free,
+    .stream_status = cuda_stream_status,
+    .write = cuda_stream_write,
+    .read = cuda_stream_read,
+    .submit = cuda_stream_submit,
+    .wait = cuda_stream_wait,
+};

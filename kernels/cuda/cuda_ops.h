@@ -1,0 +1,11 @@
+/* kernels/cuda/cuda_ops.h: the ops of the CUDA backend; ops.h says what each computes. */
+#ifndef QUIRE_KERNELS_CUDA_OPS_H
+#define QUIRE_KERNELS_CUDA_OPS_H
+
+#include "kernels/ops.h"
+
+size_t cuda_act_bytes(const struct device *device, uint32_t max_rows, uint32_t width,
+                      uint32_t forms);
+void cuda_norm(struct stream *stream, const struct norm_args *args);
+
+#endif

@@ -1,0 +1,28 @@
+/* kernels/cuda/cuda_stream.cuh: a stream as launchers see it.
+ *
+ *   cudaStream_t cuda;
+ *   if (!cuda_stream_begin(stream, "norm", &cuda)) return;
+ *   cuda_stream_check(stream, "norm", launch(kernel, grid, block, 0, cuda, ...));
+ */
+#ifndef QUIRE_KERNELS_CUDA_STREAM_CUH
+#define QUIRE_KERNELS_CUDA_STREAM_CUH
+
+#include "kernels/cuda/platform.cuh"
+
+extern "C" {
+#include "kernels/cuda/cuda_device.h"
+}
+
+/* Counts the op. False when an error sticks to the stream: nothing may be enqueued. */
+bool cuda_stream_begin(struct stream *stream, const char *op, cudaStream_t *out);
+/* The first error sticks and is logged with its op. */
+void cuda_stream_check(struct stream *stream, const char *op, cudaError_t error);
+/* Where kernels put the first status that goes wrong, by cuda_fail. */
+int *cuda_stream_error(struct stream *stream);
+
+static __device__ __forceinline__ void cuda_fail(int *error, int status)
+{
+    atomicCAS(error, 0, status);
+}
+
+#endif
