@@ -32,16 +32,33 @@ static size_t format_into(char *out, size_t capacity, const char *format, va_lis
     return utf8_complete_len(out, capacity - 1);
 }
 
+static void say(struct why *why, const char *format, va_list args)
+{
+    char text[WHY_BYTES];
+    keep(why, text, format_into(text, sizeof text, format, args));
+}
+
 int refuse(struct why *why, int status, const char *format, ...)
 {
     if (why == NULL)
         return status;
-    char text[WHY_BYTES];
     va_list args;
     va_start(args, format);
-    size_t len = format_into(text, sizeof text, format, args);
+    say(why, format, args);
     va_end(args);
-    keep(why, text, len);
+    why->numbers = (struct why_numbers){.unit = NULL};
+    return status;
+}
+
+int refuse_numbers(struct why *why, int status, struct why_numbers numbers, const char *format, ...)
+{
+    if (why == NULL)
+        return status;
+    va_list args;
+    va_start(args, format);
+    say(why, format, args);
+    va_end(args);
+    why->numbers = numbers;
     return status;
 }
 

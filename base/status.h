@@ -40,8 +40,16 @@ enum status {
 
 #define WHY_BYTES 1024
 
+/* The numbers of a sentence once more, for programs. Texts live for ever. */
+struct why_numbers {
+    double requested, available; /* what it takes, and what there is */
+    const char *unit;            /* of both: "tokens", "bytes"; NULL: there are none */
+    const char *setting;         /* "--kv-memory"; NULL: none would help */
+};
+
 struct why {
     char text[WHY_BYTES]; /* NUL-terminated UTF-8; "" when nothing was said */
+    struct why_numbers numbers;
 };
 
 /* Writes the sentence (cut at WHY_BYTES - 1, never inside a UTF-8 character) and returns status, so
@@ -49,7 +57,12 @@ struct why {
 int refuse(struct why *why, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Puts "prefix: " in front of a sentence that a lower room wrote; returns status. */
+/* The same with its numbers. */
+int refuse_numbers(struct why *why, int status, struct why_numbers numbers, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* Puts "prefix: " in front of a sentence that a lower room wrote, whose numbers stay; returns
+ * status. */
 int refuse_prefix(struct why *why, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

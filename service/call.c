@@ -120,9 +120,11 @@ int call_enter(struct call *call, struct call_table *table, struct why *why)
     if (table_add(table, call) < 0) {
         free(call->handler_state);
         call->handler_state = NULL;
-        return refuse(why, STATUS_EXHAUSTED,
-                      "the server holds %u calls, its limit; try again when some have ended",
-                      table->n_slots);
+        return refuse_numbers(
+            why, STATUS_EXHAUSTED,
+            (struct why_numbers){table->n_slots + 1.0, table->n_slots, "calls", NULL},
+            "the server holds %u calls, its limit; try again when some have ended",
+            table->n_slots);
     }
     name_request(call);
     call->usage = (struct call_usage){.n_prompt = 0};

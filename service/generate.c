@@ -197,9 +197,10 @@ static void on_tokenized(void *arg, int status)
             status = job->status;
         if (status == STATUS_OK)
             submit_job(call, job);
+        else if (job->why.text[0] != '\0')
+            service_refuse_why(call, status, &job->why);
         else
-            service_refuse(call, status,
-                           job->why.text[0] != '\0' ? job->why.text : "the server is stopping");
+            service_refuse(call, status, "the server is stopping");
     }
     job_free(job);
 }

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "service/h2_session.h"
+#include "service/wire.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -275,11 +276,12 @@ static void judge_reader(struct timer *timer)
         return;
     }
     struct why why;
-    refuse(&why, STATUS_EXHAUSTED,
-           "the reader took nothing for %lld s with %zu bytes waiting for it "
-           "(--max-paused-ms %lld)",
-           (long long)(loop->paused_ms / 1000), grpc->out.len, (long long)loop->paused_ms);
-    grpc_call_end(grpc, STATUS_EXHAUSTED, why.text, NGHTTP2_ENHANCE_YOUR_CALM);
+    refuse_numbers(&why, STATUS_EXHAUSTED,
+                   (struct why_numbers){(double)grpc->out.len, 0, "bytes", "--max-paused-ms"},
+                   "the reader took nothing for %lld s with %zu bytes waiting for it "
+                   "(--max-paused-ms %lld)",
+                   (long long)(loop->paused_ms / 1000), grpc->out.len, (long long)loop->paused_ms);
+    grpc_call_end(grpc, STATUS_EXHAUSTED, &why, NGHTTP2_ENHANCE_YOUR_CALM);
 }
 
 static void watch_reader(struct grpc_call *grpc)
@@ -359,8 +361,8 @@ static int send_message(struct call *call, struct slice message)
 
 /* The outcome is decided: trailers behind what is unsent, or a single HEADERS frame when nothing
  * was opened. */
-void grpc_call_refuse(struct grpc_call *grpc, int grpc_code, struct slice message,
-                      struct slice details)
+static void end_with(struct grpc_call *grpc, int grpc_code, struct slice message,
+                     struct slice details)
 {
     struct fields fields = {.n = 0};
     grpc_call_set_state(grpc, GRPC_TRAILERS);
@@ -395,6 +397,14 @@ void grpc_call_refuse(struct grpc_call *grpc, int grpc_code, struct slice messag
     h2_conn_mark_dirty(grpc->conn);
 }
 
+void grpc_call_refuse(struct grpc_call *grpc, int status, const struct why *why)
+{
+    uint8_t details[WIRE_DETAILS_BYTES_MAX];
+    const char *sentence = why->text[0] != '\0' ? why->text : status_text(status);
+    size_t n = wire_pack_refusal(details, sizeof(details), status, sentence, &why->numbers);
+    end_with(grpc, status_grpc_code(status), slice_from(sentence), slice_of(details, n));
+}
+
 static void finish(struct call *call, int status, const char *message, struct slice details)
 {
     struct grpc_call *grpc = grpc_call_of(call);
@@ -402,10 +412,10 @@ static void finish(struct call *call, int status, const char *message, struct sl
     disarm_timers(grpc);
     if (!grpc->delivering)
         grpc_request_release(grpc);
-    grpc_call_refuse(grpc, status_grpc_code(status), slice_from(message), details);
+    end_with(grpc, status_grpc_code(status), slice_from(message), details);
 }
 
-void grpc_call_end(struct grpc_call *grpc, int status, const char *sentence, uint32_t reset_code)
+void grpc_call_end(struct grpc_call *grpc, int status, const struct why *why, uint32_t reset_code)
 {
     if (grpc->has_call && grpc->call.state != CALL_FINISHED) {
         call_cancel(&grpc->call, grpc->handler_knows);
@@ -424,7 +434,7 @@ void grpc_call_end(struct grpc_call *grpc, int status, const char *sentence, uin
         return;
     }
     byte_queue_release(&grpc->out);
-    grpc_call_refuse(grpc, status_grpc_code(status), slice_from(sentence), slice_of(NULL, 0));
+    grpc_call_refuse(grpc, status, why);
 }
 
 void grpc_call_answer_plain(struct grpc_call *grpc)

@@ -110,9 +110,10 @@ void grpc_call_close(struct grpc_call *grpc, uint32_t error_code);
 /* --- by the connection and the server --- */
 void grpc_call_tell_drained(struct h2_conn *conn); /* on_drain for all whose out-buffer fell */
 /* Ends a call from outside its handler: on_cancel, unsent messages are dropped, then trailers with
- * status and sentence. When a message is cut in its middle only a reset is left: with reset_code.
- * */
-void grpc_call_end(struct grpc_call *grpc, int status, const char *sentence, uint32_t reset_code);
+ * status, sentence and numbers. When a message is cut in its middle only a reset is left: with
+ * reset_code. */
+void grpc_call_end(struct grpc_call *grpc, int status, const struct why *why,
+                   uint32_t reset_code);
 struct grpc_call *grpc_call_of(struct call *call);
 
 /* --- inside: request side to reply side --- */
@@ -120,8 +121,7 @@ extern const struct call_codec grpc_codec;
 /* asserts the transition */
 void grpc_call_set_state(struct grpc_call *grpc, enum grpc_call_state next);
 const char *grpc_call_state_name(enum grpc_call_state state);
-void grpc_call_refuse(struct grpc_call *grpc, int grpc_code, struct slice message,
-                      struct slice details);
+void grpc_call_refuse(struct grpc_call *grpc, int status, const struct why *why);
 void grpc_call_answer_plain(struct grpc_call *grpc);
 void grpc_request_want_more(struct call *call);
 void grpc_request_release(struct grpc_call *grpc); /* its buffers; not while delivering */

@@ -35,9 +35,11 @@ static int check_prefix(struct grpc_reader *reader, struct why *why)
         return refuse(why, STATUS_INTERNAL, "a message has the flag %u; only 0 is known here",
                       flag);
     if (reader->body_len > reader->limit)
-        return refuse(why, STATUS_TOO_LARGE,
-                      "the message has %s bytes; this method takes messages of at most %s bytes",
-                      text_count(size, reader->body_len), text_count(limit, reader->limit));
+        return refuse_numbers(
+            why, STATUS_TOO_LARGE,
+            (struct why_numbers){reader->body_len, reader->limit, "bytes", NULL},
+            "the message has %s bytes; this method takes messages of at most %s bytes",
+            text_count(size, reader->body_len), text_count(limit, reader->limit));
     return STATUS_OK;
 }
 
@@ -55,9 +57,12 @@ static int reserve_body(struct grpc_reader *reader, size_t n, struct why *why)
     size_t more = cap - reader->body_cap;
     if (*reader->held + more > reader->held_max) {
         char limit[TEXT_NUMBER_BYTES];
-        return refuse(why, STATUS_EXHAUSTED,
-                      "the server holds %s of unfinished requests, its limit; try again later",
-                      text_bytes(limit, reader->held_max));
+        return refuse_numbers(
+            why, STATUS_EXHAUSTED,
+            (struct why_numbers){(double)(*reader->held + more), (double)reader->held_max, "bytes",
+                                 NULL},
+            "the server holds %s of unfinished requests, its limit; try again later",
+            text_bytes(limit, reader->held_max));
     }
     uint8_t *body = realloc(reader->body, cap);
     if (body == NULL)

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "service/wire.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -91,10 +92,15 @@ static int judge_head(const struct grpc_head *head, const struct method *method,
 {
     char seen[TEXT_NUMBER_BYTES], limit[TEXT_NUMBER_BYTES];
     if (head->metadata_bytes > METADATA_BYTES_MAX || head->n_fields > METADATA_FIELDS_MAX)
-        return refuse(why, STATUS_TOO_LARGE,
-                      "the metadata has %s bytes in %u fields; taken are %s bytes in %u fields",
-                      text_count(seen, head->metadata_bytes), head->n_fields,
-                      text_count(limit, METADATA_BYTES_MAX), METADATA_FIELDS_MAX);
+        return refuse_numbers(
+            why, STATUS_TOO_LARGE,
+            head->metadata_bytes > METADATA_BYTES_MAX
+                ? (struct why_numbers){(double)head->metadata_bytes, METADATA_BYTES_MAX, "bytes",
+                                       NULL}
+                : (struct why_numbers){head->n_fields, METADATA_FIELDS_MAX, "fields", NULL},
+            "the metadata has %s bytes in %u fields; taken are %s bytes in %u fields",
+            text_count(seen, head->metadata_bytes), head->n_fields,
+            text_count(limit, METADATA_BYTES_MAX), METADATA_FIELDS_MAX);
     if (head->content == GRPC_CONTENT_UNKNOWN_CODEC)
         return refuse(why, STATUS_UNSUPPORTED,
                       "unknown codec in content-type; use application/grpc+proto");
@@ -109,7 +115,8 @@ static int judge_head(const struct grpc_head *head, const struct method *method,
     if (method == NULL)
         return refuse(why, STATUS_UNSUPPORTED, "unknown service or method");
     if (head->has_timeout && head->timeout_ns == 0)
-        return refuse(why, STATUS_DEADLINE, "the deadline had passed when the call arrived");
+        return refuse_numbers(why, STATUS_DEADLINE, (struct why_numbers){0, 0, "seconds", NULL},
+                              "the deadline had passed when the call arrived");
     return STATUS_OK;
 }
 
@@ -158,16 +165,25 @@ static void end_late_request(struct timer *timer)
         return;
     }
     struct why why;
-    refuse(&why, STATUS_DEADLINE,
-           "the request message is not complete and grew by less than %d bytes in %d s",
-           UPLOAD_TURN_BYTES_MIN, FIRST_MESSAGE_TIMEOUT_MS / 1000);
-    grpc_call_end(grpc, STATUS_DEADLINE, why.text, NGHTTP2_CANCEL);
+    refuse_numbers(&why, STATUS_DEADLINE,
+                   (struct why_numbers){.requested = UPLOAD_TURN_BYTES_MIN,
+                                        .available =
+                                            (double)(grpc->received_bytes - grpc->judged_bytes),
+                                        .unit = "bytes"},
+                   "the request message is not complete and grew by less than %d bytes in %d s",
+                   UPLOAD_TURN_BYTES_MIN, FIRST_MESSAGE_TIMEOUT_MS / 1000);
+    grpc_call_end(grpc, STATUS_DEADLINE, &why, NGHTTP2_CANCEL);
 }
 
 static void end_at_deadline(struct timer *timer)
 {
     struct grpc_call *grpc = list_entry(timer, struct grpc_call, deadline_timer);
-    grpc_call_end(grpc, STATUS_DEADLINE, "the deadline of the call has passed", NGHTTP2_CANCEL);
+    double given_s = (double)(grpc->call.deadline_ns - grpc->began_ns) / (double)NS_PER_S;
+    double spent_s = (double)(loop_now_ns(grpc->conn->loop) - grpc->began_ns) / (double)NS_PER_S;
+    struct why why;
+    refuse_numbers(&why, STATUS_DEADLINE, (struct why_numbers){spent_s, given_s, "seconds", NULL},
+                   "the deadline of the call has passed: it gave %.3f seconds", given_s);
+    grpc_call_end(grpc, STATUS_DEADLINE, &why, NGHTTP2_CANCEL);
 }
 
 static int accept_call(struct grpc_call *grpc, const struct method *method, struct why *why)
@@ -218,8 +234,7 @@ void grpc_call_begin(struct grpc_call *grpc, bool request_ends)
             status = accept_call(grpc, method, &why);
         if (status < 0) {
             log_refusal(grpc, status, &why);
-            grpc_call_refuse(grpc, status_grpc_code(status), slice_from(why.text),
-                             slice_of(NULL, 0));
+            grpc_call_refuse(grpc, status, &why);
         }
     }
     if (grpc->plain == NULL) {
@@ -255,8 +270,12 @@ void grpc_request_release(struct grpc_call *grpc)
 static bool settle_callback(struct grpc_call *grpc, int status, const struct why *why)
 {
     grpc->delivering = false;
-    if (is_open(grpc) && status < 0)
-        call_finish(&grpc->call, status, why->text[0] == '\0' ? status_text(status) : why->text);
+    if (is_open(grpc) && status < 0) {
+        uint8_t details[WIRE_DETAILS_BYTES_MAX];
+        const char *sentence = why->text[0] != '\0' ? why->text : status_text(status);
+        size_t n = wire_pack_refusal(details, sizeof(details), status, sentence, &why->numbers);
+        call_finish_details(&grpc->call, status, sentence, slice_of(details, n));
+    }
     if (is_open(grpc))
         return true;
     grpc_request_release(grpc); /* the callback is over: its body may go */
@@ -281,7 +300,7 @@ static bool deliver_message(struct grpc_call *grpc)
 
 static void fail_request(struct grpc_call *grpc, int status, const struct why *why)
 {
-    grpc_call_end(grpc, status, why->text, NGHTTP2_INTERNAL_ERROR);
+    grpc_call_end(grpc, status, why, NGHTTP2_INTERNAL_ERROR);
 }
 
 /* Reads messages out of bytes while the handler wants them. Returns how many bytes were taken; the
@@ -292,7 +311,8 @@ static size_t read_messages(struct grpc_call *grpc, struct slice bytes)
     while (total < bytes.len && is_open(grpc) && grpc->wants) {
         struct why why = {.text = ""};
         if (takes_one_message(grpc) && grpc->n_messages == 1) {
-            refuse(&why, STATUS_UNSUPPORTED, "this method takes one message, more were sent");
+            refuse_numbers(&why, STATUS_UNSUPPORTED, (struct why_numbers){2, 1, "messages", NULL},
+                           "this method takes one message, more were sent");
             fail_request(grpc, STATUS_UNSUPPORTED, &why);
             break;
         }
@@ -338,7 +358,8 @@ static void settle_request(struct grpc_call *grpc)
         return;
     }
     if (takes_one_message(grpc) && grpc->n_messages == 0) {
-        refuse(&why, STATUS_UNSUPPORTED, "this method takes one message, none was sent");
+        refuse_numbers(&why, STATUS_UNSUPPORTED, (struct why_numbers){0, 1, "messages", NULL},
+                       "this method takes one message, none was sent");
         fail_request(grpc, STATUS_UNSUPPORTED, &why);
         return;
     }
@@ -377,10 +398,12 @@ void grpc_call_take_body(struct grpc_call *grpc, struct slice bytes)
     struct why why = {.text = ""};
     int status = STATUS_OK;
     if (grpc->conn->loop->receive_bytes + rest.len > RECEIVE_BYTES_MAX)
-        status = refuse(&why, STATUS_EXHAUSTED,
-                        "the server holds %u MiB of unfinished requests, its limit; try again "
-                        "later",
-                        RECEIVE_BYTES_MAX >> 20);
+        status = refuse_numbers(
+            &why, STATUS_EXHAUSTED,
+            (struct why_numbers){(double)(grpc->conn->loop->receive_bytes + rest.len),
+                                 RECEIVE_BYTES_MAX, "bytes", NULL},
+            "the server holds %u MiB of unfinished requests, its limit; try again later",
+            RECEIVE_BYTES_MAX >> 20);
     else if (byte_queue_reserve(&grpc->waiting, rest.len) < 0)
         status = refuse(&why, STATUS_NO_MEMORY, "no memory for the upload");
     if (status < 0) {

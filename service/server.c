@@ -83,9 +83,10 @@ static void grace_is_over(struct timer *timer)
     struct call *call;
     log_write(LOG_WARN, "drain_over", "calls=%u", call_table_count(server->loop.calls));
     server->state = SERVER_ENDING;
+    struct why why;
+    refuse(&why, STATUS_UNAVAILABLE, "the server is shutting down");
     while ((call = call_next(server->loop.calls, NULL)) != NULL)
-        grpc_call_end(grpc_call_of(call), STATUS_UNAVAILABLE, "the server is shutting down",
-                      NGHTTP2_CANCEL);
+        grpc_call_end(grpc_call_of(call), STATUS_UNAVAILABLE, &why, NGHTTP2_CANCEL);
     timer->fire = last_words_are_over;
     loop_arm(&server->loop, timer, LINGER_MS);
 }

@@ -7,10 +7,7 @@
 #include "service/wire.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <string.h>
-
-#define DETAILS_BYTES_MAX 4096
 
 void service_init(struct service *service, struct engine *engine)
 {
@@ -122,39 +119,35 @@ void service_answer(struct call *call, struct slice message)
 }
 
 static void refuse_with(struct call *call, int status, const char *message,
-                        const struct wire_detail *details, size_t n_details)
+                        const struct why_numbers *numbers)
 {
-    uint8_t packed[DETAILS_BYTES_MAX];
-    size_t bytes = wire_pack_details(packed, sizeof packed, status_grpc_code(status), message,
-                                     status_name(status), details, n_details);
+    uint8_t packed[WIRE_DETAILS_BYTES_MAX];
+    size_t bytes = wire_pack_refusal(packed, sizeof packed, status, message, numbers);
     call_finish_details(call, status, message, slice_of(packed, bytes));
 }
 
 void service_refuse(struct call *call, int status, const char *message)
 {
-    refuse_with(call, status, message, NULL, 0);
+    refuse_with(call, status, message, &(struct why_numbers){.unit = NULL});
+}
+
+void service_refuse_why(struct call *call, int status, const struct why *why)
+{
+    refuse_with(call, status, why->text[0] != '\0' ? why->text : status_text(status),
+                &why->numbers);
 }
 
 int service_refuse_request(struct call *call, int status, const struct why *why)
 {
-    service_refuse(call, status, why->text[0] != '\0' ? why->text : status_text(status));
+    service_refuse_why(call, status, why);
     return STATUS_OK;
 }
 
 void service_refuse_event(struct call *call, const struct event_refused *refused)
 {
-    char asked[32], there[32];
-    struct wire_detail details[4];
-    size_t n = 0;
-
-    if (refused->unit[0] != '\0') {
-        snprintf(asked, sizeof asked, "%.15g", refused->numbers[0]);
-        snprintf(there, sizeof there, "%.15g", refused->numbers[1]);
-        details[n++] = (struct wire_detail){"requested", asked};
-        details[n++] = (struct wire_detail){"available", there};
-        details[n++] = (struct wire_detail){"unit", refused->unit};
-    }
-    if (refused->setting[0] != '\0')
-        details[n++] = (struct wire_detail){"setting", refused->setting};
-    refuse_with(call, refused->status, refused->text, details, n);
+    struct why_numbers numbers = {.requested = refused->numbers[0],
+                                  .available = refused->numbers[1],
+                                  .unit = refused->unit[0] != '\0' ? refused->unit : NULL,
+                                  .setting = refused->setting[0] != '\0' ? refused->setting : NULL};
+    refuse_with(call, refused->status, refused->text, &numbers);
 }

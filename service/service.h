@@ -59,6 +59,7 @@ void service_give_text(struct service *service, size_t bytes);
 void service_answer(struct call *call, struct slice message);
 /* Ends the call with a refusal and its numbers as google.rpc.ErrorInfo. */
 void service_refuse(struct call *call, int status, const char *message);
+void service_refuse_why(struct call *call, int status, const struct why *why);
 /* The same out of on_message or on_end: returns what the callback returns. */
 int service_refuse_request(struct call *call, int status, const struct why *why);
 void service_refuse_event(struct call *call, const struct event_refused *refused);

@@ -150,9 +150,11 @@ static int take_options(struct call *call, const struct wire_summary_options *op
     struct service *service = call->service;
 
     if (options->total_bytes > DOCUMENT_BYTES_MAX)
-        return refuse(why, STATUS_TOO_LARGE,
-                      "total_bytes is %llu; a document may have %u: send it in parts",
-                      (unsigned long long)options->total_bytes, DOCUMENT_BYTES_MAX);
+        return refuse_numbers(
+            why, STATUS_TOO_LARGE,
+            (struct why_numbers){(double)options->total_bytes, DOCUMENT_BYTES_MAX, "bytes", NULL},
+            "total_bytes is %llu; a document may have %u: send it in parts",
+            (unsigned long long)options->total_bytes, DOCUMENT_BYTES_MAX);
     state->plan = summary_plan_create(service->engine, &service->model, options);
     if (state->plan == NULL)
         return no_memory(why);
@@ -178,18 +180,23 @@ static int take_options(struct call *call, const struct wire_summary_options *op
 /* A cut upload must not pass for the whole of a document. */
 static int refuse_size(const struct summarize *state, uint64_t n_came, struct why *why)
 {
-    return refuse(why, STATUS_INVALID,
-                  "total_bytes said %llu, and %llu bytes came: send all of the document, or leave "
-                  "total_bytes out",
-                  (unsigned long long)state->options.total_bytes, (unsigned long long)n_came);
+    return refuse_numbers(
+        why, STATUS_INVALID,
+        (struct why_numbers){(double)state->options.total_bytes, (double)n_came, "bytes", NULL},
+        "total_bytes said %llu, and %llu bytes came: send all of the document, or leave "
+        "total_bytes out",
+        (unsigned long long)state->options.total_bytes, (unsigned long long)n_came);
 }
 
 static int take_text(struct summarize *state, struct slice text, struct why *why)
 {
     if (state->n_received + text.len > DOCUMENT_BYTES_MAX)
-        return refuse(why, STATUS_TOO_LARGE,
-                      "the document has more than %u bytes, the limit: send it in parts",
-                      DOCUMENT_BYTES_MAX);
+        return refuse_numbers(
+            why, STATUS_TOO_LARGE,
+            (struct why_numbers){(double)(state->n_received + text.len), DOCUMENT_BYTES_MAX,
+                                 "bytes", NULL},
+            "the document has more than %u bytes, the limit: send it in parts",
+            DOCUMENT_BYTES_MAX);
     if (state->options.total_bytes > 0 && state->n_received + text.len > state->options.total_bytes)
         return refuse_size(state, state->n_received + text.len, why);
     int status = service_room_for_text(state->call->service, text.len, why);

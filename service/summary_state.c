@@ -54,7 +54,7 @@ void summary_end_refused(struct summarize *state, int status, const struct why *
     if (refused != NULL)
         service_refuse_event(call, refused);
     else
-        service_refuse(call, status, why->text[0] != '\0' ? why->text : status_text(status));
+        service_refuse_why(call, status, why);
 }
 
 void summary_end_answered(struct summarize *state, enum finish_reason reason)

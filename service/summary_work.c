@@ -69,7 +69,9 @@ static int room_for(const struct summary_plan *plan, uint32_t n_answer, uint32_t
     uint32_t *ids = NULL;
     size_t n = 0;
 
-    int status = render(plan, slice_of(NULL, 0), plan->n_context, &ids, &n, why);
+    /* as many tokens as there may be: a refusal tells how many */
+    int status = render(plan, slice_of(NULL, 0), plan->n_context + plan->instruction_bytes, &ids,
+                        &n, why);
     free(ids);
     if (status < 0 && status != STATUS_TOO_LARGE)
         return status;
@@ -77,12 +79,15 @@ static int room_for(const struct summary_plan *plan, uint32_t n_answer, uint32_t
         n = plan->n_context;
     uint64_t n_spent = (uint64_t)n + n_reserve + BORDER_TOKENS;
     if (n_spent + SECTION_TOKENS_MIN > plan->n_context)
-        return refuse(why, STATUS_INVALID,
-                      "of the context's %u tokens the instruction and the prompt take %zu and the "
-                      "answer %u: no room is left for text; give a shorter instruction or fewer "
-                      "%s",
-                      plan->n_context, n, n_reserve,
-                      n_answer == plan->section_max_tokens ? "section_max_tokens" : "max_tokens");
+        return refuse_numbers(
+            why, STATUS_INVALID,
+            (struct why_numbers){(double)(n_spent + SECTION_TOKENS_MIN), plan->n_context, "tokens",
+                                 NULL},
+            "of the context's %u tokens the instruction and the prompt take %zu and the "
+            "answer %u: no room is left for text; give a shorter instruction or fewer "
+            "%s",
+            plan->n_context, n, n_reserve,
+            n_answer == plan->section_max_tokens ? "section_max_tokens" : "max_tokens");
     *out = plan->n_context - (uint32_t)n_spent;
     return STATUS_OK;
 }

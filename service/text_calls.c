@@ -115,17 +115,20 @@ static void on_done(void *arg, int status)
         if (status == STATUS_OK) {
             status = call_send(call, slice_of(job->reply, job->reply_bytes));
             if (status == STATUS_EXHAUSTED)
-                refuse(&job->why, status,
-                       "the answer has %zu bytes; a reply may hold %u: send less at once",
-                       job->reply_bytes, RESPONSE_MESSAGE_BYTES_MAX);
+                refuse_numbers(&job->why, status,
+                               (struct why_numbers){(double)job->reply_bytes,
+                                                    RESPONSE_MESSAGE_BYTES_MAX, "bytes", NULL},
+                               "the answer has %zu bytes; a reply may hold %u: send less at once",
+                               job->reply_bytes, RESPONSE_MESSAGE_BYTES_MAX);
             else if (status < 0)
                 no_memory(job);
         }
         if (status == STATUS_OK)
             call_finish(call, STATUS_OK, NULL);
+        else if (job->why.text[0] != '\0')
+            service_refuse_why(call, status, &job->why);
         else
-            service_refuse(call, status,
-                           job->why.text[0] != '\0' ? job->why.text : "the server is stopping");
+            service_refuse(call, status, "the server is stopping");
     }
     job_free(job);
 }

@@ -149,5 +149,10 @@ struct wire_detail {
 };
 size_t wire_pack_details(uint8_t *out, size_t cap, int grpc_code, const char *message,
                          const char *reason, const struct wire_detail *details, size_t n_details);
+#define WIRE_DETAILS_BYTES_MAX 4096
+/* The same out of a refusal: its status as reason, its numbers as pairs (requested, available,
+ * unit, setting). */
+size_t wire_pack_refusal(uint8_t *out, size_t cap, int status, const char *message,
+                         const struct why_numbers *numbers);
 
 #endif

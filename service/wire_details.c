@@ -4,9 +4,11 @@
 #include "google/rpc/details.pb-c.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #define DETAILS_MAX 8
+#define NUMBER_BYTES 32
 #define INFO_BYTES_MAX 2048
 
 size_t wire_pack_details(uint8_t *out, size_t cap, int grpc_code, const char *message,
@@ -39,4 +41,24 @@ size_t wire_pack_details(uint8_t *out, size_t cap, int grpc_code, const char *me
     status.details = &any_list;
     status.n_details = 1;
     return wire_pack(out, cap, &status.base);
+}
+
+size_t wire_pack_refusal(uint8_t *out, size_t cap, int status, const char *message,
+                         const struct why_numbers *numbers)
+{
+    char requested[NUMBER_BYTES], available[NUMBER_BYTES];
+    struct wire_detail details[4];
+    size_t n = 0;
+
+    if (numbers->unit != NULL) {
+        snprintf(requested, sizeof requested, "%.15g", numbers->requested);
+        snprintf(available, sizeof available, "%.15g", numbers->available);
+        details[n++] = (struct wire_detail){"requested", requested};
+        details[n++] = (struct wire_detail){"available", available};
+        details[n++] = (struct wire_detail){"unit", numbers->unit};
+    }
+    if (numbers->setting != NULL)
+        details[n++] = (struct wire_detail){"setting", numbers->setting};
+    return wire_pack_details(out, cap, status_grpc_code(status), message, status_name(status),
+                             details, n);
 }

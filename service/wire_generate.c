@@ -5,7 +5,7 @@
 #include "limits.h"
 
 #define TEMPERATURE_MAX 100.0
-#define REPETITION_MIN 0.01
+#define REPETITION_MIN 0.01f /* what a float field can say */
 #define REPETITION_MAX 100.0
 
 int wire_read_sampling(const Quire__V1__Sampling *in, struct sampling *out, struct why *why)
@@ -45,13 +45,18 @@ int wire_read_sampling(const Quire__V1__Sampling *in, struct sampling *out, stru
 static int read_stops(const Quire__V1__GenerateRequest *in, struct stop_list *out, struct why *why)
 {
     if (in->n_stop > STOP_STRINGS_MAX)
-        return refuse(why, STATUS_INVALID, "%zu stop strings; at most %d are taken", in->n_stop,
-                      STOP_STRINGS_MAX);
+        return refuse_numbers(
+            why, STATUS_INVALID,
+            (struct why_numbers){(double)in->n_stop, STOP_STRINGS_MAX, "stop strings", NULL},
+            "%zu stop strings; at most %d are taken", in->n_stop, STOP_STRINGS_MAX);
     for (size_t i = 0; i < in->n_stop; i++) {
         ProtobufCBinaryData text = in->stop[i];
         if (text.len == 0 || text.len > STOP_BYTES_MAX)
-            return refuse(why, STATUS_INVALID, "stop[%zu] has %zu bytes; it takes 1 to %d", i,
-                          text.len, STOP_BYTES_MAX);
+            return refuse_numbers(
+                why, STATUS_INVALID,
+                (struct why_numbers){(double)text.len, text.len == 0 ? 1 : STOP_BYTES_MAX, "bytes",
+                                     NULL},
+                "stop[%zu] has %zu bytes; it takes 1 to %d", i, text.len, STOP_BYTES_MAX);
         if (wire_check_text("stop", text, why) < 0)
             return STATUS_INVALID;
         out->len[i] = (uint16_t)text.len;
@@ -128,14 +133,19 @@ int wire_unpack_generate(struct arena *arena, struct slice body, struct wire_gen
     out->has_max_tokens = in->opt_max_tokens_case != 0;
     out->max_tokens = out->has_max_tokens ? in->max_tokens : 0;
     if (out->has_max_tokens && out->max_tokens == 0)
-        return refuse(why, STATUS_INVALID, "max_tokens is 0; it takes 1 or more, or leave it out");
+        return refuse_numbers(why, STATUS_INVALID, (struct why_numbers){0, 1, "tokens", NULL},
+                              "max_tokens is 0; it takes 1 or more, or leave it out");
     out->want_logprobs = in->opt_logprobs_case != 0;
     out->n_top = out->want_logprobs ? in->logprobs : 0;
     if (out->n_top > TOP_LOGPROBS_MAX)
-        return refuse(why, STATUS_INVALID, "logprobs is %u; it takes 0 to %d", out->n_top,
-                      TOP_LOGPROBS_MAX);
+        return refuse_numbers(
+            why, STATUS_INVALID,
+            (struct why_numbers){out->n_top, TOP_LOGPROBS_MAX, "logprobs", NULL},
+            "logprobs is %u; it takes 0 to %d", out->n_top, TOP_LOGPROBS_MAX);
     if ((uint32_t)in->content > QUIRE__V1__CONTENT__CONTENT_TOKENS)
-        return refuse(why, STATUS_INVALID, "content is %d; it takes 0 to 2", (int)in->content);
+        return refuse_numbers(why, STATUS_INVALID,
+                              (struct why_numbers){(int)in->content, 2, "content", NULL},
+                              "content is %d; it takes 0 to 2", (int)in->content);
     out->want_text = in->content != QUIRE__V1__CONTENT__CONTENT_TOKENS;
     out->want_ids = in->content != QUIRE__V1__CONTENT__CONTENT_TEXT;
     out->ignore_eos = in->ignore_eos;

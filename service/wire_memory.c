@@ -41,10 +41,12 @@ int wire_unpack(const ProtobufCMessageDescriptor *descriptor, struct arena *aren
     if (*out != NULL)
         return STATUS_OK;
     if (state.is_out)
-        return refuse(why, STATUS_EXHAUSTED,
-                      "this %zu-byte message unpacks to more than the %zu bytes it may take: send "
-                      "fewer, larger fields",
-                      body.len, arena->cap);
+        return refuse_numbers(
+            why, STATUS_EXHAUSTED,
+            (struct why_numbers){(double)body.len, (double)arena->cap, "bytes", NULL},
+            "this %zu-byte message unpacks to more than the %zu bytes it may take: send "
+            "fewer, larger fields",
+            body.len, arena->cap);
     return refuse(why, STATUS_INTERNAL, "the message of %zu bytes is not a %s", body.len,
                   descriptor->name);
 }
@@ -54,16 +56,18 @@ int wire_check_text(const char *field, ProtobufCBinaryData bytes, struct why *wh
     size_t offset;
     if (utf8_is_valid(bytes.data, bytes.len, &offset))
         return STATUS_OK;
-    return refuse(why, STATUS_INVALID, "%s is not UTF-8 at byte %zu of %zu", field, offset,
-                  bytes.len);
+    return refuse_numbers(why, STATUS_INVALID,
+                          (struct why_numbers){(double)bytes.len, (double)offset, "bytes", NULL},
+                          "%s is not UTF-8 at byte %zu of %zu", field, offset, bytes.len);
 }
 
 int wire_check_real(const char *field, double value, double min, double max, struct why *why)
 {
     if (isfinite(value) && value >= min && value <= max)
         return STATUS_OK;
-    return refuse(why, STATUS_INVALID, "%s is %g; it takes a number from %g to %g", field, value,
-                  min, max);
+    return refuse_numbers(why, STATUS_INVALID,
+                          (struct why_numbers){value, value > max ? max : min, field, NULL},
+                          "%s is %g; it takes a number from %g to %g", field, value, min, max);
 }
 
 size_t wire_pack(uint8_t *out, size_t cap, const ProtobufCMessage *message)

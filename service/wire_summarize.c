@@ -25,17 +25,20 @@ static int read_options(const Quire__V1__SummarizeOptions *in, struct wire_summa
     if (in->opt_section_tokens_case) {
         out->section_tokens = in->section_tokens;
         if (out->section_tokens < SECTION_TOKENS_MIN)
-            return refuse(why, STATUS_INVALID,
-                          "section_tokens is %u; it takes %d or more, or leave it out",
-                          out->section_tokens, SECTION_TOKENS_MIN);
+            return refuse_numbers(
+                why, STATUS_INVALID,
+                (struct why_numbers){out->section_tokens, SECTION_TOKENS_MIN, "tokens", NULL},
+                "section_tokens is %u; it takes %d or more, or leave it out",
+                out->section_tokens, SECTION_TOKENS_MIN);
     }
     if (in->opt_max_tokens_case)
         out->max_tokens = in->max_tokens;
     if (in->opt_section_max_tokens_case)
         out->section_max_tokens = in->section_max_tokens;
     if (out->max_tokens == 0 || out->section_max_tokens == 0)
-        return refuse(why, STATUS_INVALID, "%s is 0; it takes 1 or more, or leave it out",
-                      out->max_tokens == 0 ? "max_tokens" : "section_max_tokens");
+        return refuse_numbers(why, STATUS_INVALID, (struct why_numbers){0, 1, "tokens", NULL},
+                              "%s is 0; it takes 1 or more, or leave it out",
+                              out->max_tokens == 0 ? "max_tokens" : "section_max_tokens");
     if (in->opt_total_bytes_case)
         out->total_bytes = in->total_bytes;
     out->replaces_invalid = in->replace_invalid;

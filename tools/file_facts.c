@@ -110,7 +110,7 @@ static uint64_t suggested_values(const struct gguf *file)
 
 static void read_plan(struct file_facts *facts)
 {
-    struct why why = {""};
+    struct why why = {.text = ""};
     int status = model_plan_read(facts->file, &facts->plan, &why);
 
     facts->has_plan = status == STATUS_OK;
@@ -129,7 +129,7 @@ static void read_plan(struct file_facts *facts)
 
 static void read_text(struct file_facts *facts)
 {
-    struct why why = {""};
+    struct why why = {.text = ""};
     struct slice template = slice_of(NULL, 0);
     int status = facts->has_plan
                      ? model_read_vocabulary(facts->file, &facts->plan, &facts->vocabulary, &why)

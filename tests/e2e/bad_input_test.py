@@ -1,5 +1,6 @@
 """What no client should send, and options that cannot be: said clearly, and the server lives on."""
 
+import base64
 import os
 import socket
 import struct
@@ -87,6 +88,29 @@ def status_of(answer):
     headers, _, trailers = answer
     told = trailers or headers
     return int(told["grpc-status"]), told.get("grpc-message", "")
+
+
+def details_of(stubs, answer):
+    """(reason, {key: value}) of what a refusal holds for programs."""
+    headers, _, trailers = answer
+    packed = (trailers or headers)["grpc-status-details-bin"]
+    status = stubs.details.Status.FromString(base64.b64decode(packed + "=" * (-len(packed) % 4)))
+    info = stubs.details.ErrorInfo.FromString(status.details[0].value)
+    return info.reason, {entry.key: entry.value for entry in info.metadata}
+
+
+def test_what_the_transport_refuses_has_its_numbers_too(stubs, server):
+    small = b"\0" + struct.pack(">I", (64 << 10) + 1) + b"\x0a"
+    reason, numbers = details_of(stubs, Wire(server).call("/quire.v1.Quire/GetModel", small))
+    assert reason == "TOO_LARGE"
+    assert numbers == {"requested": "65537", "available": "65536", "unit": "bytes"}
+    two = message(b"\x0a\x01a") + message(b"\x0a\x01b")
+    reason, numbers = details_of(stubs, Wire(server).call(GENERATE, two))
+    assert reason == "UNSUPPORTED" and numbers["unit"] == "messages"
+    nothing = Wire(server).call("/quire.v1.Quire/Nothing", message(b""))
+    assert details_of(stubs, nothing)[0] == "UNSUPPORTED"
+    other = Wire(server).call("/grpc.health.v1.Health/Check", message(b"\x0a\x01x"))
+    assert details_of(stubs, other)[0] == "NOT_FOUND"
 
 
 def test_an_amplifying_message_is_refused(server):

@@ -364,22 +364,30 @@ def test_ids_beyond_the_vocabulary_are_refused(stubs, stub):
 
 
 @pytest.mark.parametrize(
-    "request_of, part",
+    "request_of, part, numbers",
     [
-        (lambda pb: {}, "no prompt"),
-        (lambda pb: {"text": "a", "max_tokens": 0}, "max_tokens is 0"),
-        (lambda pb: {"text": "a", "logprobs": 21}, "logprobs is 21"),
-        (lambda pb: {"text": "a", "stop": [""]}, "0 bytes"),
-        (lambda pb: {"text": "a", "stop": ["x"] * 17}, "17 stop strings"),
-        (lambda pb: {"text": "a", "sampling": pb.Sampling(temperature=-1)}, "temperature"),
-        (lambda pb: {"text": "a", "sampling": pb.Sampling(top_p=1.5)}, "top_p"),
-        (lambda pb: {"chat": pb.Chat()}, "at least one message"),
-        (lambda pb: {"chat": pb.Chat(messages=[pb.Message(role="bard", content="x")])}, "bard"),
+        (lambda pb: {}, "no prompt", None),
+        (lambda pb: {"text": "a", "max_tokens": 0}, "max_tokens is 0", (0, 1)),
+        (lambda pb: {"text": "a", "logprobs": 21}, "logprobs is 21", (21, 20)),
+        (lambda pb: {"text": "a", "stop": [""]}, "0 bytes", (0, 1)),
+        (lambda pb: {"text": "a", "stop": ["x"] * 17}, "17 stop strings", (17, 16)),
+        (lambda pb: {"text": "a", "sampling": pb.Sampling(temperature=-1)}, "temperature", (-1, 0)),
+        (lambda pb: {"text": "a", "sampling": pb.Sampling(top_p=1.5)}, "top_p", (1.5, 1)),
+        (lambda pb: {"chat": pb.Chat()}, "at least one message", None),
+        (lambda pb: {"chat": pb.Chat(messages=[pb.Message(role="bard", content="x")])}, "bard",
+         None),
     ],
 )
-def test_what_is_out_of_range_is_named(stubs, stub, request_of, part):
-    code, said, _ = refusal(stubs, stub, **request_of(stubs.quire))
+def test_what_is_out_of_range_is_named(stubs, stub, request_of, part, numbers):
+    code, said, told = refusal(stubs, stub, **request_of(stubs.quire))
     assert code == grpc.StatusCode.INVALID_ARGUMENT and part in said
+    if numbers is not None:
+        assert (float(told["requested"]), float(told["available"])) == numbers
+
+
+def test_the_least_repetition_penalty_passes(stubs, stub):
+    sampling = stubs.quire.Sampling(temperature=0, repetition_penalty=0.01)
+    Answer(stubs, stub, text="One", sampling=sampling, max_tokens=1)
 
 
 # --- tokens ---

@@ -259,7 +259,7 @@ static void on_wake(void *arg)
 struct door *door_create(const struct engine_options *options)
 {
     struct door *door = calloc(1, sizeof *door);
-    struct why why = {{0}};
+    struct why why = {.text = ""};
     door->wake_fd = eventfd(0, EFD_NONBLOCK);
     if (engine_create(options, &door->engine, &why) < 0)
         fail_msg("%s", why.text);

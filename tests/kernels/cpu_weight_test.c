@@ -158,7 +158,7 @@ static void test_cpu_weight__what_cannot_be_loaded_is_refused_with_its_name(void
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const struct refused *c = &cases[i];
         struct weight *weight = (struct weight *)1;
-        struct why why = {{0}};
+        struct why why = {.text = ""};
         int status = rig.ops->weight_load(rig.device, c->fuse, c->sources, c->n_sources, c->rank,
                                           c->n_ranks, &weight, &why);
         assert_int_equal(status, c->status);

@@ -36,7 +36,7 @@ struct kv_cache_spec cache_spec(uint32_t n_pages, uint32_t n_groups,
 struct cache_scene cache_scene_open(struct kv_cache_spec spec)
 {
     struct cache_scene scene = {.spec = spec, .page_bytes = PAGE_TOKENS * 32 * sizeof(float)};
-    struct why why = {{0}};
+    struct why why = {.text = ""};
     assert_int_equal(device_open(&(struct device_options){.n_threads = 1, .isa = ISA_SCALAR},
                                  &scene.device, &why),
                      STATUS_OK);

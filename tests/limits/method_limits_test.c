@@ -67,7 +67,7 @@ static int unpack_chats(size_t n, struct arena *arena, struct why *why)
 static void test_method_limits__a_message_unfolds_to_its_limit_and_no_further(void **state)
 {
     struct arena arena;
-    struct why why = {""};
+    struct why why = {.text = ""};
     size_t fits = 1, too_many = 1 << 20;
 
     assert_int_equal(wire_arena_bytes(1000), 1000 * UNPACK_ARENA_FACTOR + UNPACK_ARENA_EXTRA);

@@ -37,7 +37,7 @@ static const char plain_chatml[] = "{% for message in messages %}{{'<|im_start|>
 static struct chat_template *chat_of(const struct vocabulary *vocabulary, const char *text)
 {
     struct chat_template *chat;
-    struct why why = {""};
+    struct why why = {.text = ""};
     if (chat_template_create(slice_from(text), vocabulary, &chat, &why) < 0)
         fail_msg("%s", why.text);
     return chat;
@@ -206,7 +206,7 @@ static void test_chat_template__bad_messages_are_refused_by_number_and_name(void
     struct chat_template *chat = chat_of(vocabulary, smollm2);
     struct chat_message messages[] = {message_of("user", "Hi"), message_of("tool", "x")};
     struct token_buffer out;
-    struct why why = {""};
+    struct why why = {.text = ""};
     token_buffer_init(&out, 20, false);
     assert_int_equal(chat_template_render(chat, vocabulary, messages, 2, true, &out, &why),
                      STATUS_INVALID);
@@ -250,7 +250,7 @@ static void test_chat_template__other_families_are_refused_by_name(void **state)
     struct vocabulary *vocabulary = small_vocabulary("smollm");
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct chat_template *chat = NULL;
-        struct why why = {""};
+        struct why why = {.text = ""};
         assert_int_equal(chat_template_create(slice_from(rows[i].text), vocabulary, &chat, &why),
                          STATUS_UNSUPPORTED);
         if (strstr(why.text, rows[i].sentence) == NULL || strstr(why.text, "raw text") == NULL)
@@ -265,7 +265,7 @@ static void test_chat_template__chatml_needs_its_markers_in_the_vocabulary(void 
     struct source_fixture *fixture = source_fixture_create("gpt-2");
     struct vocabulary *vocabulary;
     struct chat_template *chat;
-    struct why why = {""};
+    struct why why = {.text = ""};
     assert_int_equal(vocabulary_create(&fixture->source, &vocabulary, NULL), STATUS_OK);
     assert_int_equal(chat_template_create(slice_from(smollm2), vocabulary, &chat, &why),
                      STATUS_UNSUPPORTED);

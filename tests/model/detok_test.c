@@ -134,7 +134,7 @@ static void test_detok__a_token_longer_than_a_chunk_comes_whole(void **state)
 static void test_detok__a_list_is_refused_beyond_vocabulary_or_cap(void **state)
 {
     struct vocabulary *vocabulary = small_vocabulary("smollm");
-    struct why why = {""};
+    struct why why = {.text = ""};
     uint8_t *out;
     size_t len;
     uint32_t ids[] = {'a', 'b', 304};

@@ -100,7 +100,7 @@ static struct rig rig_open(void)
 {
     struct rig rig;
     struct gguf_writer writer;
-    struct why why = {""};
+    struct why why = {.text = ""};
     struct device_options options = {.n_threads = 2, .strict = true};
     gguf_writer_init(&writer);
     gguf_add_tiny_llama(&writer, &TINY_SHAPE);

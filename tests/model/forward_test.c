@@ -169,7 +169,7 @@ static struct rig rig_open_changed(enum isa isa, int n_threads, enum activations
 {
     struct rig rig = {.dtype = dtype};
     struct gguf_writer writer;
-    struct why why = {""};
+    struct why why = {.text = ""};
     struct device_options options = {
         .n_threads = n_threads, .isa = isa, .activations = activations, .strict = strict};
 

@@ -70,7 +70,7 @@ static int remove_set(void **state)
 static void assert_refused(const char *path, int status, const char *words)
 {
     struct gguf *file = NULL;
-    struct why why = {""};
+    struct why why = {.text = ""};
     int got = gguf_open(path, &file, &why);
     if (got != status || strstr(why.text, words) == NULL)
         fail_msg("status %d (expected %d): \"%s\" should hold \"%s\"", got, status, why.text,
@@ -80,7 +80,7 @@ static void assert_refused(const char *path, int status, const char *words)
 static void test_gguf_split__the_parts_of_a_set_are_one_file(void **state)
 {
     struct gguf *file = NULL;
-    struct why why = {""};
+    struct why why = {.text = ""};
     uint32_t is_first = 0;
 
     if (gguf_open(path_of(0), &file, &why) < 0)
@@ -181,7 +181,7 @@ static void test_gguf_split__a_set_of_one_is_a_plain_file(void **state)
     struct part alone = {0, 1, 1, "a"};
     char path[128];
     struct gguf *file = NULL;
-    struct why why = {""};
+    struct why why = {.text = ""};
 
     snprintf(path, sizeof path, "%s/alone.gguf", folder);
     write_part(path, &alone);

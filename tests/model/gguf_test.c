@@ -11,7 +11,7 @@
 
 static void assert_refused(const struct gguf_writer *writer, int status, const char *words)
 {
-    struct why why = {""};
+    struct why why = {.text = ""};
     int got = gguf_open_written(writer, NULL, &why);
     if (got != status || strstr(why.text, words) == NULL)
         fail_msg("status %d (expected %d): \"%s\" should hold \"%s\"", got, status, why.text,
@@ -157,7 +157,7 @@ static void test_gguf__versions_and_endianness_are_told_apart(void **state)
 static void test_gguf__names_out_of_a_file_never_steer_a_terminal(void **state)
 {
     struct gguf_writer writer;
-    struct why why = {""};
+    struct why why = {.text = ""};
 
     gguf_writer_init(&writer);
     gguf_add_raw(&writer, "\x1b[2Jodd", 99, "", 0);
@@ -170,7 +170,7 @@ static void test_gguf__names_out_of_a_file_never_steer_a_terminal(void **state)
 static void test_gguf__what_is_cut_off_is_told_with_its_name(void **state)
 {
     struct gguf_writer writer;
-    struct why why = {""};
+    struct why why = {.text = ""};
     struct gguf *file = NULL;
 
     gguf_writer_init(&writer);
@@ -192,7 +192,7 @@ static void test_gguf__a_pipe_is_refused_and_not_awaited(void **state)
 {
     char path[] = "/tmp/quire-fifo-XXXXXX";
     struct gguf *file = NULL;
-    struct why why = {""};
+    struct why why = {.text = ""};
 
     close(mkstemp(path));
     unlink(path);

@@ -36,7 +36,7 @@ static int read_with(void (*change)(struct gguf_writer *), struct model_plan *pl
 static void assert_refused(void (*change)(struct gguf_writer *), int status, const char *words)
 {
     struct model_plan plan;
-    struct why why = {""};
+    struct why why = {.text = ""};
     int got = read_with(change, &plan, &why);
     if (got != status || strstr(why.text, words) == NULL)
         fail_msg("status %d (expected %d): \"%s\" should hold \"%s\"", got, status, why.text,
@@ -184,7 +184,7 @@ static void test_layer_plan__faults_are_named_with_their_numbers(void **state)
 static void test_layer_plan__what_a_file_says_never_steers_a_terminal(void **state)
 {
     struct model_plan plan;
-    struct why why = {""};
+    struct why why = {.text = ""};
     assert_int_equal(read_with(steering, &plan, &why), STATUS_UNSUPPORTED);
     assert_null(strchr(why.text, '\x1b'));
 }
@@ -192,7 +192,7 @@ static void test_layer_plan__what_a_file_says_never_steers_a_terminal(void **sta
 static void test_layer_plan__an_array_of_one_number_for_each_layer_is_that_number(void **state)
 {
     struct model_plan plan;
-    struct why why = {""};
+    struct why why = {.text = ""};
     if (read_with(same_by_layer, &plan, &why) < 0)
         fail_msg("%s", why.text);
     assert_int_equal(plan.groups[0].shape.v_dim, 16);

@@ -59,7 +59,7 @@ static void assert_judged(const struct number *changed, const char *words)
 {
     static const float values[8];
     struct gguf_writer writer;
-    struct why why = {""};
+    struct why why = {.text = ""};
     gguf_writer_init(&writer);
     add_keys(&writer, changed);
     gguf_add_tensor(&writer, "odd", TENSOR_F32, 1, (uint64_t[]){8}, values, sizeof values);
@@ -93,7 +93,7 @@ static void assert_vocabulary(uint64_t n_rows, const char *words)
     size_t bytes = n_rows * 2 * sizeof(uint16_t);
     void *zeros = calloc(1, bytes);
     struct gguf_writer writer;
-    struct why why = {""};
+    struct why why = {.text = ""};
     gguf_writer_init(&writer);
     gguf_add_string(&writer, "general.architecture", "llama");
     gguf_add_f32(&writer, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
@@ -123,7 +123,7 @@ static void assert_token(size_t n_bytes, const char *words)
 {
     struct source_fixture *fixture = source_fixture_create("smollm");
     struct vocabulary *vocabulary = NULL;
-    struct why why = {""};
+    struct why why = {.text = ""};
     static char text[TOKEN_BYTES_MAX + 2];
     source_fixture_fill(fixture);
     memset(text, 'x', n_bytes);
@@ -160,7 +160,7 @@ static const char *name_of(size_t n)
 
 static void assert_opens(struct gguf_writer *writer, const char *words)
 {
-    struct why why = {""};
+    struct why why = {.text = ""};
     int status = gguf_open_written(writer, NULL, &why);
     assert_int_equal(status < 0, words != NULL);
     if (words != NULL && strstr(why.text, words) == NULL)

@@ -78,7 +78,7 @@ static void test_stop__without_strings_all_is_shown_at_once(void **state)
 static void test_stop__limits_hold_and_one_more_is_refused(void **state)
 {
     struct stop stop;
-    struct why why = {""};
+    struct why why = {.text = ""};
     struct slice strings[STOP_STRINGS_MAX + 1];
     char longest[STOP_BYTES_MAX + 1];
     memset(longest, 's', sizeof longest);

@@ -121,7 +121,7 @@ static void test_token_stream__says_where_the_text_is_not_utf8(void **state)
     struct vocabulary *vocabulary = small_vocabulary("smollm");
     struct token_stream *stream;
     struct token_buffer out;
-    struct why why = {""};
+    struct why why = {.text = ""};
     uint8_t *good = malloc(100000);
     memset(good, 'a', 100000);
     token_buffer_init(&out, 1 << 20, false);
@@ -147,7 +147,7 @@ static void test_token_stream__a_full_buffer_is_told(void **state)
     struct vocabulary *vocabulary = small_vocabulary("smollm");
     struct token_stream *stream;
     struct token_buffer out;
-    struct why why = {""};
+    struct why why = {.text = ""};
     token_buffer_init(&out, 100, false);
     assert_int_equal(token_stream_create(vocabulary, false, false, &stream, NULL), STATUS_OK);
     int status = STATUS_OK;

@@ -38,7 +38,7 @@ static int open_real(void **state)
         return 0;
     }
     struct gguf *file;
-    struct why why = {""};
+    struct why why = {.text = ""};
     int status = gguf_open(path, &file, &why);
     if (status == STATUS_OK) {
         status = vocabulary_gguf_read(file, &real, &why);
@@ -212,7 +212,7 @@ static void test_tokenizer_golden__a_byte_without_token_is_refused_not_dropped(v
 {
     need_real();
     struct token_buffer got;
-    struct why why = {""};
+    struct why why = {.text = ""};
     token_buffer_init(&got, 1000, false);
     assert_int_equal(tokenizer_encode(real, slice_from("some text\x04"), false, false, &got, &why),
                      STATUS_INVALID);

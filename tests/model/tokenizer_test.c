@@ -17,7 +17,7 @@ static struct token_buffer encode(const struct vocabulary *vocabulary, struct sl
                                   bool add_special, bool parse_special)
 {
     struct token_buffer out;
-    struct why why = {""};
+    struct why why = {.text = ""};
     token_buffer_init(&out, 1u << 24, true);
     if (tokenizer_encode(vocabulary, text, add_special, parse_special, &out, &why) < 0)
         fail_msg("%s", why.text);
@@ -146,7 +146,7 @@ static void test_tokenizer__what_is_not_utf8_is_refused_with_its_place(void **st
                 {"\xC3(", 2, "offset 0 of 2"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct token_buffer out;
-        struct why why = {""};
+        struct why why = {.text = ""};
         token_buffer_init(&out, 100, false);
         assert_int_equal(tokenizer_encode(vocabulary, slice_of(rows[i].text, rows[i].len), true,
                                           true, &out, &why),
@@ -162,7 +162,7 @@ static void test_tokenizer__a_full_buffer_refuses_and_stays_as_it_was(void **sta
 {
     struct vocabulary *vocabulary = small_vocabulary("smollm");
     struct token_buffer out;
-    struct why why = {""};
+    struct why why = {.text = ""};
     token_buffer_init(&out, 4, false);
     assert_int_equal(token_buffer_push(&out, 42, (struct token_span){0}, NULL), STATUS_OK);
     assert_int_equal(tokenizer_encode(vocabulary, slice_from("wxyz"), false, false, &out, &why),

@@ -21,7 +21,7 @@ static void assert_refused(void (*spoil)(struct source_fixture *fixture), int st
     source_fixture_fill(fixture);
     spoil(fixture);
     struct vocabulary *vocabulary = NULL;
-    struct why why = {""};
+    struct why why = {.text = ""};
     assert_int_equal(vocabulary_create(&fixture->source, &vocabulary, &why), status);
     assert_null(vocabulary);
     if (strstr(why.text, sentence) == NULL)
@@ -173,7 +173,7 @@ static void test_vocabulary__refuses_a_hostile_file_with_numbers(void **state)
 static struct vocabulary *create(struct source_fixture *fixture)
 {
     struct vocabulary *vocabulary;
-    struct why why = {""};
+    struct why why = {.text = ""};
     if (vocabulary_create(&fixture->source, &vocabulary, &why) < 0)
         fail_msg("%s", why.text);
     free(fixture);

@@ -427,6 +427,34 @@ static void test_wire__details_hold_code_message_and_pairs(void **state)
     google__rpc__status__free_unpacked(status, NULL);
 }
 
+static void test_wire__a_refusal_is_packed_with_its_numbers(void **state)
+{
+    int status = refuse_numbers(&why, STATUS_TOO_LARGE,
+                                (struct why_numbers){20.5, 8, "bytes", "--kv-memory"}, "too much");
+    refuse_prefix(&why, status, "here");
+    size_t bytes = wire_pack_refusal(packed, sizeof packed, status, why.text, &why.numbers);
+    Google__Rpc__Status *told = google__rpc__status__unpack(NULL, bytes, packed);
+    assert_int_equal(told->code, 8);
+    assert_memory_equal(told->message.data, "here: too much", 14);
+    Google__Rpc__ErrorInfo *info = google__rpc__error_info__unpack(
+        NULL, told->details[0]->value.len, told->details[0]->value.data);
+    assert_memory_equal(info->reason.data, "TOO_LARGE", 9);
+    assert_int_equal(info->n_metadata, 4);
+    assert_memory_equal(info->metadata[0]->value.data, "20.5", 4);
+    assert_memory_equal(info->metadata[3]->value.data, "--kv-memory", 11);
+    google__rpc__error_info__free_unpacked(info, NULL);
+    google__rpc__status__free_unpacked(told, NULL);
+
+    refuse(&why, STATUS_INVALID, "no numbers"); /* those of before are gone */
+    bytes = wire_pack_refusal(packed, sizeof packed, STATUS_INVALID, why.text, &why.numbers);
+    told = google__rpc__status__unpack(NULL, bytes, packed);
+    info = google__rpc__error_info__unpack(NULL, told->details[0]->value.len,
+                                           told->details[0]->value.data);
+    assert_int_equal(info->n_metadata, 0);
+    google__rpc__error_info__free_unpacked(info, NULL);
+    google__rpc__status__free_unpacked(told, NULL);
+}
+
 static int release_arena(void **state)
 {
     arena_release(&arena);
@@ -453,6 +481,7 @@ int main(void)
         cmocka_unit_test(test_wire__the_worst_event_fits_its_buffer),
         cmocka_unit_test(test_wire__a_delta_of_which_nothing_is_wanted_is_empty),
         cmocka_unit_test(test_wire__details_hold_code_message_and_pairs),
+        cmocka_unit_test(test_wire__a_refusal_is_packed_with_its_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, release_arena);
 }

@@ -22,7 +22,7 @@ static int gather(void (*change)(struct gguf_writer *), struct file_facts *facts
 static void test_file_facts__a_model_that_runs_is_counted_whole(void **state)
 {
     struct file_facts *facts = malloc(sizeof *facts);
-    struct why why = {""};
+    struct why why = {.text = ""};
 
     assert_int_equal(gather(NULL, facts, &why), STATUS_OK);
     assert_int_equal(facts->status, STATUS_OK);
@@ -57,7 +57,7 @@ static void add_angles(struct gguf_writer *writer)
 static void test_file_facts__a_weight_that_nothing_would_use_is_unsupported(void **state)
 {
     struct file_facts *facts = malloc(sizeof *facts);
-    struct why why = {""};
+    struct why why = {.text = ""};
 
     assert_int_equal(gather(add_stranger, facts, &why), STATUS_OK);
     assert_int_equal(facts->n_unsupported, 1);
@@ -69,7 +69,7 @@ static void test_file_facts__a_weight_that_nothing_would_use_is_unsupported(void
 static void test_file_facts__a_harmless_tensor_is_told_and_tolerated(void **state)
 {
     struct file_facts *facts = malloc(sizeof *facts);
-    struct why why = {""};
+    struct why why = {.text = ""};
 
     assert_int_equal(gather(add_angles, facts, &why), STATUS_OK);
     assert_int_equal(facts->status, STATUS_OK);
@@ -88,7 +88,7 @@ static void add_experts(struct gguf_writer *writer)
 static void test_file_facts__what_this_build_cannot_run_is_described_all_the_same(void **state)
 {
     struct file_facts *facts = malloc(sizeof *facts);
-    struct why why = {""};
+    struct why why = {.text = ""};
 
     assert_int_equal(gather(add_experts, facts, &why), STATUS_OK);
     assert_int_equal(facts->status, STATUS_OK);
@@ -109,7 +109,7 @@ static void add_long_keys(struct gguf_writer *writer)
 static void test_file_facts__a_file_that_contradicts_itself_is_bad(void **state)
 {
     struct file_facts *facts = malloc(sizeof *facts);
-    struct why why = {""};
+    struct why why = {.text = ""};
 
     assert_int_equal(gather(add_long_keys, facts, &why), STATUS_OK);
     assert_int_equal(facts->status, STATUS_CORRUPT);
@@ -123,7 +123,7 @@ static void test_file_facts__a_file_that_contradicts_itself_is_bad(void **state)
 static void test_file_facts__what_is_no_model_file_is_refused(void **state)
 {
     struct file_facts *facts = malloc(sizeof *facts);
-    struct why why = {""};
+    struct why why = {.text = ""};
 
     assert_int_equal(file_facts_gather(SOURCE_DIR "/CMakeLists.txt", facts, &why), STATUS_CORRUPT);
     assert_non_null(strstr(why.text, "not a GGUF file"));

@@ -42,7 +42,7 @@ static void test_npy__a_file_is_a_padded_header_and_the_rows(void **state)
     static const float rows[6] = {1, 2, 3, -4, 0.5f, 1e-9f};
     uint8_t bytes[512];
     struct npy npy;
-    struct why why = {""};
+    struct why why = {.text = ""};
 
     assert_int_equal(npy_open(path, 2, 3, &npy, &why), STATUS_OK);
     assert_int_equal(npy_write(&npy, rows, 3, &why), STATUS_OK);
@@ -65,7 +65,7 @@ static void test_npy__a_file_is_a_padded_header_and_the_rows(void **state)
 static void test_npy__the_largest_shape_fits_its_header(void **state)
 {
     struct npy npy;
-    struct why why = {""};
+    struct why why = {.text = ""};
     assert_int_equal(npy_open(path, UINT64_MAX / 2, UINT64_MAX / 2, &npy, &why), STATUS_OK);
     npy_abandon(&npy);
 }
@@ -74,7 +74,7 @@ static void test_npy__a_file_that_lacks_rows_is_removed(void **state)
 {
     float row[3] = {1, 2, 3};
     struct npy npy;
-    struct why why = {""};
+    struct why why = {.text = ""};
 
     assert_int_equal(npy_open(path, 2, 3, &npy, &why), STATUS_OK);
     assert_int_equal(npy_write(&npy, row, 3, &why), STATUS_OK);
@@ -87,7 +87,7 @@ static void test_npy__a_device_is_never_removed(void **state)
 {
     float row[1] = {1};
     struct npy npy;
-    struct why why = {""};
+    struct why why = {.text = ""};
 
     assert_int_equal(npy_open("/dev/null", 1, 1, &npy, &why), STATUS_OK);
     assert_int_equal(npy_write(&npy, row, 1, &why), STATUS_OK);
@@ -99,7 +99,7 @@ static void test_npy__a_link_is_never_removed(void **state)
 {
     char link[80];
     struct npy npy;
-    struct why why = {""};
+    struct why why = {.text = ""};
 
     snprintf(link, sizeof link, "%s-link", path);
     assert_int_equal(symlink(path, link), 0);
@@ -112,7 +112,7 @@ static void test_npy__a_link_is_never_removed(void **state)
 static void test_npy__a_file_that_took_the_name_meanwhile_is_not_removed(void **state)
 {
     struct npy npy;
-    struct why why = {""};
+    struct why why = {.text = ""};
 
     assert_int_equal(npy_open(path, 2, 3, &npy, &why), STATUS_OK);
     unlink(path);
@@ -126,7 +126,7 @@ static void test_npy__a_file_that_took_the_name_meanwhile_is_not_removed(void **
 static void test_npy__a_full_disk_is_told_with_the_path(void **state)
 {
     struct npy npy;
-    struct why why = {""};
+    struct why why = {.text = ""};
 
     assert_int_equal(npy_open("/dev/full", 1, 1, &npy, &why), STATUS_IO);
     assert_non_null(strstr(why.text, "/dev/full"));

@@ -19,7 +19,7 @@
 
 static void open_run(struct run *run, const struct run_sizes *sizes)
 {
-    struct why why = {""};
+    struct why why = {.text = ""};
     const char *path = tiny_file(NULL);
     struct run_options options = {
         .model_path = path, .device = {.n_threads = 2, .strict = true}, .quiet = true};
@@ -39,7 +39,7 @@ static float *rows_of(uint32_t chunk, uint32_t n_others)
 {
     struct run run;
     struct company company;
-    struct why why = {""};
+    struct why why = {.text = ""};
     struct run_piece pieces[1 + COMPANY_MAX];
     uint32_t ids[N_TOKENS], first;
     kv_seq_id seq;
@@ -88,7 +88,7 @@ static void test_company__each_step_places_our_piece_anew_and_members_begin_agai
 {
     struct run run;
     struct company company;
-    struct why why = {""};
+    struct why why = {.text = ""};
     struct run_piece pieces[4];
     uint32_t id = 1, first, places[4] = {0}, n_restarts = 0, before[3] = {0};
     kv_seq_id seq;
@@ -123,7 +123,7 @@ static void test_company__each_step_places_our_piece_anew_and_members_begin_agai
 static void test_run__a_draw_is_the_largest_logit(void **state)
 {
     struct run run;
-    struct why why = {""};
+    struct why why = {.text = ""};
     uint32_t ids[3] = {5, 6, 7};
     float row[VOCABULARY];
     kv_seq_id seq;

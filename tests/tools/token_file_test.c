@@ -25,7 +25,7 @@ static void write_file(const char *text)
 static void test_token_file__ids_stand_in_the_text_or_in_a_file(void **state)
 {
     struct token_list list;
-    struct why why = {""};
+    struct why why = {.text = ""};
 
     assert_int_equal(token_list_read("1,22,333", &list, &why), STATUS_OK);
     assert_int_equal(list.n, 3);
@@ -45,7 +45,7 @@ static void test_token_file__a_file_longer_than_one_read_is_whole(void **state)
     enum { N = 40000 };
     char *text = malloc(N * 6 + 1), *to = text;
     struct token_list list;
-    struct why why = {""};
+    struct why why = {.text = ""};
     for (int i = 0; i < N; i++)
         to += sprintf(to, "%d,", i);
     to[-1] = 0;
@@ -62,7 +62,7 @@ static void test_token_file__a_file_longer_than_one_read_is_whole(void **state)
 static void test_token_file__wrong_text_is_usage_and_a_wrong_file_is_not(void **state)
 {
     struct token_list list;
-    struct why why = {""};
+    struct why why = {.text = ""};
 
     assert_int_equal(token_list_read("1,x", &list, &why), STATUS_INVALID);
     assert_non_null(strstr(why.text, "--tokens"));
