@@ -70,7 +70,12 @@ struct call_codec {
 /* What the call used: for the trailers and the log. Its handler counts. */
 struct call_usage {
     uint64_t n_prompt, n_completion; /* tokens */
-    double queue_s, prefill_s, decode_s;
+    double queue_s, prefill_s, decode_s; /* of several prompts: their sums */
+};
+
+/* When one prompt came (0: nothing is counted), was started, wrote its first token (0: not yet). */
+struct call_clock {
+    int64_t came_ns, started_ns, wrote_ns;
 };
 
 /* Filled by the codec before method->handler sees the call; embedded in the codec's own struct. */

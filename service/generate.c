@@ -34,6 +34,7 @@ struct generate {
     bool want_text, want_ids, is_submitted;
     struct stop_list stop;
     uint32_t n_credit_owed;
+    struct call_clock clock;
 };
 
 size_t generate_state_bytes(void)
@@ -107,6 +108,7 @@ static void handle_event(struct call *call, const struct event *event)
     struct generate *state = call_state_of(call);
     struct service *service = call->service;
 
+    service_follow(&state->clock, event);
     switch (event->kind) {
     case EVENT_ACCEPTED:
         call->usage.n_prompt = event->accepted.n_prompt;
@@ -126,6 +128,7 @@ static void handle_event(struct call *call, const struct event *event)
         break;
     case EVENT_REFUSED:
         state->is_submitted = false;
+        service_count_time(call, &state->clock);
         service_refuse_event(call, &event->refused);
         break;
     default:
@@ -168,6 +171,7 @@ static void submit_job(struct call *call, struct generate_job *job)
         return;
     }
     state->is_submitted = true;
+    state->clock.came_ns = call->arrived_ns;
 }
 
 static void tokenize_job(void *arg)
@@ -259,8 +263,10 @@ static void on_cancel(struct call *call)
 {
     struct generate *state = call_state_of(call);
 
-    if (state->is_submitted)
-        service_cancel_runs(call, TAG_ALL);
+    if (!state->is_submitted)
+        return;
+    service_count_time(call, &state->clock);
+    service_cancel_runs(call, TAG_ALL);
 }
 
 static void on_drain(struct call *call)

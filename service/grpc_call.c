@@ -161,7 +161,7 @@ static void add_usage(struct fields *fields, const struct call_usage *usage)
     snprintf(fields->completion, sizeof(fields->completion), "%" PRIu64, usage->n_completion);
     add_text(fields, "quire-prompt-tokens", fields->prompt);
     add_text(fields, "quire-completion-tokens", fields->completion);
-    if (usage->prefill_s <= 0)
+    if (usage->queue_s + usage->prefill_s + usage->decode_s <= 0)
         return;
     snprintf(fields->timing, sizeof(fields->timing),
              "queue;dur=%.3f, prefill;dur=%.3f, decode;dur=%.3f", 1e3 * usage->queue_s,

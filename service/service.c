@@ -1,5 +1,6 @@
 #include "service/service.h"
 
+#include "base/clock.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -106,6 +107,33 @@ void service_give_text(struct service *service, size_t bytes)
 {
     assert(bytes <= service->text_bytes);
     service->text_bytes -= bytes;
+}
+
+/* --- times --- */
+
+void service_follow(struct call_clock *clock, const struct event *event)
+{
+    bool waits = event->kind == EVENT_PROGRESS && event->progress.phase == RUN_WAITING;
+    int64_t now_ns = clock_now(&clock_monotonic);
+    if (waits)
+        clock->started_ns = 0; /* accepted, but without pages */
+    else if (clock->started_ns == 0)
+        clock->started_ns = now_ns;
+    if (event->kind == EVENT_DELTA && clock->wrote_ns == 0)
+        clock->wrote_ns = now_ns;
+}
+
+void service_count_time(struct call *call, struct call_clock *clock)
+{
+    int64_t now_ns = clock_now(&clock_monotonic);
+    if (clock->came_ns == 0)
+        return;
+    int64_t started_ns = clock->started_ns != 0 ? clock->started_ns : now_ns;
+    int64_t wrote_ns = clock->wrote_ns != 0 ? clock->wrote_ns : now_ns;
+    call->usage.queue_s += (double)(started_ns - clock->came_ns) / (double)NS_PER_S;
+    call->usage.prefill_s += (double)(wrote_ns - started_ns) / (double)NS_PER_S;
+    call->usage.decode_s += (double)(now_ns - wrote_ns) / (double)NS_PER_S;
+    clock->came_ns = 0;
 }
 
 /* --- ends --- */

@@ -55,6 +55,11 @@ int service_room_for_text(const struct service *service, size_t bytes, struct wh
 int service_hold_text(struct service *service, size_t bytes, struct why *why);
 void service_give_text(struct service *service, size_t bytes);
 
+/* Times of a prompt whose end the engine may never tell: a deadline, a cancel. */
+void service_follow(struct call_clock *clock, const struct event *event);
+/* Adds what a prompt took until now, once. */
+void service_count_time(struct call *call, struct call_clock *clock);
+
 /* The one message of a unary call, and its end. */
 void service_answer(struct call *call, struct slice message);
 /* Ends the call with a refusal and its numbers as google.rpc.ErrorInfo. */

@@ -96,8 +96,19 @@ static void handle_refused(struct summarize *state, struct summary_run *run,
         summary_flow_retry(state, run);
         return;
     }
+    service_count_time(state->call, &run->clock);
     summary_run_close(run);
     summary_end_refused(state, refused->status, NULL, refused);
+}
+
+/* By the engine's own measure. */
+static void count_run(struct call *call, struct summary_run *run,
+                      const struct event_finished *finished)
+{
+    call->usage.queue_s += finished->queue_s;
+    call->usage.prefill_s += finished->prefill_s;
+    call->usage.decode_s += finished->decode_s;
+    run->clock.came_ns = 0;
 }
 
 static void handle_event(struct call *call, const struct event *event)
@@ -109,6 +120,7 @@ static void handle_event(struct call *call, const struct event *event)
 
     if (run == NULL)
         return;
+    service_follow(&run->clock, event);
     switch (event->kind) {
     case EVENT_ACCEPTED:
         call->usage.n_prompt += event->accepted.n_prompt;
@@ -121,6 +133,7 @@ static void handle_event(struct call *call, const struct event *event)
         status = handle_delta(state, run, &event->delta, &why);
         break;
     case EVENT_FINISHED:
+        count_run(call, run, &event->finished);
         if (run->is_final) {
             summary_end_answered(state, event->finished.reason);
             return;

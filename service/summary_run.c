@@ -61,6 +61,7 @@ int summary_run_send(struct call *call, struct summary_run *run, const struct su
 void summary_run_accept(struct summary_run *run)
 {
     set_state(run, RUN_ACCEPTED);
+    run->clock.came_ns = run->opened_ns;
     free(run->ids);
     run->ids = NULL;
 }

@@ -29,6 +29,7 @@ struct summary_run {
     uint8_t *text;         /* what it wrote, [len]; not kept of the final one */
     size_t len, cap;
     int64_t opened_ns;
+    struct call_clock clock;
 };
 
 /* What is the same for all runs of a call. */

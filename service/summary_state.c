@@ -28,8 +28,10 @@ static void release(struct summarize *state)
     if (state->stage == STAGE_OPTIONS)
         return;
     timers_disarm(server_timers(state->call->service->server), &state->retry);
-    for (int i = 0; i < SUMMARY_RUNS; i++)
+    for (int i = 0; i < SUMMARY_RUNS; i++) {
+        service_count_time(state->call, &state->runs[i].clock);
         summary_run_close(&state->runs[i]);
+    }
     summary_tree_release(&state->tree);
     byte_queue_release(&state->held);
     summary_plan_drop(state->plan);

@@ -1,8 +1,11 @@
 /* Generate, Tokenize and Detokenize without a model: what ends them, and what they hold. */
 #include "tests/service/handler_stage.h"
 
+#include "base/clock.h"
 #include "service/generate.h"
 #include "service/text_calls.h"
+
+#include <unistd.h>
 
 static void upload(const ProtobufCMessage *message)
 {
@@ -140,10 +143,30 @@ static void test_generate__tokenize_stops_when_no_reply_can_hold_the_tokens(void
     }
 }
 
+static void test_generate__a_call_that_is_cut_off_tells_the_time_it_took(void **state)
+{
+    stage_open(&generate_handler, generate_state_bytes());
+    stage.call.arrived_ns = clock_now(&clock_monotonic);
+    upload_prompt("Once upon a time");
+    stage_work();
+    stage_tell(&(struct event){.kind = EVENT_ACCEPTED, .accepted = {.n_prompt = 4}});
+    stage_tell(&(struct event){.kind = EVENT_PROGRESS, .progress = {.phase = RUN_WAITING}});
+    usleep(3000);
+    stage_tell(&(struct event){.kind = EVENT_PROGRESS, .progress = {.phase = RUN_PREFILL}});
+    usleep(2000);
+    stage_tell(stage_delta(0, "there "));
+    usleep(1000);
+    call_cancel(&stage.call, true);
+    const struct call_usage *usage = &stage.call.usage;
+    assert_true(usage->queue_s >= 0.003 && usage->prefill_s >= 0.002 && usage->decode_s >= 0.001);
+    stage_close();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_generate__counts_what_it_used),
+        cmocka_unit_test(test_generate__a_call_that_is_cut_off_tells_the_time_it_took),
         cmocka_unit_test(test_generate__a_reader_that_takes_nothing_is_owed_the_credit),
         cmocka_unit_test(test_generate__a_message_without_memory_ends_the_call),
         cmocka_unit_test(test_generate__texts_of_all_calls_have_one_limit),

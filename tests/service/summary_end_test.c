@@ -3,6 +3,8 @@
 
 #include "google/rpc/details.pb-c.h"
 
+#include <unistd.h>
+
 static void test_summary_end__a_cancel_cancels_all_runs_and_gives_everything_back(void **state)
 {
     size_t len = write_document(100000, true);
@@ -10,9 +12,13 @@ static void test_summary_end__a_cancel_cancels_all_runs_and_gives_everything_bac
     open_call((struct wanted){.section_tokens = 200});
     upload_document(document, len, 2000);
     answer(stage.submits[at_submit++], 10);
+    uint32_t tag = stage.submits[at_submit]->tag;
+    stage_tell(&(struct event){.kind = EVENT_ACCEPTED, .tag = tag, .accepted = {.n_prompt = 3}});
+    usleep(1000);
     call_cancel(&stage.call, true);
     assert_int_equal(stage.n_cancels, 1);
     assert_int_equal(stage.cancel_tag, TAG_ALL);
+    assert_true(stage.call.usage.prefill_s >= 0.001); /* of the one that was cut off */
     stage_close(); /* leaks are the sanitizer's to see */
 }
 
