@@ -80,6 +80,8 @@ int engine_tokenize(const struct engine *engine, struct slice text, int add_bos,
                     size_t n_max, uint32_t **ids, struct token_span **spans, size_t *n,
                     struct why *why);
 /* Exact bytes, malloc'ed for the caller. STATUS_INVALID names an id beyond the vocabulary. */
+/* False: no token of the vocabulary says this byte, and a text with it is refused. */
+bool engine_says_byte(const struct engine *engine, uint8_t byte);
 int engine_detokenize(const struct engine *engine, const uint32_t *ids, size_t n, bool special,
                       uint8_t **out, size_t *len, struct why *why);
 /* empty beyond the vocabulary */

@@ -58,6 +58,11 @@ int engine_tokenize(const struct engine *engine, struct slice text, int add_bos,
     return give(&buffer, status, ids, spans, n);
 }
 
+bool engine_says_byte(const struct engine *engine, uint8_t byte)
+{
+    return vocabulary_byte_ids(model_vocabulary(engine->model))[byte] != VOCABULARY_NO_TOKEN;
+}
+
 int engine_detokenize(const struct engine *engine, const uint32_t *ids, size_t n, bool special,
                       uint8_t **out, size_t *len, struct why *why)
 {

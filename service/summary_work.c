@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NO_UTF8_BYTE 0xFF
 /* A text that stands between other words may take a few tokens more or less than alone. */
 #define BORDER_TOKENS 16
 /* A rest of up to 4/3 sections becomes two of about a half, not one and a stump. */
@@ -129,13 +130,42 @@ static int read_window(struct summary_work *work, struct window *out)
     return status;
 }
 
+/* The first byte that no token says, or len. */
+static size_t find_unsayable(const struct summary_work *work)
+{
+    size_t at = 0;
+    while (at < work->len && engine_says_byte(work->plan->engine, work->text[at]))
+        at++;
+    return at;
+}
+
+/* Bytes that no token says become bytes that are no UTF-8, and are read as those are. */
+static void spoil_unsayable(struct summary_work *work)
+{
+    for (size_t at = 0; at < work->len; at++)
+        if (!engine_says_byte(work->plan->engine, work->text[at]))
+            work->text[at] = NO_UTF8_BYTE;
+}
+
 /* A window may end inside a character, the document may not. */
 static int check_window(struct summary_work *work)
 {
     size_t len = work->at_end ? work->len : utf8_complete_len(work->text, work->len);
     size_t at;
-    if (work->plan->replaces_invalid || utf8_is_valid(work->text, len, &at))
+    if (work->plan->replaces_invalid) {
+        spoil_unsayable(work);
         return STATUS_OK;
+    }
+    if (utf8_is_valid(work->text, len, &at)) {
+        at = find_unsayable(work);
+        if (at == work->len)
+            return STATUS_OK;
+        return refuse(&work->why, STATUS_INVALID,
+                      "the document holds the byte 0x%02X at byte %llu, which no token of this "
+                      "model says: leave its character out, or set replace_invalid to read it as "
+                      "U+FFFD",
+                      work->text[at], (unsigned long long)work->begin + at);
+    }
     return refuse(&work->why, STATUS_INVALID,
                   "the document is not UTF-8 at byte %llu: convert it, or set replace_invalid to "
                   "read such bytes as U+FFFD",

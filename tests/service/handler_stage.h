@@ -203,6 +203,11 @@ int engine_render_chat(const struct engine *engine, const struct chat_message *m
     return refuse(why, STATUS_TOO_LARGE, "%zu tokens of %zu", *n_ids, n_max);
 }
 
+bool engine_says_byte(const struct engine *engine, uint8_t byte)
+{
+    return byte != 0x04 && byte != 0xf1;
+}
+
 int engine_detokenize(const struct engine *engine, const uint32_t *ids, size_t n, bool special,
                       uint8_t **out, size_t *len, struct why *why)
 {

@@ -129,6 +129,26 @@ static void test_summary_end__bytes_that_are_not_utf8_are_refused_with_their_pla
     refused(STATUS_INVALID, "not UTF-8 at byte 15000");
 }
 
+static void test_summary_end__bytes_that_no_token_says_are_refused_or_replaced(void **state)
+{
+    open_call(defaults);
+    upload_document("ab\x04" "cd", 5, 1);
+    refused(STATUS_INVALID, "the byte 0x04 at byte 2");
+
+    struct outcome out =
+        summarize((struct wanted){.replace_invalid = true}, "ab\x04" "cd", 5, 1, 5);
+    assert_int_equal(out.replaced, 1);
+    stage_close();
+
+    size_t len = write_document(20000, true);
+    memcpy(document + 9000, "\x04", 1);
+    memcpy(document + 15000, "\xf1\x80\x80\x80", 4); /* a character whose first byte is the one */
+    out = summarize((struct wanted){.section_tokens = 200, .replace_invalid = true}, document, len,
+                    1000, 5);
+    assert_int_equal(out.replaced, 5);
+    stage_close();
+}
+
 static void test_summary_end__windows_that_part_characters_are_no_reason_to_refuse(void **state)
 {
     size_t len = 0;
@@ -295,6 +315,7 @@ int main(void)
         cmocka_unit_test(
             test_summary_end__a_document_of_another_size_than_announced_is_refused),
         cmocka_unit_test(test_summary_end__bytes_that_are_not_utf8_are_refused_with_their_place),
+        cmocka_unit_test(test_summary_end__bytes_that_no_token_says_are_refused_or_replaced),
         cmocka_unit_test(test_summary_end__windows_that_part_characters_are_no_reason_to_refuse),
         cmocka_unit_test(test_summary_end__texts_of_all_calls_have_one_limit),
         cmocka_unit_test(test_summary_end__a_message_without_memory_ends_the_call),
