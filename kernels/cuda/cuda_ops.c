@@ -1,14 +1,20 @@
 #include "kernels/cuda/cuda_ops.h"
 
 #include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/cuda_weight.h"
 
 #define CUDA_NUMERICS 100 /* the family of sm_80 instructions; the CPU's numbers stand below */
 
 const struct ops cuda_ops = {
     .name = "cuda",
     .numerics = CUDA_NUMERICS,
+    .weight_load = cuda_weight_load,
+    .weight_free = cuda_weight_free,
+    .weight_info = cuda_weight_info,
     .act_bytes = cuda_act_bytes,
+    .embed = cuda_embed,
     .norm = cuda_norm,
+    .gather = cuda_gather,
 };
 
 const struct device_backend cuda_backend = {
