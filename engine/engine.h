@@ -68,6 +68,7 @@ struct engine_model_info {
     uint64_t token_bytes, n_pages, kv_bytes;
     uint32_t end_ids[64];
     uint32_t n_end_ids;
+    bool has_bos;         /* add_bos = 1 adds a token */
 };
 void engine_model_info(const struct engine *engine, struct engine_model_info *out);
 /* True and hex digits once the digest is known. */
@@ -79,9 +80,9 @@ bool engine_weights_sha256(const struct engine *engine, char out[65]);
 int engine_tokenize(const struct engine *engine, struct slice text, int add_bos, bool parse_special,
                     size_t n_max, uint32_t **ids, struct token_span **spans, size_t *n,
                     struct why *why);
-/* Exact bytes, malloc'ed for the caller. STATUS_INVALID names an id beyond the vocabulary. */
 /* False: no token of the vocabulary says this byte, and a text with it is refused. */
 bool engine_says_byte(const struct engine *engine, uint8_t byte);
+/* Exact bytes, malloc'ed for the caller. STATUS_INVALID names an id beyond the vocabulary. */
 int engine_detokenize(const struct engine *engine, const uint32_t *ids, size_t n, bool special,
                       uint8_t **out, size_t *len, struct why *why);
 /* empty beyond the vocabulary */

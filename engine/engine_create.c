@@ -108,6 +108,7 @@ static void fill_info(struct engine *engine, enum kv_dtype dtype)
     info->weight_bytes = plan->weight_bytes;
     info->max_context = context_held(engine);
     info->trained_context = plan->context;
+    info->has_bos = vocabulary_bos_id(vocabulary) >= 0;
     info->vocabulary = plan->vocabulary;
     info->page_tokens = PAGE_TOKENS;
     info->n_groups = plan->n_groups;

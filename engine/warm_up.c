@@ -87,6 +87,11 @@ int warm_up(struct engine *engine, struct why *why)
                                &warm.deep_decode_ns, why);
     }
     submit_free(submit);
+    if (status == STATUS_INTERNAL)
+        return refuse(why, STATUS_CORRUPT,
+                      "%s gives logits that are not finite: its weights hold values that are no "
+                      "numbers (NaN) or far too large; fetch or convert the file again",
+                      engine->options.model_path);
     if (status < 0)
         return refuse_prefix(why, status, "the first steps failed");
     estimate_init(&engine->estimate, &warm, engine->options.max_step_ns);

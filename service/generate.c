@@ -186,9 +186,8 @@ static void tokenize_job(void *arg)
         job->status = engine_tokenize(job->engine, request->text, request->add_bos, false,
                                       TOKENS_MAX, &job->ids, NULL, &job->n_ids, &job->why);
     if (job->status == STATUS_OK && job->n_ids == 0)
-        job->status =
-            refuse(&job->why, STATUS_INVALID,
-                   "the prompt is empty and the model has no beginning token: give some text");
+        job->status = refuse(&job->why, STATUS_INVALID, "the prompt is empty: give some text%s",
+                             job->service->model.has_bos ? ", or set add_bos" : "");
 }
 
 static void on_tokenized(void *arg, int status)

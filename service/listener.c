@@ -68,7 +68,7 @@ static int resolve(const char *listen, struct sockaddr_storage *out, struct why 
     struct addrinfo *found;
     int error = getaddrinfo(host[0] == '\0' ? NULL : host, port, &wanted, &found);
     if (error != 0)
-        return refuse(why, STATUS_INVALID, "cannot listen on \"%s\": %s", listen,
+        return refuse(why, STATUS_NOT_FOUND, "cannot listen on \"%s\": %s", listen,
                       gai_strerror(error));
     const struct addrinfo *pick = found; /* "localhost" is both: every client tries IPv4 */
     for (const struct addrinfo *each = found; each != NULL; each = each->ai_next)
@@ -115,7 +115,7 @@ static int refuse_uv(int error, const char *listen, struct why *why)
                       "path that you may write",
                       listen);
     if (error == UV_EADDRNOTAVAIL)
-        return refuse(why, STATUS_INVALID,
+        return refuse(why, STATUS_UNAVAILABLE,
                       "cannot listen on %s: this machine does not have that address", listen);
     return refuse(why, STATUS_IO, "cannot listen on %s: %s", listen, uv_strerror(error));
 }

@@ -302,6 +302,8 @@ static int serve(const struct serve_options *in, bool *is_usage, struct why *why
     block_stops(SIG_BLOCK);
     int status = server_create(&listen, &server, why);
     *is_usage = status == STATUS_INVALID;
+    if (*is_usage && in->listen == getenv("QUIRE_LISTEN"))
+        refuse_prefix(why, status, "QUIRE_LISTEN");
     if (status == STATUS_OK) {
         status = watch_parent(&parent, server, (int)in->parent_fd, why);
         *is_usage = status == STATUS_INVALID;

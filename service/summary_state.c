@@ -131,7 +131,8 @@ void summary_tell_waiting(struct summarize *state, const struct event_progress *
     send_progress(state, &progress);
 }
 
-/* Tokens of the document in finished prompts; the total is a guess until the last byte is cut. */
+/* Tokens of the document: of a section as its prompt is read and its summary written. The total is
+ * a guess until the last byte is cut. */
 void summary_tell_sections(struct summarize *state)
 {
     uint64_t n_done = state->n_tokens_done;
@@ -139,7 +140,8 @@ void summary_tell_sections(struct summarize *state)
     for (int i = 0; i < SUMMARY_RUNS; i++) {
         const struct summary_run *run = &state->runs[i];
         if (run->state != RUN_FREE && run->n_ids > 0)
-            n_done += (uint64_t)run->n_tokens * run->n_prefilled / run->n_ids;
+            n_done += (uint64_t)run->n_tokens * (run->n_prefilled + run->n_completion) /
+                      (run->n_ids + state->options.section_max_tokens);
     }
     bool is_all_cut = state->has_ended && state->n_cut == state->n_received;
     if (is_all_cut)

@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import re
+import struct
 import subprocess
 
 import pytest
@@ -67,6 +68,18 @@ def test_serve_refuses_every_broken_file(quire, corpus):
         corpus, lambda path: [quire, "serve", "--model", path, "--listen", "127.0.0.1:0"]
     )
     assert not faults, report(faults)
+
+
+def test_weights_that_are_no_numbers_are_told_for_what_they_are(quire, tiny, tmp_path):
+    broken = bad_gguf.File(tiny["q4_1"].read_bytes())
+    norm = broken.tensor("output_norm.weight")
+    norm.data = struct.pack("<f", float("nan")) * (len(norm.data) // 4)
+    path = tmp_path / "nan.gguf"
+    path.write_bytes(broken.bytes())
+    fault = fault_of(
+        [quire, "serve", "--model", path, "--listen", "127.0.0.1:0"], ("nan.gguf gives",), False
+    )
+    assert fault is None, fault
 
 
 def test_inspect_refuses_or_names_what_is_unsupported(quire, corpus):

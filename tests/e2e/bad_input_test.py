@@ -189,6 +189,8 @@ def serve(quire, *options, env=None):
         (["--listen", "nonsense"], 2, "nonsense"),
         (["--parent-fd", "999"], 2, "--parent-fd 999"),
         (["--listen", "0.0.0.0:0"], 1, "--insecure"),
+        (["--listen", "no.such.host.invalid:7070"], 1, "no.such.host.invalid"),
+        (["--listen", "192.0.2.1:7070", "--insecure"], 1, "does not have that address"),
         (["--kv-memory", "1000"], 1, "--kv-memory"),
         (["--kv-memory", "9000GiB"], 1, "--kv-memory"),
     ],
@@ -204,6 +206,8 @@ def test_options_that_cannot_be_are_named(quire, model, options, status, part):
 def test_a_variable_is_an_option(quire, model):
     ended = serve(quire, "--model", model, env={"QUIRE_MAX_STEP_MS": "never"})
     assert ended.returncode == 2 and "QUIRE_MAX_STEP_MS takes a whole number" in ended.stderr
+    ended = serve(quire, "--model", model, env={"QUIRE_LISTEN": "bad"})
+    assert ended.returncode == 2 and "QUIRE_LISTEN: cannot listen" in ended.stderr
 
 
 def test_a_taken_port_fails_before_the_model_is_loaded(quire, server):

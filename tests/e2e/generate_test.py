@@ -367,6 +367,7 @@ def test_ids_beyond_the_vocabulary_are_refused(stubs, stub):
     "request_of, part, numbers",
     [
         (lambda pb: {}, "no prompt", None),
+        (lambda pb: {"text": ""}, "set add_bos", None),
         (lambda pb: {"text": "a", "max_tokens": 0}, "max_tokens is 0", (0, 1)),
         (lambda pb: {"text": "a", "logprobs": 21}, "logprobs is 21", (21, 20)),
         (lambda pb: {"text": "a", "stop": [""]}, "0 bytes", (0, 1)),

@@ -1,6 +1,10 @@
 /* Summarize without a model: what covers what, what runs at once, and what is held. */
 #include "tests/service/summarize_stage.h"
 
+#include "service/summary_progress.h"
+
+#include <unistd.h>
+
 static void test_summarize__a_document_that_fits_is_read_whole(void **state)
 {
     struct outcome out = summarize(defaults, "A text.", 7, 7, 5);
@@ -137,9 +141,47 @@ static void test_summarize__an_instruction_stands_in_every_prompt(void **state)
     stage_close();
 }
 
+/* done of the last SECTIONS progress */
+static uint64_t sections_done(void)
+{
+    uint64_t done = 0;
+    for (size_t i = 0; i < stage.n_sent; i++) {
+        Quire__V1__SummarizeEvent *event = quire__v1__summarize_event__unpack(
+            NULL, stage.sent[i].len, stage.sent[i].bytes);
+        if (event->event_case == QUIRE__V1__SUMMARIZE_EVENT__EVENT_PROGRESS &&
+            event->progress->phase == QUIRE__V1__PHASE__PHASE_SECTIONS)
+            done = event->progress->done;
+        quire__v1__summarize_event__free_unpacked(event, NULL);
+    }
+    return done;
+}
+
+static void test_summarize__progress_of_sections_goes_on_while_they_are_written(void **state)
+{
+    size_t len = write_document(3000, true);
+    open_call((struct wanted){.section_tokens = 200, .section_max_tokens = 40});
+    upload_document(document, len, 1000);
+    const struct submit *submit = stage.submits[0];
+    stage_tell(&(struct event){.kind = EVENT_ACCEPTED, .tag = submit->tag,
+                               .accepted = {.n_prompt = submit->n_ids}});
+    usleep(SUMMARY_PROGRESS_NS / 1000);
+    stage_tell(&(struct event){.kind = EVENT_PROGRESS, .tag = submit->tag,
+                               .progress = {.phase = RUN_PREFILL, .n_done = submit->n_ids,
+                                            .n_total = submit->n_ids}});
+    uint64_t n_read = sections_done();
+    assert_true(n_read > 0);
+    for (int i = 0; i < 20; i++)
+        stage_tell(stage_delta(submit->tag, "word "));
+    usleep(SUMMARY_PROGRESS_NS / 1000);
+    stage_tell(stage_delta(submit->tag, "word "));
+    assert_true(sections_done() > n_read);
+    stage_close();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_summarize__progress_of_sections_goes_on_while_they_are_written),
         cmocka_unit_test(test_summarize__a_document_that_fits_is_read_whole),
         cmocka_unit_test(test_summarize__the_document_stands_in_the_prompts_unchanged),
         cmocka_unit_test(test_summarize__pieces_and_order_change_nothing),
