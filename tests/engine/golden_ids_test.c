@@ -13,12 +13,18 @@
 
 #define MODEL SOURCE_DIR "/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 #define N_MAX 48
+#ifdef __SANITIZE_THREAD__ /* 20 times as slow: the whole answers are the other builds' */
+#define N_WANTED 8
+#else
+#define N_WANTED N_MAX
+#endif
 
 struct golden {
     uint32_t prompt[40], ids[N_MAX];
 };
 
 #define END UINT32_MAX /* of either list */
+#define END_OF_ANSWER 2
 
 static const struct golden goldens[] = {
     {{504, 3575, 282, 4649, 314, END},
@@ -46,7 +52,7 @@ static uint32_t length_of(const uint32_t *list, uint32_t max)
 static struct run *send_golden(struct door *door, const struct golden *golden)
 {
     uint32_t n = length_of(golden->prompt, 40);
-    struct submit *submit = door_submit(0, n, N_MAX);
+    struct submit *submit = door_submit(0, n, N_WANTED);
     memcpy(submit->ids, golden->prompt, n * sizeof *submit->ids);
     return door_send(door, submit);
 }
@@ -66,12 +72,13 @@ static void assert_goldens(const char *kv_dtype)
     for (int i = 0; i < 3; i++)
         runs[i] = send_golden(door, &goldens[i]); /* all three in the same steps */
     for (int i = 0; i < 3; i++) {
-        uint32_t n = length_of(goldens[i].ids, N_MAX);
+        uint32_t n = length_of(goldens[i].ids, N_WANTED);
+        bool is_cut = n == N_WANTED && goldens[i].ids[n - 1] != END_OF_ANSWER;
         door_until_over(door, runs[i]);
         assert_true(runs[i]->is_finished);
         assert_int_equal(runs[i]->n_ids, n);
         assert_memory_equal(runs[i]->ids, goldens[i].ids, n * sizeof *runs[i]->ids);
-        assert_int_equal(runs[i]->finished.reason, i == 2 ? FINISH_LENGTH : FINISH_STOP);
+        assert_int_equal(runs[i]->finished.reason, is_cut ? FINISH_LENGTH : FINISH_STOP);
     }
     const char *answer = "The capital of France is Paris.";
     assert_int_equal(runs[1]->n_text, strlen(answer));
