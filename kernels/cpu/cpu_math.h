@@ -47,12 +47,12 @@ static inline float cpu_silu(float z)
     return z / (1.0f + cpu_exp2(-z * LOG2_E));
 }
 
-/* lane i += lane i + half, 16 -> 1 */
+/* lane i += lane i + apart, 16 -> 1 */
 static inline float cpu_fold16(float lanes[16])
 {
-    for (int half = 8; half > 0; half /= 2)
-        for (int i = 0; i < half; i++)
-            lanes[i] += lanes[i + half];
+    for (int apart = 8; apart > 0; apart /= 2)
+        for (int i = 0; i < apart; i++)
+            lanes[i] += lanes[i + apart];
     return lanes[0];
 }
 

@@ -12,9 +12,11 @@ const struct ops cuda_ops = {
     .weight_free = cuda_weight_free,
     .weight_info = cuda_weight_info,
     .act_bytes = cuda_act_bytes,
+    .sample_workspace_bytes = cuda_sample_workspace_bytes,
     .embed = cuda_embed,
     .norm = cuda_norm,
     .gather = cuda_gather,
+    .sample = cuda_sample,
 };
 
 const struct device_backend cuda_backend = {

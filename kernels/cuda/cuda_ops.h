@@ -9,5 +9,8 @@ size_t cuda_act_bytes(const struct device *device, uint32_t max_rows, uint32_t w
 void cuda_embed(struct stream *stream, const struct embed_args *args);
 void cuda_norm(struct stream *stream, const struct norm_args *args);
 void cuda_gather(struct stream *stream, const struct gather_args *args);
+size_t cuda_sample_workspace_bytes(const struct device *device, uint32_t max_rows,
+                                   uint32_t vocabulary);
+void cuda_sample(struct stream *stream, const struct sample_args *args);
 
 #endif

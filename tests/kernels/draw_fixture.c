@@ -25,9 +25,15 @@ static void *upload(struct device *device, const void *bytes, size_t n)
 int sample_on(enum isa isa, int n_threads, const struct draw *draw, struct sample_result *results)
 {
     struct device_options options = {.n_threads = n_threads, .isa = isa, .strict = true};
+    return sample_by(&options, draw, results);
+}
+
+int sample_by(const struct device_options *options, const struct draw *draw,
+              struct sample_result *results)
+{
     struct device *device;
     struct stream *stream;
-    assert_int_equal(device_open(&options, &device, NULL), STATUS_OK);
+    assert_int_equal(device_open(options, &device, NULL), STATUS_OK);
     assert_int_equal(stream_create(device, 4, &stream, NULL), STATUS_OK);
     const struct ops *ops = device_ops(device);
     struct sample_args args = {

@@ -18,6 +18,8 @@ struct draw { /* what a sampling op gets, on the host */
 extern const struct sample_params plain; /* temperature 1, nothing else */
 
 int sample_on(enum isa isa, int n_threads, const struct draw *draw, struct sample_result *results);
+int sample_by(const struct device_options *options, const struct draw *draw,
+              struct sample_result *results);
 
 #define VOCABULARY 5003 /* whole registers and a rest */
 #define N_ROWS 60

@@ -1,0 +1,203 @@
+/* The CUDA op against the CPU's: the same results to the last bit, log-probabilities included. */
+#include "tests/kernels/draw_fixture.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/status.h"
+#include "tests/kernels/twin_fixture.h"
+
+static const struct device_options cpu = {.backend = BACKEND_CPU, .n_threads = 1};
+static const struct device_options cuda = {.backend = BACKEND_CUDA};
+
+static void assert_same(const struct draw *draw)
+{
+    struct sample_result *want = calloc(draw->n_rows, sizeof *want);
+    struct sample_result *got = malloc(draw->n_rows * sizeof *got);
+    memset(got, 0xa5, draw->n_rows * sizeof *got);
+    assert_int_equal(sample_by(&cpu, draw, want), STATUS_OK);
+    assert_int_equal(sample_by(&cuda, draw, got), STATUS_OK);
+    for (uint32_t r = 0; r < draw->n_rows; r++) {
+        assert_int_equal(got[r].id, want[r].id);
+        assert_memory_equal(&got[r], &want[r], sizeof *want);
+    }
+    free(want);
+    free(got);
+}
+
+static void test_cuda_sample__has_the_bits_of_the_cpu_for_every_mix_of_settings(void **state)
+{
+    struct crowd *crowd = make_crowd();
+    for (uint32_t i = 1; i < N_ROWS; i += 4)
+        crowd->params[i].temperature += 1.5f; /* flat: many are kept */
+    assert_same(&crowd->draw);
+    free(crowd);
+}
+
+/* Rows of the same logits, settings from a list, all with log-probabilities. */
+static void check_logits(const float *logits, uint32_t vocabulary)
+{
+    static const struct sample_params settings[] = {
+        {.temperature = 0.0f, .top_p = 1.0f},
+        {.temperature = 1.0f, .top_p = 1.0f},
+        {.temperature = 1e-38f, .top_p = 1.0f},
+        {.temperature = 0.7f, .top_p = 0.0f},
+        {.temperature = 0.7f, .top_p = 0.5f},
+        {.temperature = 2.0f, .top_p = 0.999f},
+        {.temperature = 100.0f, .top_p = 0.9f},
+        {.temperature = 1.0f, .top_p = 1.0f, .top_k = 1},
+        {.temperature = 1.0f, .top_p = 0.9f, .top_k = 7},
+        {.temperature = 3.0f, .top_p = 0.6f, .top_k = 2000},
+        {.temperature = 1.0f, .top_p = 1.0f, .min_p = 1.0f},
+        {.temperature = 1.0f, .top_p = 0.8f, .min_p = 0.02f},
+        {.temperature = 1.0f, .top_p = 1.0f, .min_p = 0.3f, .top_k = 3},
+        {.temperature = 5.0f, .top_p = 0.95f, .min_p = 1e-30f, .top_k = 900},
+    };
+    enum { N = sizeof settings / sizeof *settings, AGAIN = 2 };
+    struct sample_params params[N * AGAIN];
+    float *rows = malloc(sizeof *rows * vocabulary * N * AGAIN);
+    for (uint32_t i = 0; i < N * AGAIN; i++) {
+        params[i] = settings[i % N];
+        params[i].repetition = 1.0f;
+        params[i].count_slot = -1;
+        params[i].seed = 0x123456789abcdefull * i;
+        params[i].choice_idx = i % 3;
+        params[i].position = i;
+        params[i].want_logprob = 1;
+        params[i].n_top = i % (TOP_LOGPROBS_MAX + 4); /* more is as many as there may be */
+        memcpy(rows + (size_t)i * vocabulary, logits, sizeof *rows * vocabulary);
+    }
+    struct draw draw = {
+        .logits = rows, .n_rows = N * AGAIN, .vocabulary = vocabulary, .params = params};
+    assert_same(&draw);
+    free(rows);
+}
+
+static void test_cuda_sample__takes_any_vocabulary(void **state)
+{
+    static const uint32_t sizes[] = {1, 2, 19, 31, 33, 1023, 1024, 1057};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        float *logits = random_floats(sizes[i], (uint32_t)i + 1, 6.0f);
+        check_logits(logits, sizes[i]);
+        free(logits);
+    }
+}
+
+/* More strips than log-probabilities asked for, and more than a warp has lanes. */
+static void test_cuda_sample__takes_a_large_vocabulary(void **state)
+{
+    enum { LARGE = 33 * 1024 + 5 };
+    struct sample_params params[3] = {plain, plain, plain};
+    float *logits = random_floats(3 * LARGE, 7, 4.0f);
+    for (uint32_t i = 0; i < 3; i++) {
+        params[i].n_top = 20;
+        params[i].want_logprob = 1;
+        params[i].seed = i;
+        logits[i * LARGE + LARGE - 1] = 390.0f; /* among the best, in the last strip */
+    }
+    params[1].top_k = 40;
+    params[1].top_p = 0.9f;
+    params[1].temperature = 30.0f;
+    params[2].temperature = 40.0f;
+    struct draw draw = {.logits = logits, .n_rows = 3, .vocabulary = LARGE, .params = params};
+    assert_same(&draw);
+    free(logits);
+}
+
+static void test_cuda_sample__breaks_ties_by_id(void **state)
+{
+    enum { N = 1500 };
+    float logits[N];
+    for (uint32_t i = 0; i < N; i++)
+        logits[i] = i % 2 == 0 ? 0.0f : -0.0f; /* all equal, whatever the sign */
+    check_logits(logits, N);
+    for (uint32_t i = 0; i < N; i++)
+        logits[i] = (float)(i * 7 % 5);
+    check_logits(logits, N);
+    for (uint32_t i = 0; i < N; i++) /* ties among what cannot be drawn */
+        logits[i] = i == 1100 ? 1.0f : i % 3 == 0 ? -INFINITY : -1e30f;
+    check_logits(logits, N);
+}
+
+static void test_cuda_sample__a_row_does_not_depend_on_the_others(void **state)
+{
+    struct crowd *crowd = make_crowd();
+    struct sample_result *together = malloc(N_ROWS * sizeof *together), alone;
+    assert_int_equal(sample_by(&cuda, &crowd->draw, together), STATUS_OK);
+    for (uint32_t r = 0; r < N_ROWS; r += 7) {
+        struct draw one = crowd->draw;
+        one.logits += (size_t)r * VOCABULARY;
+        one.params += r;
+        one.n_rows = 1;
+        assert_int_equal(sample_by(&cuda, &one, &alone), STATUS_OK);
+        assert_memory_equal(&alone, &together[r], sizeof alone);
+    }
+    free(together);
+    free(crowd);
+}
+
+static int status_of(const struct device_options *options, const float *logits, uint32_t n,
+                     struct sample_params params)
+{
+    struct sample_result result;
+    uint32_t banned = 0;
+    struct draw draw = {.logits = logits,
+                        .n_rows = 1,
+                        .vocabulary = n,
+                        .params = &params,
+                        .banned = &banned,
+                        .n_banned = 1};
+    return sample_by(options, &draw, &result);
+}
+
+static void test_cuda_sample__fails_where_the_cpu_does(void **state)
+{
+    struct sample_params greedy = plain, masked = plain, told = plain, counted = plain;
+    greedy.temperature = 0.0f;
+    masked.mask_banned = 1;
+    told.mask_banned = told.want_logprob = 1;
+    counted.repetition = 1.5f;
+    counted.count_slot = 0; /* and there are no counts */
+    const float fine[] = {1.0f, 2.0f}, nan_first[] = {NAN, 2.0f}, nan_last[] = {1.0f, -NAN},
+                infinite[] = {1.0f, INFINITY}, none[] = {-INFINITY, -INFINITY},
+                only_banned[] = {1.0f, -INFINITY};
+    const struct {
+        const float *logits;
+        struct sample_params params;
+        int status;
+    } cases[] = {
+        {fine, plain, STATUS_OK},
+        {fine, counted, STATUS_INTERNAL},
+        {nan_first, plain, STATUS_INTERNAL},
+        {nan_first, masked, STATUS_OK},
+        {nan_first, told, STATUS_INTERNAL},
+        {nan_last, plain, STATUS_INTERNAL},
+        {nan_last, greedy, STATUS_INTERNAL},
+        {infinite, plain, STATUS_INTERNAL},
+        {none, greedy, STATUS_INTERNAL},
+        {only_banned, plain, STATUS_OK},
+        {only_banned, masked, STATUS_INTERNAL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(status_of(&cpu, cases[i].logits, 2, cases[i].params), cases[i].status);
+        assert_int_equal(status_of(&cuda, cases[i].logits, 2, cases[i].params), cases[i].status);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cuda_sample__has_the_bits_of_the_cpu_for_every_mix_of_settings),
+        cmocka_unit_test(test_cuda_sample__takes_any_vocabulary),
+        cmocka_unit_test(test_cuda_sample__takes_a_large_vocabulary),
+        cmocka_unit_test(test_cuda_sample__breaks_ties_by_id),
+        cmocka_unit_test(test_cuda_sample__a_row_does_not_depend_on_the_others),
+        cmocka_unit_test(test_cuda_sample__fails_where_the_cpu_does),
+    };
+    return twin_has_cuda() ? cmocka_run_group_tests(tests, NULL, NULL) : TWIN_SKIPPED;
+}
