@@ -32,6 +32,7 @@ static const struct command_entry commands[] = {
     {"logits", tools_logits, "write the logits of given tokens as a NumPy array"},
     {"bench", tools_bench, "measure prefill and decode beside the machine's peaks"},
     {"plan", tools_plan, "tell what a model would take of GPUs, and how fast they could decode"},
+    {"devices", tools_devices, "tell what this machine can compute with: the CPU, and GPUs"},
 };
 #define N_COMMANDS (sizeof commands / sizeof *commands)
 

@@ -10,5 +10,6 @@ int tools_inspect(int argc, char **argv); /* what a GGUF file holds */
 int tools_logits(int argc, char **argv);  /* logits of given tokens, in NumPy's format */
 int tools_bench(int argc, char **argv);   /* speed beside the machine's peaks */
 int tools_plan(int argc, char **argv);    /* what a model would take of GPUs */
+int tools_devices(int argc, char **argv); /* what this machine can compute with */
 
 #endif

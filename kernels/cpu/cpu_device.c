@@ -183,14 +183,19 @@ static uint64_t read_kilobytes(const char *path, const char *name)
     return (uint64_t)n * 1024;
 }
 
-static uint64_t cpu_device_memory_free(const struct device *device)
+uint64_t cpu_memory_free(void)
 {
-    (void)device;
     uint64_t allowed = memory_allowed();
     uint64_t resident = read_kilobytes("/proc/self/status", "VmRSS:");
     uint64_t available = read_kilobytes("/proc/meminfo", "MemAvailable:");
     uint64_t left = allowed > resident ? allowed - resident : 0;
     return available != 0 && available < left ? available : left;
+}
+
+static uint64_t cpu_device_memory_free(const struct device *device)
+{
+    (void)device;
+    return cpu_memory_free();
 }
 
 static void protect_all(struct cpu_device *device, int protection)

@@ -32,6 +32,7 @@ static inline struct cpu_device *cpu_device_of(const struct device *device)
 
 /* `options` has its instruction set chosen. The caller closes *out with device_close. */
 int cpu_device_open(const struct device_options *options, struct device **out, struct why *why);
+uint64_t cpu_memory_free(void); /* bytes that this process could still take */
 
 /* The streams' part of the backend (cpu_stream.c). */
 int cpu_stream_create(struct device *device, uint32_t n_ops, struct stream **out, struct why *why);

@@ -1,3 +1,4 @@
+#include "kernels/cuda/cuda_device_list.cuh"
 #include "kernels/cuda/cuda_stream.cuh"
 
 #include <assert.h>
@@ -13,7 +14,6 @@ extern "C" {
 }
 
 #define POLL_NS 200000 /* between two polls of a waiting host, at least */
-#define COMPUTE_MAJOR_MIN 8
 
 struct cuda_device {
     struct device base;
@@ -45,13 +45,6 @@ static struct cuda_stream *stream_of(const struct stream *stream)
 
 /* --- the device --- */
 
-static int refuse_device(cudaError_t error, struct why *why)
-{
-    cudaGetLastError();
-    return refuse(why, STATUS_UNAVAILABLE, "no CUDA device can be used here: %s",
-                  cudaGetErrorString(error));
-}
-
 extern "C" int cuda_device_open(const struct device_options *, struct device **out, struct why *why)
 {
     int n_devices = 0;
@@ -62,11 +55,11 @@ extern "C" int cuda_device_open(const struct device_options *, struct device **o
     if (error == cudaSuccess)
         error = cudaGetDeviceProperties(&properties, 0);
     if (error != cudaSuccess)
-        return refuse_device(error, why);
-    if (properties.major < COMPUTE_MAJOR_MIN)
+        return cuda_refuse_devices(error, why);
+    if (properties.major < CUDA_MAJOR_MIN)
         return refuse(why, STATUS_UNAVAILABLE,
                       "%s has compute capability %d.%d; %d.0 (A100, RTX 30) is the least",
-                      properties.name, properties.major, properties.minor, COMPUTE_MAJOR_MIN);
+                      properties.name, properties.major, properties.minor, CUDA_MAJOR_MIN);
 
     struct cuda_device *device = (struct cuda_device *)calloc(1, sizeof *device);
     if (device == NULL)
@@ -74,7 +67,7 @@ extern "C" int cuda_device_open(const struct device_options *, struct device **o
     error = cudaStreamCreateWithFlags(&device->loading, cudaStreamNonBlocking);
     if (error != cudaSuccess) {
         free(device);
-        return refuse_device(error, why);
+        return cuda_refuse_devices(error, why);
     }
     device->base.backend = &cuda_backend;
     snprintf(device->name, sizeof device->name, "cuda %s", properties.name);

@@ -8,6 +8,7 @@
 #define QUIRE_KERNELS_CUDA_DEVICE_H
 
 #include "kernels/device_backend.h"
+#include "kernels/device_list.h"
 #include "kernels/ops.h"
 
 extern const struct ops cuda_ops;
@@ -16,6 +17,8 @@ extern const struct device_backend cuda_backend;
 /* STATUS_UNAVAILABLE: no driver, no device, or a chip older than 8.0; the sentence says which. */
 __attribute__((weak)) int cuda_device_open(const struct device_options *options,
                                            struct device **out, struct why *why);
+/* At most DEVICES_MAX, those that cannot be used too. STATUS_UNAVAILABLE as above. */
+__attribute__((weak)) int cuda_device_list(struct device_facts *out, uint32_t *n, struct why *why);
 
 /* --- what cuda_backend is made of --- */
 

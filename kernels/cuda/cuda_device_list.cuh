@@ -1,0 +1,14 @@
+/* kernels/cuda/cuda_device_list.cuh: why there is no device, for who lists or opens one. */
+#ifndef QUIRE_KERNELS_CUDA_DEVICE_LIST_CUH
+#define QUIRE_KERNELS_CUDA_DEVICE_LIST_CUH
+
+#include "kernels/cuda/platform.cuh"
+
+struct why;
+
+#define CUDA_MAJOR_MIN 8 /* compute capability 8.0: A100, RTX 30 */
+
+/* STATUS_UNAVAILABLE with a sentence: no driver, one too old, no device, or what CUDA says. */
+int cuda_refuse_devices(cudaError_t error, struct why *why);
+
+#endif
