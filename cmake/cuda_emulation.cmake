@@ -27,7 +27,8 @@ endif()
 
 # cuda_emulated(target sm SOURCES... ) gives the target CUDA sources, compiled for that chip.
 function(cuda_emulated target sm)
-    set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-xc++")
+    set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX
+        COMPILE_OPTIONS "-xc++;-Wno-unknown-pragmas") # #pragma unroll
     target_sources(${target} PRIVATE ${ARGN}
         ${PROJECT_SOURCE_DIR}/tests/cuda_on_cpu/emu_chip.cpp)
     target_compile_definitions(${target} PRIVATE QUIRE_SM=${sm})

@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu_weight.h"
 #include "base/status.h"
 #include "kernels/cpu/cpu_tile.h"
+#include "kernels/weight_source.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -26,53 +27,6 @@ const struct cpu_segment *cpu_weight_segment(const struct weight *weight, uint32
     while (tile_idx >= segment->first_tile + segment->n_tiles)
         segment++;
     return segment;
-}
-
-static const char *name_of(const struct weight_source *source)
-{
-    return source->name != NULL ? source->name : "a weight without name";
-}
-
-static int check_source(const struct weight_source *source, uint32_t n_in, struct why *why)
-{
-    const struct tensor_type_info *info = tensor_type_info(source->type);
-    if (info == NULL)
-        return refuse(why, STATUS_UNSUPPORTED,
-                      "%s has the unknown tensor type %u; this build reads %s", name_of(source),
-                      source->type, tensor_type_read_list());
-    if (!info->is_read)
-        return refuse(why, STATUS_UNSUPPORTED,
-                      "%s is %s, which this build cannot read; use a file whose matrices are %s",
-                      name_of(source), info->name, tensor_type_read_list());
-    if (tensor_type_bytes(source->type, source->n_in, source->n_out) == 0)
-        return refuse(why, STATUS_INVALID,
-                      "%s: %u rows of %u values are not whole blocks of %s (%u values)",
-                      name_of(source), source->n_out, source->n_in, info->name, info->block_values);
-    if (source->n_in != n_in)
-        return refuse(why, STATUS_INVALID,
-                      "%s has rows of %u values, the matrix it is fused with %u", name_of(source),
-                      source->n_in, n_in);
-    return STATUS_OK;
-}
-
-static int check_fuse(enum weight_fuse fuse, const struct weight_source *sources,
-                      uint32_t n_sources, struct why *why)
-{
-    uint32_t least = fuse == WEIGHT_PLAIN ? 1 : 2, most = fuse == WEIGHT_QKV ? 3 : least;
-    if (n_sources < least || n_sources > most)
-        return refuse(why, STATUS_INVALID,
-                      "a fused weight of this kind takes %u to %u matrices, not %u", least, most,
-                      n_sources);
-    for (uint32_t i = 0; i < n_sources; i++) {
-        int status = check_source(&sources[i], sources[0].n_in, why);
-        if (status < 0)
-            return status;
-    }
-    if (fuse == WEIGHT_GATE_UP && sources[0].n_out != sources[1].n_out)
-        return refuse(
-            why, STATUS_INVALID, "%s has %u rows, %s %u: gate and up must be of equal shape",
-            name_of(&sources[0]), sources[0].n_out, name_of(&sources[1]), sources[1].n_out);
-    return STATUS_OK;
 }
 
 /* Sizes and places of all segments. */
@@ -101,7 +55,7 @@ static int plan_segments(struct weight *weight, const struct weight_source *sour
         if (__builtin_mul_overflow(tile_bytes, (uint64_t)n_tiles, &segment_bytes) ||
             __builtin_add_overflow(bytes, segment_bytes, &bytes) || bytes > SIZE_MAX / 2)
             return refuse(why, STATUS_TOO_LARGE, "%s: %u rows of %u values do not fit in memory",
-                          name_of(&sources[i]), sources[i].n_out, sources[i].n_in);
+                          weight_source_name(&sources[i]), sources[i].n_out, sources[i].n_in);
         n_out += sources[i].n_out;
         weight->n_tiles += n_tiles;
         weight->act_forms |=
@@ -110,7 +64,7 @@ static int plan_segments(struct weight *weight, const struct weight_source *sour
     if (n_out > UINT32_MAX)
         return refuse(why, STATUS_TOO_LARGE,
                       "%s and what it is fused with have more than 2^32 rows",
-                      name_of(&sources[0]));
+                      weight_source_name(&sources[0]));
     weight->n_out = weight->fuse == WEIGHT_GATE_UP ? sources[0].n_out : (uint32_t)n_out;
     weight->bytes = bytes;
     return STATUS_OK;
@@ -164,7 +118,7 @@ int cpu_weight_load(struct device *device, enum weight_fuse fuse,
         return refuse(why, STATUS_UNSUPPORTED,
                       "rank %u of %u: the CPU backend keeps whole matrices; load with rank 0 of 1",
                       rank, n_ranks);
-    int status = check_fuse(fuse, sources, n_sources, why);
+    int status = weight_source_check(fuse, sources, n_sources, why);
     if (status < 0)
         return status;
 
@@ -176,14 +130,14 @@ int cpu_weight_load(struct device *device, enum weight_fuse fuse,
 
     struct weight *weight = malloc(sizeof *weight);
     if (weight == NULL)
-        return refuse(why, STATUS_NO_MEMORY, "%s: no memory for %zu bytes", name_of(sources),
-                      sizeof *weight);
+        return refuse(why, STATUS_NO_MEMORY, "%s: no memory for %zu bytes",
+                      weight_source_name(sources), sizeof *weight);
     *weight = planned;
     void *memory;
     status = device_alloc(device, weight->bytes, &memory, why);
     if (status < 0) {
         free(weight);
-        return refuse_prefix(why, status, "%s", name_of(sources));
+        return refuse_prefix(why, status, "%s", weight_source_name(sources));
     }
     weight->memory = memory;
 

@@ -2,20 +2,20 @@
  * rows picked out of others.
  */
 #include "kernels/cuda/cuda_stream.cuh"
+#include "kernels/cuda/cuda_tile.cuh"
 
 #include <assert.h>
 
 extern "C" {
 #include "base/status.h"
 #include "kernels/cuda/cuda_ops.h"
-#include "kernels/cuda/cuda_weight.h"
-#include "kernels/tensor_type.h"
 }
 
 #define THREADS 256
 
 struct embed_run {
-    struct cuda_planes table;
+    struct cuda_segment table;
+    uint32_t n_in, n_in_tiles;
     const struct row_input *inputs;
     const struct sample_result *sampled;
     const float *vectors;
@@ -23,31 +23,49 @@ struct embed_run {
     int *error;
 };
 
-static __device__ __forceinline__ float float_of(uint16_t bits)
+static __device__ __forceinline__ uint32_t load16(const uint8_t *from)
 {
-    __half_raw raw;
-    raw.x = bits;
-    return __half2float(__half(raw));
+    return *reinterpret_cast<const uint16_t *>(from);
 }
 
-/* Value i of one row: codes and scales are the row's. */
-static __device__ __forceinline__ float value_of(const struct cuda_planes *table,
-                                                 const uint8_t *codes, const uint16_t *scales,
+/* The code of one input of a tile, as a number; of F16 the value. */
+static __device__ __forceinline__ float code_of(uint32_t type, const uint8_t *tile, uint32_t output,
+                                                uint32_t input)
+{
+    struct cuda_quad at = cuda_quad_of(output, input);
+    uint32_t reg = at.upper + input % 4 / 2 * 2, second = input % 2;
+    const uint8_t *lane = tile + at.lane * CUDA_LANE_BYTES;
+    if (type == TENSOR_F16)
+        return float_of_half(load16(lane + at.step * CUDA_LOAD_BYTES + reg * 4 + second * 2));
+    if (type == TENSOR_Q8_0) {
+        lane += at.step / 2 * CUDA_LOAD_BYTES + at.step % 2 * 8;
+        return (float)((int)lane[reg * 2 + second] - 128);
+    }
+    uint32_t word = *reinterpret_cast<const uint32_t *>(lane + at.step * 4);
+    int code = (int)(word >> 4 * (reg + 4 * second) & 15);
+    return (float)(type == TENSOR_Q4_0 ? code - 8 : code);
+}
+
+static __device__ __forceinline__ float value_of(const struct embed_run *run, uint32_t row,
                                                  uint32_t i)
 {
-    uint32_t block = i / CUDA_BLOCK_VALUES, j = i % CUDA_BLOCK_VALUES;
-    if (table->type == TENSOR_F32)
-        return reinterpret_cast<const float *>(codes)[i];
-    if (table->type == TENSOR_F16)
-        return float_of(reinterpret_cast<const uint16_t *>(codes)[i]);
-    if (table->type == TENSOR_Q8_0)
-        return __fmul_rn(float_of(scales[block]), (float)(int8_t)codes[i]);
+    const struct cuda_segment *table = &run->table;
+    uint32_t type = table->type, output = row % CUDA_TILE_OUTPUTS, input = i % CUDA_TILE_INPUTS;
+    size_t tile_idx = (size_t)(row / CUDA_TILE_OUTPUTS) * run->n_in_tiles + i / CUDA_TILE_INPUTS;
+    const uint8_t *tile = table->codes + tile_idx * cuda_tile_bytes(type);
+    if (type == TENSOR_F32)
+        return reinterpret_cast<const float *>(
+            tile)[(input / 4 * CUDA_TILE_OUTPUTS + output) * 4 + input % 4];
+    float code = code_of(type, tile, output, input);
+    if (type == TENSOR_F16)
+        return code;
 
-    uint32_t byte = codes[block * 16 + j % 16], code = j < 16 ? byte & 15 : byte >> 4;
-    if (table->type == TENSOR_Q4_0)
-        return __fmul_rn(float_of(scales[block]), (float)((int)code - 8));
-    return __fadd_rn(__fmul_rn(float_of(scales[2 * block]), (float)code),
-                     float_of(scales[2 * block + 1]));
+    const uint8_t *scales = table->scales + tile_idx * cuda_tile_scale_bytes(type);
+    uint32_t scale_idx = cuda_scale_idx(output, input / CUDA_GROUP_INPUTS);
+    if (type != TENSOR_Q4_1)
+        return __fmul_rn(float_of_half(load16(scales + 2 * scale_idx)), code);
+    return __fadd_rn(__fmul_rn(float_of_half(load16(scales + 4 * scale_idx)), code),
+                     float_of_half(load16(scales + 4 * scale_idx + 2)));
 }
 
 /* STATUS_OK and the row of the table; or what is wrong with the input. */
@@ -67,12 +85,11 @@ static __device__ __forceinline__ int table_row(const struct embed_run *run,
 
 static __global__ void __launch_bounds__(THREADS) embed_rows(struct embed_run run)
 {
-    const struct cuda_planes *table = &run.table;
     struct row_input input = run.inputs[blockIdx.x];
-    float *x = run.x + (size_t)blockIdx.x * table->n_in;
+    float *x = run.x + (size_t)blockIdx.x * run.n_in;
     if (input.kind == ROW_VECTOR && run.vectors != NULL) {
-        const float *vector = run.vectors + (size_t)input.value * table->n_in;
-        for (uint32_t i = threadIdx.x; i < table->n_in; i += THREADS)
+        const float *vector = run.vectors + (size_t)input.value * run.n_in;
+        for (uint32_t i = threadIdx.x; i < run.n_in; i += THREADS)
             x[i] = vector[i];
         return;
     }
@@ -83,24 +100,20 @@ static __global__ void __launch_bounds__(THREADS) embed_rows(struct embed_run ru
             cuda_fail(run.error, status);
         return;
     }
-    const uint8_t *codes = table->codes + row * table->row_bytes;
-    const uint16_t *scales = NULL;
-    if (table->n_scales > 0)
-        scales = table->scales +
-                 (size_t)row * table->n_scales * (table->n_in / CUDA_BLOCK_VALUES);
-    for (uint32_t i = threadIdx.x; i < table->n_in; i += THREADS)
-        x[i] = value_of(table, codes, scales, i);
+    for (uint32_t i = threadIdx.x; i < run.n_in; i += THREADS)
+        x[i] = value_of(&run, row, i);
 }
 
 extern "C" void cuda_embed(struct stream *stream, const struct embed_args *args)
 {
-    assert(args->table != NULL);
+    assert(args->table != NULL && args->table->fuse == WEIGHT_PLAIN);
     assert(args->n_rows == 0 || (args->inputs != NULL && args->x != NULL));
     cudaStream_t cuda;
     if (!cuda_stream_begin(stream, "embed", &cuda) || args->n_rows == 0)
         return;
-    struct embed_run run = {cuda_weight_of(args->table)->planes, args->inputs, args->sampled,
-                            args->vectors, args->x, cuda_stream_error(stream)};
+    struct embed_run run = {args->table->segments[0], args->table->n_in, args->table->n_in_tiles,
+                            args->inputs, args->sampled, args->vectors, args->x,
+                            cuda_stream_error(stream)};
     cuda_stream_check(stream, "embed", launch(embed_rows, args->n_rows, THREADS, 0, cuda, run));
 }
 

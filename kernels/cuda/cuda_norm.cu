@@ -3,6 +3,7 @@
  * The sum of squares is 16 chains of fma (lane i % 16, i ascending) and their fold. So one half of
  * warp 0 adds up a tile while the other warps bring the next one; then all scale the row.
  */
+#include "kernels/cuda/cuda_half.cuh"
 #include "kernels/cuda/cuda_stream.cuh"
 
 #include <assert.h>
@@ -16,7 +17,6 @@ extern "C" {
 #define WARPS (THREADS / WARP_LANES)
 #define TILE 2048
 #define CHAINS 16
-#define F16_MAX 65504.0f
 
 /* By the threads from `first` on. */
 static __device__ __forceinline__ void bring_tile(float *tile, const float *x, uint32_t begin,
@@ -34,20 +34,6 @@ static __device__ __forceinline__ float scale_of(float sum, uint32_t width, floa
         sum = __fadd_rn(sum, __shfl_down_sync(ALL_LANES, sum, (unsigned)apart));
     float mean = __fdiv_rn(sum, (float)width);
     return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, eps)));
-}
-
-/* The power of two that brings the row's greatest magnitude, given as bits, below 2^15; 1 where f16
- * holds it as it is. */
-static __device__ __forceinline__ int exponent_beyond_f16(uint32_t greatest)
-{
-    if (greatest <= __float_as_uint(F16_MAX))
-        return 0;
-    return (int)(greatest >> 23) - 127 + 1 - 15;
-}
-
-static __device__ __forceinline__ float power_of_two(int exponent)
-{
-    return __uint_as_float((uint32_t)(exponent + 127) << 23);
 }
 
 static __global__ void __launch_bounds__(THREADS)
@@ -96,15 +82,14 @@ static __global__ void __launch_bounds__(THREADS)
     for (uint32_t w = 0; w < WARPS; w++)
         greatest = max(greatest, greatest_of[w]);
 
-    int exponent = exponent_beyond_f16(greatest);
+    float half_scale = power_of_two(exponent_beyond_f16(greatest));
     if (threadIdx.x == 0)
-        out.scales[row] = power_of_two(exponent);
+        out.scales[row] = half_scale;
     for (uint32_t i = threadIdx.x; i < out.stride; i += THREADS) {
         float value = 0.0f;
         if (i < width)
             value = __fmul_rn(__fmul_rn(x[i], scale), args.weight[i]);
-        __half_raw rounded = __float2half_rn(__fmul_rn(value, power_of_two(-exponent)));
-        out.halves[(size_t)row * out.stride + i] = rounded.x;
+        out.halves[(size_t)row * out.stride + i] = half_over(value, half_scale);
     }
 }
 

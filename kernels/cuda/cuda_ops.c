@@ -15,6 +15,8 @@ const struct ops cuda_ops = {
     .sample_workspace_bytes = cuda_sample_workspace_bytes,
     .embed = cuda_embed,
     .norm = cuda_norm,
+    .linear = cuda_linear,
+    .linear_glu = cuda_linear_glu,
     .gather = cuda_gather,
     .sample = cuda_sample,
 };

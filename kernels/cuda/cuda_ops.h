@@ -8,6 +8,8 @@ size_t cuda_act_bytes(const struct device *device, uint32_t max_rows, uint32_t w
                       uint32_t forms);
 void cuda_embed(struct stream *stream, const struct embed_args *args);
 void cuda_norm(struct stream *stream, const struct norm_args *args);
+void cuda_linear(struct stream *stream, const struct linear_args *args);
+void cuda_linear_glu(struct stream *stream, const struct linear_glu_args *args);
 void cuda_gather(struct stream *stream, const struct gather_args *args);
 size_t cuda_sample_workspace_bytes(const struct device *device, uint32_t max_rows,
                                    uint32_t vocabulary);

@@ -1,87 +1,103 @@
 #include "kernels/cuda/cuda_weight.h"
-
-#include <stdlib.h>
-#include <string.h>
-
 #include "base/status.h"
-#include "kernels/tensor_type.h"
+#include "kernels/weight_source.h"
 
-#define PIECE_BYTES ((size_t)8 << 20) /* repacked on the host at a time, about */
-#define SCALES_ALIGNMENT 256
-#define SCALE_BYTES 2
+#include <assert.h>
+#include <stdlib.h>
 
-/* The planes' shape; addresses follow. */
-static int plan(const struct weight_source *source, struct cuda_weight *out, size_t *scales_at,
-                struct why *why)
+#define PLANE_ALIGNMENT 256
+#define STAGING_BYTES ((size_t)4 << 20)
+
+static uint64_t round_up(uint64_t n, uint64_t to)
 {
-    const struct tensor_type_info *info = tensor_type_info(source->type);
-    if (info == NULL || !info->is_read)
-        return refuse(why, STATUS_UNSUPPORTED, "%s has type %s; this build reads %s", source->name,
-                      info == NULL ? "of an unknown number" : info->name, tensor_type_read_list());
-    if (tensor_type_bytes(source->type, source->n_in, source->n_out) == 0)
-        return refuse(why, STATUS_INVALID, "%s: rows of %u values are no whole blocks of %s",
-                      source->name, source->n_in, info->name);
+    return (n + to - 1) / to * to;
+}
 
-    struct cuda_planes *planes = &out->planes;
-    uint32_t n_blocks = source->n_in / info->block_values;
-    *planes = (struct cuda_planes){.type = source->type,
-                                   .n_in = source->n_in,
-                                   .n_out = source->n_out};
-    if (info->block_values == CUDA_BLOCK_VALUES)
-        planes->n_scales = source->type == TENSOR_Q4_1 ? 2 : 1;
-    planes->row_bytes = (size_t)n_blocks * (info->block_bytes - planes->n_scales * SCALE_BYTES);
-    size_t codes_bytes = planes->row_bytes * source->n_out;
-    *scales_at = (codes_bytes + SCALES_ALIGNMENT - 1) / SCALES_ALIGNMENT * SCALES_ALIGNMENT;
-    out->bytes = *scales_at + (size_t)planes->n_scales * SCALE_BYTES * n_blocks * source->n_out;
+/* Adds n_tiles stripes of so many bytes, aligned. False where that is more than memory can be. */
+static bool add_plane(const struct cuda_segment *segment, uint64_t stripe_bytes, uint64_t *bytes)
+{
+    uint64_t plane;
+    if (__builtin_mul_overflow(stripe_bytes, (uint64_t)segment->n_tiles, &plane) ||
+        __builtin_add_overflow(*bytes, plane, bytes) || *bytes > SIZE_MAX / 2)
+        return false;
+    *bytes = round_up(*bytes, PLANE_ALIGNMENT);
+    return true;
+}
+
+/* Sizes of all segments; pointers count from zero until there is memory. */
+static int plan_segments(struct weight *weight, const struct weight_source *sources,
+                         uint64_t *codes_at, uint64_t *scales_at, struct why *why)
+{
+    uint64_t bytes = 0, n_out = 0;
+    for (uint32_t i = 0; i < weight->n_segments; i++) {
+        const struct weight_source *source = &sources[i];
+        bool is_pair = weight->fuse == WEIGHT_GATE_UP;
+        struct cuda_segment *segment = &weight->segments[i];
+        *segment = (struct cuda_segment){
+            .type = source->type,
+            .n_out = source->n_out,
+            .n_tiles = (uint32_t)(((uint64_t)source->n_out + CUDA_TILE_OUTPUTS - 1) /
+                                  CUDA_TILE_OUTPUTS),
+            .first_tile = is_pair ? 0 : weight->n_tiles,
+            .first_out = is_pair ? 0 : (uint32_t)n_out,
+        };
+        uint64_t n_in_tiles = weight->n_in_tiles;
+        codes_at[i] = bytes;
+        bool fits = add_plane(segment, n_in_tiles * cuda_tile_bytes(source->type), &bytes);
+        scales_at[i] = bytes;
+        fits = fits && add_plane(segment, n_in_tiles * cuda_tile_scale_bytes(source->type), &bytes);
+        if (!fits)
+            return refuse(why, STATUS_TOO_LARGE, "%s: %u rows of %u values do not fit in memory",
+                          weight_source_name(source), source->n_out, source->n_in);
+        n_out += source->n_out;
+        weight->n_tiles += segment->n_tiles;
+        weight->act_forms |= source->type == TENSOR_F32 ? ACT_FLOATS : ACT_BLOCKS;
+    }
+    if (n_out > UINT32_MAX)
+        return refuse(why, STATUS_TOO_LARGE,
+                      "%s and what it is fused with have more than 2^32 rows",
+                      weight_source_name(&sources[0]));
+    weight->n_out = weight->fuse == WEIGHT_GATE_UP ? sources[0].n_out : (uint32_t)n_out;
+    weight->bytes = bytes;
     return STATUS_OK;
 }
 
-/* Parts the file's blocks of n_rows rows: scales first in each, then codes. */
-static void part_blocks(const struct cuda_planes *planes, const uint8_t *from, size_t n_rows,
-                        uint8_t *codes, uint8_t *scales)
+/* Repacks as many stripes at a time as the staging memory holds. */
+static int upload_segment(struct device *device, const struct weight *weight, uint32_t segment_idx,
+                          const struct weight_source *source, struct why *why)
 {
-    if (planes->n_scales == 0) {
-        memcpy(codes, from, n_rows * planes->row_bytes);
-        return;
-    }
-    uint32_t n_blocks = planes->n_in / CUDA_BLOCK_VALUES;
-    size_t code_bytes = planes->row_bytes / n_blocks, scale_bytes = planes->n_scales * SCALE_BYTES;
-    for (size_t i = 0; i < n_rows * n_blocks; i++) {
-        const uint8_t *block = from + i * (scale_bytes + code_bytes);
-        memcpy(scales + i * scale_bytes, block, scale_bytes);
-        memcpy(codes + i * code_bytes, block + scale_bytes, code_bytes);
-    }
-}
+    const struct cuda_segment *segment = &weight->segments[segment_idx];
+    size_t codes_bytes = (size_t)weight->n_in_tiles * cuda_tile_bytes(source->type);
+    size_t scales_bytes = (size_t)weight->n_in_tiles * cuda_tile_scale_bytes(source->type);
+    size_t n_at_once = STAGING_BYTES / (codes_bytes + scales_bytes);
+    n_at_once = n_at_once < 1 ? 1 : n_at_once > segment->n_tiles ? segment->n_tiles : n_at_once;
+    size_t row_bytes = tensor_type_bytes(source->type, source->n_in, 1);
+    uint8_t *staging = malloc(n_at_once * (codes_bytes + scales_bytes));
+    if (staging == NULL)
+        return refuse(why, STATUS_NO_MEMORY, "%s: no memory to repack %zu bytes",
+                      weight_source_name(source), n_at_once * (codes_bytes + scales_bytes));
+    uint8_t *scales = staging + n_at_once * codes_bytes;
 
-static int upload_planes(struct device *device, const struct cuda_weight *weight,
-                         const struct weight_source *source, size_t scales_at, struct why *why)
-{
-    const struct cuda_planes *planes = &weight->planes;
-    size_t row_scales = planes->n_scales * SCALE_BYTES * (planes->n_in / CUDA_BLOCK_VALUES);
-    size_t row_bytes = planes->row_bytes + row_scales;
-    size_t piece_rows = PIECE_BYTES / row_bytes + 1;
-    uint8_t *piece = malloc(piece_rows * row_bytes);
-    if (piece == NULL)
-        return refuse(why, STATUS_NO_MEMORY, "%s: no memory for %zu bytes", source->name,
-                      piece_rows * row_bytes);
-
-    uint8_t *codes = weight->memory, *scales = codes + scales_at;
     int status = STATUS_OK;
-    for (size_t row = 0; row < planes->n_out && status == STATUS_OK; row += piece_rows) {
-        size_t left = planes->n_out - row, n = left < piece_rows ? left : piece_rows;
-        uint8_t *piece_scales = piece + n * planes->row_bytes;
-        part_blocks(planes, (const uint8_t *)source->bytes + row * row_bytes, n, piece,
-                    piece_scales);
-        status = device_upload(device, codes + row * planes->row_bytes, piece,
-                               n * planes->row_bytes);
-        if (status == STATUS_OK && row_scales > 0)
-            status = device_upload(device, scales + row * row_scales, piece_scales, n * row_scales);
+    for (size_t first = 0; first < segment->n_tiles && status == STATUS_OK; first += n_at_once) {
+        size_t left = segment->n_tiles - first, n = left < n_at_once ? left : n_at_once;
+        for (size_t i = 0; i < n; i++) {
+            size_t row = (first + i) * CUDA_TILE_OUTPUTS, rows_left = source->n_out - row;
+            cuda_repack(source, (const uint8_t *)source->bytes + row * row_bytes,
+                        rows_left < CUDA_TILE_OUTPUTS ? (uint32_t)rows_left : CUDA_TILE_OUTPUTS,
+                        staging + i * codes_bytes, scales + i * scales_bytes);
+        }
+        status = device_upload(device, (uint8_t *)segment->codes + first * codes_bytes, staging,
+                               n * codes_bytes);
+        if (status == STATUS_OK && scales_bytes > 0)
+            status = device_upload(device, (uint8_t *)segment->scales + first * scales_bytes,
+                                   scales, n * scales_bytes);
+        if (status < 0)
+            refuse(why, status, "%s: the GPU does not take its weights",
+                   weight_source_name(source));
     }
-    free(piece);
-    if (status < 0)
-        return refuse(why, status, "%s does not reach the GPU: %s", source->name,
-                      status_text(status));
-    return STATUS_OK;
+    free(staging);
+    return status;
 }
 
 int cuda_weight_load(struct device *device, enum weight_fuse fuse,
@@ -89,27 +105,47 @@ int cuda_weight_load(struct device *device, enum weight_fuse fuse,
                      uint32_t n_ranks, struct weight **out, struct why *why)
 {
     *out = NULL;
-    if (fuse != WEIGHT_PLAIN || n_sources != 1 || rank != 0 || n_ranks != 1)
+    if (rank != 0 || n_ranks != 1)
         return refuse(why, STATUS_UNSUPPORTED,
-                      "%s: the CUDA backend loads single whole matrices only", sources[0].name);
-    struct cuda_weight *weight = calloc(1, sizeof *weight);
+                      "rank %u of %u: this build keeps whole matrices on one GPU; load with rank 0 "
+                      "of 1",
+                      rank, n_ranks);
+    int status = weight_source_check(fuse, sources, n_sources, why);
+    if (status < 0)
+        return status;
+
+    struct weight planned = {.fuse = fuse, .n_in = sources[0].n_in, .n_segments = n_sources};
+    planned.n_in_tiles =
+        (uint32_t)(((uint64_t)planned.n_in + CUDA_TILE_INPUTS - 1) / CUDA_TILE_INPUTS);
+    uint64_t codes_at[CUDA_SEGMENTS_MAX], scales_at[CUDA_SEGMENTS_MAX];
+    status = plan_segments(&planned, sources, codes_at, scales_at, why);
+    if (status < 0)
+        return status;
+
+    struct weight *weight = malloc(sizeof *weight);
     if (weight == NULL)
-        return refuse(why, STATUS_NO_MEMORY, "%s: no memory for %zu bytes", sources[0].name,
-                      sizeof *weight);
-    size_t scales_at = 0;
-    int status = plan(sources, weight, &scales_at, why);
-    if (status == STATUS_OK)
-        status = device_alloc(device, weight->bytes, &weight->memory, why);
-    if (status == STATUS_OK)
-        status = upload_planes(device, weight, sources, scales_at, why);
+        return refuse(why, STATUS_NO_MEMORY, "%s: no memory for %zu bytes",
+                      weight_source_name(sources), sizeof *weight);
+    *weight = planned;
+    void *memory;
+    status = device_alloc(device, weight->bytes, &memory, why);
     if (status < 0) {
-        cuda_weight_free(device, (struct weight *)weight);
+        free(weight);
+        return refuse_prefix(why, status, "%s", weight_source_name(sources));
+    }
+    weight->memory = memory;
+    for (uint32_t i = 0; i < n_sources && status == STATUS_OK; i++) {
+        struct cuda_segment *segment = &weight->segments[i];
+        segment->codes = weight->memory + codes_at[i];
+        if (cuda_tile_scale_bytes(segment->type) > 0)
+            segment->scales = weight->memory + scales_at[i];
+        status = upload_segment(device, weight, i, &sources[i], why);
+    }
+    if (status < 0) {
+        cuda_weight_free(device, weight);
         return status;
     }
-    weight->planes.codes = weight->memory;
-    if (weight->planes.n_scales > 0)
-        weight->planes.scales = (const uint16_t *)((const uint8_t *)weight->memory + scales_at);
-    *out = (struct weight *)weight;
+    *out = weight;
     return STATUS_OK;
 }
 
@@ -117,17 +153,14 @@ void cuda_weight_free(struct device *device, struct weight *weight)
 {
     if (weight == NULL)
         return;
-    device_free(device, ((struct cuda_weight *)weight)->memory);
+    device_free(device, weight->memory);
     free(weight);
 }
 
 struct weight_info cuda_weight_info(const struct weight *weight)
 {
-    const struct cuda_weight *mine = cuda_weight_of(weight);
-    return (struct weight_info){
-        .n_in = mine->planes.n_in,
-        .n_out = mine->planes.n_out,
-        .bytes = mine->bytes,
-        .act_forms = mine->planes.n_scales > 0 ? ACT_BLOCKS : ACT_FLOATS,
-    };
+    return (struct weight_info){.n_in = weight->n_in,
+                                .n_out = weight->n_out,
+                                .bytes = weight->bytes,
+                                .act_forms = weight->act_forms};
 }

@@ -1,42 +1,121 @@
-/* kernels/cuda/cuda_weight.h: matrices on a GPU: a plane of codes and a plane of scales.
+/* kernels/cuda/cuda_weight.h: matrices on a GPU, in the order in which lanes multiply them.
  *
- *   codes   [n_out][row_bytes]       F32, F16: the values. Q8_0: 32 int8 a block of 32 values.
- *                                    Q4_0, Q4_1: 16 bytes a block, value j in the low half of byte
- *                                    j, value j + 16 in its high half.
- *   scales  [n_out][n_in / 32][n]    f16: d, and with Q4_1 (n is 2) m behind it
+ *   segment   a source: codes  [n_tiles][n_in_tiles][tile_bytes]        tiles of 16 outputs x 64
+ *                       scales [n_tiles][n_in_tiles][scale_bytes]       inputs; zeros beyond both
  *
- * A file's blocks of 18 or 20 bytes lie at no multiple of 16; planes do. The scales begin at a
- * multiple of 256 bytes. Read-only after load.
+ * In a tile stands, for each lane of a warp, what m16n8k16 wants of its operand A, 16 bytes a load:
+ *   lane l = 4 r + c   outputs r and r + 8, of each group of 32 inputs those from 8 c to 8 c + 7
+ *   step               two a group: of those 8 inputs the first four, the last four
+ *   register i         output r + 8 (i % 2), inputs 2 (i / 2) and the next one of the four
+ * Any order of the inputs within a step is allowed, if activations take the same: here a lane's
+ * eight stand side by side in the row, a load of 16 bytes too.
+ *
+ *   4 bits   [lane][step 4] words; nibble i is register i's first value, nibble i + 4 its second
+ *   8 bits   [group 2][lane][step 2][register 4][2] bytes, code + 128
+ *   f16      [step 4][lane][register 4][2] halves
+ *   f32      [inputs / 4][output 16][4] floats, for f32 multiplication
+ *   scales   f16 [r 8][group 2][output r, r + 8]; with a minimum: pairs (d, m)
+ *
+ * Sums along k are taken in CUDA_PARTS parts of whole tiles, which are added in order: a fixed
+ * split for a matrix, whatever the rows and the chip.
  */
 #ifndef QUIRE_KERNELS_CUDA_WEIGHT_H
 #define QUIRE_KERNELS_CUDA_WEIGHT_H
 
 #include "kernels/ops.h"
+#include "kernels/tensor_type.h"
 
-#define CUDA_BLOCK_VALUES 32
+#if defined(__CUDACC__)
+#define CUDA_BOTH __host__ __device__
+#else
+#define CUDA_BOTH
+#endif
 
-/* What kernels get, by value. */
-struct cuda_planes {
-    uint32_t type;         /* enum tensor_type */
-    uint32_t n_in, n_out;
-    uint32_t n_scales;     /* a block: 0 (floats), 1 or 2 */
-    size_t row_bytes;      /* of codes */
-    const uint8_t *codes;  /* device */
-    const uint16_t *scales; /* device, or NULL */
+#define CUDA_TILE_OUTPUTS 16
+#define CUDA_TILE_INPUTS 64
+#define CUDA_TILE_STEPS 4 /* of 16 inputs */
+#define CUDA_GROUP_INPUTS 32 /* under one scale */
+#define CUDA_LANE_BYTES 16 /* of one load ... */
+#define CUDA_LOAD_BYTES 512 /* ... and of the whole warp */
+#define CUDA_PARTS 8
+#define CUDA_SEGMENTS_MAX 3
+
+struct cuda_segment {
+    uint32_t type;                  /* enum tensor_type */
+    uint32_t n_out, n_tiles;
+    uint32_t first_tile, first_out; /* among those of the whole weight; 0 for GATE_UP */
+    const uint8_t *codes;           /* device */
+    const uint8_t *scales;          /* device; NULL for types without */
 };
 
-struct cuda_weight {
-    struct cuda_planes planes;
+struct weight { /* of CUDA; read-only after load */
+    enum weight_fuse fuse;
+    uint32_t n_in, n_out; /* as weight_info gives them */
+    uint32_t n_in_tiles;  /* ceil(n_in / 64) */
+    uint32_t n_tiles;     /* of all segments */
+    uint32_t n_segments;
+    uint32_t act_forms;
     size_t bytes;
-    void *memory;          /* device, one allocation */
+    uint8_t *memory;      /* device, one allocation */
+    struct cuda_segment segments[CUDA_SEGMENTS_MAX];
 };
 
-static inline const struct cuda_weight *cuda_weight_of(const struct weight *weight)
+/* Bytes of codes and of scales in a tile. */
+static inline CUDA_BOTH uint32_t cuda_tile_bytes(uint32_t type)
 {
-    return (const struct cuda_weight *)weight;
+    uint32_t values = CUDA_TILE_OUTPUTS * CUDA_TILE_INPUTS;
+    switch (type) {
+    case TENSOR_F32:
+        return 4 * values;
+    case TENSOR_F16:
+        return 2 * values;
+    case TENSOR_Q8_0:
+        return values;
+    default:
+        return values / 2;
+    }
 }
 
-/* PLAIN, rank 0 of 1; STATUS_UNSUPPORTED for others until there is an op that reads them. */
+static inline CUDA_BOTH uint32_t cuda_tile_scale_bytes(uint32_t type)
+{
+    uint32_t n_scales = CUDA_TILE_OUTPUTS * (CUDA_TILE_INPUTS / CUDA_GROUP_INPUTS);
+    switch (type) {
+    case TENSOR_F32:
+    case TENSOR_F16:
+        return 0;
+    case TENSOR_Q4_1:
+        return 4 * n_scales;
+    default:
+        return 2 * n_scales;
+    }
+}
+
+/* Where the first of four neighbours along the inputs stands, which are one lane's values of one
+ * step: registers (output / 8) and (output / 8) + 2. `input` is a multiple of 4 within the tile. */
+struct cuda_quad {
+    uint32_t lane, step;
+    uint32_t upper; /* 0: outputs 0-7, 1: 8-15 */
+};
+
+static inline CUDA_BOTH struct cuda_quad cuda_quad_of(uint32_t output, uint32_t input)
+{
+    struct cuda_quad quad;
+    quad.lane = output % 8 * 4 + input % CUDA_GROUP_INPUTS / 8;
+    quad.step = input / CUDA_GROUP_INPUTS * 2 + input % 8 / 4;
+    quad.upper = output / 8;
+    return quad;
+}
+
+/* The index of a scale (or pair) of a tile. */
+static inline CUDA_BOTH uint32_t cuda_scale_idx(uint32_t output, uint32_t group)
+{
+    return output % 8 * 4 + group * 2 + output / 8;
+}
+
+/* Writes n_in_tiles tiles of codes and scales; `rows` are 1 to 16 rows of the source. */
+void cuda_repack(const struct weight_source *source, const uint8_t *rows, uint32_t n_rows,
+                 uint8_t *codes, uint8_t *scales);
+
 int cuda_weight_load(struct device *device, enum weight_fuse fuse,
                      const struct weight_source *sources, uint32_t n_sources, uint32_t rank,
                      uint32_t n_ranks, struct weight **out, struct why *why);

@@ -1,0 +1,310 @@
+/* kernels/cuda/cuda_tile.cuh: a warp's product of weight tiles and rows of activations.
+ *
+ *   acc[t]    16 outputs x 8 rows as m16n8k16 lays them out: lane l = 4 r + c holds outputs r
+ *             (0, 1) and r + 8 (2, 3) of rows 8 t + 2 c (0, 2) and 8 t + 2 c + 1 (1, 3)
+ *
+ * Blocks of integers: each group of 32 inputs is one chain of two mma, from zero, of exact codes
+ * and f16 activations; acc = fma(d, sum, acc), then for a minimum acc = fma(m, sum of x, acc),
+ * where the sum of x is the product with ones. F16: one chain of mma. F32: fma, k ascending.
+ * Callers walk the inputs upward from a multiple of 64 in whole tiles, so that a row's bits depend
+ * on nothing but that row.
+ */
+#ifndef QUIRE_KERNELS_CUDA_TILE_CUH
+#define QUIRE_KERNELS_CUDA_TILE_CUH
+
+#include "kernels/cuda/platform.cuh"
+
+extern "C" {
+#include "kernels/cuda/cuda_act.h"
+#include "kernels/cuda/cuda_weight.h"
+}
+
+/* Rows of activations that a block multiplies, from its first row on. */
+struct cuda_rows {
+    const uint16_t *halves; /* [n][stride], their values are half * scales[row] */
+    const float *scales;
+    const float *floats;    /* [n][width] */
+    uint32_t stride, width;
+    uint32_t n;
+};
+
+static __device__ __forceinline__ struct cuda_rows rows_from(const struct cuda_act_rows &act,
+                                                             uint32_t first, uint32_t n_rows)
+{
+    struct cuda_rows rows = {act.halves + (size_t)first * act.stride, act.scales + first,
+                             act.floats + (size_t)first * act.width, act.stride, act.width,
+                             n_rows - first};
+    return rows;
+}
+
+template <int type> struct cuda_codes {
+    static constexpr int n_loads = type == TENSOR_F16 ? 4 : type == TENSOR_Q8_0 ? 2 : 1;
+    uint4 loads[n_loads];
+};
+
+/* Scales of outputs r and r + 8 in both groups of a tile, as f16 bits: d, or d and m in a word. */
+struct cuda_scales {
+    uint32_t words[4];
+};
+
+/* Word i of a vector; i is known when loops are unrolled. */
+static __device__ __forceinline__ uint32_t word_of(const uint4 &words, int i)
+{
+    return i == 0 ? words.x : i == 1 ? words.y : i == 2 ? words.z : words.w;
+}
+
+static __device__ __forceinline__ float float_of_half(uint32_t bits)
+{
+    __half_raw raw;
+    raw.x = (unsigned short)bits;
+    return __half2float(__half(raw));
+}
+
+static __device__ __forceinline__ __half2 half2_of(uint32_t bits)
+{
+    __half2_raw raw;
+    raw.x = (unsigned short)bits;
+    raw.y = (unsigned short)(bits >> 16);
+    return raw;
+}
+
+/* a - b in two halves, each rounded once */
+static __device__ __forceinline__ uint32_t subtract_halves(uint32_t a, uint32_t b)
+{
+    __half2_raw raw = __hsub2(half2_of(a), half2_of(b));
+    return (uint32_t)raw.x | (uint32_t)raw.y << 16;
+}
+
+#define LOP3_AND_OR 0xea            /* (a & b) | c */
+#define HALVES_1024 0x64006400u     /* 1024 + n: n in the low bits of the mantissa */
+#define HALVES_1032 0x64086408u
+#define HALVES_1152 0x64806480u
+#define HALVES_ONE 0x3c003c00u
+
+/* Operand A of one step of a tile. */
+template <int type>
+static __device__ __forceinline__ void fragment_of(uint32_t (&a)[4], const cuda_codes<type> &codes,
+                                                   int step)
+{
+    if (type == TENSOR_F16) {
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            a[i] = word_of(codes.loads[step % cuda_codes<type>::n_loads], i);
+    } else if (type == TENSOR_Q8_0) {
+        const uint4 &group = codes.loads[step / 2 % cuda_codes<type>::n_loads];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            uint32_t word = word_of(group, step % 2 * 2 + i / 2);
+            uint32_t biased = __byte_perm(word, HALVES_1024, i % 2 == 0 ? 0x5150 : 0x5352);
+            a[i] = subtract_halves(biased, HALVES_1152);
+        }
+    } else {
+        uint32_t word = word_of(codes.loads[0], step);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            a[i] = subtract_halves(lop3<LOP3_AND_OR>(word >> 4 * i, 0x000f000fu, HALVES_1024),
+                                   type == TENSOR_Q4_0 ? HALVES_1032 : HALVES_1024);
+    }
+}
+
+template <int type>
+static __device__ __forceinline__ void load_codes(cuda_codes<type> &codes, const uint8_t *tile)
+{
+#pragma unroll
+    for (int i = 0; i < cuda_codes<type>::n_loads; i++)
+        codes.loads[i] =
+            *(const uint4 *)(tile + i * CUDA_LOAD_BYTES + lane_idx() * CUDA_LANE_BYTES);
+}
+
+template <int type>
+static __device__ __forceinline__ void load_scales(cuda_scales &scales, const uint8_t *tile)
+{
+    uint32_t r = lane_idx() / 4;
+    if (type == TENSOR_Q4_1) {
+        uint4 pairs = *(const uint4 *)(tile + r * 16);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            scales.words[i] = word_of(pairs, i);
+    } else if (type != TENSOR_F16) {
+        uint2 halves = *(const uint2 *)(tile + r * 8);
+        scales.words[0] = halves.x & 0xffff;
+        scales.words[1] = halves.x >> 16;
+        scales.words[2] = halves.y & 0xffff;
+        scales.words[3] = halves.y >> 16;
+    }
+}
+
+/* One group of 32 inputs: acc += weights x rows. x is the lane's eight halves of its row. */
+template <int type>
+static __device__ __forceinline__ void multiply_group(float (&acc)[4], const uint32_t (&a)[2][4],
+                                                      const uint4 &x, uint32_t scale,
+                                                      uint32_t upper_scale)
+{
+    const uint32_t first[2] = {x.x, x.y}, second[2] = {x.z, x.w};
+    if (type == TENSOR_F16) {
+        mma_f16(acc, a[0], first);
+        mma_f16(acc, a[1], second);
+        return;
+    }
+    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    mma_f16(sum, a[0], first);
+    mma_f16(sum, a[1], second);
+    float d = float_of_half(scale & 0xffff), upper_d = float_of_half(upper_scale & 0xffff);
+    acc[0] = fmaf(d, sum[0], acc[0]);
+    acc[1] = fmaf(d, sum[1], acc[1]);
+    acc[2] = fmaf(upper_d, sum[2], acc[2]);
+    acc[3] = fmaf(upper_d, sum[3], acc[3]);
+    if (type == TENSOR_Q4_1) {
+        const uint32_t ones[4] = {HALVES_ONE, HALVES_ONE, HALVES_ONE, HALVES_ONE};
+        float x_sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        mma_f16(x_sum, ones, first);
+        mma_f16(x_sum, ones, second);
+        float m = float_of_half(scale >> 16), upper_m = float_of_half(upper_scale >> 16);
+        acc[0] = fmaf(m, x_sum[0], acc[0]);
+        acc[1] = fmaf(m, x_sum[1], acc[1]);
+        acc[2] = fmaf(upper_m, x_sum[2], acc[2]);
+        acc[3] = fmaf(upper_m, x_sum[3], acc[3]);
+    }
+}
+
+/* Tiles begin .. end - 1 of a stripe of tiles, with rows straight from global memory. */
+template <int type, int row_tiles>
+static __device__ __forceinline__ void multiply_halves(float (&acc)[row_tiles][4],
+                                                       const uint8_t *codes, const uint8_t *scales,
+                                                       const struct cuda_rows &rows, uint32_t begin,
+                                                       uint32_t end)
+{
+    constexpr int depth = type == TENSOR_F16 ? 2 : 4; /* tiles under way together */
+    constexpr uint32_t tile_bytes = cuda_codes<type>::n_loads * CUDA_LOAD_BYTES;
+    constexpr uint32_t scale_bytes = type == TENSOR_F16 ? 0 : type == TENSOR_Q4_1 ? 128 : 64;
+    uint32_t r = lane_idx() / 4, c = lane_idx() % 4;
+    for (uint32_t first = begin; first < end; first += depth) {
+        cuda_codes<type> tile[depth];
+        cuda_scales scale[depth];
+#pragma unroll
+        for (int i = 0; i < depth; i++) {
+            uint32_t at = min(first + (uint32_t)i, end - 1);
+            load_codes<type>(tile[i], codes + (size_t)at * tile_bytes);
+            load_scales<type>(scale[i], scales + (size_t)at * scale_bytes);
+        }
+#pragma unroll
+        for (int i = 0; i < depth; i++) {
+            if (first + i >= end) /* all lanes alike */
+                break;
+#pragma unroll
+            for (int group = 0; group < 2; group++) {
+                uint32_t a[2][4];
+                fragment_of<type>(a[0], tile[i], 2 * group);
+                fragment_of<type>(a[1], tile[i], 2 * group + 1);
+                size_t at = (size_t)(first + i) * CUDA_TILE_INPUTS + group * CUDA_GROUP_INPUTS;
+#pragma unroll
+                for (int t = 0; t < row_tiles; t++) {
+                    uint32_t row = 8 * t + r;
+                    uint4 x = make_uint4(0, 0, 0, 0);
+                    if (row < rows.n)
+                        x = *(const uint4 *)(rows.halves + (size_t)row * rows.stride + at + 8 * c);
+                    multiply_group<type>(acc[t], a, x, scale[i].words[2 * group],
+                                         scale[i].words[2 * group + 1]);
+                }
+            }
+        }
+    }
+}
+
+/* The same of an F32 matrix. */
+template <int row_tiles>
+static __device__ __forceinline__ void multiply_floats(float (&acc)[row_tiles][4],
+                                                       const uint8_t *codes,
+                                                       const struct cuda_rows &rows, uint32_t begin,
+                                                       uint32_t end)
+{
+    const float *weights = (const float *)codes;
+    uint32_t r = lane_idx() / 4, c = lane_idx() % 4;
+    uint32_t n = min(end * CUDA_TILE_INPUTS, rows.width);
+    for (uint32_t k = begin * CUDA_TILE_INPUTS; k < n; k++) {
+        const float *quad = weights + (size_t)(k / 4) * CUDA_TILE_OUTPUTS * 4 + k % 4;
+        float w = quad[4 * r], upper_w = quad[4 * (r + 8)];
+#pragma unroll
+        for (int t = 0; t < row_tiles; t++) {
+#pragma unroll
+            for (uint32_t i = 0; i < 2; i++) {
+                uint32_t row = 8 * t + 2 * c + i;
+                float x = row < rows.n ? rows.floats[(size_t)row * rows.width + k] : 0.0f;
+                acc[t][i] = fmaf(w, x, acc[t][i]);
+                acc[t][i + 2] = fmaf(upper_w, x, acc[t][i + 2]);
+            }
+        }
+    }
+}
+
+/* Part `part` of CUDA_PARTS of tile `tile_idx` of the segment; acc starts from zero. */
+template <int row_tiles>
+static __device__ __forceinline__ void multiply_part(float (&acc)[row_tiles][4],
+                                                     const struct cuda_segment &segment,
+                                                     uint32_t tile_idx, uint32_t n_in_tiles,
+                                                     const struct cuda_rows &rows, uint32_t part)
+{
+    uint32_t begin = (uint32_t)((uint64_t)n_in_tiles * part / CUDA_PARTS);
+    uint32_t end = (uint32_t)((uint64_t)n_in_tiles * (part + 1) / CUDA_PARTS);
+    size_t first = (size_t)tile_idx * n_in_tiles;
+    const uint8_t *codes = segment.codes + first * cuda_tile_bytes(segment.type);
+    const uint8_t *scales = segment.scales + first * cuda_tile_scale_bytes(segment.type);
+#pragma unroll
+    for (int t = 0; t < row_tiles; t++)
+        acc[t][0] = acc[t][1] = acc[t][2] = acc[t][3] = 0.0f;
+    switch (segment.type) { /* all threads alike */
+    case TENSOR_F32:
+        multiply_floats<row_tiles>(acc, codes, rows, begin, end);
+        break;
+    case TENSOR_F16:
+        multiply_halves<TENSOR_F16, row_tiles>(acc, codes, scales, rows, begin, end);
+        break;
+    case TENSOR_Q4_0:
+        multiply_halves<TENSOR_Q4_0, row_tiles>(acc, codes, scales, rows, begin, end);
+        break;
+    case TENSOR_Q4_1:
+        multiply_halves<TENSOR_Q4_1, row_tiles>(acc, codes, scales, rows, begin, end);
+        break;
+    case TENSOR_Q8_0:
+        multiply_halves<TENSOR_Q8_0, row_tiles>(acc, codes, scales, rows, begin, end);
+        break;
+    }
+}
+
+/* --- the parts of one tile, from all warps of a block --- */
+
+#define CUDA_PARTS_PITCH 20 /* floats; the lanes of a warp store to different banks */
+
+template <int row_tiles> struct cuda_parts {
+    float of[CUDA_PARTS][8 * row_tiles][CUDA_PARTS_PITCH]; /* [part][row][output] */
+};
+
+template <int row_tiles>
+static __device__ __forceinline__ void store_part(cuda_parts<row_tiles> &parts, uint32_t part,
+                                                  const float (&acc)[row_tiles][4])
+{
+    uint32_t r = lane_idx() / 4, c = lane_idx() % 4;
+#pragma unroll
+    for (int t = 0; t < row_tiles; t++) {
+        uint32_t row = 8 * t + 2 * c;
+        parts.of[part][row][r] = acc[t][0];
+        parts.of[part][row + 1][r] = acc[t][1];
+        parts.of[part][row][r + 8] = acc[t][2];
+        parts.of[part][row + 1][r + 8] = acc[t][3];
+    }
+}
+
+/* The whole chain of one output: parts in order, then the row's scale. */
+template <int row_tiles>
+static __device__ __forceinline__ float sum_of_parts(const cuda_parts<row_tiles> &parts,
+                                                     uint32_t row, uint32_t output,
+                                                     const struct cuda_segment &segment,
+                                                     const struct cuda_rows &rows)
+{
+    float sum = 0.0f;
+    for (uint32_t part = 0; part < CUDA_PARTS; part++)
+        sum = __fadd_rn(sum, parts.of[part][row][output]);
+    return segment.type == TENSOR_F32 ? sum : __fmul_rn(sum, rows.scales[row]);
+}
+
+#endif

@@ -1,0 +1,52 @@
+#include "kernels/weight_source.h"
+#include "base/status.h"
+#include "kernels/tensor_type.h"
+
+const char *weight_source_name(const struct weight_source *source)
+{
+    return source->name != NULL ? source->name : "a weight without name";
+}
+
+static int check_source(const struct weight_source *source, uint32_t n_in, struct why *why)
+{
+    const struct tensor_type_info *info = tensor_type_info(source->type);
+    if (info == NULL)
+        return refuse(why, STATUS_UNSUPPORTED,
+                      "%s has the unknown tensor type %u; this build reads %s",
+                      weight_source_name(source), source->type, tensor_type_read_list());
+    if (!info->is_read)
+        return refuse(why, STATUS_UNSUPPORTED,
+                      "%s is %s, which this build cannot read; use a file whose matrices are %s",
+                      weight_source_name(source), info->name, tensor_type_read_list());
+    if (tensor_type_bytes(source->type, source->n_in, source->n_out) == 0)
+        return refuse(why, STATUS_INVALID,
+                      "%s: %u rows of %u values are not whole blocks of %s (%u values)",
+                      weight_source_name(source), source->n_out, source->n_in, info->name,
+                      info->block_values);
+    if (source->n_in != n_in)
+        return refuse(why, STATUS_INVALID,
+                      "%s has rows of %u values, the matrix it is fused with %u",
+                      weight_source_name(source), source->n_in, n_in);
+    return STATUS_OK;
+}
+
+int weight_source_check(enum weight_fuse fuse, const struct weight_source *sources,
+                        uint32_t n_sources, struct why *why)
+{
+    uint32_t least = fuse == WEIGHT_PLAIN ? 1 : 2, most = fuse == WEIGHT_QKV ? 3 : least;
+    if (n_sources < least || n_sources > most)
+        return refuse(why, STATUS_INVALID,
+                      "a fused weight of this kind takes %u to %u matrices, not %u", least, most,
+                      n_sources);
+    for (uint32_t i = 0; i < n_sources; i++) {
+        int status = check_source(&sources[i], sources[0].n_in, why);
+        if (status < 0)
+            return status;
+    }
+    if (fuse == WEIGHT_GATE_UP && sources[0].n_out != sources[1].n_out)
+        return refuse(why, STATUS_INVALID,
+                      "%s has %u rows, %s %u: gate and up must be of equal shape",
+                      weight_source_name(&sources[0]), sources[0].n_out,
+                      weight_source_name(&sources[1]), sources[1].n_out);
+    return STATUS_OK;
+}
