@@ -134,11 +134,25 @@ static __device__ __forceinline__ void load_scales(cuda_scales &scales, const ui
     }
 }
 
-/* One group of 32 inputs: acc += weights x rows. x is the lane's eight halves of its row. */
+/* The sums of a group of 32 inputs, laid out as acc; only types with a minimum ask. x is the lane's
+ * eight halves of its row. */
+template <int type>
+static __device__ __forceinline__ void sum_group(float (&x_sum)[4], const uint4 &x)
+{
+    if (type == TENSOR_Q4_1) {
+        const uint32_t first[2] = {x.x, x.y}, second[2] = {x.z, x.w};
+        const uint32_t ones[4] = {HALVES_ONE, HALVES_ONE, HALVES_ONE, HALVES_ONE};
+        x_sum[0] = x_sum[1] = x_sum[2] = x_sum[3] = 0.0f;
+        mma_f16(x_sum, ones, first);
+        mma_f16(x_sum, ones, second);
+    }
+}
+
+/* One group of 32 inputs: acc += weights x rows. */
 template <int type>
 static __device__ __forceinline__ void multiply_group(float (&acc)[4], const uint32_t (&a)[2][4],
-                                                      const uint4 &x, uint32_t scale,
-                                                      uint32_t upper_scale)
+                                                      const uint4 &x, const float (&x_sum)[4],
+                                                      uint32_t scale, uint32_t upper_scale)
 {
     const uint32_t first[2] = {x.x, x.y}, second[2] = {x.z, x.w};
     if (type == TENSOR_F16) {
@@ -155,10 +169,6 @@ static __device__ __forceinline__ void multiply_group(float (&acc)[4], const uin
     acc[2] = fmaf(upper_d, sum[2], acc[2]);
     acc[3] = fmaf(upper_d, sum[3], acc[3]);
     if (type == TENSOR_Q4_1) {
-        const uint32_t ones[4] = {HALVES_ONE, HALVES_ONE, HALVES_ONE, HALVES_ONE};
-        float x_sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        mma_f16(x_sum, ones, first);
-        mma_f16(x_sum, ones, second);
         float m = float_of_half(scale >> 16), upper_m = float_of_half(upper_scale >> 16);
         acc[0] = fmaf(m, x_sum[0], acc[0]);
         acc[1] = fmaf(m, x_sum[1], acc[1]);
@@ -203,7 +213,9 @@ static __device__ __forceinline__ void multiply_halves(float (&acc)[row_tiles][4
                     uint4 x = make_uint4(0, 0, 0, 0);
                     if (row < rows.n)
                         x = *(const uint4 *)(rows.halves + (size_t)row * rows.stride + at + 8 * c);
-                    multiply_group<type>(acc[t], a, x, scale[i].words[2 * group],
+                    float x_sum[4] = {};
+                    sum_group<type>(x_sum, x);
+                    multiply_group<type>(acc[t], a, x, x_sum, scale[i].words[2 * group],
                                          scale[i].words[2 * group + 1]);
                 }
             }

@@ -164,11 +164,22 @@ static void test_cuda_glu__is_silu_of_gate_times_up_in_the_panel(void **state)
     }
 }
 
+static void test_cuda_glu__of_many_rows_has_the_same_bits(void **state)
+{
+    for (int t = 0; t < N_LINEAR_TYPES; t++) {
+        struct glu_case c = {linear_types[t], linear_types[t], 224, 90, 33 + 32 * (t % 2),
+                             t % 2 == 0,      t == 1 ? ACT_FLOATS : ACT_BLOCKS | ACT_FLOATS};
+        check_glu(&c, 1.0f, 1.0f);
+    }
+}
+
 static void test_cuda_glu__scales_the_rows_that_pass_f16(void **state)
 {
     struct glu_case c = {TENSOR_Q4_1, TENSOR_Q8_0, 96, 70, 3, true, ACT_BLOCKS};
     assert_int_equal(check_glu(&c, 0.01f, 300.0f), 1);
     c.n_rows = 40;
+    assert_int_equal(check_glu(&c, 0.01f, 300.0f), 1);
+    c.gate_type = TENSOR_Q8_0; /* many rows of one type */
     assert_int_equal(check_glu(&c, 0.01f, 300.0f), 1);
 }
 
@@ -254,6 +265,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cuda_glu__is_silu_of_gate_times_up_in_the_panel),
+        cmocka_unit_test(test_cuda_glu__of_many_rows_has_the_same_bits),
         cmocka_unit_test(test_cuda_glu__scales_the_rows_that_pass_f16),
         cmocka_unit_test(test_cuda_glu__is_close_to_the_op_of_the_cpu),
         cmocka_unit_test(test_cuda_glu__a_row_does_not_depend_on_the_others),

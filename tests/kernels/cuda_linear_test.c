@@ -195,6 +195,8 @@ static void test_cuda_linear__a_row_never_depends_on_its_company(void **state)
     static const uint32_t chunks[] = {1, 3, 8, 9, 32, 33, 64};
     for (int t = 0; t < N_LINEAR_TYPES; t++)
         check_company(linear_types[t], 672, 20, 67, chunks, sizeof chunks / sizeof *chunks);
+    check_company(TENSOR_Q4_1, 96, 150, 130, chunks + 4, 2); /* fewer tiles than stages */
+    check_company(TENSOR_F16, 60, 260, 65, chunks + 4, 1);
 }
 
 /* QKV of three types and odd heights, against each matrix alone. */
