@@ -82,6 +82,15 @@ static uint32_t groups_in_walk(const struct cpu_input *input)
     return n < 1 ? 1 : (uint32_t)n;
 }
 
+uint32_t cpu_walk_n_walks(const struct cpu_input *input)
+{
+    uint32_t n_groups = cpu_walk_n_groups(input->n_rows);
+    if (n_groups <= 1)
+        return n_groups;
+    uint32_t walk = groups_in_walk(input);
+    return (n_groups + walk - 1) / walk;
+}
+
 void cpu_walk(const struct cpu_worker *worker, const struct cpu_input *input, uint32_t n_units,
               uint32_t max_groups, cpu_walk_visit *visit, const void *arg)
 {
@@ -95,7 +104,7 @@ void cpu_walk(const struct cpu_worker *worker, const struct cpu_input *input, ui
 
     uint32_t walk = groups_in_walk(input), at_once = units_at_once(n_units, worker->n_workers);
     uint32_t n_pieces = (n_units + at_once - 1) / at_once;
-    uint32_t n_walks = (n_groups + walk - 1) / walk;
+    uint32_t n_walks = cpu_walk_n_walks(input);
     for (;;) {
         uint32_t taken = team_counter_take(worker->counter, 1);
         if (taken >= n_pieces * n_walks)

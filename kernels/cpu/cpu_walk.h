@@ -42,6 +42,9 @@ static inline uint32_t cpu_walk_n_groups(uint32_t n_rows)
     return (n_rows + PANEL_ROWS - 1) / PANEL_ROWS;
 }
 
+/* How often the weights pass, each time beside as many rows as stay in L2. */
+uint32_t cpu_walk_n_walks(const struct cpu_input *input);
+
 /* Calls visit(arg, unit, pass) for every unit that falls to this worker and every pass over it.
  * pass->acc is the worker's scratch; a pass has at most max_groups groups. */
 typedef void cpu_walk_visit(const void *arg, uint32_t unit, struct cpu_pass *pass);

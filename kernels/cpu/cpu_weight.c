@@ -70,6 +70,16 @@ static int plan_segments(struct weight *weight, const struct weight_source *sour
     return STATUS_OK;
 }
 
+int cpu_weight_plan(enum weight_fuse fuse, const struct weight_source *sources, uint32_t n_sources,
+                    enum activations activations, struct weight *out, struct why *why)
+{
+    int status = weight_source_check(fuse, sources, n_sources, why);
+    if (status < 0)
+        return status;
+    *out = (struct weight){.fuse = fuse, .n_in = sources[0].n_in, .n_segments = n_sources};
+    return plan_segments(out, sources, activations, why);
+}
+
 struct repack {
     const struct weight *weight;
     const struct weight_source *sources;
@@ -118,13 +128,9 @@ int cpu_weight_load(struct device *device, enum weight_fuse fuse,
         return refuse(why, STATUS_UNSUPPORTED,
                       "rank %u of %u: the CPU backend keeps whole matrices; load with rank 0 of 1",
                       rank, n_ranks);
-    int status = weight_source_check(fuse, sources, n_sources, why);
-    if (status < 0)
-        return status;
-
-    struct weight planned = {.fuse = fuse, .n_in = sources[0].n_in, .n_segments = n_sources};
+    struct weight planned;
     const struct device_cpu *cpu = device_cpu(device);
-    status = plan_segments(&planned, sources, cpu->activations, why);
+    int status = cpu_weight_plan(fuse, sources, n_sources, cpu->activations, &planned, why);
     if (status < 0)
         return status;
 

@@ -45,6 +45,9 @@ static inline uint8_t *cpu_weight_tile(const struct weight *weight,
     return weight->memory + segment->first_byte + idx * segment->tile_stride;
 }
 
+/* Sizes and places, without memory. STATUS_UNSUPPORTED, STATUS_INVALID, STATUS_TOO_LARGE. */
+int cpu_weight_plan(enum weight_fuse fuse, const struct weight_source *sources, uint32_t n_sources,
+                    enum activations activations, struct weight *out, struct why *why);
 int cpu_weight_load(struct device *device, enum weight_fuse fuse,
                     const struct weight_source *sources, uint32_t n_sources, uint32_t rank,
                     uint32_t n_ranks, struct weight **out, struct why *why);
