@@ -49,6 +49,10 @@ static void test_summary_limits__as_many_levels_are_summarized_and_one_more_is_r
 {
     uint32_t n_levels = 0;
 
+#ifdef __SANITIZE_THREAD__
+    print_message("skipped: one thread, and minutes under TSan; the other builds run it\n");
+    skip();
+#endif
     assert_int_equal(summarize_sections(1u << SUMMARY_LEVELS_MAX, &n_levels), STATUS_OK);
     assert_int_equal(n_levels, SUMMARY_LEVELS_MAX);
     assert_int_equal(summarize_sections((1u << SUMMARY_LEVELS_MAX) + 1, &n_levels),
