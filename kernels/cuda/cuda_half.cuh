@@ -30,4 +30,18 @@ static __device__ __forceinline__ uint16_t half_over(float value, float scale)
     return rounded.x;
 }
 
+/* Round to even. */
+static __device__ __forceinline__ uint16_t half_bits(float value)
+{
+    __half_raw rounded = __float2half_rn(value);
+    return rounded.x;
+}
+
+/* Values beyond f16's range become its ends; NaN stays. */
+static __device__ __forceinline__ float within_f16(float value)
+{
+    value = value > F16_MAX ? F16_MAX : value;
+    return value < -F16_MAX ? -F16_MAX : value;
+}
+
 #endif

@@ -12,13 +12,19 @@ const struct ops cuda_ops = {
     .weight_free = cuda_weight_free,
     .weight_info = cuda_weight_info,
     .act_bytes = cuda_act_bytes,
+    .page_layer_bytes = cuda_page_layer_bytes,
+    .attend_workspace_bytes = cuda_attend_workspace_bytes,
     .sample_workspace_bytes = cuda_sample_workspace_bytes,
     .embed = cuda_embed,
     .norm = cuda_norm,
     .linear = cuda_linear,
     .linear_glu = cuda_linear_glu,
+    .rope_append = cuda_rope_append,
+    .attend = cuda_attend,
     .gather = cuda_gather,
     .sample = cuda_sample,
+    .page_zero = cuda_page_zero,
+    .page_copy = cuda_page_copy,
 };
 
 const struct device_backend cuda_backend = {

@@ -6,10 +6,18 @@
 
 size_t cuda_act_bytes(const struct device *device, uint32_t max_rows, uint32_t width,
                       uint32_t forms);
+size_t cuda_page_layer_bytes(const struct kv_shape *shape, enum kv_dtype dtype);
+size_t cuda_attend_workspace_bytes(const struct device *device, uint32_t n_heads,
+                                   const struct kv_shape *shape, uint32_t max_rows,
+                                   uint32_t max_context);
 void cuda_embed(struct stream *stream, const struct embed_args *args);
 void cuda_norm(struct stream *stream, const struct norm_args *args);
 void cuda_linear(struct stream *stream, const struct linear_args *args);
 void cuda_linear_glu(struct stream *stream, const struct linear_glu_args *args);
+void cuda_rope_append(struct stream *stream, const struct rope_append_args *args);
+void cuda_attend(struct stream *stream, const struct attend_args *args);
+void cuda_page_zero(struct stream *stream, const struct page_zero_args *args);
+void cuda_page_copy(struct stream *stream, const struct page_copy_args *args);
 void cuda_gather(struct stream *stream, const struct gather_args *args);
 size_t cuda_sample_workspace_bytes(const struct device *device, uint32_t max_rows,
                                    uint32_t vocabulary);

@@ -27,7 +27,7 @@
 #define EMU_BARRIERS 16
 #define EMU_SHARED_VARIABLES_MAX 32
 #define EMU_COPIES_MAX 128         /* cp.async of one thread under way */
-#define EMU_BULK_COPIES_MAX 64     /* of one block under way */
+#define EMU_BULK_COPIES_MAX 256    /* of one block under way */
 #define EMU_NOTED_ATOMICS 8
 
 /* A place in a kernel; wrappers take it as their last parameters, by default the caller's. */

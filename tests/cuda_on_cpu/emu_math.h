@@ -73,6 +73,18 @@ static inline float exp2_approx(float a)
     return exp2f(a);
 }
 
+/* --- f64, the same --- */
+
+static inline double __dadd_rn(double a, double b)
+{
+    return a + b;
+}
+
+static inline double __dmul_rn(double a, double b)
+{
+    return a * b;
+}
+
 /* --- bits --- */
 
 template <class To, class From> static inline To emu_bits(From from)
@@ -101,6 +113,11 @@ static inline float __uint_as_float(unsigned a)
 static inline float __int_as_float(int a)
 {
     return emu_bits<float>(a);
+}
+
+static inline long long __double_as_longlong(double a)
+{
+    return emu_bits<long long>(a);
 }
 
 static inline int __popc(unsigned a)

@@ -10,6 +10,7 @@
 
 #include "base/status.h"
 #include "kernels/cpu/cpu_panel.h"
+#include "kernels/cuda/cuda_act.h"
 #include "kernels/tensor_type.h"
 
 #define SCENE_LAYERS 2
@@ -41,9 +42,10 @@ void *scene_alloc(struct scene *scene, size_t bytes)
     return memory;
 }
 
+/* Pages that are there: those from first_page on. */
 static uint32_t n_pages_of(const struct scene_shape *shape, uint32_t seq)
 {
-    return (shape->length[seq] + PAGE_TOKENS - 1) / PAGE_TOKENS;
+    return (shape->length[seq] + PAGE_TOKENS - 1) / PAGE_TOKENS - shape->first_page[seq];
 }
 
 static uint32_t row_width(const struct scene_shape *shape)
@@ -75,8 +77,7 @@ static void make_tables(struct scene *scene)
     for (uint32_t s = 0; s < shape->n_seqs; s++)
         for (uint32_t p = 0; p < n_pages_of(shape, s); p++) {
             next = (next + step) % n_pages;
-            if (p >= shape->first_page[s])
-                table[s * stride + p - shape->first_page[s]] = next;
+            table[s * stride + p] = next;
         }
     size_t layer_bytes = scene->ops->page_layer_bytes(&shape->kv, shape->dtype);
     page_id *device_table = scene_alloc(scene, sizeof *table * stride * shape->n_seqs);
@@ -99,12 +100,11 @@ static void make_tables(struct scene *scene)
     };
 }
 
-struct scene scene_open(const struct scene_shape *shape, enum isa isa, int n_threads)
+static struct scene open_on(const struct scene_shape *shape, const struct device_options *options)
 {
-    struct scene scene = {.shape = *shape};
-    struct device_options options = {.n_threads = n_threads, .isa = isa, .strict = true};
+    struct scene scene = {.shape = *shape, .is_cuda = options->backend == BACKEND_CUDA};
     struct why why;
-    assert_int_equal(device_open(&options, &scene.device, &why), STATUS_OK);
+    assert_int_equal(device_open(options, &scene.device, &why), STATUS_OK);
     assert_int_equal(stream_create(scene.device, 64, &scene.stream, &why), STATUS_OK);
     scene.ops = device_ops(scene.device);
     make_tables(&scene);
@@ -116,6 +116,18 @@ struct scene scene_open(const struct scene_shape *shape, enum isa isa, int n_thr
     device_upload(scene.device, scene.inv_freq, inv_freq, sizeof inv_freq);
     scene.n_saturated = scene_alloc(&scene, sizeof *scene.n_saturated);
     return scene;
+}
+
+struct scene scene_open(const struct scene_shape *shape, enum isa isa, int n_threads)
+{
+    struct device_options options = {.n_threads = n_threads, .isa = isa, .strict = true};
+    return open_on(shape, &options);
+}
+
+struct scene scene_open_cuda(const struct scene_shape *shape)
+{
+    struct device_options options = {.backend = BACKEND_CUDA};
+    return open_on(shape, &options);
 }
 
 void scene_close(struct scene *scene)
@@ -230,6 +242,71 @@ void scene_fill(struct scene *scene, uint32_t chunk)
     }
 }
 
+/* A panel's f32 rows; malloc'd. */
+static float *read_floats(struct scene *scene, const struct act *act, uint32_t n_rows)
+{
+    size_t bytes = sizeof(float) * n_rows * act->width;
+    float *out = malloc(bytes), *from = scene->is_cuda ? cuda_act_rows_of(act).floats
+                                                       : cpu_act_floats(act, ACTIVATIONS_16);
+    device_download(scene->device, out, from, bytes);
+    return out;
+}
+
+/* A panel's f16 rows, as the values that they stand for; malloc'd. */
+static float *read_halves(struct scene *scene, const struct act *act, uint32_t n_rows)
+{
+    struct cuda_act_rows rows = cuda_act_rows_of(act);
+    float *out = malloc(sizeof(float) * n_rows * act->width), *scales = malloc(4 * n_rows);
+    uint16_t *halves = malloc((size_t)2 * n_rows * rows.stride);
+    device_download(scene->device, halves, rows.halves, (size_t)2 * n_rows * rows.stride);
+    device_download(scene->device, scales, rows.scales, sizeof(float) * n_rows);
+    for (uint32_t r = 0; r < n_rows; r++) {
+        for (uint32_t i = 0; i < act->width; i++)
+            out[(size_t)r * act->width + i] =
+                f16_to_f32(halves[(size_t)r * rows.stride + i]) * scales[r];
+        for (uint32_t i = act->width; i < rows.stride; i++)
+            assert_int_equal(halves[(size_t)r * rows.stride + i], 0);
+    }
+    free(halves);
+    free(scales);
+    return out;
+}
+
+/* Queries of the CPU as a GPU holds them; values must be within f16. */
+static void round_queries(struct scene *scene, const struct act *q, uint32_t n_rows)
+{
+    run(scene);
+    size_t n = (size_t)n_rows * q->width;
+    float *values = read_floats(scene, q, n_rows);
+    for (size_t i = 0; i < n; i++)
+        values[i] = f16_to_f32(f16_from_f32(values[i]));
+    device_upload(scene->device, cpu_act_floats(q, ACTIVATIONS_16), values, n * sizeof *values);
+    free(values);
+}
+
+/* The panel's f16 form holds what its f32 form does. */
+static void check_halves(struct scene *scene, const struct act *act, uint32_t n_rows,
+                         const float *floats)
+{
+    float *halves = read_halves(scene, act, n_rows);
+    for (size_t i = 0; i < (size_t)n_rows * act->width; i++)
+        assert_true(fabsf(halves[i] - floats[i]) <= fabsf(floats[i]) * 0x1p-11f + 0x1p-24f);
+    free(halves);
+}
+
+float *scene_queries(struct scene *scene, const struct scene_rows *items, uint32_t n_items)
+{
+    uint32_t n_allocs = scene->n_allocs;
+    float *qkv;
+    struct rows_view rows = make_rows(scene, items, n_items, &qkv);
+    struct act q = append(scene, &rows, qkv);
+    run(scene);
+    float *out = scene->is_cuda ? read_halves(scene, &q, rows.n_rows)
+                                : read_floats(scene, &q, rows.n_rows);
+    free_down_to(scene, n_allocs);
+    return out;
+}
+
 /* A workspace holds whatever its last user left there. */
 static void soil(struct scene *scene, void *memory, size_t bytes)
 {
@@ -256,6 +333,7 @@ float *scene_try_attend(struct scene *scene, const struct scene_rows *items, uin
     struct rows_view rows = make_rows(scene, items, n_items, &qkv);
     size_t workspace_bytes = scene->ops->attend_workspace_bytes(
         scene->device, shape->n_heads, &shape->kv, rows.n_rows, rows.max_position + 1);
+    workspace_bytes -= scene->workspace_less;
     struct attend_args args = {
         .q = append(scene, &rows, qkv),
         .n_heads = shape->n_heads,
@@ -264,15 +342,18 @@ float *scene_try_attend(struct scene *scene, const struct scene_rows *items, uin
         .layer_idx = SCENE_LAYER,
         .workspace = scene_alloc(scene, workspace_bytes),
         .workspace_bytes = workspace_bytes,
-        .out = make_act(scene, rows.n_rows, width, ACT_FLOATS),
+        .out = make_act(scene, rows.n_rows, width, scene->is_cuda ? ACT_FLOATS | ACT_BLOCKS
+                                                                  : ACT_FLOATS),
     };
+    if (shape->round_queries && !scene->is_cuda)
+        round_queries(scene, &args.q, rows.n_rows);
     soil(scene, args.workspace, workspace_bytes);
     scene->ops->attend(scene->stream, &args);
     device_submit(scene->stream);
     *status = device_wait(scene->stream, NULL, NULL);
-    size_t bytes = sizeof(float) * rows.n_rows * width;
-    float *out = malloc(bytes);
-    device_download(scene->device, out, cpu_act_floats(&args.out, ACTIVATIONS_16), bytes);
+    float *out = read_floats(scene, &args.out, rows.n_rows);
+    if (scene->is_cuda && *status == STATUS_OK)
+        check_halves(scene, &args.out, rows.n_rows, out);
     free_down_to(scene, n_allocs);
     return out;
 }

@@ -16,6 +16,7 @@ struct scene_shape {
     uint32_t window;
     enum rope_style style;
     float scale; /* of all values; 0 is 1 */
+    bool round_queries; /* to f16 before they attend, as a GPU holds them */
     uint32_t n_seqs;
     uint32_t length[SCENE_SEQS_MAX];     /* tokens of each sequence */
     uint32_t first_page[SCENE_SEQS_MAX]; /* pages before it are gone */
@@ -23,12 +24,14 @@ struct scene_shape {
 
 struct scene {
     struct scene_shape shape;
+    bool is_cuda;
     struct device *device;
     struct stream *stream;
     const struct ops *ops;
     struct kv_group_view group;
     double *inv_freq;      /* device */
     uint64_t *n_saturated; /* device */
+    size_t workspace_less; /* bytes that attend's workspace lacks of what was planned */
     uint32_t n_allocs;
     void *allocs[64];
 };
@@ -38,6 +41,8 @@ struct scene_rows { /* rows of one sequence */
 };
 
 struct scene scene_open(const struct scene_shape *shape, enum isa isa, int n_threads);
+/* On a GPU; its panels are read back as floats. */
+struct scene scene_open_cuda(const struct scene_shape *shape);
 void scene_close(struct scene *scene);
 void *scene_alloc(struct scene *scene, size_t bytes);
 
@@ -47,6 +52,8 @@ void scene_fill(struct scene *scene, uint32_t chunk);
 float *scene_attend(struct scene *scene, const struct scene_rows *items, uint32_t n_items);
 float *scene_try_attend(struct scene *scene, const struct scene_rows *items, uint32_t n_items,
                         int *status);
+/* The rotated queries of these rows; malloc'd [rows, n_heads * k_dim]. */
+float *scene_queries(struct scene *scene, const struct scene_rows *items, uint32_t n_items);
 /* The same in double, from the definition of attention; malloc'd. */
 double *scene_attend_exact(const struct scene *scene, const struct scene_rows *items,
                            uint32_t n_items);

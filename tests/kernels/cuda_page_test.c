@@ -1,0 +1,119 @@
+#include "kernels/cuda/cuda_page.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/status.h"
+#include "tests/kernels/twin_fixture.h"
+
+#define N_PAGES 6
+
+static uint8_t *numbered_pages(struct twin *twin, size_t stride)
+{
+    uint8_t *host = malloc(stride * N_PAGES);
+    for (uint32_t p = 0; p < N_PAGES; p++)
+        memset(host + p * stride, (int)p + 1, stride);
+    uint8_t *base = twin_upload(twin, host, stride * N_PAGES);
+    free(host);
+    return base;
+}
+
+static void assert_pages(struct twin *twin, const uint8_t *base, size_t stride,
+                         const int *expected)
+{
+    uint8_t *seen = twin_download(twin, base, stride * N_PAGES);
+    for (uint32_t p = 0; p < N_PAGES; p++)
+        for (size_t i = 0; i < stride; i++)
+            assert_int_equal(seen[p * stride + i], expected[p]);
+    free(seen);
+}
+
+static const size_t strides[] = {16, 1024, 16384 + 16, 3 * 65536 + 4096};
+
+static void test_cuda_page__zero_clears_whole_pages_and_no_others(void **state)
+{
+    static const int expected[N_PAGES] = {1, 0, 3, 4, 0, 6};
+    for (size_t i = 0; i < sizeof strides / sizeof *strides; i++) {
+        struct twin cuda = twin_open(BACKEND_CUDA);
+        uint8_t *base = numbered_pages(&cuda, strides[i]);
+        page_id *pages = twin_upload(&cuda, (page_id[]){4, 1}, 2 * sizeof *pages);
+        struct page_zero_args args = {base, strides[i], pages, 2};
+        cuda.ops->page_zero(cuda.stream, &args);
+        assert_int_equal(twin_run(&cuda), STATUS_OK);
+        assert_pages(&cuda, base, strides[i], expected);
+        twin_close(&cuda);
+    }
+}
+
+static void test_cuda_page__copy_takes_whole_pages(void **state)
+{
+    static const int expected[N_PAGES] = {1, 2, 1, 6, 5, 6};
+    for (size_t i = 0; i < sizeof strides / sizeof *strides; i++) {
+        struct twin cuda = twin_open(BACKEND_CUDA);
+        uint8_t *base = numbered_pages(&cuda, strides[i]);
+        page_id *from = twin_upload(&cuda, (page_id[]){0, 5}, 2 * sizeof *from);
+        page_id *to = twin_upload(&cuda, (page_id[]){2, 3}, 2 * sizeof *to);
+        struct page_copy_args args = {base, strides[i], from, to, 2};
+        cuda.ops->page_copy(cuda.stream, &args);
+        assert_int_equal(twin_run(&cuda), STATUS_OK);
+        assert_pages(&cuda, base, strides[i], expected);
+        twin_close(&cuda);
+    }
+}
+
+static void test_cuda_page__takes_the_bytes_of_the_cpus(void **state)
+{
+    static const struct kv_shape shapes[] = {
+        {3, 64, 64, false}, {2, 48, 112, false}, {1, 576, 512, true}};
+    struct twin cpu = twin_open(BACKEND_CPU), cuda = twin_open(BACKEND_CUDA);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int dtype = KV_F16; dtype <= KV_F32; dtype++)
+            assert_int_equal(cuda.ops->page_layer_bytes(&shapes[i], (enum kv_dtype)dtype),
+                             cpu.ops->page_layer_bytes(&shapes[i], (enum kv_dtype)dtype));
+    twin_close(&cpu);
+    twin_close(&cuda);
+}
+
+static void test_cuda_page__heads_of_a_plane_are_side_by_side(void **state)
+{
+    struct kv_shape shape = {2, 48, 112, false};
+    assert_int_equal(cuda_page_k_at(&shape, KV_F16, 1, 3), (64 + 3) * 48 * 2);
+    assert_int_equal(cuda_page_v_at(&shape, KV_F16, 0, 0), 2 * 64 * 48 * 2);
+    assert_int_equal(cuda_page_v_at(&shape, KV_F32, 1, 3), (2 * 64 * 48 + (64 + 3) * 112) * 4);
+    shape.v_in_k = true;
+    assert_int_equal(cuda_page_v_at(&shape, KV_F16, 1, 3), cuda_page_k_at(&shape, KV_F16, 1, 3));
+}
+
+static void test_cuda_page__a_table_knows_only_its_pages(void **state)
+{
+    page_id table[] = {7, PAGE_NONE, 3, 1};
+    uint32_t first_page[] = {5, 0};
+    uint8_t memory[1000];
+    struct kv_group_view group = {.base = memory,
+                                  .page_stride = 100,
+                                  .layer_stride = 10,
+                                  .table = table,
+                                  .first_page = first_page,
+                                  .table_stride = 2};
+    assert_ptr_equal(cuda_page_find(&group, 2, 0, 5), memory + 720);
+    assert_null(cuda_page_find(&group, 2, 0, 6));
+    assert_null(cuda_page_find(&group, 2, 0, 4));
+    assert_null(cuda_page_find(&group, 2, 0, 7));
+    assert_ptr_equal(cuda_page_find(&group, 0, 1, 1), memory + 100);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cuda_page__zero_clears_whole_pages_and_no_others),
+        cmocka_unit_test(test_cuda_page__copy_takes_whole_pages),
+        cmocka_unit_test(test_cuda_page__takes_the_bytes_of_the_cpus),
+        cmocka_unit_test(test_cuda_page__heads_of_a_plane_are_side_by_side),
+        cmocka_unit_test(test_cuda_page__a_table_knows_only_its_pages),
+    };
+    return twin_has_cuda() ? cmocka_run_group_tests(tests, NULL, NULL) : TWIN_SKIPPED;
+}

@@ -1,0 +1,169 @@
+/* rope_append against the CPU's: K and V to the bit wherever they stand, queries rounded once. */
+#include "kernels/cuda/cuda_page.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/status.h"
+#include "kernels/cpu/cpu_page.h"
+#include "kernels/tensor_type.h"
+#include "tests/kernels/scene_fixture.h"
+#include "tests/kernels/twin_fixture.h"
+
+static struct scene_shape small_shape(enum kv_dtype dtype, enum rope_style style)
+{
+    return (struct scene_shape){.n_heads = 6,
+                                .kv = {.n_kv_heads = 2, .k_dim = 40, .v_dim = 24},
+                                .dtype = dtype,
+                                .style = style,
+                                .n_seqs = 2,
+                                .length = {150, 70}};
+}
+
+/* Where the CPU's page holds K (or V) of a head and token, in bytes. */
+static size_t cpu_at(const struct scene_shape *shape, bool is_v, uint32_t head, uint32_t token,
+                     uint32_t d)
+{
+    const struct kv_shape *kv = &shape->kv;
+    size_t at = head * cpu_page_head_bytes(kv, shape->dtype);
+    size_t value = (size_t)d * PAGE_TOKENS + token;
+    if (is_v && !kv->v_in_k) {
+        at += cpu_page_k_bytes(kv, shape->dtype);
+        value = (size_t)token * kv->v_dim + d;
+    }
+    return at + value * kv_dtype_bytes(shape->dtype);
+}
+
+static void assert_same_page(struct scene *cpu, struct scene *cuda, uint32_t seq, uint32_t page)
+{
+    const struct scene_shape *shape = &cpu->shape;
+    size_t n_bytes, size = kv_dtype_bytes(shape->dtype);
+    uint8_t *want = scene_page(cpu, seq, page, &n_bytes);
+    uint8_t *got = scene_page(cuda, seq, page, &n_bytes);
+    for (uint32_t head = 0; head < shape->kv.n_kv_heads; head++)
+        for (uint32_t t = 0; t < PAGE_TOKENS; t++) {
+            for (uint32_t d = 0; d < shape->kv.k_dim; d++)
+                assert_memory_equal(
+                    got + cuda_page_k_at(&shape->kv, shape->dtype, head, t) + d * size,
+                    want + cpu_at(shape, false, head, t, d), size);
+            for (uint32_t d = 0; d < shape->kv.v_dim; d++)
+                assert_memory_equal(
+                    got + cuda_page_v_at(&shape->kv, shape->dtype, head, t) + d * size,
+                    want + cpu_at(shape, true, head, t, d), size);
+        }
+    free(want);
+    free(got);
+}
+
+static void assert_same_pages(const struct scene_shape *shape, uint32_t chunk)
+{
+    struct scene cpu = scene_open(shape, ISA_AUTO, 1), cuda = scene_open_cuda(shape);
+    scene_fill(&cpu, 64);
+    scene_fill(&cuda, chunk);
+    for (uint32_t s = 0; s < shape->n_seqs; s++)
+        for (uint32_t p = 0; p * PAGE_TOKENS < shape->length[s]; p++)
+            assert_same_page(&cpu, &cuda, s, p);
+    uint64_t n_want, n_got;
+    device_download(cpu.device, &n_want, cpu.n_saturated, sizeof n_want);
+    device_download(cuda.device, &n_got, cuda.n_saturated, sizeof n_got);
+    assert_int_equal(n_got, n_want);
+    if (shape->scale > 1000.0f && shape->dtype == KV_F16)
+        assert_true(n_want > 100);
+    scene_close(&cpu);
+    scene_close(&cuda);
+}
+
+static void test_cuda_rope__pages_hold_the_bits_of_the_cpu(void **state)
+{
+    for (int dtype = KV_F16; dtype <= KV_F32; dtype++)
+        for (int style = ROPE_NONE; style <= ROPE_NEOX; style++) {
+            struct scene_shape shape = small_shape((enum kv_dtype)dtype, (enum rope_style)style);
+            assert_same_pages(&shape, style == ROPE_NORM ? 7 : 150);
+        }
+}
+
+static void test_cuda_rope__values_beyond_f16_are_cut_and_counted(void **state)
+{
+    struct scene_shape shape = small_shape(KV_F16, ROPE_NEOX);
+    shape.scale = 40000.0f;
+    assert_same_pages(&shape, 50);
+    shape.dtype = KV_F32;
+    assert_same_pages(&shape, 50);
+}
+
+static void test_cuda_rope__latent_pages_hold_keys_alone(void **state)
+{
+    struct scene_shape shape = small_shape(KV_F16, ROPE_NORM);
+    shape.kv = (struct kv_shape){.n_kv_heads = 1, .k_dim = 48, .v_dim = 32, .v_in_k = true};
+    assert_same_pages(&shape, 64);
+}
+
+static void test_cuda_rope__queries_are_rounded_once_under_a_power_of_two(void **state)
+{
+    static const float scales[] = {1.0f, 3e5f, 1e12f};
+    struct scene_rows items[] = {{0, 0, 3}, {0, 149, 1}, {1, 60, 10}};
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+        struct scene_shape shape = small_shape(KV_F32, ROPE_NEOX);
+        shape.scale = scales[i];
+        struct scene cpu = scene_open(&shape, ISA_AUTO, 1), cuda = scene_open_cuda(&shape);
+        float *want = scene_queries(&cpu, items, 3), *got = scene_queries(&cuda, items, 3);
+        for (uint32_t r = 0; r < 14; r++) {
+            float most = 0.0f;
+            for (uint32_t d = 0; d < 240; d++)
+                most = fmaxf(most, fabsf(want[r * 240 + d]));
+            float unit = most <= 65504.0f ? 1.0f : exp2f(floorf(log2f(most)) - 14.0f);
+            for (uint32_t d = 0; d < 240; d++)
+                assert_true(got[r * 240 + d] ==
+                            f16_to_f32(f16_from_f32(want[r * 240 + d] / unit)) * unit);
+        }
+        free(want);
+        free(got);
+        scene_close(&cpu);
+        scene_close(&cuda);
+    }
+}
+
+static void test_cuda_rope__positions_far_out_have_the_bits_of_the_cpu(void **state)
+{
+    struct scene_shape shape = small_shape(KV_F32, ROPE_NORM);
+    shape.n_seqs = 1;
+    shape.length[0] = 16000064;
+    shape.first_page[0] = 250000;
+    struct scene cpu = scene_open(&shape, ISA_AUTO, 1), cuda = scene_open_cuda(&shape);
+    scene_fill(&cpu, 64);
+    scene_fill(&cuda, 64);
+    assert_same_page(&cpu, &cuda, 0, 250000);
+    scene_close(&cpu);
+    scene_close(&cuda);
+}
+
+static void test_cuda_rope__a_missing_page_sticks_to_the_stream(void **state)
+{
+    struct scene_shape shape = small_shape(KV_F16, ROPE_NEOX);
+    shape.first_page[0] = 1;
+    struct scene cuda = scene_open_cuda(&shape);
+    struct scene_rows item = {0, 63, 1};
+    int status;
+    free(scene_try_attend(&cuda, &item, 1, &status));
+    assert_int_equal(status, STATUS_INTERNAL);
+    assert_int_equal(stream_status(cuda.stream), STATUS_INTERNAL);
+    scene_close(&cuda);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cuda_rope__pages_hold_the_bits_of_the_cpu),
+        cmocka_unit_test(test_cuda_rope__values_beyond_f16_are_cut_and_counted),
+        cmocka_unit_test(test_cuda_rope__latent_pages_hold_keys_alone),
+        cmocka_unit_test(test_cuda_rope__queries_are_rounded_once_under_a_power_of_two),
+        cmocka_unit_test(test_cuda_rope__positions_far_out_have_the_bits_of_the_cpu),
+        cmocka_unit_test(test_cuda_rope__a_missing_page_sticks_to_the_stream),
+    };
+    return twin_has_cuda() ? cmocka_run_group_tests(tests, NULL, NULL) : TWIN_SKIPPED;
+}
