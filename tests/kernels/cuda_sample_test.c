@@ -124,6 +124,33 @@ static void test_cuda_sample__breaks_ties_by_id(void **state)
     check_logits(logits, N);
 }
 
+/* More banned ids than a block has threads, and each would be drawn. */
+static void test_cuda_sample__never_draws_what_is_banned(void **state)
+{
+    enum { N = 2048, N_BANNED = N / 7 + 1, ROWS = 8 };
+    struct sample_params params[ROWS];
+    uint32_t banned[N_BANNED];
+    float *logits = random_floats(ROWS * N, 11, 3.0f);
+    for (uint32_t i = 0; i < N_BANNED; i++)
+        banned[i] = 7 * i;
+    for (uint32_t r = 0; r < ROWS; r++) {
+        params[r] = plain;
+        params[r].mask_banned = 1;
+        params[r].seed = r;
+        params[r].temperature = r % 2 == 0 ? 0.0f : 1.0f;
+        for (uint32_t i = 0; i < N_BANNED; i++)
+            logits[r * N + banned[i]] = 1000.0f + (float)(i * (r + 1) % 31);
+    }
+    struct draw draw = {.logits = logits,
+                        .n_rows = ROWS,
+                        .vocabulary = N,
+                        .params = params,
+                        .banned = banned,
+                        .n_banned = N_BANNED};
+    assert_same(&draw);
+    free(logits);
+}
+
 static void test_cuda_sample__a_row_does_not_depend_on_the_others(void **state)
 {
     struct crowd *crowd = make_crowd();
@@ -196,6 +223,7 @@ int main(void)
         cmocka_unit_test(test_cuda_sample__takes_any_vocabulary),
         cmocka_unit_test(test_cuda_sample__takes_a_large_vocabulary),
         cmocka_unit_test(test_cuda_sample__breaks_ties_by_id),
+        cmocka_unit_test(test_cuda_sample__never_draws_what_is_banned),
         cmocka_unit_test(test_cuda_sample__a_row_does_not_depend_on_the_others),
         cmocka_unit_test(test_cuda_sample__fails_where_the_cpu_does),
     };
