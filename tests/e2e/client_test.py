@@ -106,7 +106,9 @@ def test_summarize_covers_a_document_by_sections(ask, tmp_path):
     assert len(ran.err.splitlines()) <= plain
     assert re.search(r"^sections  \d+ of [\d,]+ tokens", ran.err, re.MULTILINE)
     assert not re.search(r"^upload .* tokens", ran.err, re.MULTILINE)  # those are bytes
-    assert re.search(r"^prefill  ([\d,]+) of \1 tokens", ran.err, re.MULTILINE)
+    # A fast machine reads the last prompt between two events: where its prefill shows, it ends whole.
+    prefills = re.findall(r"^prefill  ([\d,]+) of ([\d,]+) tokens", ran.err, re.MULTILINE)
+    assert not prefills or prefills[-1][0] == prefills[-1][1]
     heads = re.findall(r"^\[section (\d+), bytes (\d+)-(\d+)\]$", ran.text, re.MULTILINE)
     assert [int(number) for number, _, _ in heads] == list(range(1, sections + 1))
     borders = [int(begin) for _, begin, _ in heads] + [9000]
