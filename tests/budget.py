@@ -1,5 +1,5 @@
 """Prints what each suite took beside the minutes that tests/budget.txt gives it; fails a suite at
-1.5 times, and the whole at its minutes.
+1.5 times, the whole too.
 
 Used by scripts/test, after ctest has left its results as JUnit XML and the script the seconds of
 its own steps.
@@ -12,7 +12,6 @@ import sys
 import xml.etree.ElementTree
 
 TOLERANCE = 1.5
-WHOLE = "everything"
 
 
 def read_budget(text):
@@ -65,7 +64,7 @@ def table(budget, seconds):
             continue
         took = seconds[name] / 60
         mark = ""
-        most = minutes if name == WHOLE else TOLERANCE * minutes
+        most = TOLERANCE * minutes
         if took > most:
             over.append(f"{name} took {took:.1f} minutes; {most:.1f} is the most that it may")
             mark = "  over"

@@ -53,11 +53,11 @@ def test_a_phase_over_one_and_a_half_times_fails(run):
     assert run("setup 181\n", results(base__ring=1))[0] == 1
 
 
-def test_the_whole_fails_at_its_minutes(run):
+def test_the_whole_fails_at_one_and_a_half_of_its_minutes(run):
     some = results(base__ring=1)
-    assert run("everything 1499\n", some)[0] == 0
-    status, out = run("everything 1501\n", some)
-    assert status == 1 and "everything took 25.0 minutes; 25.0 is the most" in out
+    assert run("everything 2249\n", some)[0] == 0
+    status, out = run("everything 2251\n", some)
+    assert status == 1 and "everything took 37.5 minutes; 37.5 is the most" in out
 
 
 def test_a_test_that_no_line_takes_fails(run):
