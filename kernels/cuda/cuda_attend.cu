@@ -8,13 +8,6 @@ extern "C" {
 #include "kernels/cuda/cuda_ops.h"
 }
 
-static bool is_tiled(const struct kv_group_view *group, uint32_t group_heads)
-{
-    const struct kv_shape *shape = &group->shape;
-    return group->dtype_open == KV_F16 && !shape->v_in_k && shape->k_dim == shape->v_dim &&
-           (shape->k_dim == 64 || shape->k_dim == 128) && group_heads <= ATTEND_TILE_ROWS;
-}
-
 /* The next `bytes` of a workspace; without a base they are only counted. */
 static void *take(char *base, size_t *at, size_t bytes)
 {
@@ -128,7 +121,7 @@ extern "C" void cuda_attend(struct stream *stream, const struct attend_args *arg
     run.out = cuda_act_rows_of(&args->out);
     run.group_heads = args->n_heads / shape->n_kv_heads;
     run.error = cuda_stream_error(stream);
-    bool tiled = is_tiled(&args->group, run.group_heads);
+    bool tiled = attend_is_tiled(&args->group, run.group_heads);
     run.n_vheads = tiled ? shape->n_kv_heads : args->n_heads;
     run.rows_max[ATTEND_FEW] = tiled ? ATTEND_TILE_ROWS / run.group_heads : 1;
     run.rows_max[ATTEND_MANY] = tiled ? ATTEND_MANY_ROWS / run.group_heads : 1;

@@ -35,6 +35,14 @@
 enum attend_class { ATTEND_FEW, ATTEND_MANY, ATTEND_CLASSES };
 enum attend_cut { ATTEND_BY_SPAN, ATTEND_BY_GROUP, ATTEND_WHOLE, ATTEND_CUTS };
 
+/* Whether pages of this shape are attended over by mma; all others are by fma. */
+static inline bool attend_is_tiled(const struct kv_group_view *group, uint32_t group_heads)
+{
+    const struct kv_shape *shape = &group->shape;
+    return group->dtype_open == KV_F16 && !shape->v_in_k && shape->k_dim == shape->v_dim &&
+           (shape->k_dim == 64 || shape->k_dim == 128) && group_heads <= ATTEND_TILE_ROWS;
+}
+
 struct attend_block {
     uint32_t row, n_rows, seq;
     uint32_t first_position; /* that any of its rows sees */

@@ -24,9 +24,13 @@ static bool add_plane(const struct cuda_segment *segment, uint64_t stripe_bytes,
     return true;
 }
 
-/* Sizes of all segments; pointers count from zero until there is memory. */
+static const uint8_t *place_at(uint64_t offset)
+{
+    return (const uint8_t *)(uintptr_t)offset;
+}
+
 static int plan_segments(struct weight *weight, const struct weight_source *sources,
-                         uint64_t *codes_at, uint64_t *scales_at, struct why *why)
+                         struct why *why)
 {
     uint64_t bytes = 0, n_out = 0;
     for (uint32_t i = 0; i < weight->n_segments; i++) {
@@ -42,9 +46,9 @@ static int plan_segments(struct weight *weight, const struct weight_source *sour
             .first_out = is_pair ? 0 : (uint32_t)n_out,
         };
         uint64_t n_in_tiles = weight->n_in_tiles;
-        codes_at[i] = bytes;
+        segment->codes = place_at(bytes);
         bool fits = add_plane(segment, n_in_tiles * cuda_tile_bytes(source->type), &bytes);
-        scales_at[i] = bytes;
+        segment->scales = cuda_tile_scale_bytes(source->type) > 0 ? place_at(bytes) : NULL;
         fits = fits && add_plane(segment, n_in_tiles * cuda_tile_scale_bytes(source->type), &bytes);
         if (!fits)
             return refuse(why, STATUS_TOO_LARGE, "%s: %u rows of %u values do not fit in memory",
@@ -100,6 +104,28 @@ static int upload_segment(struct device *device, const struct weight *weight, ui
     return status;
 }
 
+int cuda_weight_plan(enum weight_fuse fuse, const struct weight_source *sources, uint32_t n_sources,
+                     struct weight *out, struct why *why)
+{
+    int status = weight_source_check(fuse, sources, n_sources, why);
+    if (status < 0)
+        return status;
+    *out = (struct weight){.fuse = fuse, .n_in = sources[0].n_in, .n_segments = n_sources};
+    out->n_in_tiles = (uint32_t)(((uint64_t)out->n_in + CUDA_TILE_INPUTS - 1) / CUDA_TILE_INPUTS);
+    return plan_segments(out, sources, why);
+}
+
+void cuda_weight_place(struct weight *weight, void *memory)
+{
+    weight->memory = memory;
+    for (uint32_t i = 0; i < weight->n_segments; i++) {
+        struct cuda_segment *segment = &weight->segments[i];
+        segment->codes = weight->memory + (uintptr_t)segment->codes;
+        if (cuda_tile_scale_bytes(segment->type) > 0)
+            segment->scales = weight->memory + (uintptr_t)segment->scales;
+    }
+}
+
 int cuda_weight_load(struct device *device, enum weight_fuse fuse,
                      const struct weight_source *sources, uint32_t n_sources, uint32_t rank,
                      uint32_t n_ranks, struct weight **out, struct why *why)
@@ -110,15 +136,8 @@ int cuda_weight_load(struct device *device, enum weight_fuse fuse,
                       "rank %u of %u: this build keeps whole matrices on one GPU; load with rank 0 "
                       "of 1",
                       rank, n_ranks);
-    int status = weight_source_check(fuse, sources, n_sources, why);
-    if (status < 0)
-        return status;
-
-    struct weight planned = {.fuse = fuse, .n_in = sources[0].n_in, .n_segments = n_sources};
-    planned.n_in_tiles =
-        (uint32_t)(((uint64_t)planned.n_in + CUDA_TILE_INPUTS - 1) / CUDA_TILE_INPUTS);
-    uint64_t codes_at[CUDA_SEGMENTS_MAX], scales_at[CUDA_SEGMENTS_MAX];
-    status = plan_segments(&planned, sources, codes_at, scales_at, why);
+    struct weight planned;
+    int status = cuda_weight_plan(fuse, sources, n_sources, &planned, why);
     if (status < 0)
         return status;
 
@@ -133,14 +152,9 @@ int cuda_weight_load(struct device *device, enum weight_fuse fuse,
         free(weight);
         return refuse_prefix(why, status, "%s", weight_source_name(sources));
     }
-    weight->memory = memory;
-    for (uint32_t i = 0; i < n_sources && status == STATUS_OK; i++) {
-        struct cuda_segment *segment = &weight->segments[i];
-        segment->codes = weight->memory + codes_at[i];
-        if (cuda_tile_scale_bytes(segment->type) > 0)
-            segment->scales = weight->memory + scales_at[i];
+    cuda_weight_place(weight, memory);
+    for (uint32_t i = 0; i < n_sources && status == STATUS_OK; i++)
         status = upload_segment(device, weight, i, &sources[i], why);
-    }
     if (status < 0) {
         cuda_weight_free(device, weight);
         return status;

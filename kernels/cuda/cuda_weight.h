@@ -116,6 +116,13 @@ static inline CUDA_BOTH uint32_t cuda_scale_idx(uint32_t output, uint32_t group)
 void cuda_repack(const struct weight_source *source, const uint8_t *rows, uint32_t n_rows,
                  uint8_t *codes, uint8_t *scales);
 
+/* Sizes and places, without memory: codes and scales count from zero. STATUS_UNSUPPORTED,
+ * STATUS_INVALID, STATUS_TOO_LARGE. */
+int cuda_weight_plan(enum weight_fuse fuse, const struct weight_source *sources, uint32_t n_sources,
+                     struct weight *out, struct why *why);
+/* Once: weight->bytes of device memory, aligned to 256; the segments' places become addresses. */
+void cuda_weight_place(struct weight *weight, void *memory);
+
 int cuda_weight_load(struct device *device, enum weight_fuse fuse,
                      const struct weight_source *sources, uint32_t n_sources, uint32_t rank,
                      uint32_t n_ranks, struct weight **out, struct why *why);

@@ -1,0 +1,19 @@
+#include "bench/op_counter.h"
+
+#include "kernels/cpu/cpu_cost.h"
+#include "kernels/cpu/cpu_weight.h"
+
+const struct cost_model cost_model_cpu = {
+    .name = "CPU",
+    .weight_bytes = sizeof(struct weight),
+    .weight_plan = cpu_weight_plan,
+    .weight_info = cpu_weight_info,
+    .embed = cpu_cost_embed,
+    .norm = cpu_cost_norm,
+    .linear = cpu_cost_linear,
+    .linear_glu = cpu_cost_linear_glu,
+    .rope_append = cpu_cost_rope_append,
+    .attend = cpu_cost_attend,
+    .gather = cpu_cost_gather,
+    .greedy = cpu_cost_greedy,
+};

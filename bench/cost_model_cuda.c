@@ -1,0 +1,54 @@
+#include "bench/op_counter.h"
+
+#include "kernels/cuda/cuda_cost.h"
+#include "kernels/cuda/cuda_weight.h"
+
+/* Activations are f16 wherever weights are blocks: nothing chooses. */
+
+static int plan_weight(enum weight_fuse fuse, const struct weight_source *sources,
+                       uint32_t n_sources, enum activations activations, struct weight *out,
+                       struct why *why)
+{
+    (void)activations;
+    return cuda_weight_plan(fuse, sources, n_sources, out, why);
+}
+
+static struct op_cost cost_of_norm(const struct norm_args *args, enum activations activations)
+{
+    (void)activations;
+    return cuda_cost_norm(args);
+}
+
+static struct op_cost cost_of_linear(const struct linear_args *args, enum activations activations)
+{
+    (void)activations;
+    return cuda_cost_linear(args);
+}
+
+static struct op_cost cost_of_linear_glu(const struct linear_glu_args *args,
+                                         enum activations activations)
+{
+    (void)activations;
+    return cuda_cost_linear_glu(args);
+}
+
+static struct op_cost cost_of_attend(const struct attend_args *args, enum activations activations)
+{
+    (void)activations;
+    return cuda_cost_attend(args);
+}
+
+const struct cost_model cost_model_cuda = {
+    .name = "CUDA",
+    .weight_bytes = sizeof(struct weight),
+    .weight_plan = plan_weight,
+    .weight_info = cuda_weight_info,
+    .embed = cuda_cost_embed,
+    .norm = cost_of_norm,
+    .linear = cost_of_linear,
+    .linear_glu = cost_of_linear_glu,
+    .rope_append = cuda_cost_rope_append,
+    .attend = cost_of_attend,
+    .gather = cuda_cost_gather,
+    .greedy = cuda_cost_greedy,
+};

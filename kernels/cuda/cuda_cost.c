@@ -1,0 +1,211 @@
+#include "kernels/cuda/cuda_cost.h"
+
+#include "kernels/cuda/cuda_act.h"
+#include "kernels/cuda/cuda_weight.h"
+
+/* operations of one value, as the kernels have them */
+#define OPS_EXP2 15   /* two clamps, rounding, difference, five fma, exponent */
+#define OPS_SILU (OPS_EXP2 + 4)
+#define OPS_TO_HALF 2 /* product with the row's scale, rounding */
+/* of a pair: reduction 7, two polynomials of 8 and 9 fma, quadrant 5, scale 2 */
+#define OPS_TURN 48
+#define OPS_ROTATE 3  /* a product, a fused sum */
+#define OPS_KEY 3     /* sum with zero, is it a NaN, its sign */
+#define OPS_PUT_F16 5 /* beyond either end, brought within, rounding */
+
+/* of blocks of rows and tiles (cuda_linear.cu, cuda_glu.cu, cuda_prefill.cuh) */
+#define ONE_TILE_ROWS 8
+#define FEW_ROWS 32
+#define MANY_ROWS 64
+#define MANY_TILES 8
+#define MANY_SPLIT 2   /* a block of many rows makes operands of a tile for each half of its rows */
+#define MMA_OPS 4096.0 /* 16 outputs x 8 rows x 16 inputs, products and sums */
+#define SECTOR_BYTES 32 /* least that comes from memory */
+
+static double round_up(double n, uint32_t unit)
+{
+    return (double)((uint64_t)((n + unit - 1) / unit) * unit);
+}
+
+double cuda_cost_panel_row(const struct act *act)
+{
+    double bytes = 0;
+    if ((act->forms & (ACT_BLOCKS | ACT_QUERY)) != 0)
+        bytes += 2 * round_up(act->width, CUDA_ACT_STRIDE_UNIT) + 4;
+    if ((act->forms & ACT_FLOATS) != 0)
+        bytes += 4.0 * act->width;
+    return bytes;
+}
+
+static bool has_halves(const struct act *act)
+{
+    return (act->forms & (ACT_BLOCKS | ACT_QUERY)) != 0;
+}
+
+/* The greatest of a row is sought before values are made again as halves. */
+struct op_cost cuda_cost_norm(const struct norm_args *args)
+{
+    double n = args->n_rows, width = args->width;
+    double of_value = 2 + 3 + (has_halves(&args->out) ? 2 + OPS_TO_HALF : 0);
+    return (struct op_cost){.read = 4 * width * (n + 1),
+                            .written = n * cuda_cost_panel_row(&args->out),
+                            .float_ops = of_value * width * n};
+}
+
+/* --- weights --- */
+
+/* A row's codes stand in a tile beside those of the row 8 below, and its scales among others'. */
+struct op_cost cuda_cost_embed(const struct embed_args *args)
+{
+    const struct weight *table = args->table;
+    uint32_t type = table->segments[0].type;
+    bool is_float = type == TENSOR_F32 || type == TENSOR_F16;
+    double n = args->n_rows, n_values = n * table->n_in;
+    double of_tile = 2.0 * cuda_tile_bytes(type) / CUDA_TILE_OUTPUTS;
+    of_tile += cuda_tile_scale_bytes(type) > 0 ? SECTOR_BYTES : 0;
+    return (struct op_cost){.read = n * table->n_in_tiles * of_tile,
+                            .written = 4 * n_values,
+                            .float_ops = is_float ? 0 : 2 * n_values};
+}
+
+/* How a launch goes over a matrix. */
+struct walk {
+    double n_walks;
+    double n_rows;      /* multiplied: whole tiles of rows */
+    uint32_t tile_unit; /* outputs are multiplied in so many tiles at once */
+    bool is_many;
+};
+
+static struct walk walk_of(uint32_t n_rows, bool is_few, uint32_t tile_unit)
+{
+    if (n_rows <= ONE_TILE_ROWS)
+        return (struct walk){1, ONE_TILE_ROWS, 1, false};
+    uint32_t unit = n_rows <= FEW_ROWS || is_few ? FEW_ROWS : MANY_ROWS;
+    double rows = round_up(n_rows, unit);
+    return (struct walk){rows / unit, rows, unit == FEW_ROWS ? 1 : tile_unit, unit == MANY_ROWS};
+}
+
+static void count_segment(struct op_cost *cost, const struct weight *weight,
+                          const struct cuda_segment *segment, const struct walk *walk)
+{
+    uint32_t type = segment->type;
+    double n_tiles = round_up(segment->n_tiles, walk->tile_unit), k_tiles = weight->n_in_tiles;
+    double chains = n_tiles * CUDA_TILE_OUTPUTS * walk->n_rows;
+    double tile_bytes = cuda_tile_bytes(type) + cuda_tile_scale_bytes(type);
+    cost->read += walk->n_walks * segment->n_tiles * k_tiles * tile_bytes;
+    if (type == TENSOR_F32) {
+        cost->float_ops += 2 * chains * weight->n_in;
+        return;
+    }
+    double mma = n_tiles * k_tiles * CUDA_TILE_STEPS * walk->n_rows / 8;
+    cost->half_ops += MMA_OPS * mma;
+    if (type == TENSOR_F16)
+        return;
+    double codes = n_tiles * k_tiles * CUDA_TILE_OUTPUTS * CUDA_TILE_INPUTS;
+    double n_groups = k_tiles * CUDA_TILE_INPUTS / CUDA_GROUP_INPUTS;
+    cost->float_ops += walk->n_walks * codes * (walk->is_many ? MANY_SPLIT : 1);
+    cost->float_ops += 2 * chains * n_groups;
+    if (type != TENSOR_Q4_1)
+        return;
+    /* the sums of x, once for each warp's tile, or for its two tiles; and the minimum */
+    cost->half_ops += MMA_OPS * (walk->is_many ? mma / 2 : mma);
+    cost->float_ops += 2 * chains * n_groups;
+}
+
+/* Weights once a walk, the panel once; then the parts of each chain are added up and scaled. */
+static struct op_cost cost_of_products(const struct weight *weight, uint32_t n_rows,
+                                       const struct walk *walk)
+{
+    struct op_cost cost = {.read = 0};
+    struct act in = {.width = weight->n_in, .forms = weight->act_forms};
+    cost.read = n_rows * cuda_cost_panel_row(&in);
+    for (uint32_t i = 0; i < weight->n_segments; i++) {
+        const struct cuda_segment *segment = &weight->segments[i];
+        count_segment(&cost, weight, segment, walk);
+        cost.float_ops += (CUDA_PARTS + 1.0) * n_rows * segment->n_out;
+    }
+    return cost;
+}
+
+struct op_cost cuda_cost_linear(const struct linear_args *args)
+{
+    const struct weight *weight = args->weight;
+    bool is_few = (weight->act_forms & ACT_FLOATS) != 0;
+    struct walk walk = walk_of(args->n_rows, is_few, MANY_TILES);
+    struct op_cost cost = cost_of_products(weight, args->n_rows, &walk);
+    double n_outputs = (double)args->n_rows * weight->n_out;
+    bool adds = args->mode == LINEAR_ADD;
+    cost.read += adds ? 4 * n_outputs : 0;
+    cost.read += args->bias != NULL ? 4.0 * weight->n_out : 0;
+    cost.written += 4 * n_outputs;
+    cost.float_ops += n_outputs * ((adds ? 1 : 0) + (args->bias != NULL ? 1 : 0));
+    return cost;
+}
+
+struct op_cost cuda_cost_linear_glu(const struct linear_glu_args *args)
+{
+    const struct weight *weight = args->weight;
+    uint32_t type = weight->segments[0].type;
+    bool is_few = type != weight->segments[1].type || type == TENSOR_F32;
+    struct walk walk = walk_of(args->n_rows, is_few, MANY_TILES / 2);
+    struct op_cost cost = cost_of_products(weight, args->n_rows, &walk);
+    double n_outputs = (double)args->n_rows * weight->n_out;
+    uint32_t n_biases = (args->gate_bias != NULL ? 1 : 0) + (args->up_bias != NULL ? 1 : 0);
+    cost.read += 4.0 * n_biases * weight->n_out;
+    cost.written += args->n_rows * cuda_cost_panel_row(&args->out);
+    cost.float_ops +=
+        n_outputs * (OPS_SILU + 1 + n_biases + (has_halves(&args->out) ? OPS_TO_HALF : 0));
+    return cost;
+}
+
+/* --- pages --- */
+
+/* Queries are turned twice: for the row's greatest, and as halves. */
+struct op_cost cuda_cost_rope_append(const struct rope_append_args *args)
+{
+    const struct kv_shape *shape = &args->group.shape;
+    double n = args->rows.n_rows, n_rot = args->style == ROPE_NONE ? 0 : args->n_rot;
+    double q = (double)args->n_heads * shape->k_dim, k = (double)shape->n_kv_heads * shape->k_dim;
+    double v = shape->v_in_k ? 0 : (double)shape->n_kv_heads * shape->v_dim;
+    double q_turned = args->n_heads * n_rot, k_turned = shape->n_kv_heads * n_rot;
+    double put = args->group.dtype_open == KV_F16 ? OPS_PUT_F16 : 0;
+    struct op_cost cost = {
+        .read = n * 4 * (q + k + v) + 8 * n_rot / 2,
+        .written = n * (cuda_cost_panel_row(&args->q) +
+                        (k + v) * (double)kv_dtype_bytes(args->group.dtype_open)),
+        .float_ops = n_rot / 2 * OPS_TURN,
+    };
+    cost.float_ops += 2 * q_turned * OPS_ROTATE + q * (2 + 1 + OPS_TO_HALF);
+    cost.float_ops += k_turned * OPS_ROTATE + (k + v) * put;
+    cost.float_ops *= n;
+    return cost;
+}
+
+struct op_cost cuda_cost_page_zero(const struct page_zero_args *args)
+{
+    return (struct op_cost){.written = (double)args->n * (double)args->page_stride};
+}
+
+struct op_cost cuda_cost_page_copy(const struct page_copy_args *args)
+{
+    double bytes = (double)args->n * (double)args->page_stride;
+    return (struct op_cost){.read = bytes, .written = bytes};
+}
+
+/* --- rows --- */
+
+struct op_cost cuda_cost_gather(const struct gather_args *args)
+{
+    double bytes = 4.0 * args->n * args->width;
+    return (struct op_cost){.read = bytes, .written = bytes};
+}
+
+/* Logits go to the workspace as they are; keys of both are compared. */
+struct op_cost cuda_cost_greedy(const struct sample_args *args)
+{
+    double n = (double)args->n_rows * args->vocabulary;
+    return (struct op_cost){.read = 4 * n,
+                            .written =
+                                4 * n + (double)sizeof(struct sample_result) * args->n_rows,
+                            .float_ops = 2 * (OPS_KEY + 1) * n};
+}
