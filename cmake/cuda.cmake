@@ -1,5 +1,6 @@
 # CUDA sources by nvcc, for the chips that its version knows. Needs no driver.
 include(cmake/cuda_toolkit.cmake)
+set(QUIRE_CUDA_CHIPS "" CACHE STRING "80;90a;...: these alone, without PTX; empty: all that nvcc knows")
 if(NOT QUIRE_CUDA_ROOT OR NOT EXISTS ${QUIRE_CUDA_ROOT}/bin/nvcc)
     message(FATAL_ERROR "QUIRE_CUDA needs nvcc: run scripts/setup --cuda, or set CUDA_ROOT")
 elseif(QUIRE_CUDA_VERSION VERSION_LESS 12.4)
@@ -12,12 +13,18 @@ else()
     set(chips 80 90a 100 120)
     set(ptx 120)
 endif()
+if(QUIRE_CUDA_CHIPS)
+    set(chips ${QUIRE_CUDA_CHIPS})
+    set(ptx "")
+endif()
 message(STATUS "CUDA ${QUIRE_CUDA_VERSION}: compiling for chips ${chips}, PTX of ${ptx}")
 
 # A spill to local memory, or an array that lives there, is an error.
 set(nvcc_flags -std=c++17 -O3 -lineinfo -Werror all-warnings --threads 2
-    -Xptxas -warn-spills,-warn-lmem-usage,-Werror -I${PROJECT_SOURCE_DIR}
-    -gencode arch=compute_${ptx},code=compute_${ptx})
+    -Xptxas -warn-spills,-warn-lmem-usage,-Werror -I${PROJECT_SOURCE_DIR})
+if(ptx)
+    list(APPEND nvcc_flags -gencode arch=compute_${ptx},code=compute_${ptx})
+endif()
 foreach(chip ${chips})
     list(APPEND nvcc_flags -gencode arch=compute_${chip},code=sm_${chip})
 endforeach()

@@ -25,14 +25,19 @@ if(QUIRE_SANITIZE STREQUAL "thread")
     target_compile_definitions(cuda_emulation PUBLIC EMU_TSAN)
 endif()
 
-# cuda_emulated(target sm SOURCES... ) gives the target CUDA sources, compiled for that chip.
-function(cuda_emulated target sm)
+# cuda_emulated(target sm SOURCES... ) gives the target CUDA sources, compiled for that chip, and the
+# chip; cuda_emulated_beside leaves it out, for targets that link the backend below.
+function(cuda_emulated_beside target sm)
     set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX
         COMPILE_OPTIONS "-xc++;-Wno-unknown-pragmas") # #pragma unroll
-    target_sources(${target} PRIVATE ${ARGN}
-        ${PROJECT_SOURCE_DIR}/tests/cuda_on_cpu/emu_chip.cpp)
+    target_sources(${target} PRIVATE ${ARGN})
     target_compile_definitions(${target} PRIVATE QUIRE_SM=${sm})
     target_link_libraries(${target} PRIVATE cuda_emulation)
+endfunction()
+
+function(cuda_emulated target sm)
+    cuda_emulated_beside(${target} ${sm} ${ARGN})
+    target_sources(${target} PRIVATE ${PROJECT_SOURCE_DIR}/tests/cuda_on_cpu/emu_chip.cpp)
 endfunction()
 
 # The backend once for each emulated chip: quire_kernels_cuda_sm80, ...

@@ -1,0 +1,196 @@
+/* A model of 8B at growing contexts: tokens one by one behind pages that a seed has filled, and a
+ * long prompt step by step.
+ */
+#include "base/status.h"
+#include "base/text.h"
+#include "bench/cuda/gpu_check.h"
+#include "bench/cuda/gpu_check_model.h"
+#include "bench/cuda/gpu_check_run.h"
+
+#include <math.h>
+
+#define MODEL_SEED 1
+#define PAGES_SEED 2
+
+#ifdef GPU_CHECK_EMULATED
+static const uint32_t contexts[] = {64, 512, 1100, 16384};
+#define PREFILL_TOKENS 256
+#define PREFILL_ROWS 64
+#define WARM_STEPS 1
+#define DECODE_STEPS 2
+#else
+static const uint32_t contexts[] = {1024, 32 * 1024, 128 * 1024, 1024 * 1024};
+#define PREFILL_TOKENS (128 * 1024)
+#define PREFILL_ROWS STEP_ROWS_MAX
+#define WARM_STEPS 4
+#define DECODE_STEPS 32
+#endif
+#define PROGRESS_TOKENS (PREFILL_TOKENS / 8)
+#define N_CONTEXTS (sizeof contexts / sizeof contexts[0])
+
+/* A prompt's tokens: any ids. */
+static uint32_t id_at(uint32_t position, uint32_t vocabulary)
+{
+    return (uint32_t)((position * 2654435761u) >> 7) % vocabulary;
+}
+
+/* --- what does not fit --- */
+
+/* True if that is what stopped it: the report has it then. */
+static bool is_lack(struct gpu_check *check, int status, const char *what, uint64_t least_bytes,
+                    const struct why *why)
+{
+    if (status != STATUS_NO_MEMORY)
+        return false;
+    bool has_numbers = why->numbers.unit != NULL;
+    report_add_lack(check->report, what,
+                    has_numbers ? (uint64_t)why->numbers.requested : least_bytes,
+                    has_numbers ? (uint64_t)why->numbers.available
+                                : device_memory_free(check->device));
+    return true;
+}
+
+/* The model; NULL where it does not fit. */
+static int make_model(struct gpu_check *check, struct model **out, struct why *why)
+{
+    *out = NULL;
+    int status = check_model_create(check->device, &check_shape_8b, true, MODEL_SEED, out, why);
+    if (is_lack(check, status, check_shape_8b.name, check_model_bytes(&check_shape_8b), why))
+        return STATUS_OK;
+    return status;
+}
+
+/* --- decode --- */
+
+static int decode_step(struct check_run *run, uint32_t position, bool is_first, struct why *why)
+{
+    uint32_t first_id = 1;
+    struct check_piece piece = {.position = position,
+                                .ids = is_first ? &first_id : NULL,
+                                .n_rows = 1,
+                                .n_outputs = 1};
+    return check_run_step(run, &piece, 1, why);
+}
+
+static int measure_decode(struct gpu_check *check, struct check_run *run, uint32_t context,
+                          struct why *why)
+{
+    struct op_cost cost = {.read = 0};
+    double best = INFINITY, sum = 0;
+    uint32_t n = 0;
+    int status = check_run_fill_pages(run, PAGES_SEED, why);
+    for (uint32_t i = 0; i < WARM_STEPS && status == STATUS_OK; i++)
+        status = decode_step(run, context + i, i == 0, why);
+    for (; n < DECODE_STEPS && status == STATUS_OK && !check_is_over(check); n++) {
+        double begin = check_now();
+        status = decode_step(run, context + WARM_STEPS + n, false, why);
+        double seconds = check_now() - begin;
+        best = fmin(best, seconds);
+        sum += seconds;
+    }
+    if (status == STATUS_OK && n > 0)
+        status = check_step_cost(run->model, context + WARM_STEPS + n / 2, 1, 1, &cost, why);
+    struct report_run *line =
+        status == STATUS_OK && n > 0 ? report_add_decode(check->report, context) : NULL;
+    if (line == NULL)
+        return status;
+    line->n_tokens = n;
+    line->seconds = sum;
+    line->best_seconds = best;
+    for (uint32_t i = 0; i < n; i++)
+        op_cost_add(&line->cost, &cost);
+    return STATUS_OK;
+}
+
+static int decode_at(struct gpu_check *check, const struct model *model, uint32_t context,
+                     struct why *why)
+{
+    char what[REPORT_NAME_BYTES], number[TEXT_NUMBER_BYTES];
+    struct check_run run = {.device = NULL};
+    struct check_run_sizes sizes = {
+        .n_seqs = 1, .n_tokens = context + WARM_STEPS + DECODE_STEPS, .max_rows = 1,
+        .max_outputs = 1};
+    snprintf(what, sizeof what, "decode behind %s tokens", text_count(number, context));
+    if (check_is_cut(check, "%s", what))
+        return STATUS_OK;
+    int status = check_run_open(&run, check->device, model, &sizes, why);
+    if (status == STATUS_OK)
+        status = measure_decode(check, &run, context, why);
+    else if (is_lack(check, status, what, run.pages_bytes, why))
+        status = STATUS_OK;
+    check_run_close(&run);
+    return status;
+}
+
+int check_decode(struct gpu_check *check, struct why *why)
+{
+    struct model *model;
+    int status = make_model(check, &model, why);
+    for (size_t i = 0; i < N_CONTEXTS && status == STATUS_OK && model != NULL; i++)
+        status = decode_at(check, model, contexts[i], why);
+    check_model_free(model);
+    return status;
+}
+
+/* --- prefill --- */
+
+/* Adds a line at each doubling of the prompt from a sixteenth of it on, and where time is over. */
+static int measure_prefill(struct gpu_check *check, struct check_run *run, struct why *why)
+{
+    uint32_t ids[PREFILL_ROWS], next_line = PREFILL_TOKENS / 16, done = 0;
+    uint32_t vocabulary = model_plan(run->model)->vocabulary;
+    struct report_run all = {.best_seconds = INFINITY};
+    int status = STATUS_OK;
+    while (done < PREFILL_TOKENS && status == STATUS_OK) {
+        if (done % PROGRESS_TOKENS == 0 || check_is_over(check))
+            if (check_is_cut(check, "prefill from %u of %u tokens on", done, PREFILL_TOKENS))
+                break;
+        uint32_t left = PREFILL_TOKENS - done, n = left < PREFILL_ROWS ? left : PREFILL_ROWS;
+        struct op_cost cost = {.read = 0};
+        for (uint32_t i = 0; i < n; i++)
+            ids[i] = id_at(done + i, vocabulary);
+        struct check_piece piece = {
+            .position = done, .ids = ids, .n_rows = n, .n_outputs = n == left ? 1 : 0};
+        double begin = check_now();
+        status = check_run_step(run, &piece, 1, why);
+        double seconds = check_now() - begin;
+        if (status == STATUS_OK)
+            status = check_step_cost(run->model, done, n, piece.n_outputs, &cost, why);
+        if (status < 0)
+            break;
+        done += n;
+        all.best_seconds = fmin(all.best_seconds, seconds);
+        all.seconds += seconds;
+        op_cost_add(&all.cost, &cost);
+        if (done < next_line && done < PREFILL_TOKENS)
+            continue;
+        while (next_line <= done)
+            next_line *= 2;
+        all.context = all.n_tokens = done;
+        struct report_run *line = report_add_prefill(check->report, done);
+        if (line != NULL)
+            *line = all;
+    }
+    return status;
+}
+
+int check_prefill(struct gpu_check *check, struct why *why)
+{
+    char what[REPORT_NAME_BYTES], number[TEXT_NUMBER_BYTES];
+    struct check_run run = {.device = NULL};
+    struct check_run_sizes sizes = {
+        .n_seqs = 1, .n_tokens = PREFILL_TOKENS, .max_rows = PREFILL_ROWS, .max_outputs = 1};
+    struct model *model;
+    snprintf(what, sizeof what, "prefill of %s tokens", text_count(number, PREFILL_TOKENS));
+    int status = make_model(check, &model, why);
+    if (status < 0 || model == NULL)
+        return status;
+    status = check_run_open(&run, check->device, model, &sizes, why);
+    if (status == STATUS_OK)
+        status = measure_prefill(check, &run, why);
+    else if (is_lack(check, status, what, run.pages_bytes, why))
+        status = STATUS_OK;
+    check_run_close(&run);
+    check_model_free(model);
+    return status;
+}

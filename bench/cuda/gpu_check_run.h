@@ -1,0 +1,70 @@
+/* bench/cuda/gpu_check_run.h: a model with pages and a forward pass, stepped by hand on any device.
+ *
+ *   check_run_open -> check_run_step ... -> check_run_close
+ *
+ * Each sequence has its own pages, all of them from the start, in an order that a seed gives; the
+ * sequence is its own slot in the table. Nothing is allocated in a step. Thread: one.
+ */
+#ifndef QUIRE_BENCH_GPU_CHECK_RUN_H
+#define QUIRE_BENCH_GPU_CHECK_RUN_H
+
+#include "kernels/op_cost.h"
+#include "model/forward.h"
+#include "model/model.h"
+
+struct check_run_sizes {
+    uint32_t n_seqs;
+    uint64_t n_tokens; /* most tokens of one sequence */
+    uint32_t max_rows, max_outputs;
+};
+
+struct check_run_arrays { /* one block, laid out alike on host and device */
+    struct row_input *inputs;
+    uint32_t *position, *row_seq, *seq_begin, *output_rows;
+    struct sample_params *params;
+};
+
+struct check_run {
+    struct device *device;
+    const struct ops *ops;
+    const struct model *model;
+    struct check_run_sizes sizes;
+    struct forward *forward;
+    struct stream *stream;
+    struct kv_view view;
+    size_t page_bytes, pages_bytes; /* of one, of all */
+    page_id *table;                 /* device */
+    uint32_t *first_page;           /* device */
+    struct check_run_arrays host, on_device;
+    void *host_block, *device_block;
+    size_t block_bytes;
+    struct sample_result *results; /* host [max_outputs], of the last step */
+    struct sample_result *results_on_device;
+    void *sample_workspace;
+};
+
+struct check_piece { /* adjacent rows of one sequence */
+    uint32_t seq, position;
+    const uint32_t *ids;         /* NULL: one row, the token that output 0 of the last step drew */
+    uint32_t n_rows, n_outputs;  /* outputs are the last rows */
+};
+
+/* check_run_close is needed in any case. STATUS_NO_MEMORY, with numbers: bytes of pages that are
+ * needed and free, when it is they that do not fit. */
+int check_run_open(struct check_run *run, struct device *device, const struct model *model,
+                   const struct check_run_sizes *sizes, struct why *why);
+void check_run_close(struct check_run *run);
+/* Keys and values as a seed has them. CUDA alone. */
+int check_run_fill_pages(struct check_run *run, uint64_t seed, struct why *why);
+
+/* Runs the pieces, draws from each output greedily, and waits. */
+int check_run_step(struct check_run *run, const struct check_piece *pieces, uint32_t n_pieces,
+                   struct why *why);
+/* Logits of the last step's outputs, [n, vocabulary]. */
+int check_run_read_logits(struct check_run *run, uint32_t n, float *out, struct why *why);
+
+/* What a step of n_rows behind `position` tokens, of one sequence, costs on a GPU. */
+int check_step_cost(const struct model *model, uint32_t position, uint32_t n_rows,
+                    uint32_t n_outputs, struct op_cost *out, struct why *why);
+
+#endif

@@ -1,0 +1,165 @@
+/* Matrices without a file: filled where they stand, or as bytes of a file. */
+#include "bench/cuda/gpu_check_weight.h"
+
+#include "base/status.h"
+#include "bench/cuda/gpu_ops.h"
+#include "kernels/cuda/cuda_weight.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+uint32_t check_n_sources(enum weight_fuse fuse)
+{
+    return fuse == WEIGHT_PLAIN ? 1 : fuse == WEIGHT_QKV ? 3 : 2;
+}
+
+/* Scales are spread over [scale / 2, scale): codes of 4 and 8 bits deviate by 4.6 and 74. */
+static float scale_of(uint32_t type, uint32_t n_in)
+{
+    float deviation = 1.0f / sqrtf((float)n_in);
+    switch (type) {
+    case TENSOR_F32:
+    case TENSOR_F16:
+        return 1.7f * deviation; /* half the width of an even spread */
+    case TENSOR_Q8_0:
+        return 4.0f / 3.0f * deviation / 74.0f;
+    default:
+        return 4.0f / 3.0f * deviation / 4.6f;
+    }
+}
+
+/* --- on the device --- */
+
+static void fill_segment(struct stream *stream, const struct weight *weight,
+                         const struct cuda_segment *segment, uint64_t seed)
+{
+    size_t n_tiles = (size_t)segment->n_tiles * weight->n_in_tiles;
+    size_t bytes = n_tiles * cuda_tile_bytes(segment->type);
+    float scale = scale_of(segment->type, weight->n_in);
+    void *codes = (void *)segment->codes, *scales = (void *)segment->scales;
+    if (segment->type == TENSOR_F32)
+        gpu_fill_floats(stream, codes, bytes, seed, -scale, scale);
+    else if (segment->type == TENSOR_F16)
+        gpu_fill_halves(stream, codes, bytes, seed, -scale, scale);
+    else
+        gpu_fill_bits(stream, codes, bytes, seed);
+    if (scales != NULL)
+        gpu_fill_halves(stream, scales, n_tiles * cuda_tile_scale_bytes(segment->type), seed + 1,
+                        scale / 2, scale);
+}
+
+int check_weight_on_device(struct device *device, struct stream *stream,
+                           const struct check_matrix *matrix, struct weight **out, struct why *why)
+{
+    struct weight_source sources[CUDA_SEGMENTS_MAX];
+    uint32_t n_sources = check_n_sources(matrix->fuse);
+    for (uint32_t i = 0; i < n_sources; i++)
+        sources[i] = (struct weight_source){.type = matrix->type,
+                                            .n_in = matrix->n_in,
+                                            .n_out = matrix->n_out[i],
+                                            .name = matrix->name};
+    struct weight planned, *weight = malloc(sizeof *weight);
+    void *memory = NULL;
+    if (weight == NULL)
+        return refuse(why, STATUS_NO_MEMORY, "no memory for a weight");
+    int status = cuda_weight_plan(matrix->fuse, sources, n_sources, &planned, why);
+    if (status == STATUS_OK)
+        status = device_alloc(device, planned.bytes, &memory, why);
+    if (status < 0) {
+        free(weight);
+        return refuse_prefix(why, status, "%s", matrix->name);
+    }
+    *weight = planned;
+    cuda_weight_place(weight, memory);
+    for (uint32_t i = 0; i < n_sources; i++)
+        fill_segment(stream, weight, &weight->segments[i], matrix->seed + 2 * i);
+    device_submit(stream);
+    status = device_wait(stream, NULL, NULL);
+    if (status < 0) {
+        cuda_weight_free(device, weight);
+        return refuse(why, status, "%s could not be filled: %s", matrix->name, status_text(status));
+    }
+    *out = weight;
+    return STATUS_OK;
+}
+
+uint64_t check_weight_bytes(const struct check_matrix *matrix)
+{
+    uint64_t bytes = 0, k_tiles = (matrix->n_in + CUDA_TILE_INPUTS - 1) / CUDA_TILE_INPUTS;
+    for (uint32_t i = 0; i < check_n_sources(matrix->fuse); i++) {
+        uint64_t n_tiles = (matrix->n_out[i] + CUDA_TILE_OUTPUTS - 1) / CUDA_TILE_OUTPUTS;
+        bytes += n_tiles * k_tiles *
+                 (cuda_tile_bytes(matrix->type) + cuda_tile_scale_bytes(matrix->type));
+    }
+    return bytes;
+}
+
+/* --- by the host --- */
+
+static uint64_t next_random(uint64_t *x)
+{
+    *x = *x * 6364136223846793005u + 1442695040888963407u;
+    return *x >> 33;
+}
+
+static float next_spread(uint64_t *x, float least, float beyond)
+{
+    return least + (beyond - least) * (float)next_random(x) * 0x1p-31f;
+}
+
+/* n scales as a block of the file begins with; then codes of any bits. */
+static void make_block(uint8_t *block, const struct tensor_type_info *info, uint32_t n_scales,
+                       float scale, uint64_t *x)
+{
+    for (uint32_t i = 0; i < info->block_bytes; i++)
+        block[i] = (uint8_t)next_random(x);
+    for (uint32_t i = 0; i < n_scales; i++) { /* d; then m, which takes the codes' middle away */
+        float value = next_spread(x, scale / 2, scale) * (i == 0 ? 1.0f : -7.5f);
+        uint16_t half = f16_from_f32(value);
+        memcpy(block + 2 * i, &half, sizeof half);
+    }
+}
+
+static void make_bytes(uint8_t *bytes, uint64_t n_bytes, uint32_t type, uint32_t n_in,
+                       uint64_t seed)
+{
+    const struct tensor_type_info *info = tensor_type_info(type);
+    float scale = scale_of(type, n_in);
+    uint64_t x = seed * 2654435761u + 1;
+    for (uint64_t at = 0; at < n_bytes; at += info->block_bytes) {
+        float value = next_spread(&x, -scale, scale);
+        uint16_t half = f16_from_f32(value);
+        if (type == TENSOR_F32)
+            memcpy(bytes + at, &value, sizeof value);
+        else if (type == TENSOR_F16)
+            memcpy(bytes + at, &half, sizeof half);
+        else
+            make_block(bytes + at, info, type == TENSOR_Q4_1 ? 2 : 1, scale, &x);
+    }
+}
+
+int check_weight_by_host(struct device *device, const struct check_matrix *matrix,
+                         struct weight **out, struct why *why)
+{
+    struct weight_source sources[CUDA_SEGMENTS_MAX];
+    uint32_t n_sources = check_n_sources(matrix->fuse);
+    uint8_t *bytes[CUDA_SEGMENTS_MAX] = {NULL};
+    int status = STATUS_OK;
+    for (uint32_t i = 0; i < n_sources && status == STATUS_OK; i++) {
+        uint64_t n = tensor_type_bytes(matrix->type, matrix->n_in, matrix->n_out[i]);
+        bytes[i] = malloc(n);
+        if (bytes[i] == NULL)
+            status = refuse(why, STATUS_NO_MEMORY, "no memory for %s", matrix->name);
+        else
+            make_bytes(bytes[i], n, matrix->type, matrix->n_in, matrix->seed + 2 * i);
+        sources[i] = (struct weight_source){matrix->type, matrix->n_in, matrix->n_out[i], bytes[i],
+                                            matrix->name};
+    }
+    if (status == STATUS_OK)
+        status = device_ops(device)->weight_load(device, matrix->fuse, sources, n_sources, 0, 1,
+                                                 out, why);
+    for (uint32_t i = 0; i < n_sources; i++)
+        free(bytes[i]);
+    return status;
+}
