@@ -37,6 +37,13 @@ static inline int run_cuda_tests(const char *name, const struct CMUnitTest *test
     return _cmocka_run_group_tests(name, tests, n, NULL, NULL);
 }
 
+/* Ends the test; scripts/test repeats the line. */
+static inline void skip_because(const char *name, const char *reason)
+{
+    print_message("skipped: %s: %s\n", name, reason);
+    skip();
+}
+
 /* n values on the device, unwritten (poison under the emulation) or copied from the host. */
 template <class T> struct device_array {
     T *at;

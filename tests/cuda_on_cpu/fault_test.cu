@@ -257,11 +257,15 @@ static int status_of_child(void (*run)(void), int seed, std::string *said)
     return status;
 }
 
+/* Others must be noticed by another build, or on another chip. */
+static bool is_for_this_build(const struct fault &fault)
+{
+    return (fault.builds & THIS_BUILD) != 0 && QUIRE_SM >= fault.sm_from && QUIRE_SM <= fault.sm_to;
+}
+
 static void check_fault(void **state)
 {
     const struct fault *fault = (const struct fault *)*state;
-    if ((fault->builds & THIS_BUILD) == 0 || QUIRE_SM < fault->sm_from || QUIRE_SM > fault->sm_to)
-        skip();
     static std::string said; /* a failure leaves by longjmp */
     if (fault->sound != NULL) {
         int status = status_of_child(fault->sound, fault->seed, &said);
@@ -282,6 +286,8 @@ int main(void)
 {
     std::vector<struct CMUnitTest> tests;
     for (const struct fault &fault : faults)
-        tests.push_back({fault.name, check_fault, NULL, NULL, const_cast<struct fault *>(&fault)});
+        if (is_for_this_build(fault))
+            tests.push_back(
+                {fault.name, check_fault, NULL, NULL, const_cast<struct fault *>(&fault)});
     return run_cuda_tests("faults", tests.data(), tests.size());
 }

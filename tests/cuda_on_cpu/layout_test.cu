@@ -206,7 +206,7 @@ static void test_layout__mma_s8(void **)
 static void test_layout__mma_e4m3(void **)
 {
     if (device_sm() < 89)
-        skip();
+        skip_because("layout of mma e4m3", "it needs compute capability 8.9");
     check_mma<E4M3>();
 }
 
@@ -339,7 +339,7 @@ static void test_layout__ldmatrix_transposed(void **)
 static void test_layout__stmatrix(void **)
 {
     if (device_sm() < 90)
-        skip();
+        skip_because("layout of stmatrix", "it needs compute capability 9.0");
     check_store<1, false>();
     check_store<2, false>();
     check_store<4, false>();

@@ -129,7 +129,7 @@ static __global__ void narrow_floats(uint32_t *out)
 static void test_wrapper__e4m3_becomes_f16_exactly(void **)
 {
     if (device_sm() < 89)
-        skip();
+        skip_because("wrapper of e4m3", "it needs compute capability 8.9");
     std::vector<uint32_t> out = words_of(narrow_floats, 32, 32);
     assert_int_equal(out[0], 0x18003c00);  /* 2^-9, the least; 1 */
     assert_int_equal(out[6], 0x23003c00);  /* 7 * 2^-9, the greatest subnormal */
@@ -245,7 +245,7 @@ static __global__ void mailboxes(const uint32_t *in, uint32_t *out, uint32_t n)
 static void test_wrapper__mbarriers_guard_a_ring_of_bulk_copies(void **)
 {
     if (device_sm() < 90)
-        skip();
+        skip_because("wrapper of bulk copies", "they need compute capability 9.0");
     std::vector<uint32_t> values(32 * 11);
     for (size_t i = 0; i < values.size(); i++)
         values[i] = 7 * (uint32_t)i;
