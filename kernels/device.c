@@ -3,7 +3,9 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/log.h"
 #include "base/status.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cuda/cuda_device.h"
@@ -17,6 +19,7 @@ static const char *const names[] = {
 };
 
 #define N_ISA (sizeof names / sizeof names[0])
+#define NVIDIA_CONTROL "/dev/nvidiactl" /* there where NVIDIA's driver is loaded */
 
 const char *isa_name(enum isa isa)
 {
@@ -83,13 +86,8 @@ static int choose_isa(enum isa asked, enum isa *out, struct why *why)
     return STATUS_OK;
 }
 
-int device_open(const struct device_options *options, struct device **out, struct why *why)
+static int open_cpu(const struct device_options *options, struct device **out, struct why *why)
 {
-    if (options->backend == BACKEND_CUDA) {
-        if (cuda_device_open == NULL)
-            return refuse(why, STATUS_UNSUPPORTED, "this program was built without CUDA");
-        return cuda_device_open(options, out, why);
-    }
     struct device_options chosen = *options;
     int status = choose_isa(options->isa, &chosen.isa, why);
     if (status < 0)
@@ -98,6 +96,65 @@ int device_open(const struct device_options *options, struct device **out, struc
     if (strict != NULL && strcmp(strict, "1") == 0)
         chosen.strict = true;
     return cpu_device_open(&chosen, out, why);
+}
+
+/* What chooses among the CPU's ways is refused for a GPU, not dropped. */
+static int open_cuda(const struct device_options *options, struct device **out, struct why *why)
+{
+    static const char *const activations[] = {"16", "int8", "f32"};
+    if (cuda_device_open == NULL)
+        return refuse(why, STATUS_UNSUPPORTED, "%s", CUDA_ABSENT);
+    if (options->isa != ISA_AUTO)
+        return refuse(why, STATUS_UNSUPPORTED,
+                      "--isa %s is an instruction set of the CPU: leave it out, or give --backend "
+                      "cpu",
+                      isa_name(options->isa));
+    if (options->activations != ACTIVATIONS_16)
+        return refuse(why, STATUS_UNSUPPORTED,
+                      "a GPU multiplies by f16 activations: leave --activations %s out, or give "
+                      "--backend cpu",
+                      activations[options->activations]);
+    return cuda_device_open(options, out, why);
+}
+
+static void log_fallback(const char *reason)
+{
+    char quoted[WHY_BYTES];
+    log_write(LOG_WARN, "backend", "chosen=cpu reason=%s",
+              log_quote(quoted, sizeof quoted, reason, strlen(reason)));
+}
+
+/* A program without CUDA says nothing of it where there is no GPU either. */
+static int open_auto(const struct device_options *options, struct device **out, struct why *why)
+{
+    struct why reason = {.text = CUDA_ABSENT};
+    if (cuda_device_open != NULL && open_cuda(options, out, &reason) == STATUS_OK)
+        return STATUS_OK;
+    if (cuda_device_open != NULL || access(NVIDIA_CONTROL, F_OK) == 0)
+        log_fallback(reason.text);
+    return open_cpu(options, out, why);
+}
+
+int device_open(const struct device_options *options, struct device **out, struct why *why)
+{
+    int status;
+    switch (options->backend) {
+    case BACKEND_CPU:
+        if (options->has_index)
+            return refuse(why, STATUS_INVALID,
+                          "--device %u chooses a GPU and --backend cpu uses none: leave one of "
+                          "them out",
+                          options->index);
+        return open_cpu(options, out, why);
+    case BACKEND_CUDA:
+        status = open_cuda(options, out, why);
+        return status < 0 ? refuse_prefix(why, status, "--backend cuda") : status;
+    default:
+        if (!options->has_index)
+            return open_auto(options, out, why);
+        status = open_cuda(options, out, why);
+        return status < 0 ? refuse_prefix(why, status, "--device %u", options->index) : status;
+    }
 }
 
 void device_close(struct device *device)
@@ -116,6 +173,11 @@ const struct ops *device_ops(const struct device *device)
 const char *device_name(const struct device *device)
 {
     return device->backend->name(device);
+}
+
+bool device_is_gpu(const struct device *device)
+{
+    return device->backend->is_gpu;
 }
 
 int device_n_threads(const struct device *device)

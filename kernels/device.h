@@ -29,7 +29,9 @@ struct stream;
 struct ops;
 struct why;
 
-enum backend { BACKEND_CPU, BACKEND_CUDA };
+/* AUTO: a GPU where this program has CUDA and can use it as it is asked to, else the CPU, and then
+ * a log record says why. */
+enum backend { BACKEND_CPU, BACKEND_CUDA, BACKEND_AUTO };
 
 enum isa { ISA_AUTO, ISA_SCALAR, ISA_AVX2, ISA_AVX512 };
 
@@ -38,7 +40,10 @@ enum isa { ISA_AUTO, ISA_SCALAR, ISA_AVX2, ISA_AVX512 };
 enum activations { ACTIVATIONS_16, ACTIVATIONS_INT8, ACTIVATIONS_F32 };
 
 struct device_options {
-    enum backend backend;         /* the fields below are the CPU's */
+    enum backend backend;
+    bool has_index;               /* of a GPU; AUTO then falls back to nothing */
+    uint32_t index;               /* as device_list counts; 0 where none is given */
+    /* the CPU's; a GPU refuses isa and activations that are not the defaults */
     int n_threads;                /* 0: the default, measured (bench/results/threads.csv) */
     enum isa isa;                 /* ISA_AUTO: the best this machine has, or QUIRE_ISA */
     enum activations activations;
@@ -46,12 +51,16 @@ struct device_options {
     bool pin;                     /* keep workers on their cores */
 };
 
-/* STATUS_UNSUPPORTED: the instruction set is not there; the sentence lists those that are.
- * STATUS_NO_MEMORY. */
+/* STATUS_UNSUPPORTED: the instruction set is not there (the sentence lists those that are), this
+ * program has no CUDA, or a GPU does not do what is asked. STATUS_UNAVAILABLE: no driver, or no GPU
+ * that can be used. STATUS_OUT_OF_RANGE: no GPU of that index; the sentence has their number.
+ * STATUS_INVALID. STATUS_NO_MEMORY. */
 int device_open(const struct device_options *options, struct device **out, struct why *why);
 void device_close(struct device *device);     /* asserts that all memory and streams came home */
 const struct ops *device_ops(const struct device *device);
-const char *device_name(const struct device *device);  /* "cpu avx512, 2 threads" */
+/* "cpu avx512, 2 threads", "cuda 0, NVIDIA H100 80GB HBM3" */
+const char *device_name(const struct device *device);
+bool device_is_gpu(const struct device *device);
 int device_n_threads(const struct device *device);
 const char *isa_name(enum isa isa);
 bool isa_is_available(enum isa isa);

@@ -13,6 +13,7 @@
 
 struct device_backend {
     const struct ops *ops;
+    bool is_gpu;
     void (*close)(struct device *device);
     const char *(*name)(const struct device *device);
     int (*n_threads)(const struct device *device);

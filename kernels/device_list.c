@@ -14,7 +14,6 @@ int device_list(enum backend backend, struct device_facts out[DEVICES_MAX], uint
         return STATUS_OK;
     }
     if (cuda_device_list == NULL)
-        return refuse(why, STATUS_UNSUPPORTED,
-                      "this program was built without CUDA (cmake -DQUIRE_CUDA=ON)");
+        return refuse(why, STATUS_UNSUPPORTED, "%s", CUDA_ABSENT);
     return cuda_device_list(out, n, why);
 }

@@ -17,6 +17,7 @@ extern "C" {
 
 struct cuda_device {
     struct device base;
+    int index;
     cudaStream_t loading; /* copies outside of steps */
     size_t n_blocks;
     char name[288];
@@ -45,21 +46,52 @@ static struct cuda_stream *stream_of(const struct stream *stream)
 
 /* --- the device --- */
 
-extern "C" int cuda_device_open(const struct device_options *, struct device **out, struct why *why)
+/* CUDA has a current device for each thread of the host, device 0 to begin with: one that loads and
+ * one that steps must both say which they mean. */
+static thread_local int current = -1;
+
+static cudaError_t choose(int index)
 {
-    int n_devices = 0;
+    cudaError_t error = cudaSetDevice(index);
+    current = error == cudaSuccess ? index : -1;
+    return error;
+}
+
+/* An error shows in the call behind it. */
+static void make_current(const struct device *device)
+{
+    if (current != device_of(device)->index)
+        choose(device_of(device)->index);
+}
+
+static int refuse_index(uint32_t index, int n_devices, struct why *why)
+{
+    return refuse(why, STATUS_OUT_OF_RANGE,
+                  "there is no GPU %u: the driver shows %d, counted from 0; quire devices lists "
+                  "them, --device chooses one",
+                  index, n_devices);
+}
+
+extern "C" int cuda_device_open(const struct device_options *options, struct device **out,
+                                struct why *why)
+{
+    int n_devices = 0, index = (int)options->index;
     struct cudaDeviceProp properties;
     cudaError_t error = cudaGetDeviceCount(&n_devices);
+    if (error == cudaSuccess && n_devices == 0)
+        error = cudaErrorNoDevice;
+    if (error == cudaSuccess && options->index >= (uint32_t)n_devices)
+        return refuse_index(options->index, n_devices, why);
     if (error == cudaSuccess)
-        error = cudaSetDevice(0);
+        error = choose(index);
     if (error == cudaSuccess)
-        error = cudaGetDeviceProperties(&properties, 0);
+        error = cudaGetDeviceProperties(&properties, index);
     if (error != cudaSuccess)
         return cuda_refuse_devices(error, why);
     if (properties.major < CUDA_MAJOR_MIN)
         return refuse(why, STATUS_UNAVAILABLE,
-                      "%s has compute capability %d.%d; %d.0 (A100, RTX 30) is the least",
-                      properties.name, properties.major, properties.minor, CUDA_MAJOR_MIN);
+                      "GPU %d, %s, has compute capability %d.%d; %d.0 (A100, RTX 30) is the least",
+                      index, properties.name, properties.major, properties.minor, CUDA_MAJOR_MIN);
 
     struct cuda_device *device = (struct cuda_device *)calloc(1, sizeof *device);
     if (device == NULL)
@@ -70,7 +102,8 @@ extern "C" int cuda_device_open(const struct device_options *, struct device **o
         return cuda_refuse_devices(error, why);
     }
     device->base.backend = &cuda_backend;
-    snprintf(device->name, sizeof device->name, "cuda %s", properties.name);
+    device->index = index;
+    snprintf(device->name, sizeof device->name, "cuda %d, %s", index, properties.name);
     *out = &device->base;
     return STATUS_OK;
 }
@@ -100,9 +133,10 @@ static int status_of(cudaError_t error)
     return error == cudaErrorMemoryAllocation ? STATUS_NO_MEMORY : STATUS_UNAVAILABLE;
 }
 
-extern "C" uint64_t cuda_device_memory_free(const struct device *)
+extern "C" uint64_t cuda_device_memory_free(const struct device *device)
 {
     size_t free_bytes = 0, total_bytes = 0;
+    make_current(device);
     return cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess ? free_bytes : 0;
 }
 
@@ -110,12 +144,13 @@ extern "C" int cuda_device_alloc(struct device *base, size_t bytes, void **out, 
 {
     struct cuda_device *device = device_of(base);
     size_t taken = bytes == 0 ? 1 : bytes;
+    make_current(base);
     cudaError_t error = cudaMalloc(out, taken);
     if (error != cudaSuccess) {
         cudaGetLastError();
         return refuse(why, status_of(error),
-                      "%zu bytes of GPU memory are needed and %llu are free (%s); lower "
-                      "--kv-memory or take a smaller model",
+                      "%zu bytes of GPU memory are needed and %llu are free (%s); take a smaller "
+                      "model or --kv-memory, or a GPU with more",
                       bytes, (unsigned long long)cuda_device_memory_free(base),
                       cudaGetErrorString(error));
     }
@@ -140,6 +175,7 @@ static int copy(struct device *base, void *to, const void *from, size_t bytes,
                 enum cudaMemcpyKind kind)
 {
     cudaStream_t loading = device_of(base)->loading;
+    make_current(base);
     cudaError_t error = cudaMemcpyAsync(to, from, bytes, kind, loading);
     if (error == cudaSuccess)
         error = cudaStreamSynchronize(loading);
@@ -168,6 +204,7 @@ extern "C" int cuda_stream_create(struct device *device, uint32_t n_ops, struct 
         return refuse(why, STATUS_NO_MEMORY, "no memory for a stream (%zu bytes)", sizeof *stream);
     stream->base.device = device;
     stream->n_ops = n_ops;
+    make_current(device);
     cudaError_t error = cudaStreamCreateWithFlags(&stream->cuda, cudaStreamNonBlocking);
     if (error == cudaSuccess)
         error = cudaEventCreateWithFlags(&stream->passed, cudaEventDisableTiming);
@@ -221,6 +258,7 @@ bool cuda_stream_begin(struct stream *base, const char *op, cudaStream_t *out)
         fail(stream, op, STATUS_INTERNAL, "more ops than the stream was made for");
     if (stream->status != STATUS_OK)
         return false;
+    make_current(base->device);
     stream->n_pending++;
     *out = stream->cuda;
     return true;
@@ -262,6 +300,7 @@ extern "C" void cuda_stream_submit(struct stream *base)
     struct cuda_stream *stream = stream_of(base);
     if (stream->status != STATUS_OK)
         return;
+    make_current(base->device);
     cudaError_t error = cudaMemcpyAsync(stream->error_copy, stream->error, sizeof *stream->error,
                                         cudaMemcpyDeviceToHost, stream->cuda);
     if (error == cudaSuccess)

@@ -11,10 +11,16 @@
 #include "kernels/device_list.h"
 #include "kernels/ops.h"
 
+/* what a program says that has none */
+#define CUDA_ABSENT                                                                                \
+    "this program was built without CUDA; scripts/setup --cuda and cmake --preset cuda make one "  \
+    "with it"
+
 extern const struct ops cuda_ops;
 extern const struct device_backend cuda_backend;
 
-/* STATUS_UNAVAILABLE: no driver, no device, or a chip older than 8.0; the sentence says which. */
+/* Device options->index. STATUS_UNAVAILABLE: no driver, no device, or a chip older than 8.0; the
+ * sentence says which. STATUS_OUT_OF_RANGE: fewer devices. */
 __attribute__((weak)) int cuda_device_open(const struct device_options *options,
                                            struct device **out, struct why *why);
 /* At most DEVICES_MAX, those that cannot be used too. STATUS_UNAVAILABLE as above. */

@@ -68,14 +68,18 @@ static cudaError_t read_facts(int index, struct device_facts *out)
 
 extern "C" int cuda_device_list(struct device_facts *out, uint32_t *n, struct why *why)
 {
-    int n_devices = 0;
+    int n_devices = 0, current = 0;
     *n = 0;
     cudaError_t error = cudaGetDeviceCount(&n_devices);
+    if (error == cudaSuccess)
+        error = cudaGetDevice(&current);
     if (error == cudaSuccess && n_devices == 0)
         error = cudaErrorNoDevice;
     for (int i = 0; error == cudaSuccess && i < n_devices && i < DEVICES_MAX; i++) {
         error = read_facts(i, &out[*n]);
         *n += error == cudaSuccess ? 1 : 0;
     }
+    if (*n > 0)
+        cudaSetDevice(current); /* an open device counts on it */
     return *n > 0 ? STATUS_OK : cuda_refuse_devices(error, why);
 }

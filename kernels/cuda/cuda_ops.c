@@ -29,6 +29,7 @@ const struct ops cuda_ops = {
 
 const struct device_backend cuda_backend = {
     .ops = &cuda_ops,
+    .is_gpu = true,
     .close = cuda_device_close,
     .name = cuda_device_name,
     .n_threads = cuda_device_n_threads,

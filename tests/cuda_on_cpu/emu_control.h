@@ -2,6 +2,9 @@
  *
  * EMU_DEVICES        devices that there are (default 1)
  * EMU_DEVICE_MBYTES  memory of the device in MiB (default 8192)
+ * EMU_DRIVER         the driver's version as CUDA counts, 12080 for 12.8; 0: there is none
+ * EMU_LOSE_WHEN      a path: the device is lost at the first kernel that runs while something is
+ *                    there
  */
 #ifndef QUIRE_EMU_CONTROL_H
 #define QUIRE_EMU_CONTROL_H

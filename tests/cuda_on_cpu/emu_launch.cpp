@@ -3,6 +3,7 @@
 #include <map>
 #include <stdlib.h>
 #include <thread>
+#include <unistd.h>
 #include <vector>
 
 #include "tests/cuda_on_cpu/emu_chip.h"
@@ -100,17 +101,28 @@ static cudaError_t grid_run(struct emu_grid *grid)
     return grid->failed ? cudaErrorLaunchFailure : cudaSuccess;
 }
 
+/* A device that is lost says so when work reaches it, and never again anything else. */
+static bool is_lost(void)
+{
+    const char *path = getenv("EMU_LOSE_WHEN");
+    return path != NULL && access(path, F_OK) == 0;
+}
+
 cudaError_t emu_launch(const void *kernel, dim3 grid_dim, dim3 block_dim, size_t dynamic_bytes,
                        cudaStream_t stream, std::function<void()> body)
 {
     static uint64_t n_launches;
     cudaError_t error = emu_launch_check(kernel, grid_dim, block_dim, dynamic_bytes);
+    if (error == cudaSuccess && emu_stream_device(stream) != emu_current_device())
+        error = cudaErrorInvalidResourceHandle;
     if (error != cudaSuccess)
         return emu_fail(error);
     size_t allowed = dynamic_allowed(kernel);
     uint64_t number = n_launches++;
     emu_count(EMU_LAUNCHES);
     return emu_enqueue(stream, [=] {
+        if (is_lost())
+            return cudaErrorLaunchFailure;
         struct emu_grid grid = {};
         grid.grid_dim = grid_dim;
         grid.block_dim = block_dim;

@@ -1,5 +1,5 @@
 /* tests/cuda_on_cpu/emu_runtime.cpp: the CUDA runtime's questions about devices, functions and
- * errors. EMU_DEVICES=0: a machine without a GPU.
+ * errors.
  */
 #include <cuda_runtime_api.h>
 
@@ -13,29 +13,60 @@
 
 #define SM_COUNT 4 /* multiprocessors: anything small; results must not depend on it */
 
+static int number_of(const char *name, int otherwise)
+{
+    const char *text = getenv(name);
+    return text != NULL ? atoi(text) : otherwise;
+}
+
 static int n_devices(void)
 {
-    const char *text = getenv("EMU_DEVICES");
-    return text != NULL ? atoi(text) : 1;
+    return number_of("EMU_DEVICES", 1);
+}
+
+/* Of CUDA as the driver counts it; 0 where there is none. */
+static int driver_version(void)
+{
+    return number_of("EMU_DRIVER", CUDART_VERSION);
+}
+
+/* A driver runs programs of its own major version and of older ones. */
+static cudaError_t any_device(void)
+{
+    if (driver_version() / 1000 < CUDART_VERSION / 1000)
+        return cudaErrorInsufficientDriver;
+    return n_devices() > 0 ? emu_status() : cudaErrorNoDevice;
+}
+
+/* Each thread of the host has its own. */
+static thread_local int current;
+
+int emu_current_device(void)
+{
+    return current;
 }
 
 cudaError_t cudaGetDeviceCount(int *out)
 {
-    *out = n_devices();
-    return *out > 0 ? emu_fail(emu_status()) : emu_fail(cudaErrorNoDevice);
+    cudaError_t error = any_device();
+    *out = error == cudaSuccess ? n_devices() : 0;
+    return emu_fail(error);
 }
 
 cudaError_t cudaSetDevice(int device)
 {
-    if (n_devices() == 0)
-        return emu_fail(cudaErrorNoDevice);
-    return emu_fail(device >= 0 && device < n_devices() ? emu_status() : cudaErrorInvalidDevice);
+    cudaError_t error = any_device();
+    if (error == cudaSuccess && (device < 0 || device >= n_devices()))
+        error = cudaErrorInvalidDevice;
+    if (error == cudaSuccess)
+        current = device;
+    return emu_fail(error);
 }
 
 cudaError_t cudaGetDevice(int *out)
 {
-    *out = 0;
-    return n_devices() > 0 ? emu_fail(emu_status()) : emu_fail(cudaErrorNoDevice);
+    *out = current;
+    return emu_fail(any_device());
 }
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int device)
@@ -81,7 +112,7 @@ cudaError_t cudaDeviceGetAttribute(int *out, enum cudaDeviceAttr attribute, int 
 
 cudaError_t cudaDriverGetVersion(int *out)
 {
-    *out = CUDART_VERSION;
+    *out = driver_version();
     return cudaSuccess;
 }
 
@@ -110,6 +141,8 @@ static const struct {
     {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
     {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration",
      "invalid configuration argument"},
+    {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver",
+     "CUDA driver version is insufficient for CUDA runtime version"},
     {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
     {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
     {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},

@@ -24,6 +24,7 @@ struct capture {
 };
 
 struct CUstream_st {
+    int device;
     std::deque<emu_work> queue;
     uint64_t n_enqueued, n_done;
     struct capture *capture;
@@ -35,6 +36,7 @@ struct CUevent_st {
     uint64_t position;      /* operations of the stream that it waits for */
     struct capture *capture;
     uint64_t captured_position;
+    int device;
     bool timed;
     double milliseconds;
 };
@@ -161,8 +163,15 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned flags, int)
     if (error != cudaSuccess)
         return emu_fail(error);
     *out = new CUstream_st();
+    (*out)->device = emu_current_device();
     streams().push_back(*out);
     return cudaSuccess;
+}
+
+/* Stream 0 is that of the current device. */
+int emu_stream_device(cudaStream_t stream)
+{
+    return stream != NULL ? stream->device : emu_current_device();
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
@@ -219,6 +228,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags)
 {
     *out = new CUevent_st();
+    (*out)->device = emu_current_device();
     (*out)->timed = (flags & cudaEventDisableTiming) == 0;
     return emu_fail(sticky);
 }
@@ -233,6 +243,8 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
+    if (event->device != emu_stream_device(stream))
+        return emu_fail(cudaErrorInvalidResourceHandle);
     stream = stream_of(stream);
     if (stream->capture != NULL) {
         event->capture = stream->capture;

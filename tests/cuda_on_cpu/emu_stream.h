@@ -39,4 +39,8 @@ cudaError_t emu_outside_of_capture(void);
 
 void emu_count(enum emu_counter counter);
 
+/* Of this thread of the host, and that on which the stream was made. */
+int emu_current_device(void);
+int emu_stream_device(cudaStream_t stream);
+
 #endif

@@ -5,6 +5,7 @@
 
 #include <string.h>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 
 #include "tests/cuda_on_cpu/emu_control.h"
@@ -235,6 +236,46 @@ static void test_emulated_runtime__a_machine_may_have_no_device(void **state)
     cudaGetLastError();
 }
 
+static void test_emulated_runtime__an_old_driver_and_none_are_told_apart(void **state)
+{
+    int n = 7, version = 7;
+    setenv("EMU_DRIVER", "12080", 1);
+    assert_int_equal(cudaGetDeviceCount(&n), cudaErrorInsufficientDriver);
+    assert_int_equal(n, 0);
+    assert_int_equal(cudaSetDevice(0), cudaErrorInsufficientDriver);
+    expect_success(cudaDriverGetVersion(&version));
+    assert_int_equal(version, 12080);
+    setenv("EMU_DRIVER", "0", 1);
+    assert_int_equal(cudaGetDeviceCount(&n), cudaErrorInsufficientDriver);
+    expect_success(cudaDriverGetVersion(&version));
+    assert_int_equal(version, 0);
+    unsetenv("EMU_DRIVER");
+    expect_success(cudaGetDeviceCount(&n));
+    cudaGetLastError();
+}
+
+/* Each thread begins with device 0, whatever another one has chosen. */
+static void test_emulated_runtime__a_stream_is_of_the_device_that_was_current(void **state)
+{
+    struct scene *scene = (struct scene *)*state;
+    cudaStream_t second = NULL;
+    int elsewhere = 7;
+    setenv("EMU_DEVICES", "2", 1);
+    expect_success(cudaSetDevice(1));
+    expect_success(cudaStreamCreateWithFlags(&second, cudaStreamNonBlocking));
+    assert_int_equal(launch(add_one, 1, N, 0, scene->stream, scene->device),
+                     cudaErrorInvalidResourceHandle);
+    expect_success(launch(add_one, 1, N, 0, second, scene->device));
+    assert_int_equal(cudaEventRecord(scene->event, second), cudaErrorInvalidResourceHandle);
+    expect_success(cudaStreamSynchronize(second));
+    std::thread([&] { cudaGetDevice(&elsewhere); }).join();
+    assert_int_equal(elsewhere, 0);
+    expect_success(cudaSetDevice(0));
+    expect_success(cudaStreamDestroy(second));
+    unsetenv("EMU_DEVICES");
+    cudaGetLastError();
+}
+
 /* --- counts and errors --- */
 
 static void test_emulated_runtime__counts_what_a_step_must_not_do(void **state)
@@ -269,7 +310,30 @@ static __global__ void never_meets(float *values)
     values[threadIdx.x] = 1.0f;
 }
 
-/* In a child: the error ends its use of the device. */
+/* In children: the error ends their use of the device. */
+static void test_emulated_runtime__a_lost_device_says_nothing_else(void **state)
+{
+    struct scene *scene = (struct scene *)*state;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        void *memory = NULL;
+        bool right = launch(add_one, 1, N, 0, scene->stream, scene->device) == cudaSuccess &&
+                     cudaStreamSynchronize(scene->stream) == cudaSuccess;
+        setenv("EMU_LOSE_WHEN", "/", 1);
+        right = right && launch(add_one, 1, N, 0, scene->stream, scene->device) == cudaSuccess &&
+                cudaEventRecord(scene->event, scene->stream) == cudaSuccess &&
+                cudaStreamSynchronize(scene->stream) == cudaErrorLaunchFailure;
+        unsetenv("EMU_LOSE_WHEN");
+        right = right && cudaEventQuery(scene->event) == cudaErrorLaunchFailure &&
+                cudaMalloc(&memory, 16) == cudaErrorLaunchFailure;
+        _exit(right ? 0 : 1);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 static void test_emulated_runtime__an_error_of_a_kernel_sticks(void **state)
 {
     struct scene *scene = (struct scene *)*state;
@@ -306,7 +370,10 @@ int main(void)
         SCENE(test_emulated_runtime__copies_stay_within_allocations),
         SCENE(test_emulated_runtime__memory_comes_to_an_end),
         SCENE(test_emulated_runtime__a_machine_may_have_no_device),
+        SCENE(test_emulated_runtime__an_old_driver_and_none_are_told_apart),
+        SCENE(test_emulated_runtime__a_stream_is_of_the_device_that_was_current),
         SCENE(test_emulated_runtime__counts_what_a_step_must_not_do),
+        SCENE(test_emulated_runtime__a_lost_device_says_nothing_else),
         SCENE(test_emulated_runtime__an_error_of_a_kernel_sticks),
     };
     return run_cuda_tests("emulated runtime", tests, sizeof tests / sizeof tests[0]);

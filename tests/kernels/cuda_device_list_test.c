@@ -45,15 +45,17 @@ static void test_device_list__says_why_there_is_none(void **state)
     struct why why, of_open;
     uint32_t n = 7;
     assert_int_equal(device_list(BACKEND_CUDA, devices, &n, NULL), STATUS_OK);
-    if (strstr(devices[0].name, "emulated") == NULL)
-        skip(); /* a GPU does not go away */
+    if (strstr(devices[0].name, "emulated") == NULL) {
+        print_message("skipped: device_list without a device: a GPU does not go away\n");
+        skip();
+    }
     setenv("EMU_DEVICES", "0", 1);
     assert_int_equal(device_list(BACKEND_CUDA, devices, &n, &why), STATUS_UNAVAILABLE);
     assert_int_equal(device_open(&options, &device, &of_open), STATUS_UNAVAILABLE);
     unsetenv("EMU_DEVICES");
     assert_int_equal(n, 0);
     assert_non_null(strstr(why.text, "shows no GPU"));
-    assert_string_equal(of_open.text, why.text);
+    assert_non_null(strstr(of_open.text, why.text));
 }
 
 int main(void)

@@ -80,6 +80,29 @@ static void test_device__obeys_and_checks_quire_isa(void **state)
     unsetenv("QUIRE_ISA");
 }
 
+/* This program has no CUDA: cuda_device_open_test is of one that has. */
+static void test_device__without_cuda_auto_is_the_cpu_and_a_gpu_is_refused(void **state)
+{
+    struct device_options options = {.n_threads = 1, .isa = ISA_SCALAR, .backend = BACKEND_AUTO};
+    struct device *device;
+    struct why why;
+    assert_int_equal(device_open(&options, &device, &why), STATUS_OK);
+    assert_string_equal(device_name(device), "cpu scalar, 1 thread");
+    assert_false(device_is_gpu(device));
+    device_close(device);
+
+    options.backend = BACKEND_CUDA;
+    assert_int_equal(device_open(&options, &device, &why), STATUS_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "--backend cuda: this program was built without CUDA"));
+    options.backend = BACKEND_AUTO;
+    options.has_index = true;
+    assert_int_equal(device_open(&options, &device, &why), STATUS_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "--device 0: this program was built without CUDA"));
+    options.backend = BACKEND_CPU;
+    assert_int_equal(device_open(&options, &device, &why), STATUS_INVALID);
+    assert_non_null(strstr(why.text, "leave one of them out"));
+}
+
 static void test_device__gives_zeroed_aligned_memory(void **state)
 {
     struct device *device = open_device(false);
@@ -160,6 +183,7 @@ int main(void)
         cmocka_unit_test(test_device__takes_the_default_number_of_threads),
         cmocka_unit_test(test_device__refuses_impossible_threads),
         cmocka_unit_test(test_device__obeys_and_checks_quire_isa),
+        cmocka_unit_test(test_device__without_cuda_auto_is_the_cpu_and_a_gpu_is_refused),
         cmocka_unit_test(test_device__gives_zeroed_aligned_memory),
         cmocka_unit_test(test_device__refuses_more_memory_than_there_is_with_numbers),
         cmocka_unit_test(test_device__strict_memory_faults_outside_of_ops),
