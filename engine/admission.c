@@ -30,7 +30,8 @@ static int check_alive(const struct engine *engine, struct event_refused *out)
 {
     if (!engine->is_lost)
         return STATUS_OK;
-    SAY(out, "the device failed: the server is stopping");
+    SAY(out, "the device failed and the server is ending: send the call again when it has been "
+             "started anew");
     return out->status = STATUS_UNAVAILABLE;
 }
 

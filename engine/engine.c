@@ -76,7 +76,9 @@ static void poll_messages(void *arg)
 static int fail_all(struct engine *engine, int status)
 {
     struct event_refused refused = {.status = STATUS_UNAVAILABLE, .was_accepted = true};
-    snprintf(refused.text, sizeof refused.text, "the device failed (%s): the server is stopping",
+    snprintf(refused.text, sizeof refused.text,
+             "the device failed in the middle of a step (%s) and the server is ending: send the "
+             "call again when it has been started anew",
              status_text(status));
 
     list_for_each(node, &engine->runs)

@@ -23,13 +23,18 @@ struct engine;
 
 struct engine_options {
     const char *model_path;
+    const char *backend;         /* NULL or "auto", "cpu", "cuda": device.h */
+    bool has_gpu;                /* which one was said: gpu */
+    uint32_t gpu;
     int n_threads;               /* 0: the measured default */
     const char *isa;             /* NULL or "auto", "scalar", "avx2", "avx512" */
     const char *activations;     /* "16", "int8", "f32" */
     const char *kv_dtype;        /* "f16", "f32" */
-    /* 0: what 16 full contexts take, at most half of the memory that is free */
+    /* 0: on a CPU what 16 full contexts take, at most half of the memory that is free; on a GPU
+     * what the memory plan leaves, at most max_sequences full contexts */
     uint64_t kv_memory_bytes;
-    uint32_t max_context;        /* 0: the model's */
+    /* 0: the model's, or as much of it as the cache holds; any other must fit */
+    uint32_t max_context;
     uint32_t max_sequences;      /* that hold pages at once; 0: DEFAULT_SEQUENCES */
     uint32_t max_queued;         /* that may wait for pages; 0: none */
     int64_t max_step_ns;         /* 0: DEFAULT_STEP_MS */
@@ -38,8 +43,9 @@ struct engine_options {
     void *on_progress_arg;
 };
 
-/* Loads the model, sizes the cache, measures rates by a short warm-up. STATUS_* of model_load;
- * STATUS_NO_MEMORY with numbers. */
+/* Loads the model, sizes the cache, measures rates by a short warm-up. STATUS_* of device_open and
+ * model_load; STATUS_NO_MEMORY with numbers; STATUS_TOO_LARGE: a context or a cache that does not
+ * fit, with what does. */
 int engine_create(const struct engine_options *options, struct engine **out, struct why *why);
 /* Starts the step thread; wake is called on it after events were published (ring_fence was issued).
  * */

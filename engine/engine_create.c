@@ -12,8 +12,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define DEFAULT_CONTEXTS 16 /* full ones that the default --kv-memory holds */
-
 static int choose(const char *what, const char *text, const char *const *names, int n, int *out,
                   struct why *why)
 {
@@ -27,51 +25,31 @@ static int choose(const char *what, const char *text, const char *const *names, 
 
 static int open_device(struct engine *engine, int *kv_dtype, struct why *why)
 {
+    static const char *const backends[] = {"cpu", "cuda", "auto"};
     static const char *const isas[] = {"auto", "scalar", "avx2", "avx512"};
     static const char *const activations[] = {"16", "int8", "f32"};
     static const char *const dtypes[] = {"f16", "f32"};
     const struct engine_options *options = &engine->options;
-    int isa = 0, activation = 0;
+    const char *backend_name = options->backend != NULL ? options->backend : "auto";
+    int backend = 0, isa = 0, activation = 0;
 
-    int status = choose("isa", options->isa != NULL ? options->isa : "auto", isas, 4, &isa, why);
+    int status = choose("backend", backend_name, backends, 3, &backend, why);
+    if (status == STATUS_OK)
+        status = choose("isa", options->isa != NULL ? options->isa : "auto", isas, 4, &isa, why);
     if (status == STATUS_OK)
         status = choose("activations", options->activations, activations, 3, &activation, why);
     if (status == STATUS_OK)
         status = choose("kv-dtype", options->kv_dtype, dtypes, 2, kv_dtype, why);
     if (status < 0)
         return status;
-    return device_open(&(struct device_options){.n_threads = options->n_threads,
+    return device_open(&(struct device_options){.backend = (enum backend)backend,
+                                                .has_index = options->has_gpu,
+                                                .index = options->gpu,
+                                                .n_threads = options->n_threads,
                                                 .isa = (enum isa)isa,
                                                 .activations = (enum activations)activation,
                                                 .strict = options->strict_device},
                        &engine->device, why);
-}
-
-static int open_cache(struct engine *engine, enum kv_dtype dtype, struct why *why)
-{
-    const struct model_plan *plan = model_plan(engine->model);
-    struct engine_options *options = &engine->options;
-    struct kv_cache_spec spec = {.n_groups = plan->n_groups,
-                                 .memory_bytes = options->kv_memory_bytes,
-                                 .max_sequences = options->max_sequences,
-                                 .max_context = options->max_context,
-                                 .max_append = STEP_ROWS_MAX};
-
-    for (uint32_t i = 0; i < plan->n_groups; i++)
-        spec.groups[i] = (struct kv_group_spec){.kind = plan->groups[i].kind,
-                                                .window = plan->groups[i].window,
-                                                .shape = plan->groups[i].shape,
-                                                .n_layers = plan->groups[i].n_layers,
-                                                .dtype = dtype};
-    if (spec.memory_bytes == 0) {
-        uint64_t pages = ((uint64_t)options->max_context + PAGE_TOKENS - 1) / PAGE_TOKENS;
-        uint64_t wanted =
-            DEFAULT_CONTEXTS * pages * PAGE_TOKENS * model_plan_token_bytes(plan, dtype);
-        uint64_t half = device_memory_free(engine->device) / 2;
-        spec.memory_bytes = wanted < half ? wanted : half;
-    }
-    options->kv_memory_bytes = spec.memory_bytes;
-    return kv_cache_create(engine->device, &spec, &engine->cache, why);
 }
 
 /* Tokens that one sequence can really have: of --max-context what the cache holds. */
@@ -92,7 +70,8 @@ static void fill_info(struct engine *engine, enum kv_dtype dtype)
     kv_cache_read_stats(engine->cache, &cache);
     snprintf(info->name, sizeof info->name, "%s", plan->name);
     snprintf(info->architecture, sizeof info->architecture, "%s", plan->architecture);
-    snprintf(info->activations, sizeof info->activations, "%s", engine->options.activations);
+    snprintf(info->activations, sizeof info->activations, "%s",
+             device_is_gpu(engine->device) ? "f16" : engine->options.activations);
     snprintf(info->kv_dtype, sizeof info->kv_dtype, "%s", kv_dtype_name(dtype));
     snprintf(info->device, sizeof info->device, "%s", device_name(engine->device));
     if (chat != NULL) /* families are named in lower case on the wire */
@@ -126,7 +105,8 @@ static int check_context(struct engine *engine, struct why *why)
     struct engine_options *options = &engine->options;
     uint32_t trained = model_plan(engine->model)->context;
 
-    if (options->max_context == 0)
+    engine->has_asked_context = options->max_context != 0;
+    if (!engine->has_asked_context)
         options->max_context = trained < CONTEXT_TOKENS_MAX ? trained : CONTEXT_TOKENS_MAX;
     if (options->max_context > trained)
         return refuse(
@@ -193,21 +173,22 @@ int engine_create(const struct engine_options *options, struct engine **out, str
 
     int status = open_device(engine, &kv_dtype, why);
     if (status == STATUS_OK)
+        engine->free_bytes = device_memory_free(engine->device);
+    if (status == STATUS_OK)
         status = model_load(engine->device, options->model_path,
                             &(struct model_options){options->on_progress, options->on_progress_arg},
                             &engine->model, why);
     if (status == STATUS_OK)
         status = check_context(engine, why);
     if (status == STATUS_OK)
-        status = open_cache(engine, (enum kv_dtype)kv_dtype, why);
-    if (status == STATUS_OK)
-        status = forward_create(engine->device, engine->model, STEP_ROWS_MAX,
-                                options->max_sequences < STEP_ROWS_MAX ? options->max_sequences
-                                                                       : STEP_ROWS_MAX,
-                                context_held(engine), &engine->forward, why);
-    if (status == STATUS_OK)
         status = batch_create(engine->device, engine->model, options->max_sequences, &engine->batch,
                               why);
+    if (status == STATUS_OK) /* plans what the rest leaves, of which no more is taken then */
+        status = engine_cache_open(engine, (enum kv_dtype)kv_dtype, why);
+    if (status == STATUS_OK)
+        status = forward_create(engine->device, engine->model, STEP_ROWS_MAX,
+                                engine_outputs_max(engine), context_held(engine), &engine->forward,
+                                why);
     if (status == STATUS_OK)
         status =
             stream_create(engine->device,

@@ -29,6 +29,8 @@ struct engine {
     struct scheduler scheduler;
     struct estimate estimate;
     struct engine_model_info info;
+    uint64_t free_bytes;    /* of the device, before the model was loaded */
+    bool has_asked_context; /* --max-context was given, and must fit */
 
     struct sequence *sequences; /* [max_sequences + max_queued] */
     struct list free, runs;     /* of sequences; runs stand in line (scheduler.h), those without
@@ -96,5 +98,10 @@ void accept_step(struct engine *engine);
 void accept_tell_waiting(struct engine *engine);
 
 int warm_up(struct engine *engine, struct why *why); /* warm_up.c: first costs */
+
+/* engine_cache.c: the cache, as large as the device and the options have it; fills in
+ * options.kv_memory_bytes, and options.max_context where less was left than the model could use. */
+int engine_cache_open(struct engine *engine, enum kv_dtype dtype, struct why *why);
+uint32_t engine_outputs_max(const struct engine *engine); /* rows of logits in one step */
 
 #endif

@@ -10,6 +10,8 @@
 #define LOGITS_ROWS 64      /* rows of a step whose logits are wanted */
 #define STATE_VALUES 2      /* a span's maximum and sum beside its output */
 #define SCALE_BYTES 4       /* f16 least value and f16 step */
+#define RESERVE_BYTES 750000000u
+#define RESERVE_SHARE 16
 
 static const struct page_format page_formats[] = {
     {"f32", 32, false}, {"f16", 16, false}, {"bf16", 16, false}, {"q8", 8, true}, {"q4", 4, true},
@@ -56,21 +58,39 @@ static uint64_t min_of(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* Buffers of a step of STEP_ROWS_MAX rows: x and its normed panel, q, k, v and the attended heads,
- * the gated feed-forward, in f32. */
-static void plan_workspace(const struct model_shape *shape, struct memory_plan *plan)
+uint64_t memory_plan_reserve(uint64_t memory_bytes)
+{
+    return min_of(RESERVE_BYTES, memory_bytes / RESERVE_SHARE);
+}
+
+/* A state for each span of the sequence and each head. */
+static uint64_t partials_at(const struct model_shape *shape, uint64_t context)
+{
+    uint64_t n_spans = (context + SPAN_TOKENS - 1) / SPAN_TOKENS;
+    return n_spans * shape->n_heads * (shape->kv.v_dim + STATE_VALUES) * 4;
+}
+
+/* Buffers of a step of STEP_ROWS_MAX rows that do not grow with the context: x and its normed
+ * panel, q, k, v and the attended heads, the gated feed-forward, in f32; and logits. */
+static void plan_step(const struct model_shape *shape, struct memory_plan *plan)
 {
     uint64_t heads = (uint64_t)shape->n_heads * (shape->kv.k_dim + shape->kv.v_dim);
     uint64_t kv = (uint64_t)shape->kv.n_kv_heads * (shape->kv.k_dim + shape->kv.v_dim);
     uint64_t ff = max_of(shape->n_ff, (uint64_t)shape->n_used * shape->n_expert_ff +
                                           shape->n_shared_ff);
-    uint64_t spans = (plan->context + SPAN_TOKENS - 1) / SPAN_TOKENS;
 
     plan->activations_bytes =
         STEP_ROWS_MAX * 4 * (2 * (uint64_t)shape->width + heads + kv + 2 * ff);
     plan->logits_bytes = LOGITS_ROWS * 4 * (uint64_t)shape->vocabulary;
-    plan->partials_bytes = spans * shape->n_heads * (shape->kv.v_dim + STATE_VALUES) * 4;
-    plan->workspace_bytes = plan->activations_bytes + plan->logits_bytes + plan->partials_bytes;
+    plan->partials_bytes = partials_at(shape, plan->context);
+}
+
+static uint64_t workspace_at(const struct model_shape *shape, const struct memory_budget *budget,
+                             const struct memory_plan *plan, uint64_t context)
+{
+    if (budget->workspace_bytes != NULL)
+        return budget->workspace_bytes(budget->workspace_arg, context);
+    return plan->activations_bytes + plan->logits_bytes + partials_at(shape, context);
 }
 
 static void plan_weights(const struct model_shape *shape, const struct weight_format *weights,
@@ -84,23 +104,35 @@ static void plan_weights(const struct model_shape *shape, const struct weight_fo
     plan->weights_read_bytes = (uint64_t)(active * bits / 8);
 }
 
-/* The tokens whose pages fill what the rest leaves; local layers stop growing at their window. */
-static uint64_t longest_context(const struct model_shape *shape, const struct memory_plan *plan)
+/* Local layers stop growing at their window. */
+static uint64_t local_at(const struct model_shape *shape, const struct memory_plan *plan,
+                         uint64_t context)
 {
-    uint64_t partial = (uint64_t)shape->n_heads * (shape->kv.v_dim + STATE_VALUES) * 4;
-    double per_token = (double)plan->global_token_bytes + (double)partial / SPAN_TOKENS;
-    uint64_t fixed = plan->weights_bytes + plan->workspace_bytes - plan->partials_bytes +
-                     plan->reserve_bytes;
+    return plan->local_token_bytes * min_of(context, shape->window);
+}
 
-    if (fixed >= plan->memory_bytes)
-        return 0;
-    double left = (double)(plan->memory_bytes - fixed);
-    double short_tokens = left / (per_token + (double)plan->local_token_bytes);
-    double tokens = short_tokens;
-    if (shape->n_local_layers > 0 && short_tokens > shape->window)
-        tokens = (left - (double)plan->local_token_bytes * shape->window) / per_token;
-    uint64_t whole = (uint64_t)tokens / PAGE_TOKENS * PAGE_TOKENS;
-    return min_of(whole, shape->context);
+static uint64_t needed_at(const struct model_shape *shape, const struct memory_budget *budget,
+                          const struct memory_plan *plan, uint64_t context)
+{
+    return plan->weights_bytes + plan->reserve_bytes +
+           workspace_at(shape, budget, plan, context) + plan->global_token_bytes * context +
+           local_at(shape, plan, context);
+}
+
+/* The most whole pages that fit, found between one that does and one that does not. */
+static uint64_t longest_context(const struct model_shape *shape, const struct memory_budget *budget,
+                                const struct memory_plan *plan)
+{
+    uint64_t fits = 0, beyond = (shape->context + PAGE_TOKENS - 1) / PAGE_TOKENS + 1;
+
+    while (beyond - fits > 1) {
+        uint64_t middle = fits + (beyond - fits) / 2;
+        if (needed_at(shape, budget, plan, middle * PAGE_TOKENS) <= plan->memory_bytes)
+            fits = middle;
+        else
+            beyond = middle;
+    }
+    return min_of(fits * PAGE_TOKENS, shape->context);
 }
 
 static int check(const struct model_shape *shape, const struct memory_budget *budget,
@@ -144,15 +176,17 @@ int memory_plan_make(const struct model_shape *shape, const struct weight_format
     if (status < 0)
         return status;
 
-    plan_workspace(shape, out);
-    uint64_t seen = min_of(out->context, shape->n_local_layers > 0 ? shape->window : out->context);
+    if (budget->workspace_bytes == NULL)
+        plan_step(shape, out);
+    out->workspace_bytes = workspace_at(shape, budget, out, out->context);
     out->global_bytes = out->global_token_bytes * out->context;
-    out->local_bytes = out->local_token_bytes * seen;
+    out->local_bytes = local_at(shape, out, out->context);
     out->kv_bytes = out->global_bytes + out->local_bytes;
-    out->needed_bytes =
-        out->weights_bytes + out->workspace_bytes + out->kv_bytes + out->reserve_bytes;
+    uint64_t rest_bytes = out->weights_bytes + out->workspace_bytes + out->reserve_bytes;
+    out->needed_bytes = rest_bytes + out->kv_bytes;
     out->fits = out->needed_bytes <= out->memory_bytes;
-    out->longest_context = longest_context(shape, out);
+    out->room_bytes = out->memory_bytes > rest_bytes ? out->memory_bytes - rest_bytes : 0;
+    out->longest_context = longest_context(shape, budget, out);
     out->bytes_per_token = (double)out->weights_read_bytes + (double)out->kv_bytes;
     out->tokens_per_second =
         budget->bytes_per_second * budget->n_devices / out->bytes_per_token;

@@ -1,9 +1,11 @@
 /* engine/memory_plan.h: what a model takes of a device's memory, what is left for pages, and how
  * fast the memory lets it decode. Pure arithmetic: no device, no clock. Bytes unless said.
  *
- *   memory x devices | weights | workspace | local layers' pages | global layers' pages | spare |
+ *   memory x devices | weights | workspace | reserve | local layers' pages | global ones' | spare |
  *
- * One sequence; local layers keep their window at most, global layers every token. Any thread.
+ * One sequence; local layers keep their window at most, global layers every token. `quire plan`
+ * asks before there is a device, and the workspace is an estimate; the engine asks with one open,
+ * and gives what its weights have taken and its buffers will take. Any thread.
  */
 #ifndef QUIRE_ENGINE_MEMORY_PLAN_H
 #define QUIRE_ENGINE_MEMORY_PLAN_H
@@ -30,10 +32,18 @@ const struct weight_format *weight_format_find(const char *name);
 
 struct memory_budget {
     uint64_t memory_bytes;    /* of one device */
-    double bytes_per_second;  /* of one device */
+    double bytes_per_second;  /* of one device; 0: no rate is asked for */
     uint32_t n_devices;
-    uint64_t reserve_bytes;   /* of one device: driver, code, the allocator's edges */
+    uint64_t reserve_bytes;   /* of one device */
+    /* what a step needs beside weights and pages when its longest sequence has `context` tokens; it
+     * never shrinks as that grows. NULL: the formulas of memory_plan.c */
+    uint64_t (*workspace_bytes)(const void *arg, uint64_t context);
+    const void *workspace_arg;
 };
+
+/* Kept free of one device: for the driver's context, code, graphs and the allocator's edges 750 MB,
+ * or a sixteenth of the memory where that is less. */
+uint64_t memory_plan_reserve(uint64_t memory_bytes);
 
 struct memory_plan {
     uint64_t context;             /* tokens that kv_bytes and the rates are for */
@@ -42,10 +52,13 @@ struct memory_plan {
     uint64_t global_token_bytes;  /* one token, all global layers, all devices */
     uint64_t local_token_bytes;   /* one token, all local layers */
     uint64_t global_bytes, local_bytes, kv_bytes; /* at `context`; kv = global + local */
-    uint64_t activations_bytes, logits_bytes, partials_bytes, workspace_bytes; /* all devices */
+    /* all devices; the three parts only where the formulas made them */
+    uint64_t activations_bytes, logits_bytes, partials_bytes, workspace_bytes;
     uint64_t memory_bytes, reserve_bytes, needed_bytes; /* all devices; needed has all parts */
     bool fits;
-    uint64_t longest_context;     /* tokens that fit, at most as trained; 0: the weights do not */
+    uint64_t room_bytes;          /* what the rest leaves for pages at `context`, all devices */
+    /* tokens whose whole pages fit, at most as trained; 0: the rest alone does not fit */
+    uint64_t longest_context;
     double bytes_per_token;       /* read for one token at `context`: weights and pages */
     double tokens_per_second;     /* memory's own limit: bandwidth / bytes_per_token */
 };

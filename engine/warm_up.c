@@ -92,6 +92,11 @@ int warm_up(struct engine *engine, struct why *why)
                       "%s gives logits that are not finite: its weights hold values that are no "
                       "numbers (NaN) or far too large; fetch or convert the file again",
                       engine->options.model_path);
+    if (status == STATUS_UNAVAILABLE)
+        return refuse(why, status,
+                      "the device (%s) failed in the first steps: device_error in the log says "
+                      "what, dmesg perhaps why",
+                      device_name(engine->device));
     if (status < 0)
         return refuse_prefix(why, status, "the first steps failed");
     estimate_init(&engine->estimate, &warm, engine->options.max_step_ns);

@@ -87,18 +87,33 @@ static struct need need_of(const struct forward *forward, uint32_t max_context)
     return need;
 }
 
+static struct forward empty_forward(struct device *device, const struct model *model,
+                                    uint32_t max_rows, uint32_t max_outputs)
+{
+    return (struct forward){.device = device,
+                            .ops = device_ops(device),
+                            .model = model,
+                            .max_rows = max_rows,
+                            .max_outputs = max_outputs};
+}
+
+uint64_t forward_workspace_bytes(struct device *device, const struct model *model,
+                                 uint32_t max_rows, uint32_t max_outputs, uint32_t max_context)
+{
+    struct forward forward = empty_forward(device, model, max_rows, max_outputs);
+    struct need need = need_of(&forward, max_context);
+    return (uint64_t)need.x + need.qkv + need.picked + need.logits + need.normed + need.query +
+           need.attended + need.gated + need.workspace;
+}
+
 int forward_create(struct device *device, const struct model *model, uint32_t max_rows,
                    uint32_t max_outputs, uint32_t max_context, struct forward **out,
                    struct why *why)
 {
-    struct forward *forward = calloc(1, sizeof *forward);
+    struct forward *forward = malloc(sizeof *forward);
     if (forward == NULL)
         return refuse(why, STATUS_NO_MEMORY, "no memory for a forward pass");
-    forward->device = device;
-    forward->ops = device_ops(device);
-    forward->model = model;
-    forward->max_rows = max_rows;
-    forward->max_outputs = max_outputs;
+    *forward = empty_forward(device, model, max_rows, max_outputs);
 
     struct need need = need_of(forward, max_context);
     forward->workspace_bytes = need.workspace;

@@ -29,6 +29,9 @@ struct forward_batch {
     const struct sample_result *sampled; /* for ROW_SAMPLED, or NULL */
 };
 
+/* What forward_create will take with the same arguments; it never shrinks as max_context grows. */
+uint64_t forward_workspace_bytes(struct device *device, const struct model *model,
+                                 uint32_t max_rows, uint32_t max_outputs, uint32_t max_context);
 /* max_context: longest sequence, for the attention workspace. STATUS_NO_MEMORY with numbers. */
 int forward_create(struct device *device, const struct model *model, uint32_t max_rows,
                    uint32_t max_outputs, uint32_t max_context, struct forward **out,

@@ -1,6 +1,8 @@
 #include "model/model.h"
 
 #include "base/status.h"
+#include "base/text.h"
+#include "kernels/device.h"
 #include "model/chat_template.h"
 #include "model/gguf.h"
 #include "model/vocabulary.h"
@@ -50,10 +52,27 @@ static int load_text(struct model *model, struct why *why)
                                       : STATUS_OK;
 }
 
+/* Before minutes of loading: a GPU's memory does not grow. */
+static int check_room(const struct model *model, struct why *why)
+{
+    char need[TEXT_NUMBER_BYTES], left[TEXT_NUMBER_BYTES];
+    uint64_t free_bytes = device_memory_free(model->device);
+
+    if (!device_is_gpu(model->device) || model->plan.weight_bytes <= free_bytes)
+        return STATUS_OK;
+    return refuse(why, STATUS_NO_MEMORY,
+                  "its weights take %s and %s has %s free; take a smaller model, a GPU with more "
+                  "memory (--device) or --backend cpu",
+                  text_bytes(need, model->plan.weight_bytes), device_name(model->device),
+                  text_bytes(left, free_bytes));
+}
+
 /* What the open file holds: a refusal says what is wrong, the caller of which file. */
 static int load_file(struct model *model, const struct model_options *options, struct why *why)
 {
     int status = model_plan_read(model->file, &model->plan, why);
+    if (status == STATUS_OK)
+        status = check_room(model, why);
     if (status == STATUS_OK)
         status = load_text(model, why);
     if (status == STATUS_OK)

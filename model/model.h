@@ -26,7 +26,7 @@ int model_read_vocabulary(const struct gguf *file, const struct model_plan *plan
                           struct vocabulary **out, struct why *why);
 
 /* Loads everything; the file's pages are dropped as tensors are repacked. STATUS_* of gguf_open and
- * model_plan_read. */
+ * model_plan_read; STATUS_NO_MEMORY, before anything is loaded where a GPU is too small. */
 int model_load(struct device *device, const char *path, const struct model_options *options,
                struct model **out, struct why *why);
 void model_free(struct model *model);

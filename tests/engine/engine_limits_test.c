@@ -316,6 +316,37 @@ static void test_engine_limits__a_context_as_trained_and_one_more(void **state)
     assert_non_null(strstr(why.text, "2048"));
 }
 
+/* A context that nobody asked for is cut to what the cache holds; one that was must fit. */
+static void test_engine_limits__a_context_that_was_asked_for_fits_or_is_refused(void **state)
+{
+    struct engine_options options = door_options();
+    struct engine *engine = NULL;
+    struct why why;
+    options.kv_memory_bytes = 16 * PAGE_TOKENS * TINY_TOKEN_BYTES;
+    options.max_context = 16 * PAGE_TOKENS;
+    assert_int_equal(engine_create(&options, &engine, &why), STATUS_OK);
+    engine_free(engine);
+
+    options.max_context++;
+    assert_int_equal(engine_create(&options, &engine, &why), STATUS_TOO_LARGE);
+    assert_non_null(strstr(why.text, "--max-context 1,025"));
+    assert_non_null(strstr(why.text, "holds 1,024 tokens"));
+    assert_string_equal(why.numbers.setting, "--kv-memory");
+}
+
+static void test_engine_limits__a_backend_that_is_not_there_is_refused(void **state)
+{
+    struct engine_options options = door_options();
+    struct engine *engine = NULL;
+    struct why why;
+    options.backend = "cuda";
+    assert_int_equal(engine_create(&options, &engine, &why), STATUS_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "built without CUDA"));
+    options.backend = "tpu";
+    assert_int_equal(engine_create(&options, &engine, &why), STATUS_INVALID);
+    assert_non_null(strstr(why.text, "\"tpu\""));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -331,6 +362,8 @@ int main(void)
         cmocka_unit_test(test_engine_limits__who_waits_for_a_running_one_is_told_how_long),
         cmocka_unit_test(test_engine_limits__a_context_of_the_least_and_one_less),
         cmocka_unit_test(test_engine_limits__a_context_as_trained_and_one_more),
+        cmocka_unit_test(test_engine_limits__a_context_that_was_asked_for_fits_or_is_refused),
+        cmocka_unit_test(test_engine_limits__a_backend_that_is_not_there_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

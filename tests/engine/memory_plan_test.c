@@ -11,8 +11,14 @@
 
 #define GB 1000000000u
 
-static const struct memory_budget h100 = {80ull * GB, 3350e9, 1, 750000000};
-static const struct memory_budget h200 = {141ull * GB, 4800e9, 1, 750000000};
+static const struct memory_budget h100 = {.memory_bytes = 80ull * GB,
+                                          .bytes_per_second = 3350e9,
+                                          .n_devices = 1,
+                                          .reserve_bytes = 750000000};
+static const struct memory_budget h200 = {.memory_bytes = 141ull * GB,
+                                          .bytes_per_second = 4800e9,
+                                          .n_devices = 1,
+                                          .reserve_bytes = 750000000};
 
 static struct memory_plan plan_of(const char *name, const char *pages,
                                   const struct memory_budget *budget, uint64_t context)
@@ -71,8 +77,45 @@ static void test_memory_plan__the_longest_context_fits_and_one_page_more_does_no
         assert_true(longest > 0);
         assert_true(plan_of(name, pages, &small, longest).fits);
         if (longest < model_shape_find(name)->context)
-            assert_false(plan_of(name, pages, &small, longest + 2 * PAGE_TOKENS).fits);
+            assert_false(plan_of(name, pages, &small, longest + PAGE_TOKENS).fits);
     }
+}
+
+#define STEP_BYTES 1000000000u /* and twice that from 32,768 tokens on */
+
+static uint64_t stepped_workspace(const void *arg, uint64_t context)
+{
+    return context < 32768 ? STEP_BYTES : 2 * *(const uint64_t *)arg;
+}
+
+/* As the engine asks: with what an open device needs, in place of the formulas. */
+static void test_memory_plan__a_workspace_that_is_known_takes_its_place(void **state)
+{
+    static const uint64_t step_bytes = STEP_BYTES;
+    struct memory_budget budget = h100;
+    budget.workspace_bytes = stepped_workspace;
+    budget.workspace_arg = &step_bytes;
+    struct memory_plan plan = plan_of("llama3.1-8b", "f16", &budget, 32767);
+    assert_int_equal(plan.workspace_bytes, STEP_BYTES);
+    assert_int_equal(plan.room_bytes,
+                     plan.memory_bytes - plan.weights_bytes - plan.reserve_bytes - STEP_BYTES);
+    assert_int_equal(plan_of("llama3.1-8b", "f16", &budget, 32768).workspace_bytes, 2 * STEP_BYTES);
+
+    /* room for 40,000 tokens beside the small workspace, for far fewer beside the large one */
+    budget.memory_bytes = plan.weights_bytes + plan.reserve_bytes + STEP_BYTES +
+                          40000 * plan.global_token_bytes;
+    plan = plan_of("llama3.1-8b", "f16", &budget, 32704);
+    assert_true(plan.fits);
+    assert_int_equal(plan.room_bytes, 40000 * plan.global_token_bytes);
+    assert_int_equal(plan.longest_context, 32704);
+    assert_false(plan_of("llama3.1-8b", "f16", &budget, 32768).fits);
+}
+
+static void test_memory_plan__the_reserve_is_a_sixteenth_of_a_small_memory(void **state)
+{
+    assert_int_equal(memory_plan_reserve(80ull * GB), 750000000);
+    assert_int_equal(memory_plan_reserve(12ull * GB), 750000000);
+    assert_int_equal(memory_plan_reserve(64u << 20), 4u << 20);
 }
 
 static void test_memory_plan__weights_that_do_not_fit_leave_no_context(void **state)
@@ -141,6 +184,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_plan__agrees_with_the_arithmetic_of_scout),
         cmocka_unit_test(test_memory_plan__the_longest_context_fits_and_one_page_more_does_not),
+        cmocka_unit_test(test_memory_plan__a_workspace_that_is_known_takes_its_place),
+        cmocka_unit_test(test_memory_plan__the_reserve_is_a_sixteenth_of_a_small_memory),
         cmocka_unit_test(test_memory_plan__weights_that_do_not_fit_leave_no_context),
         cmocka_unit_test(test_memory_plan__gpus_share_heads_evenly_or_are_refused),
         cmocka_unit_test(test_memory_plan__refuses_a_context_beyond_the_trained_one),

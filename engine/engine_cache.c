@@ -1,0 +1,203 @@
+/* How much of a device the pages get, and the cache of that size.
+ *
+ *   GPU   | weights | batch, workspace of a step | reserve | pages: the rest |     memory_plan.h
+ *   CPU   | ... | pages: 16 full contexts, at most half of what is free | ... |
+ *
+ * A context that was asked for must fit; one that was not is cut to what fits, and told.
+ */
+#include "engine/engine_state.h"
+
+#include "base/log.h"
+#include "base/text.h"
+#include "engine/memory_plan.h"
+#include "kvcache/kv_group.h"
+#include "model/model.h"
+
+#include <stdio.h>
+
+#define DEFAULT_CONTEXTS 16 /* full ones that the default --kv-memory of a CPU holds */
+
+uint32_t engine_outputs_max(const struct engine *engine)
+{
+    uint32_t n_sequences = engine->options.max_sequences;
+    return n_sequences < STEP_ROWS_MAX ? n_sequences : STEP_ROWS_MAX;
+}
+
+static uint64_t min_of(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* --- a GPU --- */
+
+static uint64_t workspace_bytes(const void *arg, uint64_t context)
+{
+    const struct engine *engine = arg;
+    return forward_workspace_bytes(engine->device, engine->model, STEP_ROWS_MAX,
+                                   engine_outputs_max(engine), (uint32_t)context);
+}
+
+/* At options.max_context. */
+static int make_plan(const struct engine *engine, enum kv_dtype dtype, struct memory_plan *out,
+                     struct why *why)
+{
+    struct model_shape shape;
+    uint64_t left_bytes = device_memory_free(engine->device);
+    struct memory_budget budget = {.memory_bytes = engine->free_bytes,
+                                   .n_devices = 1,
+                                   .reserve_bytes = memory_plan_reserve(engine->free_bytes),
+                                   .workspace_bytes = workspace_bytes,
+                                   .workspace_arg = engine};
+
+    model_shape_from_plan(model_plan(engine->model), &shape);
+    uint64_t taken_bytes = engine->free_bytes - min_of(left_bytes, engine->free_bytes);
+    if (taken_bytes == 0) /* a driver that does not tell */
+        taken_bytes = model_plan(engine->model)->weight_bytes;
+    return memory_plan_make(&shape, NULL, taken_bytes, page_format_find(kv_dtype_name(dtype)),
+                            &budget, engine->options.max_context, out, why);
+}
+
+/* "of 22.0 GiB, weights take 5.1 GiB, the workspace 310.0 MiB and the reserve 715.3 MiB" */
+static const char *say_parts(char *out, size_t n, const struct memory_plan *made)
+{
+    char all[TEXT_NUMBER_BYTES], weights[TEXT_NUMBER_BYTES], workspace[TEXT_NUMBER_BYTES],
+        reserve[TEXT_NUMBER_BYTES];
+    snprintf(out, n, "of %s, weights take %s, the workspace %s and the reserve %s",
+             text_bytes(all, made->memory_bytes), text_bytes(weights, made->weights_bytes),
+             text_bytes(workspace, made->workspace_bytes),
+             text_bytes(reserve, made->reserve_bytes));
+    return out;
+}
+
+static int refuse_model(const struct engine *engine, const struct memory_plan *made,
+                        struct why *why)
+{
+    char parts[200], left[TEXT_NUMBER_BYTES];
+    return refuse(why, STATUS_NO_MEMORY,
+                  "%s does not hold this model: %s, which leaves %s for keys and values, not "
+                  "enough for %d tokens; take a smaller model, a GPU with more memory (--device) "
+                  "or --backend cpu",
+                  device_name(engine->device), say_parts(parts, sizeof parts, made),
+                  text_bytes(left, made->room_bytes), CONTEXT_TOKENS_MIN);
+}
+
+static int refuse_context(const struct engine *engine, const struct memory_plan *made,
+                          struct why *why)
+{
+    char parts[200], wanted[TEXT_NUMBER_BYTES], need[TEXT_NUMBER_BYTES], left[TEXT_NUMBER_BYTES],
+        longest[TEXT_NUMBER_BYTES];
+    struct why_numbers numbers = {.requested = (double)made->context,
+                                  .available = (double)made->longest_context,
+                                  .unit = "tokens",
+                                  .setting = "--max-context"};
+    return refuse_numbers(why, STATUS_TOO_LARGE, numbers,
+                          "--max-context %s does not fit on %s: %s, and of the %s left one such "
+                          "sequence takes %s; %s tokens are the most that fit: lower it to that, "
+                          "or take a GPU with more memory (--device)",
+                          text_count(wanted, made->context), device_name(engine->device),
+                          say_parts(parts, sizeof parts, made), text_bytes(left, made->room_bytes),
+                          text_bytes(need, made->kv_bytes),
+                          text_count(longest, made->longest_context));
+}
+
+static int refuse_memory(const struct engine *engine, const struct memory_plan *made,
+                         struct why *why)
+{
+    char parts[200], wanted[TEXT_NUMBER_BYTES], left[TEXT_NUMBER_BYTES];
+    struct why_numbers numbers = {.requested = (double)engine->options.kv_memory_bytes,
+                                  .available = (double)made->room_bytes,
+                                  .unit = "bytes",
+                                  .setting = "--kv-memory"};
+    return refuse_numbers(why, STATUS_NO_MEMORY, numbers,
+                          "--kv-memory %s does not fit on %s: %s, which leaves %s (%llu bytes): "
+                          "lower it to that, or leave it out",
+                          text_bytes(wanted, engine->options.kv_memory_bytes),
+                          device_name(engine->device), say_parts(parts, sizeof parts, made),
+                          text_bytes(left, made->room_bytes),
+                          (unsigned long long)made->room_bytes);
+}
+
+static int size_for_gpu(struct engine *engine, enum kv_dtype dtype, uint64_t page_bytes,
+                        struct why *why)
+{
+    struct engine_options *options = &engine->options;
+    struct memory_plan made;
+
+    int status = make_plan(engine, dtype, &made, why);
+    if (status < 0)
+        return status;
+    if (made.longest_context < CONTEXT_TOKENS_MIN)
+        return refuse_model(engine, &made, why);
+    if (made.longest_context < options->max_context) {
+        if (engine->has_asked_context)
+            return refuse_context(engine, &made, why);
+        options->max_context = (uint32_t)made.longest_context;
+        status = make_plan(engine, dtype, &made, why);
+        if (status < 0)
+            return status;
+    }
+    if (options->kv_memory_bytes > made.room_bytes)
+        return refuse_memory(engine, &made, why);
+    if (options->kv_memory_bytes == 0)
+        options->kv_memory_bytes =
+            min_of(made.room_bytes,
+                   options->max_sequences * kv_pages_of(options->max_context) * page_bytes);
+    log_write(LOG_INFO, "memory",
+              "device_bytes=%llu weights_bytes=%llu workspace_bytes=%llu reserve_bytes=%llu "
+              "room_bytes=%llu kv_bytes=%llu",
+              (unsigned long long)made.memory_bytes, (unsigned long long)made.weights_bytes,
+              (unsigned long long)made.workspace_bytes, (unsigned long long)made.reserve_bytes,
+              (unsigned long long)made.room_bytes, (unsigned long long)options->kv_memory_bytes);
+    return STATUS_OK;
+}
+
+/* --- any device --- */
+
+static int check_held(const struct engine *engine, struct why *why)
+{
+    uint64_t held = kv_cache_tokens_max(engine->cache);
+    uint32_t wanted = engine->options.max_context;
+    char a[TEXT_NUMBER_BYTES], b[TEXT_NUMBER_BYTES], c[TEXT_NUMBER_BYTES];
+    struct why_numbers numbers = {
+        .requested = wanted, .available = (double)held, .unit = "tokens", .setting = "--kv-memory"};
+
+    if (!engine->has_asked_context || held >= wanted)
+        return STATUS_OK;
+    return refuse_numbers(why, STATUS_TOO_LARGE, numbers,
+                          "--max-context %s does not fit: a cache of %s holds %s tokens; lower it "
+                          "to that, or raise --kv-memory",
+                          text_count(a, wanted), text_bytes(b, engine->options.kv_memory_bytes),
+                          text_count(c, held));
+}
+
+int engine_cache_open(struct engine *engine, enum kv_dtype dtype, struct why *why)
+{
+    const struct model_plan *plan = model_plan(engine->model);
+    struct engine_options *options = &engine->options;
+    struct kv_cache_spec spec = {.n_groups = plan->n_groups,
+                                 .max_sequences = options->max_sequences,
+                                 .max_append = STEP_ROWS_MAX};
+    uint64_t page_bytes = 0; /* one of each group */
+    int status = STATUS_OK;
+
+    for (uint32_t i = 0; i < plan->n_groups; i++) {
+        spec.groups[i] = (struct kv_group_spec){.kind = plan->groups[i].kind,
+                                                .window = plan->groups[i].window,
+                                                .shape = plan->groups[i].shape,
+                                                .n_layers = plan->groups[i].n_layers,
+                                                .dtype = dtype};
+        page_bytes += kv_group_page_bytes(device_ops(engine->device), &spec.groups[i]);
+    }
+    if (device_is_gpu(engine->device))
+        status = size_for_gpu(engine, dtype, page_bytes, why);
+    else if (options->kv_memory_bytes == 0)
+        options->kv_memory_bytes =
+            min_of(DEFAULT_CONTEXTS * kv_pages_of(options->max_context) * page_bytes,
+                   device_memory_free(engine->device) / 2);
+    if (status < 0)
+        return status;
+    spec.memory_bytes = options->kv_memory_bytes;
+    spec.max_context = options->max_context;
+    status = kv_cache_create(engine->device, &spec, &engine->cache, why);
+    return status < 0 ? status : check_held(engine, why);
+}
