@@ -28,13 +28,14 @@
 
 struct serve_options {
     const char *model, *listen;
-    bool insecure, strict_device;
-    int64_t threads, max_context, max_step_ms, max_sequences, max_queued, max_connections;
+    bool insecure, strict_device, has_device;
+    int64_t device, threads, max_context, max_step_ms, max_sequences, max_queued, max_connections;
     int64_t drain_ms, max_paused_ms, parent_fd;
     uint64_t kv_memory;
-    int kv_dtype, activations, isa, log_level;
+    int backend, kv_dtype, activations, isa, log_level;
 };
 
+static const char *const backends[] = {"cpu", "cuda", "auto"};
 static const char *const kv_dtypes[] = {"f16", "f32"};
 static const char *const activations[] = {"16", "int8", "f32"};
 static const char *const isas[] = {"auto", "scalar", "avx2", "avx512"};
@@ -48,24 +49,32 @@ static const struct option options[] = {
      "HOST:PORT (port 0: the system picks), [IPV6]:PORT or unix:PATH", 0, 0, NULL, 0},
     {"insecure", 0, OPTION_FLAG, FIELD(insecure), NULL, NULL,
      "listen beyond this machine without encryption or passwords", 0, 0, NULL, 0},
+    {"backend", 0, OPTION_CHOICE, FIELD(backend), "auto", "NAME",
+     "cpu; cuda: a GPU, or it is an error; auto: a GPU where there is one that can be used, else "
+     "the CPU",
+     0, 0, "cpu|cuda|auto", 0},
+    {"device", 0, OPTION_INT, FIELD(device), "0", "N",
+     "which GPU, as quire devices counts them; auto then takes no other and no CPU", 0, 65535, NULL,
+     FIELD(has_device)},
     {"threads", 't', OPTION_INT, FIELD(threads), "0", "N",
-     "worker threads; 0: as measured best for the cores that are allowed", 0, TEAM_THREADS_MAX,
-     NULL, 0},
+     "worker threads of the CPU; 0: as measured best for the cores that are allowed", 0,
+     TEAM_THREADS_MAX, NULL, 0},
     {"kv-memory", 0, OPTION_BYTES, FIELD(kv_memory), "0", "BYTES",
      "memory of the cache of keys and values, such as 8GiB; 0: 16 full contexts, at most half of "
-     "what is free",
+     "what is free; on a GPU all that weights and workspace leave",
      0, 0, NULL, 0},
     {"kv-dtype", 0, OPTION_CHOICE, FIELD(kv_dtype), "f16", "TYPE",
      "values of the cache: f16, or f32 (twice the memory, closest to exact)", 0, 0, "f16|f32", 0},
     {"activations", 0, OPTION_CHOICE, FIELD(activations), "16", "TYPE",
-     "what multiplies integer weights: 16 (two signed bytes), int8 (faster, visibly worse answers) "
-     "or f32 (slow, closest to exact)",
+     "what multiplies integer weights on the CPU: 16 (two signed bytes), int8 (faster, visibly "
+     "worse answers) or f32 (slow, closest to exact); a GPU takes f16 and refuses the others",
      0, 0, "16|int8|f32", 0},
     {"isa", 0, OPTION_CHOICE, FIELD(isa), "auto", "NAME",
-     "instruction set: auto, scalar, avx2 or avx512; all give the same answers", 0, 0,
+     "instruction set of the CPU: auto, scalar, avx2 or avx512; all give the same answers", 0, 0,
      "auto|scalar|avx2|avx512", 0},
     {"max-context", 'c', OPTION_INT, FIELD(max_context), "0", "N",
-     "tokens of one sequence; 0: as the model was trained", 0, CONTEXT_TOKENS_MAX, NULL, 0},
+     "tokens of one sequence, which must fit; 0: as the model was trained, or what fits of it", 0,
+     CONTEXT_TOKENS_MAX, NULL, 0},
     {"max-step-ms", 0, OPTION_INT, FIELD(max_step_ms), TEXT_OF(DEFAULT_STEP_MS), "MS",
      "a step that reads prompts beside running answers takes about this long at most", 1, 60000,
      NULL, 0},
@@ -96,6 +105,7 @@ static const struct command command = {
     .options = options,
     .examples = "  quire serve --model SmolLM2-135M-Instruct.Q4_1.gguf\n"
                 "  quire serve -m scout.gguf --listen 0.0.0.0:7070 --insecure --kv-memory 8GiB\n"
+                "  quire serve -m scout.gguf --backend cuda --device 1 --max-context 131072\n"
                 "  QUIRE_MODEL=m.gguf QUIRE_LISTEN=unix:/run/quire.sock quire serve\n",
 };
 
@@ -171,6 +181,9 @@ static int load(const struct serve_options *in, struct server *server, struct en
                               .begun_ns = clock_now(&clock_monotonic)};
     struct engine_options engine = {
         .model_path = in->model,
+        .backend = backends[in->backend],
+        .has_gpu = in->has_device,
+        .gpu = (uint32_t)in->device,
         .n_threads = (int)in->threads,
         .isa = isas[in->isa],
         .activations = activations[in->activations],
@@ -239,13 +252,15 @@ static void wake(void *server)
 static void tell_ready(const struct service *service, const char *address)
 {
     const struct engine_model_info *model = &service->model;
-    char name[160], where[2 * sizeof name];
+    char name[160], device[160], where[2 * sizeof name];
     log_write(LOG_INFO, "ready",
-              "address=%s model=%s pages=%llu bytes=%llu context=%u kv_dtype=%s activations=%s",
+              "address=%s model=%s pages=%llu bytes=%llu context=%u kv_dtype=%s activations=%s "
+              "device=%s",
               log_quote(where, sizeof where, address, strlen(address)),
               log_quote(name, sizeof name, model->name, strlen(model->name)),
               (unsigned long long)model->n_pages, (unsigned long long)model->kv_bytes,
-              model->max_context, model->kv_dtype, model->activations);
+              model->max_context, model->kv_dtype, model->activations,
+              log_quote(device, sizeof device, model->device, strlen(model->device)));
 }
 
 static int run(const struct serve_options *in, struct service *service, struct server *server,
@@ -270,7 +285,10 @@ static int run(const struct serve_options *in, struct service *service, struct s
         if (status < 0)
             refuse(why, status, "the event loop failed");
         else if (service->is_lost)
-            status = refuse(why, STATUS_INTERNAL, "the device failed: every call was ended");
+            status = refuse(why, STATUS_INTERNAL,
+                            "the device (%s) failed and every call was ended: device_error in the "
+                            "log says what failed, dmesg perhaps why; start the server again",
+                            service->model.device);
         engine_stop(engine);
     }
     engine_free(engine);

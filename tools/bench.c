@@ -4,7 +4,8 @@
  *   sequence  |---- depth ----|-- prompt --|- gen -|        filled, then measured, then measured
  *
  * Decode takes its tokens by greedy draws, as the server does. Peaks are measured before and
- * after each depth, and the better count. */
+ * after each depth, and the better count; they are the CPU's, so a GPU's rates stand alone here
+ * (scripts/gpu-check measures its peaks). */
 #include "tools/tools.h"
 
 #include "base/clock.h"
@@ -26,9 +27,9 @@
 
 struct bench_options {
     const char *model, *depth;
-    int64_t prompt, gen, threads;
-    int isa, kv_dtype, activations;
-    bool json;
+    int64_t prompt, gen, device, threads;
+    int backend, isa, kv_dtype, activations;
+    bool has_device, json;
 };
 
 #define FIELD(name) offsetof(struct bench_options, name)
@@ -40,15 +41,24 @@ static const struct option options[] = {
     {"gen", 0, OPTION_INT, FIELD(gen), "64", "N", "tokens decoded behind it", 1, GEN_MAX, NULL, 0},
     {"depth", 0, OPTION_TEXT, FIELD(depth), "0,2048", "LIST",
      "tokens in the cache before the prompt, parted by commas", 0, 0, NULL, 0},
+    {"backend", 0, OPTION_CHOICE, FIELD(backend), "auto", "NAME",
+     "cpu; cuda: a GPU, or it is an error; auto: a GPU where there is one that can be used, else "
+     "the CPU",
+     0, 0, "cpu|cuda|auto", 0},
+    {"device", 0, OPTION_INT, FIELD(device), "0", "N",
+     "which GPU, as quire devices counts them; auto then takes no other and no CPU", 0, 65535, NULL,
+     FIELD(has_device)},
     {"threads", 't', OPTION_INT, FIELD(threads), "0", "N",
-     "worker threads; 0: as measured best for the cores that are allowed", 0, TEAM_THREADS_MAX,
-     NULL, 0},
+     "worker threads of the CPU; 0: as measured best for the cores that are allowed", 0,
+     TEAM_THREADS_MAX, NULL, 0},
     {"isa", 0, OPTION_CHOICE, FIELD(isa), "auto", "NAME",
-     "instruction set: auto, scalar, avx2 or avx512", 0, 0, "auto|scalar|avx2|avx512", 0},
+     "instruction set of the CPU: auto, scalar, avx2 or avx512", 0, 0, "auto|scalar|avx2|avx512",
+     0},
     {"kv-dtype", 0, OPTION_CHOICE, FIELD(kv_dtype), "f16", "TYPE", "values of the cache", 0, 0,
      "f16|f32", 0},
     {"activations", 0, OPTION_CHOICE, FIELD(activations), "16", "TYPE",
-     "what multiplies integer weights", 0, 0, "16|int8|f32", 0},
+     "what multiplies integer weights on the CPU; a GPU takes f16 and refuses others", 0, 0,
+     "16|int8|f32", 0},
     {"json", 0, OPTION_FLAG, FIELD(json), NULL, NULL, "print one JSON object", 0, 0, NULL, 0},
     {NULL, 0, 0, 0, NULL, NULL, NULL, 0, 0, NULL, 0},
 };
@@ -202,6 +212,8 @@ static int measure(struct bench *bench, uint32_t depth, struct result *out, stru
         status = restart(bench, why);
     if (status == STATUS_OK)
         status = prefill(bench, "filling", depth - bench->n_written, why);
+    if (device_is_gpu(bench->run.device))
+        return status < 0 ? status : time_phases(bench, out, why);
     if (status == STATUS_OK)
         status = peaks_measure(n_threads, &out->peaks, why);
     if (status == STATUS_OK)
@@ -219,28 +231,37 @@ static int measure(struct bench *bench, uint32_t depth, struct result *out, stru
 
 static void print_phase(const char *name, uint32_t depth, const struct phase *phase)
 {
-    char at[TEXT_NUMBER_BYTES];
-    printf("%-8s %10s %8llu %11.1f %11.1f %11.2f %8.0f %%\n", name, text_count(at, depth),
+    char at[TEXT_NUMBER_BYTES], share[16] = "-";
+    if (phase->share > 0)
+        snprintf(share, sizeof share, "%.0f %%", 100 * phase->share);
+    printf("%-8s %10s %8llu %11.1f %11.1f %11.2f %10s\n", name, text_count(at, depth),
            (unsigned long long)phase->n_tokens, phase->tokens_rate, phase->ops_rate * 1e-9,
-           phase->bytes_rate * 1e-9, 100 * phase->share);
+           phase->bytes_rate * 1e-9, share);
 }
 
 static void print_result(const struct bench *bench, const struct result *result)
 {
     const struct peaks *peaks = &result->peaks;
-    printf("peaks now: read %.1f GB/s, int8 %.0f Gop/s (%s), f32 %.0f Gop/s (%s)\n",
-           peaks->read_bytes * 1e-9, peaks->int8_ops * 1e-9, peaks->int8_how, peaks->fma_ops * 1e-9,
-           peaks->fma_how);
+    if (!device_is_gpu(bench->run.device))
+        printf("peaks now: read %.1f GB/s, int8 %.0f Gop/s (%s), f32 %.0f Gop/s (%s)\n",
+               peaks->read_bytes * 1e-9, peaks->int8_ops * 1e-9, peaks->int8_how,
+               peaks->fma_ops * 1e-9, peaks->fma_how);
     print_phase("prefill", result->depth, &result->prefill);
     print_phase("decode", result->depth + (uint32_t)bench->in->prompt, &result->decode);
     fflush(stdout);
+}
+
+static const char *activations_name(const struct bench *bench)
+{
+    static const char *const names[] = {"16", "int8", "f32"};
+    return device_is_gpu(bench->run.device) ? "f16" : names[bench->in->activations];
 }
 
 static void print_head(const struct bench *bench)
 {
     printf("%s on %s, %s pages, %s activations\n", model_plan(bench->run.model)->name,
            device_name(bench->run.device), kv_dtype_name(bench->run.kv_dtype),
-           (const char *[]){"16", "int8", "f32"}[bench->in->activations]);
+           activations_name(bench));
     printf("what        at depth   tokens    tokens/s       Gop/s        GB/s  of peaks\n");
     fflush(stdout);
 }
@@ -253,14 +274,13 @@ static void print_json_phase(struct json_print *json, const char *key, const str
     json_print_real(json, "tokens_per_s", phase->tokens_rate);
     json_print_real(json, "ops_per_s", phase->ops_rate);
     json_print_real(json, "bytes_per_s", phase->bytes_rate);
-    json_print_real(json, "share_of_peaks", phase->share);
+    if (phase->share > 0)
+        json_print_real(json, "share_of_peaks", phase->share);
     json_print_close(json, '}');
 }
 
-static void print_json_result(struct json_print *json, const struct result *result)
+static void print_json_peaks(struct json_print *json, const struct result *result)
 {
-    json_print_open(json, NULL, '{');
-    json_print_uint(json, "depth", result->depth);
     json_print_open(json, "peaks", '{');
     json_print_real(json, "read_bytes_per_s", result->peaks.read_bytes);
     json_print_real(json, "int8_ops_per_s", result->peaks.int8_ops);
@@ -269,6 +289,14 @@ static void print_json_result(struct json_print *json, const struct result *resu
     json_print_string(json, "fma_instruction", result->peaks.fma_how);
     json_print_real(json, "linear_ops_per_s", result->linear_peak);
     json_print_close(json, '}');
+}
+
+static void print_json_result(struct json_print *json, const struct result *result)
+{
+    json_print_open(json, NULL, '{');
+    json_print_uint(json, "depth", result->depth);
+    if (result->linear_peak > 0)
+        print_json_peaks(json, result);
     print_json_phase(json, "prefill", &result->prefill);
     print_json_phase(json, "decode", &result->decode);
     json_print_close(json, '}');
@@ -282,8 +310,7 @@ static void print_json(const struct bench *bench, const struct result *results, 
     json_print_string(&json, "device", device_name(bench->run.device));
     json_print_uint(&json, "threads", (uint64_t)device_n_threads(bench->run.device));
     json_print_string(&json, "kv_dtype", kv_dtype_name(bench->run.kv_dtype));
-    json_print_string(&json, "activations",
-                      (const char *[]){"16", "int8", "f32"}[bench->in->activations]);
+    json_print_string(&json, "activations", activations_name(bench));
     json_print_uint(&json, "step_weight_bytes", model_step_bytes(bench->run.model));
     json_print_open(&json, "depths", '[');
     for (size_t i = 0; i < n; i++)
@@ -335,7 +362,10 @@ static int bench_open(struct bench *bench, const struct bench_options *in, struc
 {
     struct run_sizes sizes;
     struct run_options open = {.model_path = in->model,
-                               .device = {.n_threads = (int)in->threads,
+                               .device = {.backend = (enum backend)in->backend,
+                                          .has_index = in->has_device,
+                                          .index = (uint32_t)in->device,
+                                          .n_threads = (int)in->threads,
                                           .isa = (enum isa)in->isa,
                                           .activations = (enum activations)in->activations},
                                .kv_dtype = (enum kv_dtype)in->kv_dtype};

@@ -22,8 +22,9 @@
 
 struct logits_options {
     const char *model, *tokens, *output;
-    int64_t prefill_chunk, beside, threads;
-    int rows, isa, kv_dtype, activations;
+    int64_t prefill_chunk, beside, device, threads;
+    bool has_device;
+    int backend, rows, isa, kv_dtype, activations;
 };
 
 enum { ROWS_LAST, ROWS_ALL };
@@ -44,17 +45,24 @@ static const struct option options[] = {
      "tokens of one step", 1, STEP_ROWS_MAX, NULL, 0},
     {"beside", 0, OPTION_INT, FIELD(beside), "0", "N", "other random sequences in the same steps",
      0, COMPANY_MAX, NULL, 0},
+    {"backend", 0, OPTION_CHOICE, FIELD(backend), "auto", "NAME",
+     "cpu; cuda: a GPU, or it is an error; auto: a GPU where there is one that can be used, else "
+     "the CPU",
+     0, 0, "cpu|cuda|auto", 0},
+    {"device", 0, OPTION_INT, FIELD(device), "0", "N",
+     "which GPU, as quire devices counts them; auto then takes no other and no CPU", 0, 65535, NULL,
+     FIELD(has_device)},
     {"threads", 't', OPTION_INT, FIELD(threads), "0", "N",
-     "worker threads; 0: as measured best for the cores that are allowed", 0, TEAM_THREADS_MAX,
-     NULL, 0},
+     "worker threads of the CPU; 0: as measured best for the cores that are allowed", 0,
+     TEAM_THREADS_MAX, NULL, 0},
     {"isa", 0, OPTION_CHOICE, FIELD(isa), "auto", "NAME",
-     "instruction set: auto, scalar, avx2 or avx512; all give the same bits", 0, 0,
+     "instruction set of the CPU: auto, scalar, avx2 or avx512; all give the same bits", 0, 0,
      "auto|scalar|avx2|avx512", 0},
     {"kv-dtype", 0, OPTION_CHOICE, FIELD(kv_dtype), "f16", "TYPE",
      "values of the cache: f16, or f32 (closest to exact)", 0, 0, "f16|f32", 0},
     {"activations", 0, OPTION_CHOICE, FIELD(activations), "16", "TYPE",
-     "what multiplies integer weights: 16 (two signed bytes), int8 (coarse) or f32 (slow, closest "
-     "to exact)",
+     "what multiplies integer weights on the CPU: 16 (two signed bytes), int8 (coarse) or f32 "
+     "(slow, closest to exact); a GPU takes f16 and refuses the others",
      0, 0, "16|int8|f32", 0},
     {NULL, 0, 0, 0, NULL, NULL, NULL, 0, 0, NULL, 0},
 };
@@ -178,7 +186,10 @@ static int run_pass(struct pass *pass, const struct logits_options *in, struct w
 {
     struct progress progress;
     struct run_options open = {.model_path = in->model,
-                               .device = {.n_threads = (int)in->threads,
+                               .device = {.backend = (enum backend)in->backend,
+                                          .has_index = in->has_device,
+                                          .index = (uint32_t)in->device,
+                                          .n_threads = (int)in->threads,
                                           .isa = (enum isa)in->isa,
                                           .activations = (enum activations)in->activations},
                                .kv_dtype = (enum kv_dtype)in->kv_dtype};

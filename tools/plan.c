@@ -16,8 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RESERVE_BYTES 750000000u /* of a GPU: the driver's context, code, the allocator's edges */
-#define GOAL 0.8                 /* of the bandwidth: what our kernels are to reach */
+#define GOAL 0.8 /* of the bandwidth: what our kernels are to reach */
 
 struct gpu {
     const char *name, *title;
@@ -261,10 +260,11 @@ static int plan(const struct plan_options *in, bool *is_usage, struct why *why)
     const struct gpu *gpu = &gpus[in->gpu];
     struct subject subject;
     struct memory_plan made;
-    struct memory_budget budget = {.memory_bytes = (uint64_t)(gpu->memory_gb * 1e9),
+    uint64_t memory_bytes = (uint64_t)(gpu->memory_gb * 1e9);
+    struct memory_budget budget = {.memory_bytes = memory_bytes,
                                    .bytes_per_second = gpu->gb_per_second * 1e9,
                                    .n_devices = (uint32_t)in->n_gpus,
-                                   .reserve_bytes = RESERVE_BYTES};
+                                   .reserve_bytes = memory_plan_reserve(memory_bytes)};
 
     int status = find_subject(in->model, &subject, is_usage, why);
     if (status < 0)

@@ -26,7 +26,7 @@ struct child_option {
     const char *name, *variable, *value;
 };
 
-#define CHILD_OPTIONS 5
+#define CHILD_OPTIONS 7
 
 static void list_child_options(const struct client_options *in,
                                struct child_option out[CHILD_OPTIONS])
@@ -36,6 +36,8 @@ static void list_child_options(const struct client_options *in,
     out[2] = (struct child_option){"--kv-dtype", "QUIRE_KV_DTYPE", in->kv_dtype};
     out[3] = (struct child_option){"--activations", "QUIRE_ACTIVATIONS", in->activations};
     out[4] = (struct child_option){"--max-context", "QUIRE_MAX_CONTEXT", in->max_context};
+    out[5] = (struct child_option){"--backend", "QUIRE_BACKEND", in->backend};
+    out[6] = (struct child_option){"--device", "QUIRE_DEVICE", in->device};
 }
 
 /* The variables are the server's too: what stands there may mean nothing to this command. */

@@ -26,7 +26,8 @@
 /* What every subcommand takes; the first field of its own struct of values. */
 struct client_options {
     const char *server, *model;
-    const char *threads, *kv_memory, *kv_dtype, *activations, *max_context; /* of the child */
+    /* of the child */
+    const char *threads, *kv_memory, *kv_dtype, *activations, *max_context, *backend, *device;
     const char *request_id;
     double timeout; /* s; 0: none */
     bool json, quiet;
@@ -51,6 +52,8 @@ struct client_options {
     CLIENT_TEXT_ROW("kv-dtype", 0, kv_dtype, "TYPE", "with --model: cache of f16 or f32"),         \
     CLIENT_TEXT_ROW("activations", 0, activations, "TYPE", "with --model: 16, int8 or f32"),       \
     CLIENT_TEXT_ROW("max-context", 0, max_context, "N", "with --model: tokens of one sequence"),   \
+    CLIENT_TEXT_ROW("backend", 0, backend, "NAME", "with --model: cpu, cuda or auto"),             \
+    CLIENT_TEXT_ROW("device", 0, device, "N", "with --model: which GPU"),                          \
     CLIENT_REAL_ROW("timeout", timeout, "SECONDS", CLIENT_TIMEOUT_HELP),                           \
     CLIENT_TEXT_ROW("request-id", 0, request_id, "ID", "x-request-id; stands in the server's log"),\
     CLIENT_FLAG_ROW("json", 'j', json, "one JSON object an event"),                                \

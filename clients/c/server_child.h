@@ -18,7 +18,7 @@
 
 struct why;
 
-#define SERVER_CHILD_WORDS_MAX 16
+#define SERVER_CHILD_WORDS_MAX 24
 
 struct server_child {
     pid_t pid;      /* 0: none */

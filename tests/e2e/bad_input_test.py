@@ -191,7 +191,11 @@ def serve(quire, *options, env=None):
         (["--listen", "0.0.0.0:0"], 1, "--insecure"),
         (["--listen", "no.such.host.invalid:7070"], 1, "no.such.host.invalid"),
         (["--listen", "192.0.2.1:7070", "--insecure"], 1, "does not have that address"),
+        (["--backend", "tpu"], 2, "--backend takes cpu, cuda or auto"),
+        (["--backend", "cuda", "--device", "many"], 2, "--device takes a whole number"),
+        (["--backend", "cpu", "--device", "0"], 1, "leave one of them out"),
         (["--kv-memory", "1000"], 1, "--kv-memory"),
+        (["--kv-memory", "16MiB", "--max-context", "4096"], 1, "holds 704 tokens"),
         (["--kv-memory", "9000GiB"], 1, "--kv-memory"),
     ],
 )
