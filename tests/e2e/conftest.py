@@ -55,6 +55,16 @@ def quire():
     return path
 
 
+def cuda_build(folder):
+    """The program of a build with CUDA; a named skip where that was not made."""
+    if os.environ.get("QUIRE_CUDA_BUILDS") == "no":
+        pytest.skip(f"{folder}/quire: scripts/test made no CUDA build")
+    path = ROOT / folder / "quire"
+    if not path.exists():
+        pytest.skip(f"{folder}/quire is missing: scripts/setup --cuda, then CONTRIBUTING.md, Tests")
+    return path
+
+
 @pytest.fixture(scope="session")
 def model():
     """The real model."""

@@ -1,0 +1,167 @@
+"""The CUDA backend end to end, its kernels executed by the CPU (tests/cuda_on_cpu): what `quire serve`
+and `quire logits` give is held against the CPU backend, and against itself in other company."""
+
+import io
+import subprocess
+
+import numpy as np
+import pytest
+
+import make_tiny_models
+import real_model
+from conftest import BUILD, ROOT, cuda_build
+
+MARGIN = 0.2  # of the CPU's best two logits: the backends round differently, and may part below it
+SECONDS = 600
+CUDA, CPU = ("--backend", "cuda"), ("--backend", "cpu", "--threads", "1")
+N_TOKENS = 70  # a page and the beginning of the next
+
+
+@pytest.fixture(scope="session")
+def quire():
+    return cuda_build("build-cuda-emu")
+
+
+@pytest.fixture
+def logits(quire, tmp_path):
+    """logits(model, tokens, *options): what `quire logits` writes for all rows, byte for byte."""
+
+    def run(model, tokens, *options):
+        out = tmp_path / "out.npy"
+        out.unlink(missing_ok=True)
+        ids = ",".join(str(int(token)) for token in tokens)
+        done = subprocess.run(
+            [str(word) for word in (quire, "logits", "--model", model, "--tokens", ids, "--output",
+                                    out, "--rows", "all", *options)],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS,
+        )
+        assert done.returncode == 0, done.stderr
+        return out.read_bytes()
+
+    return run
+
+
+def array_of(raw):
+    return np.load(io.BytesIO(raw), allow_pickle=False).astype(np.float64)
+
+
+def golden_tokens(name):
+    with np.load(ROOT / "tests" / "golden" / "tiny" / f"{name}.npz") as golden:
+        return [int(token) for token in golden["tokens"][:N_TOKENS]]
+
+
+# --- beside the CPU ---
+
+
+@pytest.mark.parametrize("name", [plan.name for plan in make_tiny_models.PLANS])
+def test_every_row_of_a_tiny_model_is_near_the_cpus(logits, tiny, capsys, name):
+    tokens = golden_tokens(name)
+    cuda, cpu = (array_of(logits(tiny[name], tokens, *backend)) for backend in (CUDA, CPU))
+    error = np.abs(cuda - cpu)
+    best_two = np.sort(cpu, axis=1)[:, -2:]
+    margins = best_two[:, 1] - best_two[:, 0]
+    clear = margins > MARGIN
+    same = cuda.argmax(axis=1) == cpu.argmax(axis=1)
+    with capsys.disabled():
+        print(f"\n{name}: {len(tokens)} rows, max {error.max():.2e}, rms "
+              f"{np.sqrt(np.mean(error**2)):.2e}; margins {margins.min():.3f} to "
+              f"{margins.max():.3f}, {clear.sum()} above {MARGIN}, {(~same).sum()} ids differ")
+    assert clear.sum() >= len(tokens) // 2
+    assert same[clear].all()
+    assert error.max() <= 0.1 and np.sqrt(np.mean(error**2)) <= 8e-3
+
+
+def greedy(stubs, server, prompt, n):
+    """[(id, margin of the best two)] of n greedy tokens."""
+    pb = stubs.quire
+    request = pb.GenerateRequest(
+        tokens=pb.TokenIds(ids=prompt), sampling=pb.Sampling(temperature=0), max_tokens=n,
+        logprobs=2, ignore_eos=True,
+    )
+    drawn = []
+    for event in server.stub().Generate(request, timeout=SECONDS):
+        for token in event.delta.logprobs:
+            drawn.append((token.token, token.top[0].logprob - token.top[1].logprob))
+    assert len(drawn) == n
+    return drawn
+
+
+def compare(title, cpu, cuda, capsys):
+    """How many ids of wide margin were compared: until the answers part, which only a narrow one
+    allows, since what follows has another prompt."""
+    n_clear = 0
+    for i, ((id_of_cpu, margin), (id_of_cuda, _)) in enumerate(zip(cpu, cuda)):
+        with capsys.disabled():
+            print(f"\n{title}, token {i}: cpu {id_of_cpu}, cuda {id_of_cuda}, "
+                  f"margin {margin:.3f}", end="")
+        if id_of_cpu != id_of_cuda:
+            assert margin <= MARGIN, f"token {i}: {id_of_cuda} in place of {id_of_cpu}"
+            break
+        n_clear += margin > MARGIN
+    return n_clear
+
+
+@pytest.mark.parametrize("name", ["every_head", "mixed"])
+def test_a_tiny_model_streams_the_ids_of_the_cpu(server, stubs, tiny, capsys, name):
+    prompt, n = golden_tokens(name), 12
+    cuda, cpu = (
+        greedy(stubs, server("--max-context", "256", *backend, model=tiny[name]), prompt, n)
+        for backend in (CUDA, CPU)
+    )
+    assert compare(name, cpu, cuda, capsys) >= n // 3
+
+
+def test_the_real_model_streams_the_ids_of_the_cpu(server, stubs, model, capsys):
+    prompt, n = real_model.PROMPTS["P1"], 4
+    cuda, cpu = (
+        greedy(stubs, server("--max-context", "16", *backend, model=model), prompt, n)
+        for backend in (CUDA, CPU)
+    )
+    assert [token for token, _ in cpu] == real_model.GREEDY["P1"][:n]
+    assert compare("P1", cpu, cuda, capsys) == n
+
+
+# --- law 2, on the backend itself ---
+
+COMPANIES = {
+    "chunk 1": ("--prefill-chunk", "1"),
+    "chunk 7": ("--prefill-chunk", "7"),
+    "chunk 64": ("--prefill-chunk", "64"),
+    "beside three": ("--beside", "3"),
+    "beside three, chunk 7": ("--beside", "3", "--prefill-chunk", "7"),
+}
+
+
+@pytest.mark.parametrize("kv_dtype", ["f16", "f32"])
+@pytest.mark.parametrize("name", ["every_head", "biases_f32"])
+def test_rows_do_not_depend_on_their_company(logits, tiny, name, kv_dtype):
+    tokens, pages = golden_tokens(name), ("--kv-dtype", kv_dtype)
+    alone = logits(tiny[name], tokens, *CUDA, *pages)
+    for company, options in COMPANIES.items():
+        assert logits(tiny[name], tokens, *CUDA, *pages, *options) == alone, company
+
+
+@pytest.mark.parametrize("name", ["mixed"])
+def test_rows_of_a_prefix_are_the_first_of_the_whole(logits, tiny, name):
+    tokens = golden_tokens(name)
+    whole = array_of(logits(tiny[name], tokens, *CUDA))
+    for n in (1, 33, 64):
+        prefix = array_of(logits(tiny[name], tokens[:n], *CUDA))
+        assert prefix.tobytes() == whole[:n].tobytes(), n
+
+
+def test_streams_beside_others_get_what_they_get_alone(server, stubs, tiny):
+    pb, tokens = stubs.quire, golden_tokens("every_head")
+    stub = server("--max-context", "256", *CUDA, model=tiny["every_head"]).stub()
+
+    def start(i):
+        request = pb.GenerateRequest(
+            tokens=pb.TokenIds(ids=tokens[: 9 + 20 * i]), max_tokens=6 + i, ignore_eos=True,
+            sampling=pb.Sampling(temperature=0.9, top_k=40, seed=i),
+        )
+        return stub.Generate(request, timeout=SECONDS)
+
+    alone = [[token for event in start(i) for token in event.delta.tokens] for i in range(3)]
+    calls = [start(i) for i in range(3)]
+    together = [[token for event in call for token in event.delta.tokens] for call in calls]
+    assert together == alone and all(len(ids) == 6 + i for i, ids in enumerate(alone))
