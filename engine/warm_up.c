@@ -10,6 +10,7 @@
 #define WARM_DEEP 1024
 #define WARM_TOKENS 3 /* single ones a round */
 #define WARM_ROUNDS 2 /* the first meets cold memory */
+#define WARM_NS (2 * NS_PER_S) /* what goes beyond one of each is left out after so long */
 
 static int run_rows(struct engine *engine, struct sequence *sequence, uint32_t n_rows,
                     double *least_ns)
@@ -43,10 +44,16 @@ static int skip_rows(struct engine *engine, struct sequence *sequence, uint32_t 
     return status;
 }
 
+static bool is_late(const struct engine *engine, int64_t begun_ns)
+{
+    return clock_now(engine->clock) - begun_ns > WARM_NS;
+}
+
 /* n_rows rows of a prompt behind n_context tokens, then single tokens. */
 static int run_round(struct engine *engine, struct submit *submit, uint32_t n_context,
                      uint32_t n_rows, double *prefill_ns, double *decode_ns, struct why *why)
 {
+    int64_t begun_ns = clock_now(engine->clock);
     struct sequence sequence = {.submit = submit, .state = SEQUENCE_PREFILL, .kv = KV_SEQ_NONE};
 
     submit->n_ids = n_context + n_rows;
@@ -61,6 +68,8 @@ static int run_round(struct engine *engine, struct submit *submit, uint32_t n_co
     for (uint32_t i = 1; i <= WARM_TOKENS && status == STATUS_OK; i++) {
         sequence.n_generated = i;
         status = run_rows(engine, &sequence, 1, decode_ns);
+        if (is_late(engine, begun_ns))
+            break;
     }
     kv_cache_close(engine->cache, sequence.kv);
     return status;
@@ -80,7 +89,10 @@ int warm_up(struct engine *engine, struct why *why)
         submit->ids[i] = i * 131 % engine->info.vocabulary;
 
     int status = STATUS_OK;
+    int64_t begun_ns = clock_now(engine->clock);
     for (int round = 0; round < WARM_ROUNDS && status == STATUS_OK; round++) {
+        if (round > 0 && is_late(engine, begun_ns))
+            break;
         status = run_round(engine, submit, 0, n_rows, &warm.prefill_ns, &warm.decode_ns, why);
         if (status == STATUS_OK && n_deep > 0)
             status = run_round(engine, submit, n_deep, n_rows, &warm.deep_prefill_ns,

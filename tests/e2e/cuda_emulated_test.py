@@ -101,7 +101,7 @@ def compare(title, cpu, cuda, capsys):
     return n_clear
 
 
-@pytest.mark.parametrize("name", ["every_head", "mixed"])
+@pytest.mark.parametrize("name", ["mixed", "split"])
 def test_a_tiny_model_streams_the_ids_of_the_cpu(server, stubs, tiny, capsys, name):
     prompt, n = golden_tokens(name), 12
     cuda, cpu = (
