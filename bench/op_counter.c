@@ -156,6 +156,12 @@ static void counting_free(struct device *device, void *memory)
     free(memory);
 }
 
+static uint64_t counting_memory_free(const struct device *device)
+{
+    (void)device;
+    return UINT64_MAX;
+}
+
 static int counting_upload(struct device *device, void *to, const void *from, size_t bytes)
 {
     (void)device;
@@ -171,6 +177,7 @@ void op_counter_init(struct op_counter *counter, const struct cost_model *model,
         .backend = {.ops = &counter->ops,
                     .alloc = counting_alloc,
                     .free = counting_free,
+                    .memory_free = counting_memory_free,
                     .upload = counting_upload,
                     .download = counting_upload},
         .ops = {.name = model->name,
