@@ -245,7 +245,7 @@ def module_server(quire, model, stubs, tmp_path_factory):
 def server_factory(quire, model, stubs, folder):
     default_model, started, lock = model, [], threading.Lock()
 
-    def start(*options, model=None, env=None, listen="127.0.0.1:0"):
+    def start(*options, model=None, env=None, listen="127.0.0.1:0", ready_seconds=READY_SECONDS):
         with lock:
             log_path = folder / f"server-{len(started)}.log"
             command = [
@@ -267,7 +267,7 @@ def server_factory(quire, model, stubs, folder):
                 )
             server = Server(process, log_path, stubs)
             started.append(server)
-        server.wait_ready()
+        server.wait_ready(ready_seconds)
         return server
 
     try:

@@ -113,8 +113,9 @@ def test_a_tiny_model_streams_the_ids_of_the_cpu(server, stubs, tiny, capsys, na
 
 def test_the_real_model_streams_the_ids_of_the_cpu(server, stubs, model, capsys):
     prompt, n = real_model.PROMPTS["P1"], 4
+    options = {"model": model, "env": {"EMU_WORKERS": "2"}, "ready_seconds": SECONDS}
     cuda, cpu = (
-        greedy(stubs, server("--max-context", "16", *backend, model=model), prompt, n)
+        greedy(stubs, server("--max-context", "16", *backend, **options), prompt, n)
         for backend in (CUDA, CPU)
     )
     assert [token for token, _ in cpu] == real_model.GREEDY["P1"][:n]
