@@ -1,13 +1,17 @@
 /* kernels/device.h: a device (the CPU, or a GPU), its memory, and streams of work.
  *
  *   enqueue  ops->embed, ops->norm, ... device_write, device_read   nothing runs, nothing allocates
- *   submit   device_submit(stream)                                     the list may start
- *   wait     device_wait(stream, poll, arg)                         everything submitted has passed
+ *   submit   device_submit(stream)                                  ends a list: it may start
+ *   wait     device_wait(stream, poll, arg)                         the oldest list has passed
  *
- * On the CPU the waiting thread is worker 0 of the team: it runs the list between submit and the
- * end of wait, one wake a list, a barrier only where an op says so. `poll` is called on the waiting
- * thread between ops (CPU) or while waiting (GPU), so that the engine can answer admissions while a
- * long step runs; it must not enqueue on this stream.
+ *   lists    submit n, submit n+1, wait n, submit n+2, wait n+1 ... at most device_depth() submitted
+ *            and not yet waited for; they run in order
+ *
+ * On the CPU the depth is 1 and the waiting thread is worker 0 of the team: it runs the list between
+ * submit and the end of wait, one wake a list, a barrier only where an op says so. A GPU works on one
+ * list while the host reads what the one before gave and enqueues the next. `poll` is called on the
+ * waiting thread between ops (CPU) or while waiting (GPU), so that the engine can answer admissions
+ * while a long step runs; it must not enqueue on this stream.
  *
  * Strict mode (--strict-device, or QUIRE_STRICT_DEVICE=1): device memory is unreadable outside of
  * op execution (mprotect), so no code above ops can lean on host pointers.
@@ -26,8 +30,11 @@
 
 struct device;
 struct stream;
+struct graph;
 struct ops;
 struct why;
+
+#define DEVICE_DEPTH_MAX 2
 
 /* AUTO: a GPU where this program has CUDA and can use it as it is asked to, else the CPU, and then
  * a log record says why. */
@@ -72,7 +79,15 @@ void device_free(struct device *device, void *memory); /* NULL is allowed */
 /* bytes that could still be taken, by the cgroup too */
 uint64_t device_memory_free(const struct device *device);
 
-/* n_ops: most ops a list may hold between two waits; more is a programming error that sticks as
+/* Host memory that copies may run beside the host from and to: pinned for a GPU, plain otherwise.
+ * Zeroed. STATUS_NO_MEMORY. */
+int device_alloc_host(struct device *device, size_t bytes, void **out, struct why *why);
+void device_free_host(struct device *device, void *memory); /* NULL is allowed */
+
+/* Lists of one stream that may be submitted and not yet waited for: DEVICE_DEPTH_MAX at most. */
+uint32_t device_depth(const struct device *device);
+
+/* n_ops: most ops that one list may hold; more is a programming error that sticks as
  * STATUS_INTERNAL. */
 int stream_create(struct device *device, uint32_t n_ops, struct stream **out, struct why *why);
 void stream_free(struct stream *stream);
@@ -80,12 +95,24 @@ int stream_status(const struct stream *stream);   /* the sticky error or STATUS_
 /* ops ever enqueued, copies too: for tests and stats */
 uint64_t stream_n_enqueued(const struct stream *stream);
 
-/* Enqueued copies between host and device. The host memory must live until the stream has
- * passed. */
+/* Enqueued copies between host and device. The host memory must live, and what is written must stay
+ * as it is, until the stream has passed. From and to memory of device_alloc_host; any other would
+ * make a GPU wait. */
 void device_write(struct stream *stream, void *device_to, const void *host_from, size_t bytes);
 void device_read(struct stream *stream, void *host_to, const void *device_from, size_t bytes);
 
+/* A graph: ops enqueued once and run many times, with the same arguments and pointers each time.
+ * Between begin and end nothing runs and nothing else may be done with the stream; its ops count as
+ * one where the graph is run. Made before the run, since making one allocates. */
+bool device_has_graphs(const struct device *device);
+int graph_begin(struct stream *stream, struct why *why);
+/* STATUS_UNAVAILABLE, STATUS_NO_MEMORY: the stream is as before graph_begin. */
+int graph_end(struct stream *stream, struct graph **out, struct why *why);
+void graph_run(struct stream *stream, const struct graph *graph); /* enqueues */
+void graph_free(struct graph *graph); /* NULL is allowed; no list with it may be under way */
+
 void device_submit(struct stream *stream);
+/* The sticky error, or STATUS_OK. Nothing submitted: it returns after one poll. */
 int device_wait(struct stream *stream, void (*poll)(void *arg), void *arg);
 
 /* Outside of the step: copy and wait at once. For loading and tests. */

@@ -5,8 +5,11 @@
  *                | layer 0 | layer 1 | ...                                 layer_stride bytes apart
  *       | head 0: K plane, V plane | head 1 ...                   order inside is the backend's own
  *
- *   group.table [n_seqs, table_stride]: entry p of a sequence is the page id of positions
+ *   group.table [n_slots, table_stride]: entry p of a slot is the page id of positions
  * (first_page + p) * 64 ...
+ *
+ * Tables live on the device from the first step to the last, a row for each sequence that may hold
+ * pages; a step sends what has changed in them. So a view is the same in every step.
  *
  * Arrays marked "device" are device memory: only ops read them.
  */
@@ -44,8 +47,8 @@ struct kv_group_view {
     enum kv_dtype dtype_full;  /* of sealed pages; equal to dtype_open while nothing packs */
     uint8_t *base;             /* device */
     size_t page_stride, layer_stride;
-    const page_id *table;      /* device [n_seqs, table_stride] */
-    const uint32_t *first_page; /* device [n_seqs]: page index of table entry 0 */
+    const page_id *table;      /* device [n_slots, table_stride] */
+    const uint32_t *first_page; /* device [n_slots]: page index of table entry 0 */
     uint32_t table_stride;
 };
 
@@ -59,7 +62,7 @@ struct kv_view {
 struct rows_view {
     uint32_t n_rows, n_seqs;
     const uint32_t *position;  /* device [n_rows] */
-    const uint32_t *row_seq;   /* device [n_rows]: index into the view's tables */
+    const uint32_t *row_seq;   /* device [n_rows]: the sequence's slot in the view's tables */
     const uint32_t *seq_begin; /* device [n_seqs + 1]: first row of each sequence */
     uint32_t max_position;     /* host copy of the largest position, for planning units */
 };

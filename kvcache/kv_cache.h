@@ -82,8 +82,9 @@ uint32_t kv_cache_ops_max(const struct kv_cache *cache, uint32_t max_rows);
  * (never), with needed and free bytes. */
 int kv_cache_open(struct kv_cache *cache, uint64_t n_promised, kv_seq_id *out, struct why *why);
 void kv_cache_close(struct kv_cache *cache, kv_seq_id seq); /* pages and reservation go back */
-/* Makes room for n more tokens (within the promise and max_append, asserted); new pages are zeroed
- * on the stream, a shared open page is copied. */
+/* Makes room for n more tokens (within the promise and max_append, asserted): enqueues the zeroing
+ * of new pages, the copy of a shared open page, and what changes in the sequence's tables. Once a
+ * sequence in each list of the stream, of which device_depth may be under way. */
 void kv_cache_append(struct kv_cache *cache, kv_seq_id seq, uint32_t n, struct stream *stream);
 /* n more tokens are accepted. The stream must have passed what was appended. */
 void kv_cache_commit(struct kv_cache *cache, kv_seq_id seq, uint32_t n);
@@ -97,10 +98,12 @@ int kv_cache_fork(struct kv_cache *cache, kv_seq_id seq, uint64_t n_promised, kv
 uint64_t kv_cache_written(const struct kv_cache *cache, kv_seq_id seq);
 uint64_t kv_cache_committed(const struct kv_cache *cache, kv_seq_id seq);
 
-/* Fills a view of these sequences for one step and enqueues the upload of their tables; the cache
- * owns the memory, one view at a time. */
-void kv_cache_view(struct kv_cache *cache, const kv_seq_id *seqs, uint32_t n_seqs,
-                   struct stream *stream, struct kv_view *out);
+/* What ops read pages by; the same from create to free. The slot of a sequence in the tables is its
+ * kv_seq_id. */
+void kv_cache_view(const struct kv_cache *cache, struct kv_view *out);
+/* A slot of no sequence, whose positions 0..PAGE_TOKENS-1 stand in pages of its own that nobody
+ * reads: for rows that fill up a batch. Rows of one step take different positions. */
+kv_seq_id kv_cache_padding(const struct kv_cache *cache);
 /* Enqueues, behind the step, the reading of what the device counted. */
 void kv_cache_fetch_counters(struct kv_cache *cache, struct stream *stream);
 void kv_cache_read_stats(const struct kv_cache *cache, struct kv_cache_stats *out);
