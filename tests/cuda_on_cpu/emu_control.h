@@ -23,7 +23,7 @@ enum emu_counter {
     EMU_LAUNCHES,         /* of kernels, by call; those inside of graphs are not counted again */
     EMU_GRAPH_LAUNCHES,
     EMU_ALLOCATIONS,      /* device and pinned memory, taken or given back */
-    EMU_SYNCHRONISATIONS, /* calls that wait for the device */
+    EMU_SYNCHRONISATIONS, /* calls that wait for the device, or may: copies of pageable memory */
     EMU_COUNTERS
 };
 /* How often since the program began. */

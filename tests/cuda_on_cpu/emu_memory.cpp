@@ -158,16 +158,20 @@ static bool kind_fits(const void *to, const void *from, size_t bytes, enum cudaM
     }
 }
 
+static cudaError_t refuse_copy(const void *to, const void *from, size_t bytes)
+{
+    fprintf(stderr, "cuda_on_cpu: a copy of %zu bytes from %p to %p is not within allocations\n",
+            bytes, from, to);
+    return emu_fail(cudaErrorInvalidValue);
+}
+
 /* From pageable memory the bytes are taken at once; to pageable memory the call waits for them: as
  * the runtime's documentation has it for asynchronous copies of memory that is not pinned. */
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
-                            cudaStream_t stream)
+static cudaError_t copy_pageable(void *to, const void *from, size_t bytes, cudaStream_t stream)
 {
-    if (!kind_fits(to, from, bytes, kind)) {
-        fprintf(stderr, "cuda_on_cpu: a copy of %zu bytes from %p to %p is not within allocations\n",
-                bytes, from, to);
-        return emu_fail(cudaErrorInvalidValue);
-    }
+    cudaError_t error = emu_outside_of_capture();
+    if (error != cudaSuccess)
+        return error;
     if (place_of(from) == PLACE_PAGEABLE) {
         std::vector<char> taken((const char *)from, (const char *)from + bytes);
         return emu_enqueue(stream, [=] {
@@ -175,25 +179,35 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
             return cudaSuccess;
         });
     }
-    bool waits = place_of(to) == PLACE_PAGEABLE;
-    cudaError_t error = waits ? emu_outside_of_capture() : cudaSuccess;
-    if (error == cudaSuccess)
-        error = emu_enqueue(stream, [=] {
-            memmove(to, from, bytes);
-            return cudaSuccess;
-        });
-    if (error != cudaSuccess || !waits)
-        return error;
-    emu_count(EMU_SYNCHRONISATIONS);
-    return emu_run_stream(stream);
+    error = emu_enqueue(stream, [=] {
+        memmove(to, from, bytes);
+        return cudaSuccess;
+    });
+    return error != cudaSuccess ? error : emu_run_stream(stream);
+}
+
+/* A driver may wait in either direction when the host's memory is not pinned: both count. */
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t stream)
+{
+    if (!kind_fits(to, from, bytes, kind))
+        return refuse_copy(to, from, bytes);
+    if (place_of(from) == PLACE_PAGEABLE || place_of(to) == PLACE_PAGEABLE) {
+        emu_count(EMU_SYNCHRONISATIONS);
+        return copy_pageable(to, from, bytes, stream);
+    }
+    return emu_enqueue(stream, [=] {
+        memmove(to, from, bytes);
+        return cudaSuccess;
+    });
 }
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind)
 {
+    if (!kind_fits(to, from, bytes, kind))
+        return refuse_copy(to, from, bytes);
     emu_count(EMU_SYNCHRONISATIONS);
-    cudaError_t error = emu_outside_of_capture();
-    if (error == cudaSuccess)
-        error = cudaMemcpyAsync(to, from, bytes, kind, NULL);
+    cudaError_t error = copy_pageable(to, from, bytes, NULL);
     return error != cudaSuccess ? error : emu_run_stream(NULL);
 }
 

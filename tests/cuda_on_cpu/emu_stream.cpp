@@ -379,6 +379,12 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsign
     return emu_fail(sticky);
 }
 
+/* Work in the stream's order, of which nothing shows here. */
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t stream)
+{
+    return emu_enqueue(stream, [] { return cudaSuccess; });
+}
+
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 {
     emu_count(EMU_GRAPH_LAUNCHES);

@@ -173,6 +173,25 @@ static void test_emulated_runtime__a_capture_refuses_memory_and_waiting(void **s
     assert_int_equal(cudaGetLastError(), cudaSuccess);
 }
 
+static void test_emulated_runtime__a_capture_refuses_pageable_memory(void **state)
+{
+    struct scene *scene = (struct scene *)*state;
+    cudaGraph_t graph = NULL;
+    float pageable[N] = {0.0f};
+    expect_success(cudaStreamBeginCapture(scene->stream, cudaStreamCaptureModeThreadLocal));
+    read_back(scene, scene->stream);
+    expect_success(cudaStreamEndCapture(scene->stream, &graph));
+    expect_success(cudaGraphDestroy(graph));
+
+    expect_success(cudaStreamBeginCapture(scene->stream, cudaStreamCaptureModeThreadLocal));
+    assert_int_equal(cudaMemcpyAsync(scene->device, pageable, sizeof pageable,
+                                     cudaMemcpyHostToDevice, scene->stream),
+                     cudaErrorStreamCaptureUnsupported);
+    assert_int_equal(cudaStreamEndCapture(scene->stream, &graph),
+                     cudaErrorStreamCaptureInvalidated);
+    cudaGetLastError();
+}
+
 static void test_emulated_runtime__a_capture_wants_its_streams_joined(void **state)
 {
     struct scene *scene = (struct scene *)*state;
@@ -292,14 +311,36 @@ static void test_emulated_runtime__counts_what_a_step_must_not_do(void **state)
     assert_int_equal(emu_counted(EMU_ALLOCATIONS), takes);
     assert_int_equal(emu_counted(EMU_LAUNCHES), launches + 1);
 
-    float pageable[N];
-    expect_success(cudaMemcpyAsync(pageable, scene->device, sizeof pageable, cudaMemcpyDeviceToHost,
-                                   scene->stream));
-    assert_int_equal(emu_counted(EMU_SYNCHRONISATIONS), waits + 1);
     void *memory = NULL;
     expect_success(cudaMalloc(&memory, 16));
     expect_success(cudaFree(memory));
     assert_int_equal(emu_counted(EMU_ALLOCATIONS), takes + 2);
+}
+
+static void test_emulated_runtime__counts_what_waits_and_what_may_wait(void **state)
+{
+    struct scene *scene = (struct scene *)*state;
+    float pageable[N] = {0.0f};
+    uint64_t waits = emu_counted(EMU_SYNCHRONISATIONS);
+    expect_success(cudaMemcpyAsync(scene->device, scene->pinned, sizeof pageable,
+                                   cudaMemcpyHostToDevice, scene->stream));
+    read_back(scene, scene->stream);
+    while (cudaStreamQuery(scene->stream) == cudaErrorNotReady)
+        continue;
+    assert_int_equal(emu_counted(EMU_SYNCHRONISATIONS), waits);
+
+    expect_success(cudaMemcpyAsync(scene->device, pageable, sizeof pageable, cudaMemcpyHostToDevice,
+                                   scene->stream));
+    assert_int_equal(emu_counted(EMU_SYNCHRONISATIONS), waits + 1);
+    expect_success(cudaMemcpyAsync(pageable, scene->device, sizeof pageable, cudaMemcpyDeviceToHost,
+                                   scene->stream));
+    assert_int_equal(emu_counted(EMU_SYNCHRONISATIONS), waits + 2);
+    expect_success(cudaMemcpy(pageable, scene->device, sizeof pageable, cudaMemcpyDeviceToHost));
+    assert_int_equal(emu_counted(EMU_SYNCHRONISATIONS), waits + 3);
+    expect_success(cudaStreamSynchronize(scene->stream));
+    expect_success(cudaEventSynchronize(scene->event));
+    expect_success(cudaDeviceSynchronize());
+    assert_int_equal(emu_counted(EMU_SYNCHRONISATIONS), waits + 6);
 }
 
 static __global__ void never_meets(float *values)
@@ -366,6 +407,7 @@ int main(void)
         SCENE(test_emulated_runtime__pageable_memory_is_taken_at_once),
         SCENE(test_emulated_runtime__a_graph_runs_when_launched_and_as_often),
         SCENE(test_emulated_runtime__a_capture_refuses_memory_and_waiting),
+        SCENE(test_emulated_runtime__a_capture_refuses_pageable_memory),
         SCENE(test_emulated_runtime__a_capture_wants_its_streams_joined),
         SCENE(test_emulated_runtime__copies_stay_within_allocations),
         SCENE(test_emulated_runtime__memory_comes_to_an_end),
@@ -373,6 +415,7 @@ int main(void)
         SCENE(test_emulated_runtime__an_old_driver_and_none_are_told_apart),
         SCENE(test_emulated_runtime__a_stream_is_of_the_device_that_was_current),
         SCENE(test_emulated_runtime__counts_what_a_step_must_not_do),
+        SCENE(test_emulated_runtime__counts_what_waits_and_what_may_wait),
         SCENE(test_emulated_runtime__a_lost_device_says_nothing_else),
         SCENE(test_emulated_runtime__an_error_of_a_kernel_sticks),
     };
