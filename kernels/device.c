@@ -161,7 +161,7 @@ void device_close(struct device *device)
 {
     if (device == NULL)
         return;
-    assert(device->n_streams == 0);
+    assert(device->n_streams == 0 && device->n_graphs == 0 && device->n_host_blocks == 0);
     device->backend->close(device);
 }
 
@@ -199,6 +199,27 @@ void device_free(struct device *device, void *memory)
 uint64_t device_memory_free(const struct device *device)
 {
     return device->backend->memory_free(device);
+}
+
+int device_alloc_host(struct device *device, size_t bytes, void **out, struct why *why)
+{
+    int status = device->backend->alloc_host(device, bytes, out, why);
+    if (status == STATUS_OK)
+        device->n_host_blocks++;
+    return status;
+}
+
+void device_free_host(struct device *device, void *memory)
+{
+    if (memory == NULL)
+        return;
+    device->n_host_blocks--;
+    device->backend->free_host(device, memory);
+}
+
+uint32_t device_depth(const struct device *device)
+{
+    return device->backend->depth;
 }
 
 int device_upload(struct device *device, void *device_to, const void *host_from, size_t bytes)
@@ -239,6 +260,11 @@ uint64_t stream_n_enqueued(const struct stream *stream)
     return stream->n_enqueued;
 }
 
+uint32_t stream_n_under_way(const struct stream *stream)
+{
+    return stream->n_under_way;
+}
+
 void device_write(struct stream *stream, void *device_to, const void *host_from, size_t bytes)
 {
     stream->device->backend->write(stream, device_to, host_from, bytes);
@@ -251,10 +277,63 @@ void device_read(struct stream *stream, void *host_to, const void *device_from, 
 
 void device_submit(struct stream *stream)
 {
+    assert(stream->n_under_way < device_depth(stream->device));
     stream->device->backend->submit(stream);
+    stream->n_under_way++;
 }
 
 int device_wait(struct stream *stream, void (*poll)(void *arg), void *arg)
 {
-    return stream->device->backend->wait(stream, poll, arg);
+    int status = stream->device->backend->wait(stream, poll, arg);
+    if (stream->n_under_way > 0)
+        stream->n_under_way--;
+    return status;
+}
+
+/* --- graphs --- */
+
+bool device_has_graphs(const struct device *device)
+{
+    return device->backend->graph_begin != NULL;
+}
+
+static int refuse_graphs(const struct device *device, struct why *why)
+{
+    return refuse(why, STATUS_UNSUPPORTED, "%s has no graphs: its lists are run as they are",
+                  device_name(device));
+}
+
+int graph_begin(struct stream *stream, struct why *why)
+{
+    if (!device_has_graphs(stream->device))
+        return refuse_graphs(stream->device, why);
+    return stream->device->backend->graph_begin(stream, why);
+}
+
+int graph_end(struct stream *stream, struct graph **out, struct why *why)
+{
+    struct device *device = stream->device;
+    if (!device_has_graphs(device))
+        return refuse_graphs(device, why);
+    int status = device->backend->graph_end(stream, out, why);
+    if (status == STATUS_OK) {
+        **out = (struct graph){.device = device, .stream = stream};
+        device->n_graphs++;
+    }
+    return status;
+}
+
+void graph_run(struct stream *stream, const struct graph *graph)
+{
+    assert(graph->stream == stream);
+    stream->device->backend->graph_run(stream, graph);
+}
+
+void graph_free(struct graph *graph)
+{
+    if (graph == NULL)
+        return;
+    struct device *device = graph->device;
+    device->n_graphs--;
+    device->backend->graph_free(graph);
 }

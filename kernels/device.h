@@ -1,17 +1,17 @@
 /* kernels/device.h: a device (the CPU, or a GPU), its memory, and streams of work.
  *
- *   enqueue  ops->embed, ops->norm, ... device_write, device_read   nothing runs, nothing allocates
- *   submit   device_submit(stream)                                  ends a list: it may start
- *   wait     device_wait(stream, poll, arg)                         the oldest list has passed
+ *   enqueue  ops->embed, ..., device_write, device_read         nothing runs, nothing allocates
+ *   submit   device_submit(stream)                              ends a list: it may start
+ *   wait     device_wait(stream, poll, arg)                     the oldest list has passed
  *
- *   lists    submit n, submit n+1, wait n, submit n+2, wait n+1 ... at most device_depth() submitted
- *            and not yet waited for; they run in order
+ *   lists    submit n, submit n+1, wait n, submit n+2, wait n+1 ... at most device_depth()
+ *            submitted and not yet waited for; they run in order
  *
- * On the CPU the depth is 1 and the waiting thread is worker 0 of the team: it runs the list between
- * submit and the end of wait, one wake a list, a barrier only where an op says so. A GPU works on one
- * list while the host reads what the one before gave and enqueues the next. `poll` is called on the
- * waiting thread between ops (CPU) or while waiting (GPU), so that the engine can answer admissions
- * while a long step runs; it must not enqueue on this stream.
+ * On the CPU the depth is 1 and the waiting thread is worker 0 of the team: it runs the list
+ * between submit and the end of wait, one wake a list, a barrier only where an op says so. A GPU
+ * works on one list while the host reads what the one before gave and enqueues the next. `poll` is
+ * called on the waiting thread between ops (CPU) or while waiting (GPU), so that the engine can
+ * answer admissions while a long step runs; it must not enqueue on this stream.
  *
  * Strict mode (--strict-device, or QUIRE_STRICT_DEVICE=1): device memory is unreadable outside of
  * op execution (mprotect), so no code above ops can lean on host pointers.
@@ -80,9 +80,10 @@ void device_free(struct device *device, void *memory); /* NULL is allowed */
 uint64_t device_memory_free(const struct device *device);
 
 /* Host memory that copies may run beside the host from and to: pinned for a GPU, plain otherwise.
- * Zeroed. STATUS_NO_MEMORY. */
+ * Zeroed, aligned to 64 bytes. STATUS_NO_MEMORY. */
 int device_alloc_host(struct device *device, size_t bytes, void **out, struct why *why);
-void device_free_host(struct device *device, void *memory); /* NULL is allowed */
+/* No list that copies from or to it may be under way. NULL is allowed. */
+void device_free_host(struct device *device, void *memory);
 
 /* Lists of one stream that may be submitted and not yet waited for: DEVICE_DEPTH_MAX at most. */
 uint32_t device_depth(const struct device *device);
@@ -90,8 +91,11 @@ uint32_t device_depth(const struct device *device);
 /* n_ops: most ops that one list may hold; more is a programming error that sticks as
  * STATUS_INTERNAL. */
 int stream_create(struct device *device, uint32_t n_ops, struct stream **out, struct why *why);
+/* Waits for what a GPU has under way; the CPU drops a list that was not waited for. */
 void stream_free(struct stream *stream);
 int stream_status(const struct stream *stream);   /* the sticky error or STATUS_OK */
+/* lists submitted and not yet waited for */
+uint32_t stream_n_under_way(const struct stream *stream);
 /* ops ever enqueued, copies too: for tests and stats */
 uint64_t stream_n_enqueued(const struct stream *stream);
 
@@ -103,12 +107,14 @@ void device_read(struct stream *stream, void *host_to, const void *device_from, 
 
 /* A graph: ops enqueued once and run many times, with the same arguments and pointers each time.
  * Between begin and end nothing runs and nothing else may be done with the stream; its ops count as
- * one where the graph is run. Made before the run, since making one allocates. */
+ * one where the graph is run. Made before the run, since making one allocates. STATUS_UNSUPPORTED
+ * where the device has none. */
 bool device_has_graphs(const struct device *device);
-int graph_begin(struct stream *stream, struct why *why);
+int graph_begin(struct stream *stream, struct why *why); /* or the sticky error */
 /* STATUS_UNAVAILABLE, STATUS_NO_MEMORY: the stream is as before graph_begin. */
 int graph_end(struct stream *stream, struct graph **out, struct why *why);
-void graph_run(struct stream *stream, const struct graph *graph); /* enqueues */
+/* Enqueues it on the stream that it was made with. */
+void graph_run(struct stream *stream, const struct graph *graph);
 void graph_free(struct graph *graph); /* NULL is allowed; no list with it may be under way */
 
 void device_submit(struct stream *stream);

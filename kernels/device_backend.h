@@ -2,9 +2,10 @@
  * the backends. Each function is the one of device.h with the same last name.
  *
  *   device.c ---> struct device_backend <--- kernels/cpu/cpu_device.c, cpu_stream.c
- *                                       <--- kernels/cuda/cuda_device.cu
+ *                                       <--- kernels/cuda/cuda_{device,stream,graph}.cu
  *
- * A backend's own device and stream begin with the structs below.
+ * A backend's own device, stream and graph begin with the structs below. device.c counts lists: a
+ * backend is asked to submit with fewer than `depth` under way.
  */
 #ifndef QUIRE_KERNELS_DEVICE_BACKEND_H
 #define QUIRE_KERNELS_DEVICE_BACKEND_H
@@ -14,12 +15,15 @@
 struct device_backend {
     const struct ops *ops;
     bool is_gpu;
+    uint32_t depth; /* 1..DEVICE_DEPTH_MAX */
     void (*close)(struct device *device);
     const char *(*name)(const struct device *device);
     int (*n_threads)(const struct device *device);
 
     int (*alloc)(struct device *device, size_t bytes, void **out, struct why *why);
     void (*free)(struct device *device, void *memory);
+    int (*alloc_host)(struct device *device, size_t bytes, void **out, struct why *why);
+    void (*free_host)(struct device *device, void *memory);
     uint64_t (*memory_free)(const struct device *device);
     int (*upload)(struct device *device, void *device_to, const void *host_from, size_t bytes);
     int (*download)(struct device *device, void *host_to, const void *device_from, size_t bytes);
@@ -32,16 +36,28 @@ struct device_backend {
     void (*read)(struct stream *stream, void *host_to, const void *device_from, size_t bytes);
     void (*submit)(struct stream *stream);
     int (*wait)(struct stream *stream, void (*poll)(void *arg), void *arg);
+
+    /* all NULL where there are no graphs */
+    int (*graph_begin)(struct stream *stream, struct why *why);
+    int (*graph_end)(struct stream *stream, struct graph **out, struct why *why);
+    void (*graph_run)(struct stream *stream, const struct graph *graph);
+    void (*graph_free)(struct graph *graph);
 };
 
 struct device {
     const struct device_backend *backend;
-    uint32_t n_streams;
+    uint32_t n_streams, n_graphs, n_host_blocks; /* to come home before the close */
 };
 
 struct stream {
     struct device *device;
     uint64_t n_enqueued;
+    uint32_t n_under_way; /* lists submitted and not yet waited for */
+};
+
+struct graph {
+    struct device *device;
+    struct stream *stream; /* that it was made with */
 };
 
 #endif

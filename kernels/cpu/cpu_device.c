@@ -12,6 +12,7 @@
 
 #define HUGE_BYTES ((size_t)2 << 20)
 #define HUGE_FROM ((size_t)4 << 20) /* allocations of this size and more ask for huge pages */
+#define HOST_LINE ((size_t)64)      /* what memory of the host is aligned to */
 
 /* The one place that decides how many workers a step gets when nobody says. */
 static int default_n_threads(void)
@@ -167,6 +168,26 @@ static void cpu_device_free(struct device *base, void *memory)
     device->blocks[i] = device->blocks[--device->n_blocks];
 }
 
+static int cpu_device_alloc_host(struct device *device, size_t bytes, void **out, struct why *why)
+{
+    (void)device;
+    if (bytes > SIZE_MAX - HOST_LINE)
+        return refuse(why, STATUS_NO_MEMORY, "%zu bytes are more than there can be", bytes);
+    size_t taken = round_up(bytes == 0 ? 1 : bytes, HOST_LINE);
+    void *memory = aligned_alloc(HOST_LINE, taken);
+    if (memory == NULL)
+        return refuse(why, STATUS_NO_MEMORY, "no memory for a block of %zu bytes", bytes);
+    memset(memory, 0, taken);
+    *out = memory;
+    return STATUS_OK;
+}
+
+static void cpu_device_free_host(struct device *device, void *memory)
+{
+    (void)device;
+    free(memory);
+}
+
 /* A line "name   123 kB" of a file of the kernel; 0 when it is not there. */
 static uint64_t read_kilobytes(const char *path, const char *name)
 {
@@ -239,11 +260,14 @@ static int cpu_device_download(struct device *device, void *host_to, const void 
 
 static const struct device_backend cpu_backend = {
     .ops = &cpu_ops,
+    .depth = 1,
     .close = cpu_device_close,
     .name = cpu_device_name,
     .n_threads = cpu_device_n_threads,
     .alloc = cpu_device_alloc,
     .free = cpu_device_free,
+    .alloc_host = cpu_device_alloc_host,
+    .free_host = cpu_device_free_host,
     .memory_free = cpu_device_memory_free,
     .upload = cpu_device_upload,
     .download = cpu_device_download,

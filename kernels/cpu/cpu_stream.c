@@ -23,7 +23,7 @@ struct entry {
 
 struct cpu_stream {
     struct stream base;
-    struct entry *entries; /* [n_ops] */
+    struct entry *entries; /* [2 * n_ops]: the list that was submitted, and the next one */
     uint32_t n_ops, n_entries, n_submitted;
     _Atomic int status;
 };
@@ -49,7 +49,7 @@ static struct cpu_stream *of(const struct stream *stream)
 int cpu_stream_create(struct device *device, uint32_t n_ops, struct stream **out, struct why *why)
 {
     struct cpu_stream *stream = calloc(1, sizeof *stream);
-    size_t bytes = (size_t)n_ops * sizeof *stream->entries;
+    size_t bytes = 2 * (size_t)n_ops * sizeof *stream->entries;
     if (stream != NULL)
         stream->entries = aligned_alloc(_Alignof(struct entry), bytes);
     if (stream == NULL || stream->entries == NULL) {
@@ -110,7 +110,7 @@ void cpu_stream_push(struct stream *base, const char *name, cpu_run *run, const 
     struct cpu_stream *stream = of(base);
     assert(args_bytes <= CPU_ARGS_BYTES);
     base->n_enqueued++;
-    if (stream->n_entries == stream->n_ops) {
+    if (stream->n_entries - stream->n_submitted == stream->n_ops) {
         fail(stream, STATUS_INTERNAL, name);
         return;
     }

@@ -2,7 +2,7 @@
  *
  * A program has CUDA when it is linked with kernels/cuda; device.c asks whether cuda_device_open is
  * there. Errors of calls and of kernels stick to the stream: a kernel puts a status into the
- * stream's error word, which comes to the host with every submit.
+ * stream's error word, which comes to the host behind each list.
  */
 #ifndef QUIRE_KERNELS_CUDA_DEVICE_H
 #define QUIRE_KERNELS_CUDA_DEVICE_H
@@ -28,11 +28,15 @@ __attribute__((weak)) int cuda_device_list(struct device_facts *out, uint32_t *n
 
 /* --- what cuda_backend is made of --- */
 
+/* For the calling thread; an error shows in the call behind it. */
+void cuda_device_make_current(const struct device *device);
 void cuda_device_close(struct device *device);
 const char *cuda_device_name(const struct device *device);
 int cuda_device_n_threads(const struct device *device);
 int cuda_device_alloc(struct device *device, size_t bytes, void **out, struct why *why);
 void cuda_device_free(struct device *device, void *memory);
+int cuda_device_alloc_host(struct device *device, size_t bytes, void **out, struct why *why);
+void cuda_device_free_host(struct device *device, void *memory);
 uint64_t cuda_device_memory_free(const struct device *device);
 int cuda_device_upload(struct device *device, void *device_to, const void *host_from, size_t bytes);
 int cuda_device_download(struct device *device, void *host_to, const void *device_from,
@@ -45,5 +49,10 @@ void cuda_stream_write(struct stream *stream, void *device_to, const void *host_
 void cuda_stream_read(struct stream *stream, void *host_to, const void *device_from, size_t bytes);
 void cuda_stream_submit(struct stream *stream);
 int cuda_stream_wait(struct stream *stream, void (*poll)(void *arg), void *arg);
+
+int cuda_graph_begin(struct stream *stream, struct why *why);
+int cuda_graph_end(struct stream *stream, struct graph **out, struct why *why);
+void cuda_graph_run(struct stream *stream, const struct graph *graph);
+void cuda_graph_free(struct graph *graph);
 
 #endif

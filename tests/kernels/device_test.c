@@ -174,6 +174,75 @@ static void test_device__strict_mode_comes_by_environment_too(void **state)
     device_close(device);
 }
 
+static void test_device__gives_zeroed_memory_of_the_host_that_is_never_hidden(void **state)
+{
+    struct device *device = open_device(true);
+    void *few, *many;
+    struct why why;
+    assert_int_equal(device_alloc_host(device, 1, &few, &why), STATUS_OK);
+    assert_int_equal(device_alloc_host(device, 100000, &many, &why), STATUS_OK);
+    assert_int_equal((uintptr_t)few % 64, 0);
+    assert_int_equal((uintptr_t)many % 64, 0);
+    for (size_t i = 0; i < 100000; i++)
+        assert_int_equal(((uint8_t *)many)[i], 0);
+    assert_int_equal(device_alloc_host(device, SIZE_MAX, &many, &why), STATUS_NO_MEMORY);
+    assert_non_null(strstr(why.text, "18446744073709551615"));
+    device_free_host(device, few);
+    device_free_host(device, many);
+    device_free_host(device, NULL);
+    device_close(device);
+}
+
+/* The second list is enqueued while the first one is submitted, and each may be full. */
+static void test_device__runs_lists_in_their_order(void **state)
+{
+    struct device *device = open_device(false);
+    struct stream *stream;
+    uint8_t *memory = alloc(device, 100), in[2][100], out[2][100] = {{0}};
+    memset(in[0], 5, sizeof in[0]);
+    memset(in[1], 7, sizeof in[1]);
+    assert_int_equal(device_depth(device), 1);
+    assert_int_equal(stream_create(device, 2, &stream, NULL), STATUS_OK);
+    for (int i = 0; i < 2; i++) {
+        device_write(stream, memory, in[i], sizeof in[i]);
+        device_read(stream, out[i], memory, sizeof out[i]);
+        if (i == 0)
+            device_submit(stream);
+    }
+    assert_int_equal(stream_n_under_way(stream), 1);
+    assert_int_equal(device_wait(stream, NULL, NULL), STATUS_OK);
+    assert_int_equal(stream_n_under_way(stream), 0);
+    assert_memory_equal(out[0], in[0], sizeof in[0]);
+    assert_int_equal(out[1][0], 0);
+    device_submit(stream);
+    assert_int_equal(device_wait(stream, NULL, NULL), STATUS_OK);
+    assert_memory_equal(out[1], in[1], sizeof in[1]);
+
+    for (int i = 0; i < 3; i++)
+        device_write(stream, memory, in[0], sizeof in[0]);
+    assert_int_equal(stream_status(stream), STATUS_INTERNAL);
+    stream_free(stream);
+    device_free(device, memory);
+    device_close(device);
+}
+
+static void test_device__of_the_cpu_has_no_graphs(void **state)
+{
+    struct device *device = open_device(false);
+    struct stream *stream;
+    struct graph *graph;
+    struct why why;
+    assert_int_equal(stream_create(device, 2, &stream, NULL), STATUS_OK);
+    assert_false(device_has_graphs(device));
+    assert_int_equal(graph_begin(stream, &why), STATUS_UNSUPPORTED);
+    assert_non_null(strstr(why.text, device_name(device)));
+    assert_int_equal(graph_end(stream, &graph, &why), STATUS_UNSUPPORTED);
+    assert_int_equal(stream_status(stream), STATUS_OK);
+    graph_free(NULL);
+    stream_free(stream);
+    device_close(device);
+}
+
 int main(void)
 {
     unsetenv("QUIRE_STRICT_DEVICE");
@@ -188,6 +257,9 @@ int main(void)
         cmocka_unit_test(test_device__refuses_more_memory_than_there_is_with_numbers),
         cmocka_unit_test(test_device__strict_memory_faults_outside_of_ops),
         cmocka_unit_test(test_device__strict_mode_comes_by_environment_too),
+        cmocka_unit_test(test_device__gives_zeroed_memory_of_the_host_that_is_never_hidden),
+        cmocka_unit_test(test_device__runs_lists_in_their_order),
+        cmocka_unit_test(test_device__of_the_cpu_has_no_graphs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
