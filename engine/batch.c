@@ -36,11 +36,10 @@ int batch_create(struct device *device, const struct model *model, uint32_t max_
     batch->device = device;
     batch->vocabulary = model_plan(model)->vocabulary;
     batch->n_slots = max_sequences;
-    batch->host = calloc(1, sizeof *batch->host);
-    batch->results = calloc(max_outputs, sizeof *batch->results);
-    int status = STATUS_OK;
-    if (batch->host == NULL || batch->results == NULL)
-        status = refuse(why, STATUS_NO_MEMORY, "no memory for a batch of %u outputs", max_outputs);
+    int status = device_alloc_host(device, sizeof *batch->host, (void **)&batch->host, why);
+    if (status == STATUS_OK)
+        status = device_alloc_host(device, max_outputs * sizeof *batch->results,
+                                   (void **)&batch->results, why);
     const struct ops *ops = device_ops(device);
     const struct {
         size_t bytes;
@@ -73,8 +72,8 @@ void batch_free(struct batch *batch)
     device_free(batch->device, batch->counts);
     device_free(batch->device, batch->workspace);
     device_free(batch->device, batch->banned_on_device);
-    free(batch->host);
-    free(batch->results);
+    device_free_host(batch->device, batch->host);
+    device_free_host(batch->device, batch->results);
     free(batch);
 }
 
@@ -118,7 +117,7 @@ void batch_add(struct batch *batch, struct sequence *sequence, uint32_t n_rows)
         host->ids[row] = is_prefill ? submit->ids[first + i] : sequence->last_id;
         host->inputs[row] = (struct row_input){.kind = ROW_TOKEN, .value = host->ids[row]};
         host->position[row] = first + i;
-        host->row_seq[row] = batch->n_seqs;
+        host->row_seq[row] = sequence->kv;
     }
     if (first + n_rows - 1 > batch->max_position)
         batch->max_position = first + n_rows - 1;
@@ -127,7 +126,6 @@ void batch_add(struct batch *batch, struct sequence *sequence, uint32_t n_rows)
         host->params[batch->n_outputs] = params_of(sequence);
         batch->outputs[batch->n_outputs++] = sequence;
     }
-    batch->kv_seqs[batch->n_seqs] = sequence->kv;
     batch->n_rows_of[batch->n_seqs] = n_rows;
     batch->sequences[batch->n_seqs++] = sequence;
     host->seq_begin[batch->n_seqs] = batch->n_rows;
@@ -172,8 +170,8 @@ void batch_run(struct batch *batch, struct forward *forward, struct kv_cache *ca
                                  .n_outputs = batch->n_outputs};
 
     for (uint32_t s = 0; s < batch->n_seqs; s++)
-        kv_cache_append(cache, batch->kv_seqs[s], batch->n_rows_of[s], stream);
-    kv_cache_view(cache, batch->kv_seqs, batch->n_seqs, stream, &view);
+        kv_cache_append(cache, batch->sequences[s]->kv, batch->n_rows_of[s], stream);
+    kv_cache_view(cache, &view);
     device_write(stream, device, batch->host, sizeof *batch->host);
     count_tokens(batch, ops, stream);
     forward_run(forward, stream, &pass, &view);

@@ -25,8 +25,8 @@ struct batch_arrays { /* the same layout on host and device */
 
 struct batch {
     struct device *device;
-    struct batch_arrays *host, *on_device;
-    struct sample_result *results, *results_on_device; /* [max_outputs] */
+    struct batch_arrays *host, *on_device; /* host, here and below: of device_alloc_host */
+    struct sample_result *results, *results_on_device; /* host and device [max_outputs] */
     /* [n_banned] ends of generation, ascending */
     uint32_t *banned_on_device;
     uint32_t n_banned;
@@ -38,7 +38,6 @@ struct batch {
     struct sequence *sequences[STEP_ROWS_MAX]; /* [n_seqs] */
     uint32_t n_rows_of[STEP_ROWS_MAX];         /* [n_seqs] */
     struct sequence *outputs[STEP_ROWS_MAX];   /* [n_outputs] */
-    kv_seq_id kv_seqs[STEP_ROWS_MAX];
 };
 
 /* STATUS_NO_MEMORY with numbers; the caller frees *out with batch_free. */

@@ -21,13 +21,12 @@ struct kv_cache {
     struct kv_cache_spec spec;
     uint32_t n_groups;
     struct kv_group groups[KV_GROUPS_MAX];
-    struct kv_sequence *sequences;    /* [max_sequences] */
-    const struct page_table **viewed; /* [max_sequences], scratch of kv_cache_view */
-    page_id *tables;                  /* memory of all tables */
-    kv_seq_id *free;                  /* [n_free], a stack */
+    struct kv_sequence *sequences; /* [max_sequences] */
+    page_id *tables;               /* memory of all tables */
+    kv_seq_id *free;               /* [n_free], a stack */
     uint32_t n_free;
-    uint64_t *n_saturated; /* device */
-    uint64_t n_saturated_seen;
+    uint64_t *n_saturated;      /* device */
+    uint64_t *n_saturated_seen; /* of device_alloc_host */
 };
 
 static struct kv_sequence *sequence_at(const struct kv_cache *cache, kv_seq_id seq)
@@ -92,11 +91,9 @@ static int make_sequences(struct kv_cache *cache, struct why *why)
     for (uint32_t g = 0; g < cache->n_groups; g++)
         capacity += cache->groups[g].table_capacity;
     cache->sequences = calloc(n, sizeof *cache->sequences);
-    cache->viewed = calloc(n, sizeof *cache->viewed);
     cache->free = calloc(n, sizeof *cache->free);
     cache->tables = calloc(n * capacity, sizeof *cache->tables);
-    if (cache->sequences == NULL || cache->viewed == NULL || cache->free == NULL ||
-        cache->tables == NULL)
+    if (cache->sequences == NULL || cache->free == NULL || cache->tables == NULL)
         return refuse(why, STATUS_NO_MEMORY, "no memory for the tables of %u sequences", n);
     page_id *memory = cache->tables;
     for (uint32_t s = 0; s < n; s++) {
@@ -122,7 +119,7 @@ int kv_cache_create(struct device *device, const struct kv_cache_spec *spec, str
     cache->device = device;
     cache->spec = *spec;
     if (cache->spec.max_append == 0)
-        cache->spec.max_append = STEP_ROWS_MAX;
+        cache->spec.max_append = STEP_ROWS_MAX * device_depth(device);
     uint32_t n_pages[KV_GROUPS_MAX];
     int status = plan_pages(device_ops(device), &cache->spec, n_pages, why);
     for (uint32_t g = 0; g < spec->n_groups && status == STATUS_OK; g++) {
@@ -131,10 +128,13 @@ int kv_cache_create(struct device *device, const struct kv_cache_spec *spec, str
     }
     if (status == STATUS_OK)
         status = make_sequences(cache, why);
-    void *counter = NULL;
+    void *counter = NULL, *seen = NULL;
     if (status == STATUS_OK)
         status = device_alloc(device, sizeof *cache->n_saturated, &counter, why);
+    if (status == STATUS_OK)
+        status = device_alloc_host(device, sizeof *cache->n_saturated_seen, &seen, why);
     cache->n_saturated = counter;
+    cache->n_saturated_seen = seen;
     if (status < 0) {
         kv_cache_free(cache);
         return status;
@@ -150,8 +150,8 @@ void kv_cache_free(struct kv_cache *cache)
     for (uint32_t g = 0; g < cache->n_groups; g++)
         kv_group_release(&cache->groups[g]);
     device_free(cache->device, cache->n_saturated);
+    device_free_host(cache->device, cache->n_saturated_seen);
     free(cache->sequences);
-    free(cache->viewed);
     free(cache->free);
     free(cache->tables);
     free(cache);
@@ -198,8 +198,8 @@ uint64_t kv_cache_tokens_max(const struct kv_cache *cache)
 uint32_t kv_cache_ops_max(const struct kv_cache *cache, uint32_t max_rows)
 {
     uint32_t n_seqs = cache->spec.max_sequences < max_rows ? cache->spec.max_sequences : max_rows;
-    uint32_t n_pages = max_rows / PAGE_TOKENS + n_seqs;
-    return cache->n_groups * (1 + n_pages + n_seqs) + 1; /* tables, zeroed, copied; counters */
+    uint32_t n_zeroed = max_rows / PAGE_TOKENS + n_seqs, n_copied = n_seqs;
+    return cache->n_groups * (n_zeroed + n_copied + n_seqs * KV_TABLES_OPS_MAX) + 1; /* counters */
 }
 
 static int refuse_room(const struct kv_cache *cache, uint64_t n_tokens, struct why *why)
@@ -322,11 +322,13 @@ void kv_cache_append(struct kv_cache *cache, kv_seq_id seq, uint32_t n, struct s
     uint64_t written = sequence->written + n;
     assert(written <= sequence->promised);
     assert(written - sequence->committed <= cache->spec.max_append);
-    if (n == 0)
-        return;
-    for (uint32_t g = 0; g < cache->n_groups; g++)
-        kv_group_extend(&cache->groups[g], &sequence->tables[g], sequence->written,
-                        (uint32_t)kv_pages_of(written), stream);
+    for (uint32_t g = 0; g < cache->n_groups; g++) {
+        struct kv_group *group = &cache->groups[g];
+        if (n > 0)
+            kv_group_extend(group, &sequence->tables[g], sequence->written,
+                            (uint32_t)kv_pages_of(written), stream);
+        kv_tables_send(&group->tables, seq, &sequence->tables[g], stream);
+    }
     sequence->written = written;
 }
 
@@ -365,25 +367,25 @@ uint64_t kv_cache_committed(const struct kv_cache *cache, kv_seq_id seq)
     return sequence_at(cache, seq)->committed;
 }
 
-void kv_cache_view(struct kv_cache *cache, const kv_seq_id *seqs, uint32_t n_seqs,
-                   struct stream *stream, struct kv_view *out)
+/* --- what is --- */
+
+void kv_cache_view(const struct kv_cache *cache, struct kv_view *out)
 {
-    assert(n_seqs <= cache->spec.max_sequences);
     out->n_groups = cache->n_groups;
     out->n_saturated = cache->n_saturated;
-    for (uint32_t g = 0; g < cache->n_groups; g++) {
-        for (uint32_t i = 0; i < n_seqs; i++)
-            cache->viewed[i] = &sequence_at(cache, seqs[i])->tables[g];
-        kv_group_view_tables(&cache->groups[g], cache->viewed, n_seqs, stream, &out->groups[g]);
-    }
+    for (uint32_t g = 0; g < cache->n_groups; g++)
+        kv_group_view(&cache->groups[g], &out->groups[g]);
 }
 
-/* --- what is --- */
+kv_seq_id kv_cache_padding(const struct kv_cache *cache)
+{
+    return cache->spec.max_sequences;
+}
 
 void kv_cache_fetch_counters(struct kv_cache *cache, struct stream *stream)
 {
-    device_read(stream, &cache->n_saturated_seen, cache->n_saturated,
-                sizeof cache->n_saturated_seen);
+    device_read(stream, cache->n_saturated_seen, cache->n_saturated,
+                sizeof *cache->n_saturated_seen);
 }
 
 /* The group with most pages speaks for all: the others keep windows. */
@@ -404,7 +406,7 @@ void kv_cache_read_stats(const struct kv_cache *cache, struct kv_cache_stats *ou
         .n_used = page_pool_n_pages(pool) - page_pool_n_free(pool),
         .n_reserved = page_pool_n_reserved(pool),
         .n_available = page_pool_n_available(pool),
-        .n_saturated = cache->n_saturated_seen,
+        .n_saturated = *cache->n_saturated_seen,
         .n_sequences = cache->spec.max_sequences - cache->n_free,
     };
     for (uint32_t g = 0; g < cache->n_groups; g++) {
@@ -437,7 +439,8 @@ static int check_table(const struct kv_cache *cache, kv_seq_id seq, uint32_t g, 
                           seq, g, table->pages[i], refs);
         group->named[table->pages[i]]++;
     }
-    return STATUS_OK;
+    int status = kv_tables_check(&group->tables, seq, table, why);
+    return status < 0 ? refuse_prefix(why, status, "group %u", g) : STATUS_OK;
 }
 
 static int check_group(struct kv_cache *cache, uint32_t g, struct why *why)

@@ -18,6 +18,7 @@
  *
  * Invariant (kv_cache_check, after every step in builds with QUIRE_CHECKS): committed <= written <=
  * promised; each table holds exactly the pages of its written positions (that can still be seen);
+ * what the device was sent of it is what it holds;
  * refs of each page == number of table entries that name it; own pages and reservation of a
  * sequence make its budget; reserved of a pool == sum of what sequences have not yet taken.
  * Thread: engine only. Nothing here allocates after create.
@@ -43,10 +44,13 @@ struct kv_group_spec {
 struct kv_cache_spec {
     uint32_t n_groups;
     struct kv_group_spec groups[KV_GROUPS_MAX];
-    uint64_t memory_bytes;  /* for pages of all groups; must hold at least one page of each */
+    /* for pages of all groups; must hold at least one page of each. One page of padding a group
+     * comes on top. */
+    uint64_t memory_bytes;
     uint32_t max_sequences; /* 1..SEQUENCES_MAX */
     uint32_t max_context;   /* tokens of one sequence */
-    uint32_t max_append;    /* most uncommitted tokens of one sequence; 0: STEP_ROWS_MAX */
+    /* most uncommitted tokens of one sequence; 0: STEP_ROWS_MAX for each list under way */
+    uint32_t max_append;
 };
 
 typedef uint32_t kv_seq_id; /* slot of an open sequence */
@@ -74,8 +78,7 @@ uint32_t kv_cache_pages_of(const struct kv_cache *cache, uint64_t n_tokens);
 bool kv_cache_fits_now(const struct kv_cache *cache, uint64_t n_tokens);
 bool kv_cache_fits_ever(const struct kv_cache *cache, uint64_t n_tokens);
 uint64_t kv_cache_tokens_max(const struct kv_cache *cache);
-/* Most ops that append, view and fetch_counters enqueue in a step of max_rows rows: sizes the
- * stream. */
+/* Most ops that append and fetch_counters enqueue in a list of max_rows rows: sizes the stream. */
 uint32_t kv_cache_ops_max(const struct kv_cache *cache, uint32_t max_rows);
 
 /* Reserves for n_promised tokens. STATUS_EXHAUSTED (wait: others will leave) or STATUS_TOO_LARGE
@@ -83,8 +86,9 @@ uint32_t kv_cache_ops_max(const struct kv_cache *cache, uint32_t max_rows);
 int kv_cache_open(struct kv_cache *cache, uint64_t n_promised, kv_seq_id *out, struct why *why);
 void kv_cache_close(struct kv_cache *cache, kv_seq_id seq); /* pages and reservation go back */
 /* Makes room for n more tokens (within the promise and max_append, asserted): enqueues the zeroing
- * of new pages, the copy of a shared open page, and what changes in the sequence's tables. Once a
- * sequence in each list of the stream, of which device_depth may be under way. */
+ * of new pages, the copy of a shared open page, and what has changed in the sequence's tables since
+ * its last append. Once a sequence in each list of the stream, with fewer than device_depth lists
+ * under way (asserted). */
 void kv_cache_append(struct kv_cache *cache, kv_seq_id seq, uint32_t n, struct stream *stream);
 /* n more tokens are accepted. The stream must have passed what was appended. */
 void kv_cache_commit(struct kv_cache *cache, kv_seq_id seq, uint32_t n);

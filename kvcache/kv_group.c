@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/status.h"
 #include "kernels/ops.h"
@@ -52,7 +51,6 @@ int kv_group_init(struct kv_group *group, struct device *device, const struct kv
     group->ops = device_ops(device);
     group->layer_stride = layer_bytes(group->ops, &group->spec);
     group->window_pages = kv_group_window_pages(&group->spec, spec->max_append);
-    group->max_sequences = spec->max_sequences;
     uint64_t capacity = kv_pages_of(spec->max_context);
     if (capacity > group->window_pages)
         capacity = group->window_pages;
@@ -64,14 +62,14 @@ int kv_group_init(struct kv_group *group, struct device *device, const struct kv
     if (status < 0)
         return status;
 
-    size_t view_words = spec->max_sequences * (1 + (size_t)capacity);
-    void *memory = NULL;
-    group->view_host = malloc(view_words * sizeof *group->view_host);
     group->named = calloc(n_pages, sizeof *group->named);
-    status = group->view_host == NULL || group->named == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    status = group->named == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     if (status == STATUS_OK)
-        status = device_alloc(device, view_words * sizeof *group->view_device, &memory, why);
-    group->view_device = memory;
+        status = kv_tables_init(&group->tables, device, spec->max_sequences + 1,
+                                group->table_capacity, why);
+    if (status == STATUS_OK)
+        status =
+            kv_tables_put(&group->tables, spec->max_sequences, page_pool_padding(group->pool));
     if (status == STATUS_OK)
         status = fill_ids(group, n_pages, why);
     if (status < 0)
@@ -85,11 +83,8 @@ int kv_group_init(struct kv_group *group, struct device *device, const struct kv
 void kv_group_release(struct kv_group *group)
 {
     page_pool_free(group->pool);
-    if (group->device != NULL) {
-        device_free(group->device, group->ids);
-        device_free(group->device, group->view_device);
-    }
-    free(group->view_host);
+    kv_tables_release(&group->tables);
+    device_free(group->device, group->ids);
     free(group->named);
     *group = (struct kv_group){.pool = NULL};
 }
@@ -196,22 +191,8 @@ void kv_group_shrink(struct kv_group *group, struct page_table *table, uint32_t 
         give_back(group, page_table_pop(table));
 }
 
-void kv_group_view_tables(struct kv_group *group, const struct page_table *const *tables,
-                          uint32_t n_seqs, struct stream *stream, struct kv_group_view *out)
+void kv_group_view(const struct kv_group *group, struct kv_group_view *out)
 {
-    assert(n_seqs > 0 && n_seqs <= group->max_sequences);
-    uint32_t stride = 1;
-    for (uint32_t i = 0; i < n_seqs; i++)
-        stride = tables[i]->n_pages > stride ? tables[i]->n_pages : stride;
-    for (uint32_t i = 0; i < n_seqs; i++) {
-        uint32_t *row = group->view_host + n_seqs + (size_t)i * stride;
-        uint32_t n_pages = tables[i]->n_pages;
-        group->view_host[i] = tables[i]->first_page;
-        memcpy(row, tables[i]->pages, n_pages * sizeof *row);
-        memset(row + n_pages, 0xff, (stride - n_pages) * sizeof *row); /* PAGE_NONE */
-    }
-    device_write(stream, group->view_device, group->view_host,
-                 n_seqs * (1 + (size_t)stride) * sizeof *group->view_host);
     *out = (struct kv_group_view){
         .kind = group->spec.kind,
         .window = group->spec.window,
@@ -221,8 +202,8 @@ void kv_group_view_tables(struct kv_group *group, const struct page_table *const
         .base = page_pool_base(group->pool),
         .page_stride = page_pool_page_bytes(group->pool),
         .layer_stride = group->layer_stride,
-        .table = group->view_device + n_seqs,
-        .first_page = group->view_device,
-        .table_stride = stride,
+        .table = kv_tables_pages(&group->tables),
+        .first_page = kv_tables_first_page(&group->tables),
+        .table_stride = group->table_capacity,
     };
 }

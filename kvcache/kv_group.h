@@ -1,7 +1,5 @@
-/* kvcache/kv_group.h: one group of layers: its pool, the geometry of its pages, and its part of a
- * step's view.
- *
- *   view, host and device:  | first_page [n_seqs] | table [n_seqs, stride] |     one upload a step
+/* kvcache/kv_group.h: one group of layers: its pool, the geometry of its pages, and its tables on
+ * the device.
  *
  * The ids of all pages stand in device memory from the start, so that zeroing and copying a page
  * needs no host memory that would have to outlive the stream. Thread: engine only.
@@ -10,8 +8,8 @@
 #define QUIRE_KVCACHE_KV_GROUP_H
 
 #include "kvcache/kv_cache.h"
+#include "kvcache/kv_tables.h"
 #include "kvcache/page_pool.h"
-#include "kvcache/page_table.h"
 
 struct kv_group {
     struct kv_group_spec spec;
@@ -21,11 +19,9 @@ struct kv_group {
     size_t layer_stride;
     uint32_t window_pages;   /* most pages a sequence holds at once; UINT32_MAX: all of its own */
     uint32_t table_capacity; /* pages of one table */
-    uint32_t max_sequences;
-    page_id *ids;          /* device [n_pages]: 0, 1, 2, ... */
-    uint32_t *view_host;   /* [max_sequences * (1 + table_capacity)] */
-    uint32_t *view_device; /* the same */
-    uint32_t *named;       /* [n_pages] scratch of the check: table entries that name each page */
+    page_id *ids;            /* device [n_pages]: 0, 1, 2, ... */
+    struct kv_tables tables; /* a slot for each sequence, and behind them one for padding */
+    uint32_t *named; /* [n_pages] scratch of the check: table entries that name each page */
 };
 
 static inline uint64_t kv_pages_of(uint64_t n_tokens)
@@ -54,7 +50,6 @@ void kv_group_extend(struct kv_group *group, struct page_table *table, uint64_t 
                      uint32_t end, struct stream *stream);
 void kv_group_drop_before(struct kv_group *group, struct page_table *table, uint32_t first);
 void kv_group_shrink(struct kv_group *group, struct page_table *table, uint32_t end);
-void kv_group_view_tables(struct kv_group *group, const struct page_table *const *tables,
-                          uint32_t n_seqs, struct stream *stream, struct kv_group_view *out);
+void kv_group_view(const struct kv_group *group, struct kv_group_view *out);
 
 #endif

@@ -8,7 +8,7 @@
 
 struct page_pool {
     struct device *device;
-    uint8_t *base; /* device [n_pages, page_bytes] */
+    uint8_t *base; /* device [n_pages + 1, page_bytes] */
     size_t page_bytes;
     uint32_t n_pages, n_free, n_reserved;
     uint32_t *refs; /* [n_pages] */
@@ -38,8 +38,9 @@ int page_pool_create(struct device *device, uint32_t n_pages, size_t page_bytes,
     pool->free = calloc(n_pages, sizeof *pool->free);
     void *base = NULL;
     int status = STATUS_NO_MEMORY;
-    if (pool->refs != NULL && pool->free != NULL && page_bytes <= SIZE_MAX / n_pages)
-        status = device_alloc(device, n_pages * page_bytes, &base, why);
+    size_t n_all = (size_t)n_pages + 1;
+    if (pool->refs != NULL && pool->free != NULL && page_bytes <= SIZE_MAX / n_all)
+        status = device_alloc(device, n_all * page_bytes, &base, why);
     if (status < 0) {
         free(pool->refs);
         free(pool->free);
@@ -116,6 +117,11 @@ size_t page_pool_page_bytes(const struct page_pool *pool)
 }
 
 uint32_t page_pool_n_pages(const struct page_pool *pool)
+{
+    return pool->n_pages;
+}
+
+page_id page_pool_padding(const struct page_pool *pool)
 {
     return pool->n_pages;
 }

@@ -13,6 +13,13 @@ void page_table_clear(struct page_table *table)
     page_table_init(table, table->pages, table->capacity);
 }
 
+/* Entries from idx on are no longer those that the device has. */
+static void change_from(struct page_table *table, uint32_t idx)
+{
+    if (table->n_sent > idx)
+        table->n_sent = idx;
+}
+
 void page_table_push(struct page_table *table, page_id page)
 {
     assert(table->n_pages < table->capacity);
@@ -22,6 +29,7 @@ void page_table_push(struct page_table *table, page_id page)
 page_id page_table_pop(struct page_table *table)
 {
     assert(table->n_pages > 0 && page_table_n_own(table) > 0);
+    change_from(table, table->n_pages - 1);
     return table->pages[--table->n_pages];
 }
 
@@ -29,6 +37,7 @@ page_id page_table_drop(struct page_table *table)
 {
     assert(table->n_pages > 0);
     page_id page = table->pages[0];
+    change_from(table, 0);
     table->first_page++;
     table->n_pages--;
     memmove(table->pages, table->pages + 1, table->n_pages * sizeof *table->pages);
@@ -38,6 +47,8 @@ page_id page_table_drop(struct page_table *table)
 void page_table_own_last(struct page_table *table, page_id page)
 {
     assert(table->n_pages > 0 && table->own_from == page_table_end(table));
+    if (table->pages[table->n_pages - 1] != page)
+        change_from(table, table->n_pages - 1);
     table->pages[table->n_pages - 1] = page;
     table->own_from--;
 }

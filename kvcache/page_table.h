@@ -5,6 +5,8 @@
  *                           ^ first_page     ^ own_from: pages from here on were acquired by this
  *                             n_pages = 4             sequence alone; those before are shared
  *
+ *   on the device      | 12   | 40   | ?    | ?  |    n_sent = 2: those behind were not sent yet
+ *
  * Invariant: a page from own_from on has one reference, this table's. Groups that see everything
  * never drop, so first_page stays 0. Thread: engine only. The memory belongs to the cache.
  */
@@ -19,6 +21,7 @@ struct page_table {
     uint32_t first_page; /* page index of pages[0] */
     uint32_t n_pages;
     uint32_t own_from; /* page index */
+    uint32_t n_sent;   /* entries that the device has; kv_tables_send raises it */
 };
 
 void page_table_init(struct page_table *table, page_id *memory, uint32_t capacity);

@@ -7,8 +7,6 @@
 #include "model/gguf.h"
 
 #include <assert.h>
-#include <stdlib.h>
-#include <string.h>
 
 #define LINE_BYTES 64
 #define OPS_OF_STEP 4 /* the arrays, the draw, its results, one to spare */
@@ -71,15 +69,11 @@ static int prepare_arrays(struct run *run, struct why *why)
 {
     const struct run_sizes *sizes = &run->sizes;
     run->block_bytes = lay_out(sizes, NULL, &run->host);
-    run->host_block = aligned_alloc(LINE_BYTES, run->block_bytes);
-    run->seqs = calloc(sizes->n_sequences, sizeof *run->seqs);
-    run->results = calloc(sizes->max_outputs, sizeof *run->results);
-    if (run->host_block == NULL || run->seqs == NULL || run->results == NULL)
-        return refuse(why, STATUS_NO_MEMORY, "no memory for steps of %u rows", sizes->max_rows);
-    memset(run->host_block, 0, run->block_bytes);
-    int status = device_alloc(run->device, run->block_bytes, &run->device_block, why);
+    int status = device_alloc_host(run->device, run->block_bytes, &run->host_block, why);
+    if (status == STATUS_OK)
+        status = device_alloc(run->device, run->block_bytes, &run->device_block, why);
     if (status < 0)
-        return status;
+        return refuse_prefix(why, status, "steps of %u rows", sizes->max_rows);
     lay_out(sizes, run->host_block, &run->host);
     lay_out(sizes, run->device_block, &run->on_device);
     for (uint32_t i = 0; i < sizes->max_outputs; i++) /* temperature 0: greedy */
@@ -88,11 +82,13 @@ static int prepare_arrays(struct run *run, struct why *why)
         return STATUS_OK;
     size_t workspace = run->ops->sample_workspace_bytes(run->device, sizes->max_outputs,
                                                         model_plan(run->model)->vocabulary);
+    size_t results_bytes = sizes->max_outputs * sizeof *run->results;
     status = device_alloc(run->device, workspace, &run->sample_workspace, why);
+    if (status == STATUS_OK)
+        status = device_alloc_host(run->device, results_bytes, (void **)&run->results, why);
     if (status < 0)
         return status;
-    return device_alloc(run->device, sizes->max_outputs * sizeof *run->results,
-                        (void **)&run->results_on_device, why);
+    return device_alloc(run->device, results_bytes, (void **)&run->results_on_device, why);
 }
 
 static int prepare_cache(struct run *run, struct why *why)
@@ -142,11 +138,10 @@ void run_close(struct run *run)
     device_free(run->device, run->results_on_device);
     device_free(run->device, run->sample_workspace);
     device_free(run->device, run->device_block);
-    free(run->results);
-    free(run->seqs);
-    free(run->host_block);
     if (run->stream != NULL)
         stream_free(run->stream);
+    device_free_host(run->device, run->results);
+    device_free_host(run->device, run->host_block);
     forward_free(run->forward);
     if (run->cache != NULL)
         kv_cache_free(run->cache);
@@ -175,13 +170,12 @@ static void fill_piece(struct run *run, const struct run_piece *piece, uint32_t 
     assert(*n_rows + piece->n_rows <= run->sizes.max_rows);
     assert(*n_outputs + piece->n_outputs <= run->sizes.max_outputs);
 
-    run->seqs[idx] = piece->seq;
     run->host.seq_begin[idx] = *n_rows;
     for (uint32_t i = 0; i < piece->n_rows; i++) {
         uint32_t row = *n_rows + i;
         run->host.inputs[row] = (struct row_input){.kind = ROW_TOKEN, .value = piece->ids[i]};
         run->host.position[row] = (uint32_t)first + i;
-        run->host.row_seq[row] = idx;
+        run->host.row_seq[row] = piece->seq;
     }
     *n_rows += piece->n_rows;
     for (uint32_t i = 0; i < piece->n_outputs; i++)
@@ -215,7 +209,7 @@ int run_step(struct run *run, const struct run_piece *pieces, uint32_t n_pieces,
     run->host.seq_begin[n_pieces] = n_rows;
 
     device_write(run->stream, run->device_block, run->host_block, run->block_bytes);
-    kv_cache_view(run->cache, run->seqs, n_pieces, run->stream, &view);
+    kv_cache_view(run->cache, &view);
     struct forward_batch batch = {.inputs = run->on_device.inputs,
                                   .rows = {.n_rows = n_rows,
                                            .n_seqs = n_pieces,

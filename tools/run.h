@@ -30,7 +30,7 @@ struct run_sizes {
     bool draws; /* each output row is also drawn from, greedily */
 };
 
-struct run_arrays { /* one block, laid out alike on host and device */
+struct run_arrays { /* one block, laid out alike on host (of device_alloc_host) and device */
     struct row_input *inputs;
     uint32_t *position, *row_seq, *seq_begin, *output_rows;
     struct sample_params *params;
@@ -48,7 +48,6 @@ struct run {
     struct run_arrays host, on_device;
     void *host_block, *device_block;
     size_t block_bytes;
-    kv_seq_id *seqs;               /* [n_sequences], of the step in hand */
     struct sample_result *results; /* host [max_outputs], when draws */
     struct sample_result *results_on_device;
     void *sample_workspace;

@@ -91,15 +91,16 @@ void cache_write(struct cache_scene *scene, kv_seq_id seq, uint32_t n, uint32_t 
 page_id cache_page_at(struct cache_scene *scene, kv_seq_id seq, uint32_t g, uint32_t page_idx)
 {
     struct kv_view view;
-    kv_cache_view(scene->cache, &seq, 1, scene->stream, &view);
-    pass(scene);
+    kv_cache_view(scene->cache, &view);
+    cache_append(scene, seq, 0); /* what a commit, a truncation or a fork has changed */
     const struct kv_group_view *group = &view.groups[g];
     uint32_t first;
     page_id page;
-    device_download(scene->device, &first, group->first_page, sizeof first);
+    device_download(scene->device, &first, group->first_page + seq, sizeof first);
     if (page_idx < first || page_idx - first >= group->table_stride)
         return PAGE_NONE;
-    device_download(scene->device, &page, group->table + (page_idx - first), sizeof page);
+    size_t at = (size_t)seq * group->table_stride + (page_idx - first);
+    device_download(scene->device, &page, group->table + at, sizeof page);
     return page;
 }
 
@@ -109,8 +110,7 @@ static uint8_t *place_of(struct cache_scene *scene, kv_seq_id seq, uint32_t g, u
     if (page == PAGE_NONE)
         return NULL;
     struct kv_view view;
-    kv_cache_view(scene->cache, &seq, 1, scene->stream, &view);
-    pass(scene);
+    kv_cache_view(scene->cache, &view);
     return view.groups[g].base + page * view.groups[g].page_stride +
            position % PAGE_TOKENS * sizeof(uint32_t);
 }

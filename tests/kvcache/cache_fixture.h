@@ -1,6 +1,6 @@
 /* tests/kvcache/cache_fixture.h: a cache on a device, whose pages hold one mark a position, so that
- * what a sequence wrote can be read back through its tables. Marks go in and out by upload and
- * download: no test reads device memory either.
+ * what a sequence wrote can be read back through its tables on the device. Marks go in and out by
+ * upload and download: no test reads device memory either.
  */
 #ifndef QUIRE_TESTS_CACHE_FIXTURE_H
 #define QUIRE_TESTS_CACHE_FIXTURE_H

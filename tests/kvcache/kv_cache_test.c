@@ -192,33 +192,115 @@ static void test_kv_cache__a_chunked_group_forgets_at_each_chunk(void **state)
     cache_scene_close(&scene);
 }
 
-static void test_kv_cache__a_view_holds_the_tables_of_its_sequences_in_order(void **state)
+static void read_row(struct cache_scene *scene, const struct kv_group_view *group, kv_seq_id slot,
+                     uint32_t n, page_id *out)
+{
+    device_download(scene->device, out, group->table + (size_t)slot * group->table_stride,
+                    n * sizeof *out);
+}
+
+static void test_kv_cache__a_sequence_has_the_row_of_its_id_in_a_view_that_stays(void **state)
 {
     struct cache_scene scene = full_cache(10);
+    struct kv_view view, later;
+    kv_cache_view(scene.cache, &view);
+    assert_int_equal(view.n_groups, 1);
+    assert_int_equal(view.groups[0].table_stride, 10);
     kv_seq_id a = cache_must_open(&scene, 200), b = cache_must_open(&scene, 64);
     cache_write(&scene, a, 130, 1);
     cache_write(&scene, b, 3, 1);
-    page_id expected[6] = {
-        cache_page_at(&scene, b, 0, 0),
-        PAGE_NONE,
-        PAGE_NONE,
-        cache_page_at(&scene, a, 0, 0),
-        cache_page_at(&scene, a, 0, 1),
-        cache_page_at(&scene, a, 0, 2),
-    };
 
-    struct kv_view view;
-    kv_cache_view(scene.cache, (kv_seq_id[]){b, a}, 2, scene.stream, &view);
-    device_submit(scene.stream);
-    assert_int_equal(device_wait(scene.stream, NULL, NULL), STATUS_OK);
+    page_id row[10], of_b;
+    read_row(&scene, &view.groups[0], a, 10, row);
+    read_row(&scene, &view.groups[0], b, 1, &of_b);
+    for (int i = 0; i < 3; i++)
+        assert_true(row[i] < 10 && row[i] != of_b);
+    for (int i = 3; i < 10; i++)
+        assert_int_equal(row[i], PAGE_NONE);
 
-    page_id table[6];
-    assert_int_equal(view.n_groups, 1);
-    assert_int_equal(view.groups[0].table_stride, 3);
-    device_download(scene.device, table, view.groups[0].table, sizeof table);
-    assert_memory_equal(table, expected, sizeof table);
     kv_cache_close(scene.cache, a);
     kv_cache_close(scene.cache, b);
+    kv_cache_view(scene.cache, &later);
+    assert_ptr_equal(later.groups[0].table, view.groups[0].table);
+    assert_ptr_equal(later.groups[0].first_page, view.groups[0].first_page);
+    assert_ptr_equal(later.groups[0].base, view.groups[0].base);
+    assert_int_equal(later.groups[0].table_stride, view.groups[0].table_stride);
+    cache_scene_close(&scene);
+}
+
+static void test_kv_cache__append_sends_what_has_changed_and_no_more(void **state)
+{
+    struct cache_scene scene = full_cache(10);
+    kv_seq_id seq = cache_must_open(&scene, 300);
+    uint64_t before = stream_n_enqueued(scene.stream);
+    kv_cache_append(scene.cache, seq, 130, scene.stream);
+    assert_int_equal(stream_n_enqueued(scene.stream), before + 2); /* zeroed pages, their entries */
+    cache_append(&scene, seq, 0);
+    kv_cache_commit(scene.cache, seq, 130);
+
+    before = stream_n_enqueued(scene.stream);
+    cache_append(&scene, seq, 62); /* fills the page */
+    assert_int_equal(stream_n_enqueued(scene.stream), before);
+    cache_append(&scene, seq, 1);
+    assert_int_equal(stream_n_enqueued(scene.stream), before + 2);
+
+    kv_cache_close(scene.cache, seq);
+    cache_scene_close(&scene);
+}
+
+static void test_kv_cache__a_slot_that_is_taken_again_forgets_its_pages(void **state)
+{
+    struct cache_scene scene = full_cache(10);
+    struct kv_view view;
+    kv_cache_view(scene.cache, &view);
+    kv_seq_id first = cache_must_open(&scene, 190);
+    cache_write(&scene, first, 190, 1);
+    kv_cache_close(scene.cache, first);
+
+    kv_seq_id second = cache_must_open(&scene, 64);
+    assert_int_equal(second, first);
+    cache_write(&scene, second, 5, 1);
+
+    page_id row[10];
+    read_row(&scene, &view.groups[0], second, 10, row);
+    assert_true(row[0] < 10);
+    for (int i = 1; i < 10; i++)
+        assert_int_equal(row[i], PAGE_NONE);
+    kv_cache_close(scene.cache, second);
+    cache_scene_close(&scene);
+}
+
+static void test_kv_cache__padding_has_a_zeroed_page_that_no_sequence_can_get(void **state)
+{
+    struct kv_group_spec groups[] = {cache_group(KV_FULL, 0), cache_group(KV_SLIDING, 100)};
+    struct cache_scene scene = cache_scene_open(cache_spec(10, 2, groups));
+    struct kv_view view;
+    kv_cache_view(scene.cache, &view);
+    kv_seq_id padding = kv_cache_padding(scene.cache);
+    assert_int_equal(padding, scene.spec.max_sequences);
+    assert_int_equal(cache_stats(&scene).n_available, cache_stats(&scene).n_pages);
+    assert_int_equal(cache_stats(&scene).n_sequences, 0);
+
+    uint64_t n_tokens = kv_cache_tokens_max(scene.cache);
+    kv_seq_id seq = cache_must_open(&scene, n_tokens);
+    for (uint64_t i = 0; i < n_tokens; i += 64)
+        cache_write(&scene, seq, 64, 7);
+    assert_int_equal(cache_stats(&scene).n_available, 0);
+
+    for (uint32_t g = 0; g < 2; g++) {
+        const struct kv_group_view *group = &view.groups[g];
+        uint32_t first, bytes[PAGE_TOKENS];
+        page_id row[2];
+        read_row(&scene, group, padding, 2, row);
+        device_download(scene.device, &first, group->first_page + padding, sizeof first);
+        assert_int_equal(first, 0);
+        assert_int_equal(row[1], PAGE_NONE);
+        device_download(scene.device, bytes, group->base + row[0] * group->page_stride,
+                        sizeof bytes);
+        for (int i = 0; i < PAGE_TOKENS; i++)
+            assert_int_equal(bytes[i], 0); /* the sequence wrote 7 and more into all of its own */
+    }
+    kv_cache_close(scene.cache, seq);
     cache_scene_close(&scene);
 }
 
@@ -263,7 +345,10 @@ int main(void)
         cmocka_unit_test(test_kv_cache__truncate_keeps_the_promise),
         cmocka_unit_test(test_kv_cache__a_windowed_group_keeps_its_window_and_promises_no_more),
         cmocka_unit_test(test_kv_cache__a_chunked_group_forgets_at_each_chunk),
-        cmocka_unit_test(test_kv_cache__a_view_holds_the_tables_of_its_sequences_in_order),
+        cmocka_unit_test(test_kv_cache__a_sequence_has_the_row_of_its_id_in_a_view_that_stays),
+        cmocka_unit_test(test_kv_cache__append_sends_what_has_changed_and_no_more),
+        cmocka_unit_test(test_kv_cache__a_slot_that_is_taken_again_forgets_its_pages),
+        cmocka_unit_test(test_kv_cache__padding_has_a_zeroed_page_that_no_sequence_can_get),
         cmocka_unit_test(test_kv_cache__memory_below_one_page_is_refused_with_numbers),
         cmocka_unit_test(test_kv_cache__windowed_groups_leave_their_memory_to_the_others),
     };
