@@ -7,6 +7,7 @@
  * Exit status: 0; 1: a test failed, or a part could not go on; 2: the command line.
  */
 #include "bench/cuda/gpu_check.h"
+#include "bench/cuda/gpu_check_model.h"
 
 #include "base/clock.h"
 #include "base/options.h"
@@ -154,6 +155,9 @@ int main(int argc, char **argv)
     report.commit = in.commit;
     report.toolkit = in.toolkit;
     report.emulated = GPU_CHECK_IS_EMULATED;
+    report.model = check_shape_8b.name;
+    report.weights = tensor_type_info(check_shape_8b.type)->name;
+    report.weights_bytes = check_model_bytes(&check_shape_8b);
     if (in.tests != NULL)
         status = report_read_tests(&report, in.tests, &why);
     if (status == STATUS_OK)

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PATH_BYTES 4096
@@ -26,6 +27,16 @@ static void print_device(struct json_print *json, const struct report *report)
     json_print_open(json, "peaks", '{');
     json_print_real(json, "copy_bytes_per_s", report->copy_bytes_per_s);
     json_print_real(json, "mma_ops_per_s", report->mma_ops_per_s);
+    json_print_close(json, '}');
+}
+
+static void print_model(struct json_print *json, const struct report *report)
+{
+    json_print_open(json, "model", '{');
+    json_print_string(json, "name", report->model);
+    json_print_string(json, "weights", report->weights);
+    json_print_uint(json, "weights_bytes", report->weights_bytes);
+    json_print_bool(json, "synthetic", true); /* its shape is the model's, its values are a seed's */
     json_print_close(json, '}');
 }
 
@@ -102,13 +113,20 @@ static void print_rest(struct json_print *json, const struct report *report)
 
 static void print_report(struct json_print *json, const struct report *report)
 {
+    char date[32] = "";
+    time_t now = time(NULL);
+    struct tm utc;
+    if (gmtime_r(&now, &utc) != NULL)
+        strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &utc);
     json_print_open(json, NULL, '{');
     json_print_uint(json, "version", 1);
     json_print_bool(json, "emulated", report->emulated);
     json_print_string(json, "commit", report->commit);
     json_print_string(json, "toolkit", report->toolkit);
+    json_print_string(json, "date", date);
     json_print_real(json, "seconds", report->seconds);
     print_device(json, report);
+    print_model(json, report);
     json_print_uint(json, "n_failed", report_n_failed(report));
     print_tests(json, report);
     print_kernels(json, report);

@@ -37,6 +37,7 @@ static uint32_t id_at(uint32_t seq, uint32_t position, uint32_t vocabulary)
 struct reading {
     uint32_t chunk, decode_from;
     bool in_company; /* the other sequence's rows are in every step too, in front */
+    bool by_graph;   /* steps of one row are runs of a graph */
 };
 
 /* Reads sequence `seq` from its begin; logits [N_TOKENS, vocabulary] of all its rows. */
@@ -46,6 +47,8 @@ static int read_text(struct check_run *run, uint32_t seq, const struct reading *
     uint32_t ids[N_SEQS][MAX_ROWS], vocabulary = model_plan(run->model)->vocabulary;
     float *of_step = malloc((size_t)MAX_ROWS * N_SEQS * vocabulary * sizeof *of_step);
     int status = of_step != NULL ? STATUS_OK : refuse(why, STATUS_NO_MEMORY, "no memory");
+    if (reading->by_graph && status == STATUS_OK)
+        status = check_run_make_graph(run, why);
     for (uint32_t done = 0, n; done < N_TOKENS && status == STATUS_OK; done += n) {
         struct check_piece pieces[N_SEQS];
         uint32_t n_pieces = 0, first = 0;
@@ -66,6 +69,7 @@ static int read_text(struct check_run *run, uint32_t seq, const struct reading *
             memcpy(logits + (size_t)done * vocabulary, of_step + (size_t)first * vocabulary,
                    (size_t)n * vocabulary * sizeof *logits);
     }
+    check_run_drop_graph(run);
     free(of_step);
     return status;
 }
@@ -204,6 +208,7 @@ static const struct {
     {"alone", {.chunk = MAX_ROWS, .decode_from = N_TOKENS}},
     {"law2.chunks", {.chunk = 17, .decode_from = N_TOKENS}},
     {"law2.decode", {.chunk = 40, .decode_from = N_TOKENS - 24}},
+    {"law2.graph", {.chunk = 40, .decode_from = N_TOKENS - 24, .by_graph = true}},
     {"law2.company", {.chunk = 33, .decode_from = N_TOKENS - 24, .in_company = true}},
 };
 #define N_READINGS (sizeof readings / sizeof readings[0])

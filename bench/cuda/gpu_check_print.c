@@ -100,6 +100,9 @@ void report_print(const struct report *report, FILE *to)
                 report->copy_bytes_per_s * GIGA, report->mma_ops_per_s * TERA);
     print_tests(report, to);
     print_kernels(report, to);
+    if (report->n_decodes + report->n_prefills > 0)
+        fprintf(to, "\n%s, %s, %s of weights; weights, pages and prompt are a seed's\n",
+                report->model, report->weights, text_bytes(memory, report->weights_bytes));
     print_runs(report, "decode behind", report->decodes, report->n_decodes, to);
     print_runs(report, "prefill of", report->prefills, report->n_prefills, to);
     print_rest(report, to);

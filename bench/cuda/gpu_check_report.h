@@ -52,6 +52,8 @@ struct report {
     bool emulated;
     struct device_facts device;
     double copy_bytes_per_s, mma_ops_per_s; /* 0: not measured */
+    const char *model, *weights;            /* of decode and prefill: "Llama 3 8B", "Q4_0" */
+    uint64_t weights_bytes;
     double seconds;                         /* of the program */
     uint32_t n_tests, n_kernels, n_decodes, n_prefills, n_cut, n_lacks;
     struct report_test tests[REPORT_TESTS_MAX];

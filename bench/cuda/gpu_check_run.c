@@ -35,29 +35,39 @@ static size_t lay_out(const struct check_run_sizes *sizes, void *base,
     return at;
 }
 
+static int open_set(struct check_run *run, struct check_run_set *set, struct why *why)
+{
+    uint32_t max_outputs = run->sizes.max_outputs;
+    int status = device_alloc_host(run->device, run->block_bytes, &set->block, why);
+    if (status == STATUS_OK)
+        status = device_alloc_host(run->device, max_outputs * sizeof *set->results,
+                                   (void **)&set->results, why);
+    if (status < 0)
+        return status;
+    lay_out(&run->sizes, set->block, &set->arrays);
+    for (uint32_t i = 0; i < max_outputs; i++) /* temperature 0: greedy */
+        set->arrays.params[i] =
+            (struct sample_params){.top_p = 1, .repetition = 1, .count_slot = -1};
+    return STATUS_OK;
+}
+
 static int open_arrays(struct check_run *run, struct why *why)
 {
     const struct check_run_sizes *sizes = &run->sizes;
-    run->block_bytes = lay_out(sizes, NULL, &run->host);
-    run->host_block = calloc(1, run->block_bytes);
-    run->results = calloc(sizes->max_outputs, sizeof *run->results);
-    if (run->host_block == NULL || run->results == NULL)
-        return refuse(why, STATUS_NO_MEMORY, "no memory for steps of %u rows", sizes->max_rows);
+    run->block_bytes = lay_out(sizes, NULL, &run->on_device);
     size_t workspace = run->ops->sample_workspace_bytes(run->device, sizes->max_outputs,
                                                         model_plan(run->model)->vocabulary);
     int status = device_alloc(run->device, run->block_bytes, &run->device_block, why);
     if (status == STATUS_OK)
         status = device_alloc(run->device, workspace, &run->sample_workspace, why);
     if (status == STATUS_OK)
-        status = device_alloc(run->device, sizes->max_outputs * sizeof *run->results,
+        status = device_alloc(run->device, sizes->max_outputs * sizeof *run->results_on_device,
                               (void **)&run->results_on_device, why);
-    if (status < 0)
-        return status;
-    lay_out(sizes, run->host_block, &run->host);
-    lay_out(sizes, run->device_block, &run->on_device);
-    for (uint32_t i = 0; i < sizes->max_outputs; i++) /* temperature 0: greedy */
-        run->host.params[i] = (struct sample_params){.top_p = 1, .repetition = 1, .count_slot = -1};
-    return STATUS_OK;
+    if (status == STATUS_OK)
+        lay_out(sizes, run->device_block, &run->on_device);
+    for (uint32_t i = 0; i < device_depth(run->device) && status == STATUS_OK; i++)
+        status = open_set(run, &run->sets[i], why);
+    return status;
 }
 
 /* Pages 0 .. n - 1 in any order. */
@@ -143,6 +153,7 @@ void check_run_close(struct check_run *run)
 {
     if (run->device == NULL)
         return;
+    graph_free(run->graph);
     stream_free(run->stream);
     forward_free(run->forward);
     device_free(run->device, run->view.groups[0].base);
@@ -151,8 +162,10 @@ void check_run_close(struct check_run *run)
     device_free(run->device, run->results_on_device);
     device_free(run->device, run->sample_workspace);
     device_free(run->device, run->device_block);
-    free(run->results);
-    free(run->host_block);
+    for (uint32_t i = 0; i < DEVICE_DEPTH_MAX; i++) {
+        device_free_host(run->device, run->sets[i].block);
+        device_free_host(run->device, run->sets[i].results);
+    }
     *run = (struct check_run){.device = NULL};
 }
 
@@ -168,54 +181,33 @@ int check_run_fill_pages(struct check_run *run, uint64_t seed, struct why *why)
 
 /* --- steps --- */
 
-static void fill_piece(struct check_run *run, const struct check_piece *piece, uint32_t idx,
-                       uint32_t *n_rows, uint32_t *n_outputs)
+static void fill_piece(const struct check_run *run, const struct check_run_arrays *host,
+                       const struct check_piece *piece, uint32_t idx, uint32_t *n_rows,
+                       uint32_t *n_outputs)
 {
     assert(*n_rows + piece->n_rows <= run->sizes.max_rows);
     assert(*n_outputs + piece->n_outputs <= run->sizes.max_outputs);
     assert(piece->position + piece->n_rows <= run->sizes.n_tokens);
-    run->host.seq_begin[idx] = *n_rows;
+    host->seq_begin[idx] = *n_rows;
     for (uint32_t i = 0; i < piece->n_rows; i++) {
         uint32_t row = *n_rows + i;
-        run->host.inputs[row] = piece->ids == NULL
-                                    ? (struct row_input){.kind = ROW_SAMPLED, .value = 0}
-                                    : (struct row_input){ROW_TOKEN, piece->ids[i]};
-        run->host.position[row] = piece->position + i;
-        run->host.row_seq[row] = piece->seq;
+        host->inputs[row] = piece->ids == NULL ? (struct row_input){ROW_SAMPLED, 0}
+                                               : (struct row_input){ROW_TOKEN, piece->ids[i]};
+        host->position[row] = piece->position + i;
+        host->row_seq[row] = piece->seq;
     }
     *n_rows += piece->n_rows;
     for (uint32_t i = 0; i < piece->n_outputs; i++)
-        run->host.output_rows[(*n_outputs)++] = *n_rows - piece->n_outputs + i;
+        host->output_rows[(*n_outputs)++] = *n_rows - piece->n_outputs + i;
 }
 
-static void enqueue_draw(struct check_run *run, uint32_t n_outputs)
+/* The forward pass over the arrays on the device, and the draws. */
+static void enqueue_ops(const struct check_run *run, uint32_t n_rows, uint32_t n_seqs,
+                        uint32_t n_outputs, uint32_t max_position)
 {
-    run->ops->sample(run->stream,
-                     &(struct sample_args){.logits = forward_logits(run->forward),
-                                           .n_rows = n_outputs,
-                                           .vocabulary = model_plan(run->model)->vocabulary,
-                                           .params = run->on_device.params,
-                                           .workspace = run->sample_workspace,
-                                           .results = run->results_on_device});
-    device_read(run->stream, run->results, run->results_on_device,
-                n_outputs * sizeof *run->results);
-}
-
-int check_run_step(struct check_run *run, const struct check_piece *pieces, uint32_t n_pieces,
-                   struct why *why)
-{
-    uint32_t n_rows = 0, n_outputs = 0, max_position = 0;
-    assert(n_pieces > 0 && n_pieces <= run->sizes.n_seqs);
-    for (uint32_t i = 0; i < n_pieces; i++) {
-        uint32_t last = pieces[i].position + pieces[i].n_rows - 1;
-        fill_piece(run, &pieces[i], i, &n_rows, &n_outputs);
-        max_position = last > max_position ? last : max_position;
-    }
-    run->host.seq_begin[n_pieces] = n_rows;
-    device_write(run->stream, run->device_block, run->host_block, run->block_bytes);
     struct forward_batch batch = {.inputs = run->on_device.inputs,
                                   .rows = {.n_rows = n_rows,
-                                           .n_seqs = n_pieces,
+                                           .n_seqs = n_seqs,
                                            .position = run->on_device.position,
                                            .row_seq = run->on_device.row_seq,
                                            .seq_begin = run->on_device.seq_begin,
@@ -223,14 +215,69 @@ int check_run_step(struct check_run *run, const struct check_piece *pieces, uint
                                   .output_rows = run->on_device.output_rows,
                                   .n_outputs = n_outputs,
                                   .sampled = run->results_on_device};
+    struct sample_args draw = {.logits = forward_logits(run->forward),
+                               .n_rows = n_outputs,
+                               .vocabulary = model_plan(run->model)->vocabulary,
+                               .params = run->on_device.params,
+                               .workspace = run->sample_workspace,
+                               .results = run->results_on_device};
     forward_run(run->forward, run->stream, &batch, &run->view);
     if (n_outputs > 0)
-        enqueue_draw(run, n_outputs);
+        run->ops->sample(run->stream, &draw);
+}
+
+int check_run_make_graph(struct check_run *run, struct why *why)
+{
+    if (!device_has_graphs(run->device))
+        return STATUS_OK;
+    int status = graph_begin(run->stream, why);
+    if (status < 0)
+        return status;
+    enqueue_ops(run, 1, 1, 1, (uint32_t)run->sizes.n_tokens - 1);
+    return graph_end(run->stream, &run->graph, why);
+}
+
+void check_run_drop_graph(struct check_run *run)
+{
+    graph_free(run->graph);
+    run->graph = NULL;
+}
+
+void check_run_launch(struct check_run *run, const struct check_piece *pieces, uint32_t n_pieces)
+{
+    struct check_run_set *set = &run->sets[run->n_launched++ % device_depth(run->device)];
+    uint32_t n_rows = 0, n_outputs = 0, max_position = 0;
+    assert(n_pieces > 0 && n_pieces <= run->sizes.n_seqs);
+    for (uint32_t i = 0; i < n_pieces; i++) {
+        uint32_t last = pieces[i].position + pieces[i].n_rows - 1;
+        fill_piece(run, &set->arrays, &pieces[i], i, &n_rows, &n_outputs);
+        max_position = last > max_position ? last : max_position;
+    }
+    set->arrays.seq_begin[n_pieces] = n_rows;
+    device_write(run->stream, run->device_block, set->block, run->block_bytes);
+    if (run->graph != NULL && n_rows == 1 && n_outputs == 1)
+        graph_run(run->stream, run->graph);
+    else
+        enqueue_ops(run, n_rows, n_pieces, n_outputs, max_position);
+    if (n_outputs > 0)
+        device_read(run->stream, set->results, run->results_on_device,
+                    n_outputs * sizeof *set->results);
     device_submit(run->stream);
+}
+
+int check_run_wait(struct check_run *run, struct why *why)
+{
     int status = device_wait(run->stream, NULL, NULL);
-    return status < 0 ? refuse(why, status, "a step of %u rows failed on %s: %s", n_rows,
-                               device_name(run->device), status_text(status))
+    return status < 0 ? refuse(why, status, "a step failed on %s: %s", device_name(run->device),
+                               status_text(status))
                       : STATUS_OK;
+}
+
+int check_run_step(struct check_run *run, const struct check_piece *pieces, uint32_t n_pieces,
+                   struct why *why)
+{
+    check_run_launch(run, pieces, n_pieces);
+    return check_run_wait(run, why);
 }
 
 int check_run_read_logits(struct check_run *run, uint32_t n, float *out, struct why *why)

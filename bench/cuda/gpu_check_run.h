@@ -1,9 +1,11 @@
 /* bench/cuda/gpu_check_run.h: a model with pages and a forward pass, stepped by hand on any device.
  *
  *   check_run_open -> check_run_step ... -> check_run_close
+ *   or, as many ahead as the device's depth: check_run_launch, check_run_launch, check_run_wait ...
  *
  * Each sequence has its own pages, all of them from the start, in an order that a seed gives; the
- * sequence is its own slot in the table. Nothing is allocated in a step. Thread: one.
+ * sequence is its own slot in the table. Host arrays are one set a step under way. Nothing is
+ * allocated in a step. Thread: one.
  */
 #ifndef QUIRE_BENCH_GPU_CHECK_RUN_H
 #define QUIRE_BENCH_GPU_CHECK_RUN_H
@@ -24,6 +26,12 @@ struct check_run_arrays { /* one block, laid out alike on host and device */
     struct sample_params *params;
 };
 
+struct check_run_set { /* host memory of a step under way */
+    void *block; /* what `arrays` are places in */
+    struct check_run_arrays arrays;
+    struct sample_result *results; /* [max_outputs] */
+};
+
 struct check_run {
     struct device *device;
     const struct ops *ops;
@@ -35,18 +43,20 @@ struct check_run {
     size_t page_bytes, pages_bytes; /* of one, of all */
     page_id *table;                 /* device */
     uint32_t *first_page;           /* device */
-    struct check_run_arrays host, on_device;
-    void *host_block, *device_block;
+    struct check_run_set sets[DEVICE_DEPTH_MAX];
+    uint64_t n_launched;
+    struct check_run_arrays on_device;
+    void *device_block;
     size_t block_bytes;
-    struct sample_result *results; /* host [max_outputs], of the last step */
     struct sample_result *results_on_device;
     void *sample_workspace;
+    struct graph *graph; /* of a step of one row and one output, or NULL */
 };
 
 struct check_piece { /* adjacent rows of one sequence */
     uint32_t seq, position;
-    const uint32_t *ids;         /* NULL: one row, the token that output 0 of the last step drew */
-    uint32_t n_rows, n_outputs;  /* outputs are the last rows */
+    const uint32_t *ids;        /* NULL: one row, what output 0 of the step before drew */
+    uint32_t n_rows, n_outputs; /* outputs are the last rows */
 };
 
 /* check_run_close is needed in any case. STATUS_NO_MEMORY, with numbers: bytes of pages that are
@@ -57,7 +67,16 @@ void check_run_close(struct check_run *run);
 /* Keys and values as a seed has them. CUDA alone. */
 int check_run_fill_pages(struct check_run *run, uint64_t seed, struct why *why);
 
-/* Runs the pieces, draws from each output greedily, and waits. */
+/* From now on steps of one row and one output are runs of one graph, where the device has graphs.
+ * No step may be under way. */
+int check_run_make_graph(struct check_run *run, struct why *why);
+void check_run_drop_graph(struct check_run *run);
+
+/* Enqueues a step, draws from each output greedily, and submits; fewer than device_depth steps may
+ * be under way. */
+void check_run_launch(struct check_run *run, const struct check_piece *pieces, uint32_t n_pieces);
+int check_run_wait(struct check_run *run, struct why *why); /* for the oldest */
+/* Both. No step may be under way. */
 int check_run_step(struct check_run *run, const struct check_piece *pieces, uint32_t n_pieces,
                    struct why *why);
 /* Logits of the last step's outputs, [n, vocabulary]. */

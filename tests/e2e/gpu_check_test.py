@@ -4,6 +4,7 @@ nothing here, and nothing here looks at it."""
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -16,16 +17,17 @@ PROGRAM = BUILD / "bench" / "cuda" / "gpu_check"
 SECONDS = 300
 
 pytestmark = pytest.mark.skipif(
-    not PROGRAM.exists(), reason="build-cuda-emu is not built: scripts/test builds it"
+    os.environ.get("QUIRE_CUDA_BUILDS") == "no" or not PROGRAM.exists(),
+    reason="build-cuda-emu is not built: scripts/test builds it",
 )
 
 
-def gpu_check(*options, **variables):
+def gpu_check(*options, emulate=True, **variables):
     """(what it did, its report or None)"""
     output = next((options[i + 1] for i, name in enumerate(options) if name == "--output"), None)
+    kind = ["--emulate", "--build", str(BUILD)] if emulate else []
     ran = subprocess.run(
-        [str(ROOT / "scripts" / "gpu-check"), "--emulate", "--build", str(BUILD),
-         *map(str, options)],
+        [str(ROOT / "scripts" / "gpu-check"), *kind, *map(str, options)],
         capture_output=True, text=True, timeout=SECONDS, env=os.environ | variables,
     )
     report = pathlib.Path(output) if output else None
@@ -39,15 +41,18 @@ def program(*options, **variables):
     )
 
 
+def script(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
 def build_of(folder, **tests):
     """A folder like a build: the real program, and these scripts as tests of ops."""
     (folder / "bench" / "cuda").mkdir(parents=True)
     (folder / "bench" / "cuda" / "gpu_check").symlink_to(PROGRAM)
-    of_ops = folder / "tests" / "cuda_on_cpu"
-    of_ops.mkdir(parents=True)
     for name, text in tests.items():
-        (of_ops / f"cuda_{name}_test_sm90").write_text(f"#!/bin/sh\n{text}\n")
-        (of_ops / f"cuda_{name}_test_sm90").chmod(0o755)
+        script(folder / "tests" / "cuda_on_cpu" / name, text)
     return folder
 
 
@@ -74,7 +79,7 @@ def test_a_model_is_held_beside_the_cpu_and_to_law_2(whole):
     names = {test["name"] for test in report["tests"]}
     for weights in ("Q4_0", "Q4_1", "Q8_0", "F16", "F32"):
         assert {f"model.logits_near_cpu.{weights}", f"model.ids_as_cpu.{weights}"} <= names
-    assert {"law2.chunks", "law2.decode", "law2.company"} <= names
+    assert {"law2.chunks", "law2.decode", "law2.graph", "law2.company"} <= names
     for test in report["tests"]:
         if test["name"].startswith("model.ids_as_cpu"):
             other, _, sure = test["note"].split()[:3]
@@ -89,6 +94,9 @@ def test_the_report_says_that_it_is_emulated_and_where_it_was_made(whole):
     assert report["device"]["memory_bytes"] > 0
     assert report["peaks"]["copy_bytes_per_s"] > 0 and report["peaks"]["mma_ops_per_s"] > 0
     assert report["seconds"] > 0 and report["commit"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", report["date"])
+    assert report["model"]["synthetic"] and report["model"]["weights"] == "Q4_0"
+    assert report["model"]["weights_bytes"] > 0 and "are a seed's" in ran.stdout
 
 
 def test_each_kernel_is_measured_at_one_row_and_at_a_step(whole):
@@ -146,7 +154,10 @@ def test_what_does_not_fit_is_named_with_its_bytes(tmp_path):
 
 @pytest.mark.parametrize("ending", ["exit 1", "exit 77", "kill -SEGV $$"])
 def test_a_test_that_fails_or_is_skipped_fails_the_whole(tmp_path, ending):
-    build = build_of(tmp_path / "build", sound="exit 0", broken=f"echo its own words; {ending}")
+    build = build_of(
+        tmp_path / "build", cuda_sound_test_sm90="exit 0",
+        cuda_broken_test_sm90=f"echo its own words; {ending}",
+    )
     ran, report = gpu_check("--no-build", "--build", build, "--output", tmp_path / "report.json",
                             "--seconds", "1")
     assert ran.returncode == 1
@@ -154,6 +165,38 @@ def test_a_test_that_fails_or_is_skipped_fails_the_whole(tmp_path, ending):
     outcomes = {test["name"]: test["outcome"] for test in report["tests"]}
     assert outcomes["op.cuda_broken"] == "failed" and outcomes["op.cuda_sound"] == "passed"
     assert report["n_failed"] >= 1
+
+
+@pytest.mark.parametrize("verdict", [0, 9])
+def test_on_a_gpu_the_sanitizer_sees_some_tests(tmp_path, verdict):
+    """The script's way on a GPU, with a sanitizer that is a script."""
+    tests = ("cuda_norm_test_gpu", "cuda_page_test_gpu", "wrapper_test_gpu")
+    build = build_of(tmp_path / "build", **{name: "exit 0" for name in tests})
+    script(tmp_path / "bin" / "compute-sanitizer",
+           f'echo "$@" >> {tmp_path}/seen; for test; do :; done; "$test"; exit {verdict}')
+    ran, report = gpu_check(
+        "--no-build", "--build", build, "--output", tmp_path / "report.json", "--seconds", "1",
+        emulate=False, PATH=f"{tmp_path}/bin:{os.environ['PATH']}",
+    )
+    seen = (tmp_path / "seen").read_text()
+    for tool in ("memcheck", "racecheck", "synccheck"):
+        assert f"--tool {tool} --error-exitcode" in seen
+    outcomes = {test["name"]: test["outcome"] for test in report["tests"]}
+    assert outcomes["op.cuda_norm"] == "passed"
+    assert outcomes["memcheck.cuda_norm"] == ("failed" if verdict else "passed")
+    assert ran.returncode == (1 if verdict else 0)
+
+
+def test_without_a_sanitizer_the_report_says_so(tmp_path):
+    toolkits = [os.environ["PATH"], "/usr/local/cuda/bin", str(ROOT / "build" / "cuda" / "bin")]
+    if shutil.which("compute-sanitizer", path=":".join(toolkits)):
+        pytest.skip("compute-sanitizer is installed here")
+    build = build_of(tmp_path / "build", cuda_norm_test_gpu="exit 0")
+    ran, report = gpu_check("--no-build", "--build", build, "--output", tmp_path / "report.json",
+                            "--seconds", "1", emulate=False, CUDA_HOME="/none", CUDA_ROOT="/none")
+    assert ran.returncode == 0, ran.stderr
+    assert {"compute-sanitizer": "absent"}.items() <= {
+        test["name"]: test["outcome"] for test in report["tests"]}.items()
 
 
 def test_no_device_is_one_sentence():
