@@ -36,7 +36,7 @@ static void print_model(struct json_print *json, const struct report *report)
     json_print_string(json, "name", report->model);
     json_print_string(json, "weights", report->weights);
     json_print_uint(json, "weights_bytes", report->weights_bytes);
-    json_print_bool(json, "synthetic", true); /* its shape is the model's, its values are a seed's */
+    json_print_bool(json, "synthetic", true); /* a shape of the name; values are a seed's */
     json_print_close(json, '}');
 }
 
