@@ -31,22 +31,40 @@ static int check_source(const struct weight_source *source, uint32_t n_in, struc
 }
 
 int weight_source_check(enum weight_fuse fuse, const struct weight_source *sources,
-                        uint32_t n_sources, struct why *why)
+                        uint32_t n_sources, uint32_t *n_out, struct why *why)
 {
     uint32_t least = fuse == WEIGHT_PLAIN ? 1 : 2, most = fuse == WEIGHT_QKV ? 3 : least;
     if (n_sources < least || n_sources > most)
         return refuse(why, STATUS_INVALID,
                       "a fused weight of this kind takes %u to %u matrices, not %u", least, most,
                       n_sources);
+    uint64_t n_rows = 0;
     for (uint32_t i = 0; i < n_sources; i++) {
         int status = check_source(&sources[i], sources[0].n_in, why);
         if (status < 0)
             return status;
+        n_rows += sources[i].n_out;
     }
+    if (n_rows > UINT32_MAX)
+        return refuse(why, STATUS_TOO_LARGE,
+                      "%s and what it is fused with have more than 2^32 rows",
+                      weight_source_name(&sources[0]));
     if (fuse == WEIGHT_GATE_UP && sources[0].n_out != sources[1].n_out)
         return refuse(why, STATUS_INVALID,
                       "%s has %u rows, %s %u: gate and up must be of equal shape",
                       weight_source_name(&sources[0]), sources[0].n_out,
                       weight_source_name(&sources[1]), sources[1].n_out);
+    *n_out = fuse == WEIGHT_GATE_UP ? sources[0].n_out : (uint32_t)n_rows;
+    return STATUS_OK;
+}
+
+int weight_source_add_bytes(const struct weight_source *source, uint64_t n_tiles,
+                            uint64_t tile_bytes, uint64_t *bytes, struct why *why)
+{
+    uint64_t more;
+    if (__builtin_mul_overflow(n_tiles, tile_bytes, &more) ||
+        __builtin_add_overflow(*bytes, more, bytes) || *bytes > SIZE_MAX / 2)
+        return refuse(why, STATUS_TOO_LARGE, "%s: %u rows of %u values do not fit in memory",
+                      weight_source_name(source), source->n_out, source->n_in);
     return STATUS_OK;
 }

@@ -125,8 +125,7 @@ void attend_unit_look_beyond(const struct attend_run *run, const struct attend_b
         uint32_t idx = page_idx + i / n_vheads;
         if (idx > block->last_position / PAGE_TOKENS)
             return;
-        const uint8_t *layer =
-            cpu_page_find(&run->args.group, run->args.layer_idx, block->seq, idx);
+        const uint8_t *layer = kv_page_find(&run->args.group, run->args.layer_idx, block->seq, idx);
         if (layer != NULL)
             beyond[i] = page_head(run, layer, vhead + i % n_vheads);
     }
@@ -186,7 +185,7 @@ void attend_unit_walk(struct attend_unit *unit, uint32_t span_idx)
     uint32_t n_pages = last - first + 1;
     bool complete = true;
     for (uint32_t p = 0; p < n_pages; p++) {
-        layers[p] = cpu_page_find(&args->group, args->layer_idx, unit->block->seq, first + p);
+        layers[p] = kv_page_find(&args->group, args->layer_idx, unit->block->seq, first + p);
         complete &= layers[p] != NULL;
     }
     if (!complete)

@@ -77,7 +77,7 @@ static uint32_t append_row(const struct rope_run *run, uint32_t r, struct rope_r
     const struct kv_shape *shape = &group->shape;
     uint32_t position = args->rows.position[r];
     uint8_t *layer =
-        cpu_page_find(group, args->layer_idx, args->rows.row_seq[r], position / PAGE_TOKENS);
+        kv_page_find(group, args->layer_idx, args->rows.row_seq[r], position / PAGE_TOKENS);
     if (layer == NULL) {
         *status = STATUS_INTERNAL;
         return 0;

@@ -5,7 +5,7 @@
 #include "base/status.h"
 #include "kernels/cpu/cpu_math.h"
 #include "kernels/cpu/cpu_ops.h"
-#include "kernels/cpu/cpu_philox.h"
+#include "kernels/philox.h"
 
 #define LOGPROB_FLOOR (-9999.0f)
 /* the first guess of how far below the best the candidates reach, in nats, doubled up to the last,
@@ -119,7 +119,7 @@ static uint64_t kept_mass(const struct sample_row *row)
 /* x >= ln(min_p), x being relative to the best. */
 static void cut_min_p(struct sample_row *row, float min_p)
 {
-    double exact = cpu_ln(min_p < 1.0f ? (double)min_p : 1.0);
+    double exact = exact_math_ln(min_p < 1.0f ? (double)min_p : 1.0);
     float threshold = (float)exact;
     if ((double)threshold < exact)
         threshold = nextafterf(threshold, INFINITY);
@@ -198,7 +198,7 @@ static uint32_t draw(struct sample_row *row, const struct sample_params *params,
         cut_top_k(row, params->top_k);
     if (params->top_p < 1.0f)
         cut_top_p(row, params->top_p);
-    uint64_t random = cpu_philox(params->seed, params->choice_idx, params->position);
+    uint64_t random = philox(params->seed, params->choice_idx, params->position);
     return row->all ? draw_of_all(row, random) : draw_of_kept(row, random);
 }
 
@@ -236,7 +236,7 @@ static int report(const struct sample_row *row, const struct sample_params *para
     float max = row->ops->max(logits, row->vocabulary);
     if (!isfinite(max))
         return STATUS_INTERNAL;
-    double log_sum = cpu_ln(row->ops->exp_sum(logits, max, row->vocabulary));
+    double log_sum = exact_math_ln(row->ops->exp_sum(logits, max, row->vocabulary));
     result->logprob = logprob_of(logits[result->id], max, log_sum);
     uint32_t n_top = params->n_top < TOP_LOGPROBS_MAX ? params->n_top : TOP_LOGPROBS_MAX;
     if (n_top > 0)

@@ -33,13 +33,14 @@ const struct cpu_segment *cpu_weight_segment(const struct weight *weight, uint32
 static int plan_segments(struct weight *weight, const struct weight_source *sources,
                          enum activations activations, struct why *why)
 {
-    uint64_t bytes = 0, n_out = 0, stride = 0;
+    uint64_t bytes = 0, stride = 0;
+    uint32_t first_out = 0;
     for (uint32_t i = 0; i < weight->n_segments; i++)
         stride += cpu_tile_bytes(sources[i].type, weight->n_in);
 
     for (uint32_t i = 0; i < weight->n_segments; i++) {
         struct cpu_segment *segment = &weight->segments[i];
-        uint64_t tile_bytes = cpu_tile_bytes(sources[i].type, weight->n_in), segment_bytes;
+        uint64_t tile_bytes = cpu_tile_bytes(sources[i].type, weight->n_in);
         uint32_t n_tiles = (uint32_t)(((uint64_t)sources[i].n_out + TILE_ROWS - 1) / TILE_ROWS);
         bool is_pair = weight->fuse == WEIGHT_GATE_UP;
         *segment = (struct cpu_segment){
@@ -47,25 +48,19 @@ static int plan_segments(struct weight *weight, const struct weight_source *sour
             .n_out = sources[i].n_out,
             .n_tiles = n_tiles,
             .first_tile = is_pair ? 0 : weight->n_tiles,
-            .first_out = is_pair ? 0 : (uint32_t)n_out,
+            .first_out = is_pair ? 0 : first_out,
             .tile_bytes = tile_bytes,
             .tile_stride = is_pair ? stride : tile_bytes,
             .first_byte = is_pair ? i * cpu_tile_bytes(sources[0].type, weight->n_in) : bytes,
         };
-        if (__builtin_mul_overflow(tile_bytes, (uint64_t)n_tiles, &segment_bytes) ||
-            __builtin_add_overflow(bytes, segment_bytes, &bytes) || bytes > SIZE_MAX / 2)
-            return refuse(why, STATUS_TOO_LARGE, "%s: %u rows of %u values do not fit in memory",
-                          weight_source_name(&sources[i]), sources[i].n_out, sources[i].n_in);
-        n_out += sources[i].n_out;
+        int status = weight_source_add_bytes(&sources[i], n_tiles, tile_bytes, &bytes, why);
+        if (status < 0)
+            return status;
+        first_out += sources[i].n_out;
         weight->n_tiles += n_tiles;
         weight->act_forms |=
             cpu_tile_wants_floats(segment->type, activations) ? ACT_FLOATS : ACT_BLOCKS;
     }
-    if (n_out > UINT32_MAX)
-        return refuse(why, STATUS_TOO_LARGE,
-                      "%s and what it is fused with have more than 2^32 rows",
-                      weight_source_name(&sources[0]));
-    weight->n_out = weight->fuse == WEIGHT_GATE_UP ? sources[0].n_out : (uint32_t)n_out;
     weight->bytes = bytes;
     return STATUS_OK;
 }
@@ -73,10 +68,12 @@ static int plan_segments(struct weight *weight, const struct weight_source *sour
 int cpu_weight_plan(enum weight_fuse fuse, const struct weight_source *sources, uint32_t n_sources,
                     enum activations activations, struct weight *out, struct why *why)
 {
-    int status = weight_source_check(fuse, sources, n_sources, why);
+    uint32_t n_out;
+    int status = weight_source_check(fuse, sources, n_sources, &n_out, why);
     if (status < 0)
         return status;
-    *out = (struct weight){.fuse = fuse, .n_in = sources[0].n_in, .n_segments = n_sources};
+    *out = (struct weight){
+        .fuse = fuse, .n_in = sources[0].n_in, .n_out = n_out, .n_segments = n_sources};
     return plan_segments(out, sources, activations, why);
 }
 

@@ -112,8 +112,7 @@ static __device__ __forceinline__ void walk_row(const struct attend_run &run,
     struct plain_softmax span = {ATTEND_M_START, 0.0f}, group = span, sum = span;
     load(run, block.row, head, unit);
     for (uint32_t page = walk.first_page; page <= walk.last_page; page++) {
-        const uint8_t *layer =
-            cuda_page_find(&run.args.group, run.args.layer_idx, block.seq, page);
+        const uint8_t *layer = kv_page_find(&run.args.group, run.args.layer_idx, block.seq, page);
         __syncthreads(); /* q is there */
         if (layer != NULL)
             step(run, unit, layer, head / run.group_heads,

@@ -46,7 +46,7 @@ static __device__ __forceinline__ struct page_source source_of(const struct atte
                                                                uint32_t page)
 {
     const struct kv_group_view &group = run.args.group;
-    const uint8_t *layer = cuda_page_find(&group, run.args.layer_idx, walk.block.seq, page);
+    const uint8_t *layer = kv_page_find(&group, run.args.layer_idx, walk.block.seq, page);
     struct page_source source;
     source.n_tokens = min(walk.block.last_position - page * PAGE_TOKENS + 1, (uint32_t)PAGE_TOKENS);
     if (layer == NULL) {

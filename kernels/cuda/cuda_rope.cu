@@ -2,6 +2,7 @@
  * so have queries before they are rounded to f16.
  */
 #include "kernels/cuda/cuda_half.cuh"
+#include "kernels/cuda/cuda_math.cuh"
 #include "kernels/cuda/cuda_stream.cuh"
 
 #include <assert.h>
@@ -16,44 +17,6 @@ extern "C" {
 #define THREADS 256
 #define WARPS (THREADS / WARP_LANES)
 #define PAIRS_MAX (MODEL_HEAD_DIM_MAX / 2)
-
-#define TWO_OVER_PI 0x1.45f306dc9c883p-1
-#define HALF_PI_HI 0x1.921fb54442d18p+0
-#define HALF_PI_LO 0x1.1a62633145c07p-54
-#define ROUNDER 0x1.8p+52 /* added and taken away: rounds to an integer, left in the low bits */
-
-/* Sine and cosine in double, operation by operation as kernels/cpu/cpu_sincos.h. */
-static __device__ __forceinline__ void sine_cosine(double angle, double *sine, double *cosine)
-{
-    double shifted = __dadd_rn(__dmul_rn(angle, TWO_OVER_PI), ROUNDER);
-    double n = shifted - ROUNDER;
-    unsigned quadrant = (unsigned)__double_as_longlong(shifted) & 3;
-    double r = fma(-n, HALF_PI_HI, angle);
-    r = fma(-n, HALF_PI_LO, r);
-
-    double z = r * r;
-    double s = -1.0 / 1307674368000.0; /* 1/15! */
-    s = fma(s, z, 1.0 / 6227020800.0);
-    s = fma(s, z, -1.0 / 39916800.0);
-    s = fma(s, z, 1.0 / 362880.0);
-    s = fma(s, z, -1.0 / 5040.0);
-    s = fma(s, z, 1.0 / 120.0);
-    s = fma(s, z, -1.0 / 6.0);
-    s = fma(s * z, r, r);
-    double c = 1.0 / 20922789888000.0; /* 1/16! */
-    c = fma(c, z, -1.0 / 87178291200.0);
-    c = fma(c, z, 1.0 / 479001600.0);
-    c = fma(c, z, -1.0 / 3628800.0);
-    c = fma(c, z, 1.0 / 40320.0);
-    c = fma(c, z, -1.0 / 720.0);
-    c = fma(c, z, 1.0 / 24.0);
-    c = fma(c, z, -0.5);
-    c = fma(c, z, 1.0);
-
-    double of_sine = (quadrant & 1) != 0 ? c : s, of_cosine = (quadrant & 1) != 0 ? s : c;
-    *sine = (quadrant & 2) != 0 ? -of_sine : of_sine;
-    *cosine = ((quadrant + 1) & 2) != 0 ? -of_cosine : of_cosine;
-}
 
 struct turn { /* of a position; shared memory */
     float cosine[PAIRS_MAX], sine[PAIRS_MAX];
@@ -153,8 +116,8 @@ static __global__ void __launch_bounds__(THREADS)
     SHARED(struct turn, turn);
     SHARED(uint32_t[WARPS], greatest_of);
     uint32_t row = blockIdx.x, position = args.rows.position[row];
-    uint8_t *layer = cuda_page_find(&args.group, args.layer_idx, args.rows.row_seq[row],
-                                    position / PAGE_TOKENS);
+    uint8_t *layer = kv_page_find(&args.group, args.layer_idx, args.rows.row_seq[row],
+                                  position / PAGE_TOKENS);
     if (layer == NULL) { /* the whole block */
         if (threadIdx.x == 0)
             cuda_fail(error, STATUS_INTERNAL);
@@ -163,7 +126,7 @@ static __global__ void __launch_bounds__(THREADS)
     if (args.style != ROPE_NONE)
         for (uint32_t i = threadIdx.x; i < args.n_rot / 2; i += THREADS) {
             double sine, cosine;
-            sine_cosine((double)position * args.inv_freq[i], &sine, &cosine);
+            cuda_sincos((double)position * args.inv_freq[i], &sine, &cosine);
             turn.cosine[i] = (float)(cosine * (double)args.rope_scale);
             turn.sine[i] = (float)(sine * (double)args.rope_scale);
         }

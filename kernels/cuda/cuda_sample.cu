@@ -6,6 +6,7 @@
 extern "C" {
 #include "base/status.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/philox.h"
 }
 
 static __device__ __forceinline__ bool is_greedy(const struct sample_params *params)
@@ -89,7 +90,7 @@ static __device__ __forceinline__ uint32_t floor_of(float min_p)
 {
     if (!(min_p > 0.0f))
         return 0;
-    double exact = cuda_ln(min_p < 1.0f ? (double)min_p : 1.0);
+    double exact = exact_math_ln(min_p < 1.0f ? (double)min_p : 1.0);
     float threshold = (float)exact;
     return key_of(threshold) - ((double)threshold < exact ? 0 : 1);
 }
@@ -354,7 +355,7 @@ static __global__ void __launch_bounds__(ROW_THREADS, 1)
         struct kept kept = cut_row(row, params, levels, &radix);
         if (warp_idx() != 0)
             return; /* no barrier follows */
-        id = draw_of(row, kept, cuda_philox(params.seed, params.choice_idx, params.position));
+        id = draw_of(row, kept, philox(params.seed, params.choice_idx, params.position));
     }
     if (threadIdx.x == 0)
         result->id = id;

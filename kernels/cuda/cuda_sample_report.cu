@@ -50,7 +50,7 @@ static __device__ __forceinline__ double log_sum_of(const struct report_row &row
         return 0.0;
     for (unsigned apart = CHAINS / 2; apart > 0; apart /= 2)
         sum += __shfl_down_sync(ALL_LANES, sum, apart);
-    return lane_idx() == 0 ? cuda_ln(sum) : 0.0;
+    return lane_idx() == 0 ? exact_math_ln(sum) : 0.0;
 }
 
 static __device__ __forceinline__ float logprob_of(float logit, float best, double log_sum)

@@ -13,26 +13,17 @@ static uint64_t round_up(uint64_t n, uint64_t to)
     return (n + to - 1) / to * to;
 }
 
-/* Adds n_tiles stripes of so many bytes, aligned. False where that is more than memory can be. */
-static bool add_plane(const struct cuda_segment *segment, uint64_t stripe_bytes, uint64_t *bytes)
-{
-    uint64_t plane;
-    if (__builtin_mul_overflow(stripe_bytes, (uint64_t)segment->n_tiles, &plane) ||
-        __builtin_add_overflow(*bytes, plane, bytes) || *bytes > SIZE_MAX / 2)
-        return false;
-    *bytes = round_up(*bytes, PLANE_ALIGNMENT);
-    return true;
-}
-
 static const uint8_t *place_at(uint64_t offset)
 {
     return (const uint8_t *)(uintptr_t)offset;
 }
 
+/* Sizes of all segments; pointers count from zero until there is memory. */
 static int plan_segments(struct weight *weight, const struct weight_source *sources,
                          struct why *why)
 {
-    uint64_t bytes = 0, n_out = 0;
+    uint64_t bytes = 0;
+    uint32_t first_out = 0;
     for (uint32_t i = 0; i < weight->n_segments; i++) {
         const struct weight_source *source = &sources[i];
         bool is_pair = weight->fuse == WEIGHT_GATE_UP;
@@ -43,25 +34,24 @@ static int plan_segments(struct weight *weight, const struct weight_source *sour
             .n_tiles = (uint32_t)(((uint64_t)source->n_out + CUDA_TILE_OUTPUTS - 1) /
                                   CUDA_TILE_OUTPUTS),
             .first_tile = is_pair ? 0 : weight->n_tiles,
-            .first_out = is_pair ? 0 : (uint32_t)n_out,
+            .first_out = is_pair ? 0 : first_out,
         };
-        uint64_t n_in_tiles = weight->n_in_tiles;
+        uint64_t n_tiles = (uint64_t)segment->n_tiles * weight->n_in_tiles;
+        uint32_t scale_bytes = cuda_tile_scale_bytes(source->type);
         segment->codes = place_at(bytes);
-        bool fits = add_plane(segment, n_in_tiles * cuda_tile_bytes(source->type), &bytes);
-        segment->scales = cuda_tile_scale_bytes(source->type) > 0 ? place_at(bytes) : NULL;
-        fits = fits && add_plane(segment, n_in_tiles * cuda_tile_scale_bytes(source->type), &bytes);
-        if (!fits)
-            return refuse(why, STATUS_TOO_LARGE, "%s: %u rows of %u values do not fit in memory",
-                          weight_source_name(source), source->n_out, source->n_in);
-        n_out += source->n_out;
+        int status =
+            weight_source_add_bytes(source, n_tiles, cuda_tile_bytes(source->type), &bytes, why);
+        bytes = round_up(bytes, PLANE_ALIGNMENT);
+        segment->scales = scale_bytes > 0 ? place_at(bytes) : NULL;
+        if (status == STATUS_OK)
+            status = weight_source_add_bytes(source, n_tiles, scale_bytes, &bytes, why);
+        if (status < 0)
+            return status;
+        bytes = round_up(bytes, PLANE_ALIGNMENT);
+        first_out += source->n_out;
         weight->n_tiles += segment->n_tiles;
         weight->act_forms |= source->type == TENSOR_F32 ? ACT_FLOATS : ACT_BLOCKS;
     }
-    if (n_out > UINT32_MAX)
-        return refuse(why, STATUS_TOO_LARGE,
-                      "%s and what it is fused with have more than 2^32 rows",
-                      weight_source_name(&sources[0]));
-    weight->n_out = weight->fuse == WEIGHT_GATE_UP ? sources[0].n_out : (uint32_t)n_out;
     weight->bytes = bytes;
     return STATUS_OK;
 }
@@ -107,10 +97,12 @@ static int upload_segment(struct device *device, const struct weight *weight, ui
 int cuda_weight_plan(enum weight_fuse fuse, const struct weight_source *sources, uint32_t n_sources,
                      struct weight *out, struct why *why)
 {
-    int status = weight_source_check(fuse, sources, n_sources, why);
+    uint32_t n_out;
+    int status = weight_source_check(fuse, sources, n_sources, &n_out, why);
     if (status < 0)
         return status;
-    *out = (struct weight){.fuse = fuse, .n_in = sources[0].n_in, .n_segments = n_sources};
+    *out = (struct weight){
+        .fuse = fuse, .n_in = sources[0].n_in, .n_out = n_out, .n_segments = n_sources};
     out->n_in_tiles = (uint32_t)(((uint64_t)out->n_in + CUDA_TILE_INPUTS - 1) / CUDA_TILE_INPUTS);
     return plan_segments(out, sources, why);
 }

@@ -22,14 +22,9 @@
 #ifndef QUIRE_KERNELS_CUDA_WEIGHT_H
 #define QUIRE_KERNELS_CUDA_WEIGHT_H
 
+#include "kernels/host_device.h"
 #include "kernels/ops.h"
 #include "kernels/tensor_type.h"
-
-#if defined(__CUDACC__)
-#define CUDA_BOTH __host__ __device__
-#else
-#define CUDA_BOTH
-#endif
 
 #define CUDA_TILE_OUTPUTS 16
 #define CUDA_TILE_INPUTS 64
@@ -61,7 +56,7 @@ struct weight { /* of CUDA; read-only after load */
 };
 
 /* Bytes of codes and of scales in a tile. */
-static inline CUDA_BOTH uint32_t cuda_tile_bytes(uint32_t type)
+HOST_DEVICE uint32_t cuda_tile_bytes(uint32_t type)
 {
     uint32_t values = CUDA_TILE_OUTPUTS * CUDA_TILE_INPUTS;
     switch (type) {
@@ -76,7 +71,7 @@ static inline CUDA_BOTH uint32_t cuda_tile_bytes(uint32_t type)
     }
 }
 
-static inline CUDA_BOTH uint32_t cuda_tile_scale_bytes(uint32_t type)
+HOST_DEVICE uint32_t cuda_tile_scale_bytes(uint32_t type)
 {
     uint32_t n_scales = CUDA_TILE_OUTPUTS * (CUDA_TILE_INPUTS / CUDA_GROUP_INPUTS);
     switch (type) {
@@ -97,7 +92,7 @@ struct cuda_quad {
     uint32_t upper; /* 0: outputs 0-7, 1: 8-15 */
 };
 
-static inline CUDA_BOTH struct cuda_quad cuda_quad_of(uint32_t output, uint32_t input)
+HOST_DEVICE struct cuda_quad cuda_quad_of(uint32_t output, uint32_t input)
 {
     struct cuda_quad quad;
     quad.lane = output % 8 * 4 + input % CUDA_GROUP_INPUTS / 8;
@@ -107,7 +102,7 @@ static inline CUDA_BOTH struct cuda_quad cuda_quad_of(uint32_t output, uint32_t 
 }
 
 /* The index of a scale (or pair) of a tile. */
-static inline CUDA_BOTH uint32_t cuda_scale_idx(uint32_t output, uint32_t group)
+HOST_DEVICE uint32_t cuda_scale_idx(uint32_t output, uint32_t group)
 {
     return output % 8 * 4 + group * 2 + output / 8;
 }

@@ -247,31 +247,28 @@ static __device__ __forceinline__ void stmatrix_x4_trans(void *row, const uint32
 
 /* --- d += a b, 16x8: k is 16 for 16-bit operands, 32 for 8-bit ones --- */
 
+#define MMA(shape_and_types, sum, d, a, b)                                                         \
+    asm volatile("mma.sync.aligned." shape_and_types " {%0, %1, %2, %3}, {%4, %5, %6, %7}, "       \
+                 "{%8, %9}, {%0, %1, %2, %3};"                                                     \
+                 : sum(d[0]), sum(d[1]), sum(d[2]), sum(d[3])                                      \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
+
 static __device__ __forceinline__ void mma_f16(float (&d)[4], const uint32_t (&a)[4],
                                                const uint32_t (&b)[2])
 {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, "
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    MMA("m16n8k16.row.col.f32.f16.f16.f32", "+f", d, a, b);
 }
 
 static __device__ __forceinline__ void mma_bf16(float (&d)[4], const uint32_t (&a)[4],
                                                 const uint32_t (&b)[2])
 {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    MMA("m16n8k16.row.col.f32.bf16.bf16.f32", "+f", d, a, b);
 }
 
 static __device__ __forceinline__ void mma_s8(int32_t (&d)[4], const uint32_t (&a)[4],
                                               const uint32_t (&b)[2])
 {
-    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, "
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    MMA("m16n8k32.row.col.s32.s8.s8.s32", "+r", d, a, b);
 }
 
 /* sm_89; twice an f16 mma on sm_90 and sm_100, an instruction of its own on sm_89 and sm_120 */
@@ -279,14 +276,13 @@ static __device__ __forceinline__ void mma_e4m3(float (&d)[4], const uint32_t (&
                                                 const uint32_t (&b)[2])
 {
 #if QUIRE_SM >= 89
-    asm volatile("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, "
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    MMA("m16n8k32.row.col.f32.e4m3.e4m3.f32", "+f", d, a, b);
 #else
     __trap();
 #endif
 }
+
+#undef MMA
 
 /* --- arithmetic --- */
 

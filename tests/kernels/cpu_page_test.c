@@ -113,31 +113,12 @@ static void test_page__bytes_of_a_layer_follow_from_the_shape(void **state)
     device_close(device);
 }
 
-static void test_page__a_table_knows_only_its_pages(void **state)
-{
-    page_id table[] = {7, PAGE_NONE, 3, 1};
-    uint32_t first_page[] = {5, 0};
-    uint8_t memory[1000];
-    struct kv_group_view group = {.base = memory,
-                                  .page_stride = 100,
-                                  .layer_stride = 10,
-                                  .table = table,
-                                  .first_page = first_page,
-                                  .table_stride = 2};
-    assert_ptr_equal(cpu_page_find(&group, 2, 0, 5), memory + 720);
-    assert_null(cpu_page_find(&group, 2, 0, 6));
-    assert_null(cpu_page_find(&group, 2, 0, 4));
-    assert_null(cpu_page_find(&group, 2, 0, 7));
-    assert_ptr_equal(cpu_page_find(&group, 0, 1, 1), memory + 100);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_page__zero_clears_whole_pages_and_no_others),
         cmocka_unit_test(test_page__copy_takes_whole_pages),
         cmocka_unit_test(test_page__bytes_of_a_layer_follow_from_the_shape),
-        cmocka_unit_test(test_page__a_table_knows_only_its_pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

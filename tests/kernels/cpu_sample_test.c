@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/status.h"
-#include "kernels/cpu/cpu_philox.h"
+#include "kernels/philox.h"
 
 /* Which of few tokens are ever drawn, as bits, over many seeds. */
 static uint32_t drawn(const float *logits, uint32_t n, struct sample_params params)
@@ -213,7 +213,7 @@ static void test_sample__the_largest_vocabulary_works(void **state)
         assert_in_range(result.id, 0, n / 4);
         params.top_p = 1.0f;
         assert_int_equal(sample_on(ISA_AUTO, 1, &draw, &result), STATUS_OK);
-        double u = (double)cpu_philox(params.seed, 0, 0) * 0x1p-64;
+        double u = (double)philox(params.seed, 0, 0) * 0x1p-64;
         assert_in_range(result.id, (uint32_t)(u * n) - 1, (uint32_t)(u * n) + 1);
         params.top_p = 0.25f;
     }

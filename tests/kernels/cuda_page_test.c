@@ -88,24 +88,6 @@ static void test_cuda_page__heads_of_a_plane_are_side_by_side(void **state)
     assert_int_equal(cuda_page_v_at(&shape, KV_F16, 1, 3), cuda_page_k_at(&shape, KV_F16, 1, 3));
 }
 
-static void test_cuda_page__a_table_knows_only_its_pages(void **state)
-{
-    page_id table[] = {7, PAGE_NONE, 3, 1};
-    uint32_t first_page[] = {5, 0};
-    uint8_t memory[1000];
-    struct kv_group_view group = {.base = memory,
-                                  .page_stride = 100,
-                                  .layer_stride = 10,
-                                  .table = table,
-                                  .first_page = first_page,
-                                  .table_stride = 2};
-    assert_ptr_equal(cuda_page_find(&group, 2, 0, 5), memory + 720);
-    assert_null(cuda_page_find(&group, 2, 0, 6));
-    assert_null(cuda_page_find(&group, 2, 0, 4));
-    assert_null(cuda_page_find(&group, 2, 0, 7));
-    assert_ptr_equal(cuda_page_find(&group, 0, 1, 1), memory + 100);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -113,7 +95,6 @@ int main(void)
         cmocka_unit_test(test_cuda_page__copy_takes_whole_pages),
         cmocka_unit_test(test_cuda_page__takes_the_bytes_of_the_cpus),
         cmocka_unit_test(test_cuda_page__heads_of_a_plane_are_side_by_side),
-        cmocka_unit_test(test_cuda_page__a_table_knows_only_its_pages),
     };
     return twin_has_cuda() ? cmocka_run_group_tests(tests, NULL, NULL) : TWIN_SKIPPED;
 }
