@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/status.h"
+#include "tests/kernels/matrix_fixture.h"
 #include "tests/kernels/scene_fixture.h"
 #include "tests/kernels/twin_fixture.h"
 
@@ -31,6 +32,11 @@ static struct scene_shape shape_of(uint32_t n_heads, uint32_t n_kv_heads, uint32
     };
 }
 
+static void passed(const struct scene_shape *shape, const char *shapes)
+{
+    matrix_passed("attend", kv_dtype_name(shape->dtype), shapes);
+}
+
 static size_t n_values(const struct scene_shape *shape, const struct scene_rows *items,
                        uint32_t n_items)
 {
@@ -46,8 +52,8 @@ static void assert_same(const float *a, const float *b, size_t n, const char *wh
 
 /* --- against the CPU --- */
 
-static void assert_near_cpu(const struct scene_shape *shape, const struct scene_rows *items,
-                            uint32_t n_items, double tolerance)
+static void assert_near_cpu(const char *shapes, const struct scene_shape *shape,
+                            const struct scene_rows *items, uint32_t n_items, double tolerance)
 {
     struct scene cpu = scene_open(shape, ISA_AUTO, 1), cuda = scene_open_cuda(shape);
     scene_fill(&cpu, 256);
@@ -66,6 +72,7 @@ static void assert_near_cpu(const struct scene_shape *shape, const struct scene_
     free(got);
     scene_close(&cpu);
     scene_close(&cuda);
+    passed(shape, shapes);
 }
 
 static void test_cuda_attend__is_near_the_cpu_for_every_group_size(void **state)
@@ -73,7 +80,7 @@ static void test_cuda_attend__is_near_the_cpu_for_every_group_size(void **state)
     struct scene_rows items[] = {{0, 0, 3}, {0, 62, 4}, {0, 100, 39}, {0, 139, 1}};
     for (uint32_t group = 1; group <= 8; group++) {
         struct scene_shape shape = shape_of(group, 1, 64, 140);
-        assert_near_cpu(&shape, items, 4, TOLERANCE);
+        assert_near_cpu("groups", &shape, items, 4, TOLERANCE);
     }
 }
 
@@ -81,29 +88,30 @@ static void test_cuda_attend__is_near_the_cpu_with_large_heads(void **state)
 {
     struct scene_rows items[] = {{0, 63, 1}, {0, 80, 20}, {0, 149, 1}};
     struct scene_shape shape = shape_of(10, 2, 128, 150);
-    assert_near_cpu(&shape, items, 3, TOLERANCE);
+    assert_near_cpu("groups", &shape, items, 3, TOLERANCE);
     shape = shape_of(2, 2, 128, 150);
-    assert_near_cpu(&shape, items, 3, TOLERANCE);
+    assert_near_cpu("groups", &shape, items, 3, TOLERANCE);
 }
 
 static void test_cuda_attend__is_near_the_cpu_over_several_spans(void **state)
 {
     struct scene_rows items[] = {{0, 505, 20}, {0, 1020, 8}, {0, 1109, 1}};
     struct scene_shape shape = shape_of(3, 1, 64, 1110);
-    assert_near_cpu(&shape, items, 3, TOLERANCE);
+    assert_near_cpu("spans", &shape, items, 3, TOLERANCE);
 }
 
 static void test_cuda_attend__sees_exactly_its_window(void **state)
 {
-    struct scene_rows items[] = {{0, 0, 2}, {0, 90, 30}, {0, 500, 30}, {0, 579, 1}};
+    /* of the row at 125 a window of 61 begins with the second token of a page */
+    struct scene_rows items[] = {{0, 0, 2}, {0, 90, 30}, {0, 125, 1}, {0, 500, 30}, {0, 579, 1}};
     static const uint32_t windows[] = {1, 61, 300};
     for (size_t w = 0; w < sizeof windows / sizeof *windows; w++) {
         struct scene_shape shape = shape_of(4, 2, 64, 580);
         shape.window = windows[w];
         shape.kind = KV_SLIDING;
-        assert_near_cpu(&shape, items, 4, TOLERANCE);
+        assert_near_cpu("windows", &shape, items, 5, TOLERANCE);
         shape.kind = KV_CHUNKED;
-        assert_near_cpu(&shape, items, 4, TOLERANCE);
+        assert_near_cpu("windows", &shape, items, 5, TOLERANCE);
     }
 }
 
@@ -112,18 +120,20 @@ static void test_cuda_attend__takes_other_shapes_by_fma(void **state)
     struct scene_rows items[] = {{0, 0, 2}, {0, 60, 10}, {0, 139, 1}};
     struct scene_shape shape = shape_of(4, 2, 64, 140);
     shape.dtype = KV_F32;
-    assert_near_cpu(&shape, items, 3, TOLERANCE_PLAIN);
+    assert_near_cpu("by fma", &shape, items, 3, TOLERANCE_PLAIN);
     shape = shape_of(6, 2, 48, 140);
     shape.kv.v_dim = 112;
-    assert_near_cpu(&shape, items, 3, TOLERANCE_PLAIN);
+    assert_near_cpu("by fma", &shape, items, 3, TOLERANCE_PLAIN);
+    shape.dtype = KV_F32;
+    assert_near_cpu("by fma", &shape, items, 3, TOLERANCE_PLAIN);
     shape = shape_of(3, 1, 160, 140); /* more dims than a warp merges at once */
-    assert_near_cpu(&shape, items, 3, TOLERANCE_PLAIN);
+    assert_near_cpu("by fma", &shape, items, 3, TOLERANCE_PLAIN);
     shape = shape_of(2, 1, 80, 140);
     shape.kv.v_dim = 64;
     shape.kv.v_in_k = true;
-    assert_near_cpu(&shape, items, 3, TOLERANCE_PLAIN);
+    assert_near_cpu("by fma", &shape, items, 3, TOLERANCE_PLAIN);
     shape = shape_of(17, 1, 64, 140);
-    assert_near_cpu(&shape, items, 3, TOLERANCE_PLAIN);
+    assert_near_cpu("by fma", &shape, items, 3, TOLERANCE_PLAIN);
 }
 
 static void test_cuda_attend__f32_pages_may_pass_the_range_of_f16(void **state)
@@ -133,7 +143,37 @@ static void test_cuda_attend__f32_pages_may_pass_the_range_of_f16(void **state)
     shape.dtype = KV_F32;
     shape.round_queries = false;
     shape.scale = 1e5f; /* scores so far apart that each row takes one value */
-    assert_near_cpu(&shape, items, 2, 1e5 * 1e-3);
+    assert_near_cpu("beyond f16", &shape, items, 2, 1e5 * 1e-3);
+}
+
+static void test_cuda_attend__is_near_the_cpu_with_a_models_heads(void **state)
+{
+    struct scene_rows items[] = {{0, 1984, 64}, {1, 2046, 1}};
+    struct scene_shape shape = shape_of(20, 4, 128, 2048);
+    shape.n_seqs = 2;
+    shape.length[1] = 2047;
+    assert_near_cpu("medium", &shape, items, 2, TOLERANCE);
+    shape = shape_of(8, 8, 64, 1024);
+    shape.dtype = KV_F32;
+    items[0] = (struct scene_rows){0, 1020, 4};
+    assert_near_cpu("medium", &shape, items, 1, TOLERANCE_PLAIN);
+}
+
+/* scene_attend knows the scale that a row must have. */
+static void test_cuda_attend__the_greatest_value_of_a_row_may_stand_anywhere(void **state)
+{
+    struct scene_rows item = {0, 68, 2};
+    struct scene_shape shape = shape_of(5, 5, 64, 70);
+    shape.dtype = KV_F32;
+    shape.scale = 1000.0f; /* so that a row takes one value, and f16 holds all but the loud one */
+    for (uint32_t column = 31; column < 5 * 64; column += 32) {
+        shape.loud = 10 * 64 + column; /* behind q and k */
+        struct scene scene = scene_open_cuda(&shape);
+        scene_fill(&scene, 70);
+        free(scene_attend(&scene, &item, 1));
+        scene_close(&scene);
+        passed(&shape, "beyond f16");
+    }
 }
 
 /* --- to the bit --- */
@@ -178,6 +218,7 @@ static void assert_chunks(const struct scene_shape *shape, uint32_t chunk)
     }
     scene_close(&scene);
     free(whole);
+    passed(shape, "chunks");
 }
 
 static void test_cuda_attend__a_row_does_not_depend_on_chunks(void **state)
@@ -231,6 +272,7 @@ static void assert_neighbours(struct scene_shape *shape)
         }
     free(together);
     scene_close(&scene);
+    passed(shape, "neighbours");
 }
 
 static void test_cuda_attend__a_row_does_not_depend_on_neighbours(void **state)
@@ -243,40 +285,71 @@ static void test_cuda_attend__a_row_does_not_depend_on_neighbours(void **state)
 
 /* --- long rows --- */
 
-/* What `n` states of one head of 64 take of a workspace: their parts, (m, l) and o. */
-static size_t states_bytes(size_t n)
+static size_t aligned(size_t bytes)
 {
-    return 3 * ((n * 8 + 255) / 256 * 256) + n * 64 * sizeof(float);
+    return (bytes + 255) / 256 * 256;
+}
+
+/* What `n` states take of a workspace: their parts, (m, l) and o. */
+static size_t states_bytes(const struct scene_shape *shape, size_t n)
+{
+    size_t heads = shape->n_heads;
+    return 2 * aligned(n * 8) + aligned(n * heads * 8) + aligned(n * heads * shape->kv.v_dim * 4);
+}
+
+/* As many states as are wanted, then `n_each` a row, then one. */
+static void assert_cuts(struct scene *scene, const struct scene_rows *items, uint32_t n_items,
+                        uint32_t n_each)
+{
+    uint32_t n_rows = scene_n_rows(items, n_items);
+    scene->workspace_less = 0;
+    float *by_span = scene_attend(scene, items, n_items);
+    for (; n_each >= 1; n_each = n_each > 1 ? 1 : 0) {
+        scene->workspace_less = states_bytes(&scene->shape, n_rows + 512) -
+                                states_bytes(&scene->shape, (size_t)n_rows * n_each);
+        float *out = scene_attend(scene, items, n_items);
+        assert_same(out, by_span, n_values(&scene->shape, items, n_items),
+                    n_each > 1 ? "fewer states" : "one state a row");
+        free(out);
+    }
+    free(by_span);
+    passed(&scene->shape, "cuts");
 }
 
 /* Rows that see three spans in two groups. With fewer states they are cut by span, by group, and
- * not at all. */
+ * not at all; of few and many rows together the many are cut less. */
 static void test_cuda_attend__cutting_changes_no_bits(void **state)
 {
-    struct scene_shape shape = shape_of(1, 1, 64, 16384 + 520);
-    shape.kind = KV_SLIDING;
-    shape.window = 900;
-    shape.first_page[0] = (16384 - 960) / PAGE_TOKENS;
-    static const struct scene_rows few = {0, 16384 + 519, 1}, many = {0, 16384 + 480, 40},
+    static const struct scene_rows few_and_many[] = {{0, 16384 + 519, 1}, {0, 16384 + 500, 20}},
                                    border = {0, 16384 - 3, 6};
-    static const struct scene_rows *const all[] = {&few, &many, &border};
-    struct scene scene = scene_open_cuda(&shape);
-    scene_fill(&scene, 512);
-    for (size_t i = 0; i < 3; i++) {
-        uint32_t n_rows = all[i]->n;
-        scene.workspace_less = 0;
-        float *by_span = scene_attend(&scene, all[i], 1);
-        for (uint32_t n_each = 2; n_each >= 1; n_each--) {
-            scene.workspace_less =
-                states_bytes(n_rows + 512) - states_bytes((size_t)n_rows * n_each);
-            float *out = scene_attend(&scene, all[i], 1);
-            assert_same(out, by_span, n_rows * 64, n_each == 2 ? "by group" : "whole");
-            free(out);
-        }
-        free(by_span);
+    for (int dtype = KV_F16; dtype <= KV_F32; dtype++) {
+        struct scene_shape shape = shape_of(dtype == KV_F16 ? 1 : 2, 1, 64, 16384 + 520);
+        shape.dtype = (enum kv_dtype)dtype;
+        shape.kind = KV_SLIDING;
+        shape.window = 900;
+        shape.first_page[0] = (16384 - 960) / PAGE_TOKENS;
+        struct scene scene = scene_open_cuda(&shape);
+        scene_fill(&scene, 512);
+        assert_cuts(&scene, few_and_many, 1, 2);
+        assert_cuts(&scene, few_and_many + 1, 1, 2);
+        assert_cuts(&scene, few_and_many, 2, 2);
+        assert_cuts(&scene, &border, 1, 2);
+        scene_close(&scene);
+        assert_near_cpu("spans", &shape, few_and_many + 1, 1,
+                        dtype == KV_F16 ? TOLERANCE : TOLERANCE_PLAIN);
     }
+}
+
+/* More groups of spans than a block merges at a time. */
+static void test_cuda_attend__cutting_a_long_row_changes_no_bits(void **state)
+{
+    static const struct scene_rows item = {0, 5 * 16384 + 700, 1};
+    struct scene_shape shape = shape_of(1, 1, 8, 5 * 16384 + 701);
+    shape.dtype = KV_F32;
+    struct scene scene = scene_open_cuda(&shape);
+    scene_strew(&scene);
+    assert_cuts(&scene, &item, 1, 6);
     scene_close(&scene);
-    assert_near_cpu(&shape, &many, 1, TOLERANCE);
 }
 
 static void test_cuda_attend__pages_behind_the_window_may_be_gone(void **state)
@@ -317,19 +390,26 @@ static void test_cuda_attend__a_missing_page_sticks_to_the_stream(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
+    const struct CMUnitTest tails[] = {
         cmocka_unit_test(test_cuda_attend__is_near_the_cpu_for_every_group_size),
         cmocka_unit_test(test_cuda_attend__is_near_the_cpu_with_large_heads),
         cmocka_unit_test(test_cuda_attend__is_near_the_cpu_over_several_spans),
         cmocka_unit_test(test_cuda_attend__sees_exactly_its_window),
         cmocka_unit_test(test_cuda_attend__takes_other_shapes_by_fma),
         cmocka_unit_test(test_cuda_attend__f32_pages_may_pass_the_range_of_f16),
+        cmocka_unit_test(test_cuda_attend__the_greatest_value_of_a_row_may_stand_anywhere),
         cmocka_unit_test(test_cuda_attend__a_row_does_not_depend_on_chunks),
         cmocka_unit_test(test_cuda_attend__a_row_does_not_depend_on_chunks_with_windows),
         cmocka_unit_test(test_cuda_attend__a_row_does_not_depend_on_neighbours),
         cmocka_unit_test(test_cuda_attend__cutting_changes_no_bits),
+        cmocka_unit_test(test_cuda_attend__cutting_a_long_row_changes_no_bits),
         cmocka_unit_test(test_cuda_attend__pages_behind_the_window_may_be_gone),
         cmocka_unit_test(test_cuda_attend__a_missing_page_sticks_to_the_stream),
     };
-    return twin_has_cuda() ? cmocka_run_group_tests(tests, NULL, NULL) : TWIN_SKIPPED;
+    const struct CMUnitTest medium[] = {
+        cmocka_unit_test(test_cuda_attend__is_near_the_cpu_with_a_models_heads),
+    };
+    return twin_has_cuda() ? matrix_run(tails, sizeof tails / sizeof *tails, medium,
+                                        sizeof medium / sizeof *medium)
+                           : TWIN_SKIPPED;
 }

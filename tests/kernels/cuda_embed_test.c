@@ -1,5 +1,6 @@
 /* CUDA's embedding and gathering against the CPU's, to the bit, for each tensor type. */
 #include "kernels/tensor_type.h"
+#include "tests/kernels/matrix_fixture.h"
 #include "tests/kernels/twin_fixture.h"
 
 #include <setjmp.h>
@@ -49,9 +50,10 @@ static struct weight *load(struct twin *twin, uint32_t type, uint32_t n_in, cons
     return weight;
 }
 
-/* The rows as a device embeds them, malloc'd; *status gets what the stream says. */
+/* The rows as a device embeds them, malloc'd; *status gets what the stream says. `alone`: without
+ * samples and vectors. */
 static float *embed(enum backend backend, uint32_t type, uint32_t n_in, const uint8_t *bytes,
-                    const struct row_input *inputs, uint32_t n_rows, int *status)
+                    const struct row_input *inputs, uint32_t n_rows, bool alone, int *status)
 {
     struct twin twin = twin_open(backend);
     struct weight *table = load(&twin, type, n_in, bytes);
@@ -60,8 +62,8 @@ static float *embed(enum backend backend, uint32_t type, uint32_t n_in, const ui
     struct embed_args args = {
         .table = table,
         .inputs = twin_upload(&twin, inputs, n_rows * sizeof *inputs),
-        .sampled = twin_upload(&twin, sampled, sizeof sampled),
-        .vectors = twin_upload(&twin, vectors, VECTORS * n_in * sizeof(float)),
+        .sampled = alone ? NULL : twin_upload(&twin, sampled, sizeof sampled),
+        .vectors = alone ? NULL : twin_upload(&twin, vectors, VECTORS * n_in * sizeof(float)),
         .n_rows = n_rows,
         .x = twin_alloc(&twin, n_rows * n_in * sizeof(float)),
     };
@@ -74,25 +76,36 @@ static float *embed(enum backend backend, uint32_t type, uint32_t n_in, const ui
     return x;
 }
 
-static void test_cuda_embed__has_the_bits_of_the_cpu(void **state)
+static void check_embed(const char *shapes, uint32_t type, uint32_t n_in)
 {
     static const struct row_input inputs[] = {{ROW_TOKEN, 0},   {ROW_SAMPLED, 1}, {ROW_VECTOR, 1},
                                               {ROW_TOKEN, 36},  {ROW_SAMPLED, 2}, {ROW_TOKEN, 17},
                                               {ROW_VECTOR, 0}};
     const uint32_t n_rows = sizeof inputs / sizeof inputs[0];
+    uint8_t *bytes = random_table(type, n_in);
+    int status;
+    float *want = embed(BACKEND_CPU, type, n_in, bytes, inputs, n_rows, false, &status);
+    assert_int_equal(status, STATUS_OK);
+    float *got = embed(BACKEND_CUDA, type, n_in, bytes, inputs, n_rows, false, &status);
+    assert_int_equal(status, STATUS_OK);
+    assert_memory_equal(got, want, n_rows * n_in * sizeof *got);
+    free(bytes);
+    free(want);
+    free(got);
+    matrix_passed("embed", tensor_type_info(type)->name, shapes);
+}
+
+static void test_cuda_embed__has_the_bits_of_the_cpu(void **state)
+{
     for (size_t t = 0; t < N_TYPES; t++)
-        for (uint32_t n_in = 32; n_in <= 608; n_in += 288) {
-            uint8_t *bytes = random_table(types[t], n_in);
-            int status;
-            float *want = embed(BACKEND_CPU, types[t], n_in, bytes, inputs, n_rows, &status);
-            assert_int_equal(status, STATUS_OK);
-            float *got = embed(BACKEND_CUDA, types[t], n_in, bytes, inputs, n_rows, &status);
-            assert_int_equal(status, STATUS_OK);
-            assert_memory_equal(got, want, n_rows * n_in * sizeof *got);
-            free(bytes);
-            free(want);
-            free(got);
-        }
+        for (uint32_t n_in = 32; n_in <= 608; n_in += 288)
+            check_embed("widths", types[t], n_in);
+}
+
+static void test_cuda_embed__has_the_bits_of_the_cpu_for_a_models_rows(void **state)
+{
+    for (size_t t = 0; t < N_TYPES; t++)
+        check_embed("medium", types[t], 8192);
 }
 
 static void test_cuda_embed__a_token_beyond_the_table_sticks(void **state)
@@ -101,9 +114,21 @@ static void test_cuda_embed__a_token_beyond_the_table_sticks(void **state)
     static const struct row_input unknown[] = {{77, 0}};
     uint8_t *bytes = random_table(TENSOR_Q8_0, 32);
     int status;
-    free(embed(BACKEND_CUDA, TENSOR_Q8_0, 32, bytes, beyond, 2, &status));
+    free(embed(BACKEND_CUDA, TENSOR_Q8_0, 32, bytes, beyond, 2, false, &status));
     assert_int_equal(status, STATUS_OUT_OF_RANGE);
-    free(embed(BACKEND_CUDA, TENSOR_Q8_0, 32, bytes, unknown, 1, &status));
+    free(embed(BACKEND_CUDA, TENSOR_Q8_0, 32, bytes, unknown, 1, false, &status));
+    assert_int_equal(status, STATUS_INTERNAL);
+    free(bytes);
+}
+
+static void test_cuda_embed__rows_from_nowhere_stick(void **state)
+{
+    static const struct row_input sampled = {ROW_SAMPLED, 0}, vector = {ROW_VECTOR, 0};
+    uint8_t *bytes = random_table(TENSOR_Q8_0, 32);
+    int status;
+    free(embed(BACKEND_CUDA, TENSOR_Q8_0, 32, bytes, &sampled, 1, true, &status));
+    assert_int_equal(status, STATUS_INTERNAL);
+    free(embed(BACKEND_CUDA, TENSOR_Q8_0, 32, bytes, &vector, 1, true, &status));
     assert_int_equal(status, STATUS_INTERNAL);
     free(bytes);
 }
@@ -155,15 +180,22 @@ static void test_cuda_gather__takes_the_rows_that_are_asked_for(void **state)
     free(x);
     free(y);
     twin_close(&twin);
+    matrix_passed("gather", "f32", "widths");
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
+    const struct CMUnitTest tails[] = {
         cmocka_unit_test(test_cuda_embed__has_the_bits_of_the_cpu),
         cmocka_unit_test(test_cuda_embed__a_token_beyond_the_table_sticks),
+        cmocka_unit_test(test_cuda_embed__rows_from_nowhere_stick),
         cmocka_unit_test(test_cuda_embed__refuses_what_no_op_can_read),
         cmocka_unit_test(test_cuda_gather__takes_the_rows_that_are_asked_for),
     };
-    return twin_has_cuda() ? cmocka_run_group_tests(tests, NULL, NULL) : TWIN_SKIPPED;
+    const struct CMUnitTest medium[] = {
+        cmocka_unit_test(test_cuda_embed__has_the_bits_of_the_cpu_for_a_models_rows),
+    };
+    return twin_has_cuda() ? matrix_run(tails, sizeof tails / sizeof *tails, medium,
+                                        sizeof medium / sizeof *medium)
+                           : TWIN_SKIPPED;
 }

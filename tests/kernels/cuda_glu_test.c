@@ -4,6 +4,7 @@
 #include "kernels/cpu/cpu_math.h"
 #include "kernels/cpu/cpu_panel.h"
 #include "kernels/cuda/cuda_act.h"
+#include "tests/kernels/matrix_fixture.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -88,16 +89,6 @@ static float *glu_of_linears(struct twin *twin, const struct glu_case *c,
     return sides[0];
 }
 
-static float scale_of(const float *row, uint32_t width)
-{
-    float greatest = 0, scale = 1;
-    for (uint32_t i = 0; i < width; i++)
-        greatest = fmaxf(greatest, fabsf(row[i]));
-    while (greatest > 65504.0f && greatest / scale >= 32768.0f)
-        scale *= 2;
-    return scale;
-}
-
 /* The panel holds `want`: floats as they are, halves rounded once over the row's scale, then zeros.
  * How many rows have a scale. */
 static uint32_t assert_panel(struct twin *twin, const struct act *out, uint32_t n_rows,
@@ -115,7 +106,7 @@ static uint32_t assert_panel(struct twin *twin, const struct act *out, uint32_t 
     uint16_t *halves = twin_download(twin, rows.halves, (size_t)n_rows * rows.stride * 2);
     float *scales = twin_download(twin, rows.scales, n_rows * sizeof *scales);
     for (uint32_t r = 0; r < n_rows; r++) {
-        float scale = scale_of(want + (size_t)r * width, width);
+        float scale = panel_scale(want + (size_t)r * width, width);
         assert_true(scales[r] == scale);
         n_scaled += scale != 1.0f;
         for (uint32_t i = 0; i < rows.stride; i++) {
@@ -126,6 +117,15 @@ static uint32_t assert_panel(struct twin *twin, const struct act *out, uint32_t 
     free(halves);
     free(scales);
     return n_scaled;
+}
+
+static const char *shapes_of(const struct glu_case *c)
+{
+    if (c->n_in >= 1024)
+        return "medium";
+    if (c->gate_type != c->up_type)
+        return "of two types";
+    return c->n_rows <= 8 ? "1-8 rows" : c->n_rows <= 32 ? "9-32 rows" : "33- rows";
 }
 
 /* Rows times `scale`, row 1 times `row_scale`. How many rows have a scale in the panel. */
@@ -142,6 +142,7 @@ static uint32_t check_glu(const struct glu_case *c, float scale, float row_scale
     free(want);
     free_input(&input);
     twin_close(&twin);
+    matrix_passed("linear_glu", tensor_type_info(c->gate_type)->name, shapes_of(c));
     return n_scaled;
 }
 
@@ -176,6 +177,8 @@ static void test_cuda_glu__of_many_rows_has_the_same_bits(void **state)
 static void test_cuda_glu__scales_the_rows_that_pass_f16(void **state)
 {
     struct glu_case c = {TENSOR_Q4_1, TENSOR_Q8_0, 96, 70, 3, true, ACT_BLOCKS};
+    assert_int_equal(check_glu(&c, 0.01f, 300.0f), 1);
+    c.n_rows = 2; /* the last one */
     assert_int_equal(check_glu(&c, 0.01f, 300.0f), 1);
     c.n_rows = 40;
     assert_int_equal(check_glu(&c, 0.01f, 300.0f), 1);
@@ -233,6 +236,7 @@ static void test_cuda_glu__is_close_to_the_op_of_the_cpu(void **state)
         free_input(&input);
         twin_close(&cpu);
         twin_close(&cuda);
+        matrix_passed("linear_glu", tensor_type_info(linear_types[t])->name, "near the CPU");
     }
 }
 
@@ -261,14 +265,30 @@ static void test_cuda_glu__a_row_does_not_depend_on_the_others(void **state)
     twin_close(&twin);
 }
 
+static void test_cuda_glu__of_a_models_rows_is_silu_of_gate_times_up(void **state)
+{
+    static const uint32_t rows[] = {1, 32, 256};
+    for (int t = 0; t < N_LINEAR_TYPES; t++)
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+            struct glu_case c = {linear_types[t], linear_types[t], 1024, 512, rows[i],
+                                 false,           ACT_BLOCKS | ACT_FLOATS};
+            check_glu(&c, 1.0f, 1.0f);
+        }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
+    const struct CMUnitTest tails[] = {
         cmocka_unit_test(test_cuda_glu__is_silu_of_gate_times_up_in_the_panel),
         cmocka_unit_test(test_cuda_glu__of_many_rows_has_the_same_bits),
         cmocka_unit_test(test_cuda_glu__scales_the_rows_that_pass_f16),
         cmocka_unit_test(test_cuda_glu__is_close_to_the_op_of_the_cpu),
         cmocka_unit_test(test_cuda_glu__a_row_does_not_depend_on_the_others),
     };
-    return twin_has_cuda() ? cmocka_run_group_tests(tests, NULL, NULL) : TWIN_SKIPPED;
+    const struct CMUnitTest medium[] = {
+        cmocka_unit_test(test_cuda_glu__of_a_models_rows_is_silu_of_gate_times_up),
+    };
+    return twin_has_cuda() ? matrix_run(tails, sizeof tails / sizeof *tails, medium,
+                                        sizeof medium / sizeof *medium)
+                           : TWIN_SKIPPED;
 }

@@ -15,8 +15,7 @@ void round_to_f16(float *values, size_t n)
         values[i] = f16_to_f32(f16_from_f32(values[i]));
 }
 
-/* 1, or the power of two that brings the row below 2^15. */
-static float scale_of(const float *row, uint32_t width)
+float panel_scale(const float *row, uint32_t width)
 {
     float greatest = 0;
     for (uint32_t i = 0; i < width; i++)
@@ -39,7 +38,7 @@ struct act twin_panel(struct twin *twin, const float *rows, uint32_t n_rows, uin
     struct cuda_act_rows to = cuda_act_rows_of(&act);
     for (uint32_t r = 0; r < n_rows; r++) {
         const float *row = rows + (size_t)r * width;
-        float scale = scale_of(row, width);
+        float scale = panel_scale(row, width);
         if (to.scales != NULL)
             to.scales[r] = scale;
         for (uint32_t i = 0; i < width; i++) {

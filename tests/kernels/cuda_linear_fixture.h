@@ -9,6 +9,9 @@
 
 /* Rounds each value to f16, as a panel without scales holds it. */
 void round_to_f16(float *values, size_t n);
+/* The scale of a panel's row of halves: 1, or where a value is beyond f16 the power of two that
+ * brings it below 2^15. */
+float panel_scale(const float *row, uint32_t width);
 /* A panel that holds `rows` [n_rows, width] (host), with room for no other row. */
 struct act twin_panel(struct twin *twin, const float *rows, uint32_t n_rows, uint32_t width,
                       uint32_t forms);

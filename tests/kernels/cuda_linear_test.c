@@ -1,6 +1,7 @@
 /* The CUDA op against exact products and the CPU's op; against itself to the bit. */
 #include "tests/kernels/cuda_linear_fixture.h"
 #include "base/status.h"
+#include "tests/kernels/matrix_fixture.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -102,22 +103,44 @@ static struct linear_case case_of(uint32_t type, uint32_t i)
 }
 #define N_CASES 6
 
+static void passed(uint32_t type, const char *shapes)
+{
+    matrix_passed("linear", tensor_type_info(type)->name, shapes);
+}
+
+static void check_exact(const struct linear_case *c, const char *shapes)
+{
+    float *x = random_rows(c->n_rows, c->n_in, c->seed + 1);
+    float *bias = random_rows(1, c->n_out, c->seed + 2);
+    if (c->type != TENSOR_F32)
+        round_to_f16(x, (size_t)c->n_rows * c->n_in);
+    float *got = run_case(c, x, bias);
+    assert_close(c, x, bias, got, NULL, EXACT_INPUTS);
+    free(x);
+    free(bias);
+    free(got);
+    passed(c->type, shapes);
+}
+
 static void test_cuda_linear__gives_the_exact_product_of_f16_rows(void **state)
 {
-    for (int t = 0; t < N_LINEAR_TYPES; t++) {
+    for (int t = 0; t < N_LINEAR_TYPES; t++)
         for (uint32_t i = 0; i < N_CASES; i++) {
             struct linear_case c = case_of(linear_types[t], i);
-            float *x = random_rows(c.n_rows, c.n_in, c.seed + 1);
-            float *bias = random_rows(1, c.n_out, c.seed + 2);
-            if (c.type != TENSOR_F32)
-                round_to_f16(x, (size_t)c.n_rows * c.n_in);
-            float *got = run_case(&c, x, bias);
-            assert_close(&c, x, bias, got, NULL, EXACT_INPUTS);
-            free(x);
-            free(bias);
-            free(got);
+            check_exact(&c, c.n_rows <= 8    ? "1-8 rows"
+                            : c.n_rows <= 32 ? "9-32 rows"
+                                             : "33- rows");
         }
-    }
+}
+
+static void test_cuda_linear__gives_the_exact_product_of_a_models_rows(void **state)
+{
+    static const uint32_t rows[] = {1, 8, 32, 128, 512};
+    for (int t = 0; t < N_LINEAR_TYPES; t++)
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+            struct linear_case c = {linear_types[t], 1024, 512, rows[i], LINEAR_SET, true, 0, 60};
+            check_exact(&c, "medium");
+        }
 }
 
 static void test_cuda_linear__is_close_to_the_op_of_the_cpu(void **state)
@@ -133,6 +156,7 @@ static void test_cuda_linear__is_close_to_the_op_of_the_cpu(void **state)
         free(bias);
         free(got);
         free(want);
+        passed(c.type, "near the CPU");
     }
 }
 
@@ -188,6 +212,7 @@ static void check_company(uint32_t type, uint32_t n_in, uint32_t n_out, uint32_t
     free(rows);
     twin.ops->weight_free(twin.device, weight);
     twin_close(&twin);
+    passed(type, "company");
 }
 
 static void test_cuda_linear__a_row_never_depends_on_its_company(void **state)
@@ -202,27 +227,29 @@ static void test_cuda_linear__a_row_never_depends_on_its_company(void **state)
 /* QKV of three types and odd heights, against each matrix alone. */
 static void test_cuda_linear__a_fused_weight_gives_the_columns_of_its_parts(void **state)
 {
-    enum { N_IN = 160, N_ROWS = 14, N_SUM = 37 + 16 + 9 };
+    enum { N_IN = 160, ROWS_MAX = 40, N_SUM = 37 + 16 + 9 };
     static const uint32_t types[2][3] = {{TENSOR_Q4_1, TENSOR_Q8_0, TENSOR_F16},
                                          {TENSOR_F32, TENSOR_Q4_0, TENSOR_Q4_1}};
     static const uint32_t outs[3] = {37, 16, 9};
-    float *rows = random_rows(N_ROWS, N_IN, 20);
-    for (int pass = 0; pass < 2; pass++) {
+    float *rows = random_rows(ROWS_MAX, N_IN, 20);
+    for (int pass = 0; pass < 4; pass++) {
+        uint32_t n_rows = pass < 2 ? 14 : ROWS_MAX;
         struct twin twin = twin_open(BACKEND_CUDA);
         struct weight_source sources[3];
-        for (int i = 0; i < 3; i++)
-            sources[i] =
-                (struct weight_source){types[pass][i], N_IN, outs[i],
-                                       random_weight(types[pass][i], N_IN, outs[i], 30), "part"};
+        for (int i = 0; i < 3; i++) {
+            uint32_t type = types[pass % 2][i];
+            sources[i] = (struct weight_source){type, N_IN, outs[i],
+                                                random_weight(type, N_IN, outs[i], 30), "part"};
+        }
         struct weight *fused = twin_load(&twin, WEIGHT_QKV, sources, 3);
         struct weight_info info = twin.ops->weight_info(fused);
         assert_int_equal(info.n_out, N_SUM);
-        assert_int_equal(info.act_forms, pass == 0 ? ACT_BLOCKS : ACT_BLOCKS | ACT_FLOATS);
-        float *whole = twin_product(&twin, fused, rows, N_ROWS);
+        assert_int_equal(info.act_forms, pass % 2 == 0 ? ACT_BLOCKS : ACT_BLOCKS | ACT_FLOATS);
+        float *whole = twin_product(&twin, fused, rows, n_rows);
         for (uint32_t i = 0, column = 0; i < 3; column += outs[i++]) {
             struct weight *alone = twin_load(&twin, WEIGHT_PLAIN, &sources[i], 1);
-            float *part = twin_product(&twin, alone, rows, N_ROWS);
-            for (uint32_t r = 0; r < N_ROWS; r++)
+            float *part = twin_product(&twin, alone, rows, n_rows);
+            for (uint32_t r = 0; r < n_rows; r++)
                 assert_memory_equal(whole + r * N_SUM + column, part + r * outs[i],
                                     outs[i] * sizeof *part);
             twin.ops->weight_free(twin.device, alone);
@@ -305,7 +332,7 @@ static void test_cuda_linear__refuses_weights_that_it_cannot_multiply(void **sta
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
+    const struct CMUnitTest tails[] = {
         cmocka_unit_test(test_cuda_linear__gives_the_exact_product_of_f16_rows),
         cmocka_unit_test(test_cuda_linear__is_close_to_the_op_of_the_cpu),
         cmocka_unit_test(test_cuda_linear__columns_beyond_the_outputs_stay_untouched),
@@ -316,5 +343,10 @@ int main(void)
         cmocka_unit_test(test_cuda_linear__a_broken_row_harms_only_itself),
         cmocka_unit_test(test_cuda_linear__refuses_weights_that_it_cannot_multiply),
     };
-    return twin_has_cuda() ? cmocka_run_group_tests(tests, NULL, NULL) : TWIN_SKIPPED;
+    const struct CMUnitTest medium[] = {
+        cmocka_unit_test(test_cuda_linear__gives_the_exact_product_of_a_models_rows),
+    };
+    return twin_has_cuda() ? matrix_run(tails, sizeof tails / sizeof *tails, medium,
+                                        sizeof medium / sizeof *medium)
+                           : TWIN_SKIPPED;
 }

@@ -12,7 +12,8 @@
 
 #include "base/status.h"
 #include "kernels/cpu/cpu_panel.h"
-#include "tests/kernels/twin_fixture.h"
+#include "tests/kernels/cuda_linear_fixture.h"
+#include "tests/kernels/matrix_fixture.h"
 
 #define EPS 1e-5f
 
@@ -57,8 +58,7 @@ static void assert_halves(const struct norm_case *norm, const float *floats, con
 {
     uint32_t stride = (norm->width + 63) / 64 * 64;
     for (uint32_t r = 0; r < norm->n_rows; r++) {
-        int exponent;
-        assert_true(frexpf(scales[r], &exponent) == 0.5f);
+        assert_true(scales[r] == panel_scale(floats + (size_t)r * norm->width, norm->width));
         for (uint32_t i = 0; i < stride; i++) {
             float value = i < norm->width ? floats[(size_t)r * norm->width + i] / scales[r] : 0.0f;
             assert_true(fabsf(value) <= 65504.0f);
@@ -67,7 +67,7 @@ static void assert_halves(const struct norm_case *norm, const float *floats, con
     }
 }
 
-static void check_norm(uint32_t n_rows, uint32_t width, float weight_scale)
+static void check_norm(const char *shapes, uint32_t n_rows, uint32_t width, float weight_scale)
 {
     struct twin cpu = twin_open(BACKEND_CPU), cuda = twin_open(BACKEND_CUDA);
     float *x = random_floats((size_t)n_rows * width, 1, 1.0f);
@@ -87,19 +87,53 @@ static void check_norm(uint32_t n_rows, uint32_t width, float weight_scale)
     free(scales);
     twin_close(&cpu);
     twin_close(&cuda);
+    matrix_passed("norm", "f32", shapes);
 }
 
 static void test_cuda_norm__has_the_bits_of_the_cpu(void **state)
 {
     static const uint32_t widths[] = {1, 15, 16, 17, 31, 576, 2047, 2048, 2049, 4096 + 8, 6145};
     for (size_t w = 0; w < sizeof widths / sizeof *widths; w++)
-        check_norm(3, widths[w], 1.0f);
+        check_norm("widths", 3, widths[w], 1.0f);
 }
 
 static void test_cuda_norm__scales_rows_that_pass_f16(void **state)
 {
-    check_norm(2, 577, 3e4f);
-    check_norm(2, 64, 1e9f);
+    check_norm("scaled rows", 2, 577, 3e4f);
+    check_norm("scaled rows", 2, 64, 1e9f);
+}
+
+/* Of a row of equal powers of two the norm is 1, so that values are the weights to the bit. */
+static void check_greatest(uint32_t column, float greatest)
+{
+    enum { WIDTH = 545 };
+    struct twin cuda = twin_open(BACKEND_CUDA);
+    float x[WIDTH], weight[WIDTH], *got, *scales;
+    uint16_t *halves;
+    for (uint32_t i = 0; i < WIDTH; i++) {
+        x[i] = 0x1p20f;
+        weight[i] = i == column ? greatest : 1.0f;
+    }
+    struct norm_case norm = {1, WIDTH, 1.0f, x, weight};
+    run_norm(&cuda, &norm, &got, &halves, &scales);
+    assert_memory_equal(got, weight, sizeof weight);
+    assert_halves(&norm, got, halves, scales);
+    free(got);
+    free(halves);
+    free(scales);
+    twin_close(&cuda);
+    matrix_passed("norm", "f32", "scaled rows");
+}
+
+static void test_cuda_norm__the_scale_follows_the_greatest_wherever_it_stands(void **state)
+{
+    static const float greatest[] = {65504.0f, 0x1.ffc002p15f, 0x1.fffffep15f, 65536.0f,
+                                     0x1.fffffep16f, 1e9f};
+    for (size_t i = 0; i < sizeof greatest / sizeof *greatest; i++)
+        check_greatest(5, greatest[i]);
+    for (uint32_t column = 31; column < 545; column += 32)
+        check_greatest(column, -65536.0f);
+    check_greatest(544, 65536.0f);
 }
 
 static void test_cuda_norm__a_row_does_not_depend_on_the_others(void **state)
@@ -127,14 +161,27 @@ static void test_cuda_norm__a_row_does_not_depend_on_the_others(void **state)
     free(together);
     free(halves);
     twin_close(&cuda);
+    matrix_passed("norm", "f32", "company");
+}
+
+static void test_cuda_norm__has_the_bits_of_the_cpu_for_a_models_rows(void **state)
+{
+    check_norm("medium", 512, 8192, 1.0f);
+    check_norm("medium", 64, 576, 1.0f);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
+    const struct CMUnitTest tails[] = {
         cmocka_unit_test(test_cuda_norm__has_the_bits_of_the_cpu),
         cmocka_unit_test(test_cuda_norm__scales_rows_that_pass_f16),
+        cmocka_unit_test(test_cuda_norm__the_scale_follows_the_greatest_wherever_it_stands),
         cmocka_unit_test(test_cuda_norm__a_row_does_not_depend_on_the_others),
     };
-    return twin_has_cuda() ? cmocka_run_group_tests(tests, NULL, NULL) : TWIN_SKIPPED;
+    const struct CMUnitTest medium[] = {
+        cmocka_unit_test(test_cuda_norm__has_the_bits_of_the_cpu_for_a_models_rows),
+    };
+    return twin_has_cuda() ? matrix_run(tails, sizeof tails / sizeof *tails, medium,
+                                        sizeof medium / sizeof *medium)
+                           : TWIN_SKIPPED;
 }

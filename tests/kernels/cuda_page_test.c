@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/status.h"
+#include "tests/kernels/matrix_fixture.h"
 #include "tests/kernels/twin_fixture.h"
 
 #define N_PAGES 6
@@ -45,6 +46,7 @@ static void test_cuda_page__zero_clears_whole_pages_and_no_others(void **state)
         cuda.ops->page_zero(cuda.stream, &args);
         assert_int_equal(twin_run(&cuda), STATUS_OK);
         assert_pages(&cuda, base, strides[i], expected);
+        matrix_passed("page_zero", "bytes", "strides");
         twin_close(&cuda);
     }
 }
@@ -61,6 +63,7 @@ static void test_cuda_page__copy_takes_whole_pages(void **state)
         cuda.ops->page_copy(cuda.stream, &args);
         assert_int_equal(twin_run(&cuda), STATUS_OK);
         assert_pages(&cuda, base, strides[i], expected);
+        matrix_passed("page_copy", "bytes", "strides");
         twin_close(&cuda);
     }
 }
@@ -96,5 +99,6 @@ int main(void)
         cmocka_unit_test(test_cuda_page__takes_the_bytes_of_the_cpus),
         cmocka_unit_test(test_cuda_page__heads_of_a_plane_are_side_by_side),
     };
-    return twin_has_cuda() ? cmocka_run_group_tests(tests, NULL, NULL) : TWIN_SKIPPED;
+    return twin_has_cuda() ? matrix_run(tests, sizeof tests / sizeof *tests, NULL, 0)
+                           : TWIN_SKIPPED;
 }

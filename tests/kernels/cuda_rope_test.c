@@ -12,6 +12,8 @@
 #include "base/status.h"
 #include "kernels/cpu/cpu_page.h"
 #include "kernels/tensor_type.h"
+#include "tests/kernels/cuda_linear_fixture.h"
+#include "tests/kernels/matrix_fixture.h"
 #include "tests/kernels/scene_fixture.h"
 #include "tests/kernels/twin_fixture.h"
 
@@ -42,11 +44,13 @@ static size_t cpu_at(const struct scene_shape *shape, bool is_v, uint32_t head, 
 static void assert_same_page(struct scene *cpu, struct scene *cuda, uint32_t seq, uint32_t page)
 {
     const struct scene_shape *shape = &cpu->shape;
+    uint32_t left = shape->length[seq] - page * PAGE_TOKENS;
+    uint32_t n_tokens = left < PAGE_TOKENS ? left : PAGE_TOKENS;
     size_t n_bytes, size = kv_dtype_bytes(shape->dtype);
     uint8_t *want = scene_page(cpu, seq, page, &n_bytes);
     uint8_t *got = scene_page(cuda, seq, page, &n_bytes);
     for (uint32_t head = 0; head < shape->kv.n_kv_heads; head++)
-        for (uint32_t t = 0; t < PAGE_TOKENS; t++) {
+        for (uint32_t t = 0; t < n_tokens; t++) {
             for (uint32_t d = 0; d < shape->kv.k_dim; d++)
                 assert_memory_equal(
                     got + cuda_page_k_at(&shape->kv, shape->dtype, head, t) + d * size,
@@ -60,7 +64,7 @@ static void assert_same_page(struct scene *cpu, struct scene *cuda, uint32_t seq
     free(got);
 }
 
-static void assert_same_pages(const struct scene_shape *shape, uint32_t chunk)
+static void assert_same_pages(const char *shapes, const struct scene_shape *shape, uint32_t chunk)
 {
     struct scene cpu = scene_open(shape, ISA_AUTO, 1), cuda = scene_open_cuda(shape);
     scene_fill(&cpu, 64);
@@ -76,6 +80,7 @@ static void assert_same_pages(const struct scene_shape *shape, uint32_t chunk)
         assert_true(n_want > 100);
     scene_close(&cpu);
     scene_close(&cuda);
+    matrix_passed("rope_append", kv_dtype_name(shape->dtype), shapes);
 }
 
 static void test_cuda_rope__pages_hold_the_bits_of_the_cpu(void **state)
@@ -83,49 +88,74 @@ static void test_cuda_rope__pages_hold_the_bits_of_the_cpu(void **state)
     for (int dtype = KV_F16; dtype <= KV_F32; dtype++)
         for (int style = ROPE_NONE; style <= ROPE_NEOX; style++) {
             struct scene_shape shape = small_shape((enum kv_dtype)dtype, (enum rope_style)style);
-            assert_same_pages(&shape, style == ROPE_NORM ? 7 : 150);
+            assert_same_pages("styles", &shape, style == ROPE_NORM ? 7 : 150);
         }
+}
+
+static void test_cuda_rope__turns_a_part_of_a_head(void **state)
+{
+    for (int style = ROPE_NORM; style <= ROPE_NEOX; style++) {
+        struct scene_shape shape = small_shape(KV_F16, (enum rope_style)style);
+        shape.n_rot = 24;
+        assert_same_pages("styles", &shape, 70);
+    }
 }
 
 static void test_cuda_rope__values_beyond_f16_are_cut_and_counted(void **state)
 {
     struct scene_shape shape = small_shape(KV_F16, ROPE_NEOX);
     shape.scale = 40000.0f;
-    assert_same_pages(&shape, 50);
+    assert_same_pages("beyond f16", &shape, 50);
     shape.dtype = KV_F32;
-    assert_same_pages(&shape, 50);
+    assert_same_pages("beyond f16", &shape, 50);
 }
 
 static void test_cuda_rope__latent_pages_hold_keys_alone(void **state)
 {
     struct scene_shape shape = small_shape(KV_F16, ROPE_NORM);
     shape.kv = (struct kv_shape){.n_kv_heads = 1, .k_dim = 48, .v_dim = 32, .v_in_k = true};
-    assert_same_pages(&shape, 64);
+    assert_same_pages("latent", &shape, 64);
+}
+
+static void assert_queries(const struct scene_shape *shape, const struct scene_rows *items,
+                           uint32_t n_items)
+{
+    uint32_t width = shape->n_heads * shape->kv.k_dim;
+    struct scene cpu = scene_open(shape, ISA_AUTO, 1), cuda = scene_open_cuda(shape);
+    float *want = scene_queries(&cpu, items, n_items), *got = scene_queries(&cuda, items, n_items);
+    for (uint32_t r = 0; r < scene_n_rows(items, n_items); r++) {
+        const float *row = want + (size_t)r * width;
+        float scale = panel_scale(row, width);
+        for (uint32_t d = 0; d < width; d++)
+            assert_true(got[(size_t)r * width + d] ==
+                        f16_to_f32(f16_from_f32(row[d] / scale)) * scale);
+    }
+    free(want);
+    free(got);
+    scene_close(&cpu);
+    scene_close(&cuda);
+    matrix_passed("rope_append", kv_dtype_name(shape->dtype), "queries");
 }
 
 static void test_cuda_rope__queries_are_rounded_once_under_a_power_of_two(void **state)
 {
     static const float scales[] = {1.0f, 3e5f, 1e12f};
-    struct scene_rows items[] = {{0, 0, 3}, {0, 149, 1}, {1, 60, 10}};
+    static const struct scene_rows items[] = {{0, 0, 3}, {0, 149, 1}, {1, 60, 10}};
     for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
         struct scene_shape shape = small_shape(KV_F32, ROPE_NEOX);
         shape.scale = scales[i];
-        struct scene cpu = scene_open(&shape, ISA_AUTO, 1), cuda = scene_open_cuda(&shape);
-        float *want = scene_queries(&cpu, items, 3), *got = scene_queries(&cuda, items, 3);
-        for (uint32_t r = 0; r < 14; r++) {
-            float most = 0.0f;
-            for (uint32_t d = 0; d < 240; d++)
-                most = fmaxf(most, fabsf(want[r * 240 + d]));
-            float unit = most <= 65504.0f ? 1.0f : exp2f(floorf(log2f(most)) - 14.0f);
-            for (uint32_t d = 0; d < 240; d++)
-                assert_true(got[r * 240 + d] ==
-                            f16_to_f32(f16_from_f32(want[r * 240 + d] / unit)) * unit);
-        }
-        free(want);
-        free(got);
-        scene_close(&cpu);
-        scene_close(&cuda);
+        assert_queries(&shape, items, 3);
     }
+}
+
+static void test_cuda_rope__the_greatest_query_may_stand_anywhere(void **state)
+{
+    static const struct scene_rows item = {0, 7, 2};
+    struct scene_shape shape = small_shape(KV_F32, ROPE_NONE);
+    shape.n_heads = 8; /* 320 queries: more than a block has threads */
+    shape.scale = 5000.0f;
+    for (shape.loud = 31; shape.loud < 320; shape.loud += 32)
+        assert_queries(&shape, &item, 1);
 }
 
 static void test_cuda_rope__positions_far_out_have_the_bits_of_the_cpu(void **state)
@@ -140,6 +170,19 @@ static void test_cuda_rope__positions_far_out_have_the_bits_of_the_cpu(void **st
     assert_same_page(&cpu, &cuda, 0, 250000);
     scene_close(&cpu);
     scene_close(&cuda);
+    matrix_passed("rope_append", "f32", "far positions");
+}
+
+static void test_cuda_rope__pages_hold_the_bits_of_the_cpu_for_a_models_rows(void **state)
+{
+    struct scene_shape shape = small_shape(KV_F16, ROPE_NEOX);
+    shape.n_heads = 32;
+    shape.kv = (struct kv_shape){.n_kv_heads = 8, .k_dim = 128, .v_dim = 128};
+    shape.length[0] = 512;
+    assert_same_pages("medium", &shape, 512);
+    shape.dtype = KV_F32;
+    shape.style = ROPE_NORM;
+    assert_same_pages("medium", &shape, 512);
 }
 
 static void test_cuda_rope__a_missing_page_sticks_to_the_stream(void **state)
@@ -157,13 +200,20 @@ static void test_cuda_rope__a_missing_page_sticks_to_the_stream(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
+    const struct CMUnitTest tails[] = {
         cmocka_unit_test(test_cuda_rope__pages_hold_the_bits_of_the_cpu),
+        cmocka_unit_test(test_cuda_rope__turns_a_part_of_a_head),
         cmocka_unit_test(test_cuda_rope__values_beyond_f16_are_cut_and_counted),
         cmocka_unit_test(test_cuda_rope__latent_pages_hold_keys_alone),
         cmocka_unit_test(test_cuda_rope__queries_are_rounded_once_under_a_power_of_two),
+        cmocka_unit_test(test_cuda_rope__the_greatest_query_may_stand_anywhere),
         cmocka_unit_test(test_cuda_rope__positions_far_out_have_the_bits_of_the_cpu),
         cmocka_unit_test(test_cuda_rope__a_missing_page_sticks_to_the_stream),
     };
-    return twin_has_cuda() ? cmocka_run_group_tests(tests, NULL, NULL) : TWIN_SKIPPED;
+    const struct CMUnitTest medium[] = {
+        cmocka_unit_test(test_cuda_rope__pages_hold_the_bits_of_the_cpu_for_a_models_rows),
+    };
+    return twin_has_cuda() ? matrix_run(tails, sizeof tails / sizeof *tails, medium,
+                                        sizeof medium / sizeof *medium)
+                           : TWIN_SKIPPED;
 }

@@ -10,12 +10,13 @@
 #include <string.h>
 
 #include "base/status.h"
+#include "tests/kernels/matrix_fixture.h"
 #include "tests/kernels/twin_fixture.h"
 
 static const struct device_options cpu = {.backend = BACKEND_CPU, .n_threads = 1};
 static const struct device_options cuda = {.backend = BACKEND_CUDA};
 
-static void assert_same(const struct draw *draw)
+static void assert_same(const char *shapes, const struct draw *draw)
 {
     struct sample_result *want = calloc(draw->n_rows, sizeof *want);
     struct sample_result *got = malloc(draw->n_rows * sizeof *got);
@@ -28,6 +29,7 @@ static void assert_same(const struct draw *draw)
     }
     free(want);
     free(got);
+    matrix_passed("sample", "f32", shapes);
 }
 
 static void test_cuda_sample__has_the_bits_of_the_cpu_for_every_mix_of_settings(void **state)
@@ -35,12 +37,12 @@ static void test_cuda_sample__has_the_bits_of_the_cpu_for_every_mix_of_settings(
     struct crowd *crowd = make_crowd();
     for (uint32_t i = 1; i < N_ROWS; i += 4)
         crowd->params[i].temperature += 1.5f; /* flat: many are kept */
-    assert_same(&crowd->draw);
+    assert_same("settings", &crowd->draw);
     free(crowd);
 }
 
 /* Rows of the same logits, settings from a list, all with log-probabilities. */
-static void check_logits(const float *logits, uint32_t vocabulary)
+static void check_logits(const char *shapes, const float *logits, uint32_t vocabulary)
 {
     static const struct sample_params settings[] = {
         {.temperature = 0.0f, .top_p = 1.0f},
@@ -74,16 +76,16 @@ static void check_logits(const float *logits, uint32_t vocabulary)
     }
     struct draw draw = {
         .logits = rows, .n_rows = N * AGAIN, .vocabulary = vocabulary, .params = params};
-    assert_same(&draw);
+    assert_same(shapes, &draw);
     free(rows);
 }
 
 static void test_cuda_sample__takes_any_vocabulary(void **state)
 {
-    static const uint32_t sizes[] = {1, 2, 19, 31, 33, 1023, 1024, 1057};
+    static const uint32_t sizes[] = {1, 2, 19, 31, 33, 1023, 1024, 2049};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         float *logits = random_floats(sizes[i], (uint32_t)i + 1, 6.0f);
-        check_logits(logits, sizes[i]);
+        check_logits("vocabularies", logits, sizes[i]);
         free(logits);
     }
 }
@@ -105,7 +107,7 @@ static void test_cuda_sample__takes_a_large_vocabulary(void **state)
     params[1].temperature = 30.0f;
     params[2].temperature = 40.0f;
     struct draw draw = {.logits = logits, .n_rows = 3, .vocabulary = LARGE, .params = params};
-    assert_same(&draw);
+    assert_same("vocabularies", &draw);
     free(logits);
 }
 
@@ -115,24 +117,24 @@ static void test_cuda_sample__breaks_ties_by_id(void **state)
     float logits[N];
     for (uint32_t i = 0; i < N; i++)
         logits[i] = i % 2 == 0 ? 0.0f : -0.0f; /* all equal, whatever the sign */
-    check_logits(logits, N);
+    check_logits("ties", logits, N);
     for (uint32_t i = 0; i < N; i++)
         logits[i] = (float)(i * 7 % 5);
-    check_logits(logits, N);
+    check_logits("ties", logits, N);
     for (uint32_t i = 0; i < N; i++) /* ties among what cannot be drawn */
         logits[i] = i == 1100 ? 1.0f : i % 3 == 0 ? -INFINITY : -1e30f;
-    check_logits(logits, N);
+    check_logits("ties", logits, N);
 }
 
-/* More banned ids than a block has threads, and each would be drawn. */
+/* More banned ids than a block has threads, each the likeliest; then the last id of a strip. */
 static void test_cuda_sample__never_draws_what_is_banned(void **state)
 {
-    enum { N = 2048, N_BANNED = N / 7 + 1, ROWS = 8 };
+    enum { N = 2048, N_BANNED = N / 7 + 2, ROWS = 8, STRIP_LAST = 1023 };
     struct sample_params params[ROWS];
     uint32_t banned[N_BANNED];
     float *logits = random_floats(ROWS * N, 11, 3.0f);
     for (uint32_t i = 0; i < N_BANNED; i++)
-        banned[i] = 7 * i;
+        banned[i] = i == 0 ? STRIP_LAST + 1 : 7 * (i - 1);
     for (uint32_t r = 0; r < ROWS; r++) {
         params[r] = plain;
         params[r].mask_banned = 1;
@@ -140,6 +142,7 @@ static void test_cuda_sample__never_draws_what_is_banned(void **state)
         params[r].temperature = r % 2 == 0 ? 0.0f : 1.0f;
         for (uint32_t i = 0; i < N_BANNED; i++)
             logits[r * N + banned[i]] = 1000.0f + (float)(i * (r + 1) % 31);
+        logits[r * N + STRIP_LAST] = r < 2 ? 900.0f : 0.0f;
     }
     struct draw draw = {.logits = logits,
                         .n_rows = ROWS,
@@ -147,7 +150,7 @@ static void test_cuda_sample__never_draws_what_is_banned(void **state)
                         .params = params,
                         .banned = banned,
                         .n_banned = N_BANNED};
-    assert_same(&draw);
+    assert_same("banned", &draw);
     free(logits);
 }
 
@@ -169,7 +172,7 @@ static void test_cuda_sample__a_row_does_not_depend_on_the_others(void **state)
 }
 
 static int status_of(const struct device_options *options, const float *logits, uint32_t n,
-                     struct sample_params params)
+                     struct sample_params params, const uint32_t *counts)
 {
     struct sample_result result;
     uint32_t banned = 0;
@@ -177,6 +180,8 @@ static int status_of(const struct device_options *options, const float *logits, 
                         .n_rows = 1,
                         .vocabulary = n,
                         .params = &params,
+                        .counts = counts,
+                        .n_slots = counts != NULL ? 1 : 0,
                         .banned = &banned,
                         .n_banned = 1};
     return sample_by(options, &draw, &result);
@@ -211,14 +216,38 @@ static void test_cuda_sample__fails_where_the_cpu_does(void **state)
         {only_banned, masked, STATUS_INTERNAL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        assert_int_equal(status_of(&cpu, cases[i].logits, 2, cases[i].params), cases[i].status);
-        assert_int_equal(status_of(&cuda, cases[i].logits, 2, cases[i].params), cases[i].status);
+        int of_cpu = status_of(&cpu, cases[i].logits, 2, cases[i].params, NULL);
+        int of_cuda = status_of(&cuda, cases[i].logits, 2, cases[i].params, NULL);
+        assert_int_equal(of_cpu, cases[i].status);
+        assert_int_equal(of_cuda, cases[i].status);
     }
+}
+
+/* -1: no slot. */
+static void test_cuda_sample__knows_the_slots_of_counts(void **state)
+{
+    const float logits[] = {1.0f, 2.0f};
+    const uint32_t counts[] = {1, 0};
+    struct sample_params params = plain;
+    params.repetition = 1.5f;
+    for (params.count_slot = -1; params.count_slot < 2; params.count_slot++) {
+        int status = params.count_slot < 1 ? STATUS_OK : STATUS_INTERNAL;
+        assert_int_equal(status_of(&cpu, logits, 2, params, counts), status);
+        assert_int_equal(status_of(&cuda, logits, 2, params, counts), status);
+    }
+}
+
+static void test_cuda_sample__has_the_bits_of_the_cpu_for_a_models_vocabulary(void **state)
+{
+    enum { MODEL = 128256 };
+    float *logits = random_floats(MODEL, 3, 6.0f);
+    check_logits("medium", logits, MODEL);
+    free(logits);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
+    const struct CMUnitTest tails[] = {
         cmocka_unit_test(test_cuda_sample__has_the_bits_of_the_cpu_for_every_mix_of_settings),
         cmocka_unit_test(test_cuda_sample__takes_any_vocabulary),
         cmocka_unit_test(test_cuda_sample__takes_a_large_vocabulary),
@@ -226,6 +255,12 @@ int main(void)
         cmocka_unit_test(test_cuda_sample__never_draws_what_is_banned),
         cmocka_unit_test(test_cuda_sample__a_row_does_not_depend_on_the_others),
         cmocka_unit_test(test_cuda_sample__fails_where_the_cpu_does),
+        cmocka_unit_test(test_cuda_sample__knows_the_slots_of_counts),
     };
-    return twin_has_cuda() ? cmocka_run_group_tests(tests, NULL, NULL) : TWIN_SKIPPED;
+    const struct CMUnitTest medium[] = {
+        cmocka_unit_test(test_cuda_sample__has_the_bits_of_the_cpu_for_a_models_vocabulary),
+    };
+    return twin_has_cuda() ? matrix_run(tails, sizeof tails / sizeof *tails, medium,
+                                        sizeof medium / sizeof *medium)
+                           : TWIN_SKIPPED;
 }

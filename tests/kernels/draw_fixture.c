@@ -17,8 +17,10 @@ static void *upload(struct device *device, const void *bytes, size_t n)
 {
     void *on_device;
     assert_int_equal(device_alloc(device, n, &on_device, NULL), STATUS_OK);
-    if (bytes != NULL)
-        device_upload(device, on_device, bytes, n);
+    void *nans = malloc(n);
+    memset(nans, 0xff, n);
+    device_upload(device, on_device, bytes != NULL ? bytes : nans, n);
+    free(nans);
     return on_device;
 }
 

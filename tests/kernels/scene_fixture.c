@@ -12,6 +12,7 @@
 #include "kernels/cpu/cpu_panel.h"
 #include "kernels/cuda/cuda_act.h"
 #include "kernels/tensor_type.h"
+#include "tests/kernels/cuda_linear_fixture.h"
 
 #define SCENE_LAYERS 2
 #define SCENE_LAYER 1
@@ -59,6 +60,15 @@ static float q_scale_of(const struct scene_shape *shape)
     return (float)(1.4426950408889634 / sqrt((double)shape->kv.k_dim));
 }
 
+/* Memory holds whatever its last user left there. */
+static void soil(struct scene *scene, void *memory, size_t bytes)
+{
+    void *nans = malloc(bytes);
+    memset(nans, 0xff, bytes);
+    device_upload(scene->device, memory, nans, bytes);
+    free(nans);
+}
+
 /* Page ids in an order of their own, so that neighbours in a sequence are strangers in memory. */
 static void make_tables(struct scene *scene)
 {
@@ -85,19 +95,30 @@ static void make_tables(struct scene *scene)
     device_upload(scene->device, device_table, table, sizeof *table * stride * shape->n_seqs);
     device_upload(scene->device, first_page, shape->first_page, sizeof shape->first_page);
     free(table);
+    size_t bytes = layer_bytes * SCENE_LAYERS * n_pages;
     scene->group = (struct kv_group_view){
         .kind = shape->kind,
         .window = shape->window,
         .shape = shape->kv,
         .dtype_open = shape->dtype,
         .dtype_full = shape->dtype,
-        .base = scene_alloc(scene, layer_bytes * SCENE_LAYERS * n_pages),
+        .base = scene_alloc(scene, bytes),
         .page_stride = layer_bytes * SCENE_LAYERS,
         .layer_stride = layer_bytes,
         .table = device_table,
         .first_page = first_page,
         .table_stride = stride,
     };
+    if (scene->is_cuda)
+        soil(scene, scene->group.base, bytes);
+    scene->n_pages = n_pages;
+}
+
+static uint32_t n_rot_of(const struct scene_shape *shape)
+{
+    if (shape->style == ROPE_NONE)
+        return 0;
+    return shape->n_rot > 0 ? shape->n_rot : shape->kv.k_dim;
 }
 
 static struct scene open_on(const struct scene_shape *shape, const struct device_options *options)
@@ -108,12 +129,14 @@ static struct scene open_on(const struct scene_shape *shape, const struct device
     assert_int_equal(stream_create(scene.device, 64, &scene.stream, &why), STATUS_OK);
     scene.ops = device_ops(scene.device);
     make_tables(&scene);
-    uint32_t n_pairs = shape->kv.k_dim / 2;
+    uint32_t n_pairs = n_rot_of(shape) / 2;
     double inv_freq[MODEL_HEAD_DIM_MAX / 2];
     for (uint32_t k = 0; k < n_pairs; k++)
         inv_freq[k] = pow(SCENE_BASE, -2.0 * k / (2.0 * n_pairs));
-    scene.inv_freq = scene_alloc(&scene, sizeof inv_freq);
-    device_upload(scene.device, scene.inv_freq, inv_freq, sizeof inv_freq);
+    if (n_pairs > 0) {
+        scene.inv_freq = scene_alloc(&scene, n_pairs * sizeof *inv_freq);
+        device_upload(scene.device, scene.inv_freq, inv_freq, n_pairs * sizeof *inv_freq);
+    }
     scene.n_saturated = scene_alloc(&scene, sizeof *scene.n_saturated);
     return scene;
 }
@@ -165,6 +188,8 @@ static struct rows_view make_rows(struct scene *scene, const struct scene_rows *
             rows.max_position = position[r] > rows.max_position ? position[r] : rows.max_position;
             for (uint32_t c = 0; c < width; c++)
                 host[(size_t)r * width + c] = scale * scene_value(items[i].seq, position[r], c);
+            if (scene->shape.loud > 0)
+                host[(size_t)r * width + scene->shape.loud] *= 1000.0f;
         }
     }
     begin[n_items] = r;
@@ -189,7 +214,10 @@ static struct rows_view make_rows(struct scene *scene, const struct scene_rows *
 static struct act make_act(struct scene *scene, uint32_t n_rows, uint32_t width, uint32_t forms)
 {
     size_t bytes = scene->ops->act_bytes(scene->device, n_rows, width, forms);
-    return (struct act){scene_alloc(scene, bytes), n_rows, width, forms};
+    struct act act = {scene_alloc(scene, bytes), n_rows, width, forms};
+    if (scene->is_cuda)
+        soil(scene, act.base, bytes);
+    return act;
 }
 
 static struct act append(struct scene *scene, const struct rows_view *rows, const float *qkv)
@@ -200,7 +228,7 @@ static struct act append(struct scene *scene, const struct rows_view *rows, cons
         .qkv_stride = row_width(shape),
         .n_heads = shape->n_heads,
         .style = shape->style,
-        .n_rot = shape->style == ROPE_NONE ? 0 : shape->kv.k_dim,
+        .n_rot = n_rot_of(shape),
         .inv_freq = scene->inv_freq,
         .rope_scale = 1.0f,
         .q_scale = q_scale_of(shape),
@@ -240,6 +268,17 @@ void scene_fill(struct scene *scene, uint32_t chunk)
             free_down_to(scene, n_allocs);
         }
     }
+}
+
+void scene_strew(struct scene *scene)
+{
+    size_t n = scene->group.page_stride / sizeof(float) * scene->n_pages;
+    float *values = malloc(n * sizeof *values);
+    assert_int_equal(scene->shape.dtype, KV_F32);
+    for (size_t i = 0; i < n; i++)
+        values[i] = scene_value(0, (uint32_t)(i >> 16), (uint32_t)i & 0xffff);
+    device_upload(scene->device, scene->group.base, values, n * sizeof *values);
+    free(values);
 }
 
 /* A panel's f32 rows; malloc'd. */
@@ -284,11 +323,15 @@ static void round_queries(struct scene *scene, const struct act *q, uint32_t n_r
     free(values);
 }
 
-/* The panel's f16 form holds what its f32 form does. */
+/* The panel's f16 form holds what its f32 form does, under a scale where f16 does not reach. */
 static void check_halves(struct scene *scene, const struct act *act, uint32_t n_rows,
                          const float *floats)
 {
-    float *halves = read_halves(scene, act, n_rows);
+    float *halves = read_halves(scene, act, n_rows), *scales = malloc(n_rows * sizeof *scales);
+    device_download(scene->device, scales, cuda_act_rows_of(act).scales, n_rows * sizeof *scales);
+    for (uint32_t r = 0; r < n_rows; r++)
+        assert_true(scales[r] == panel_scale(floats + (size_t)r * act->width, act->width));
+    free(scales);
     for (size_t i = 0; i < (size_t)n_rows * act->width; i++)
         assert_true(fabsf(halves[i] - floats[i]) <= fabsf(floats[i]) * 0x1p-11f + 0x1p-24f);
     free(halves);
@@ -305,15 +348,6 @@ float *scene_queries(struct scene *scene, const struct scene_rows *items, uint32
                                 : read_floats(scene, &q, rows.n_rows);
     free_down_to(scene, n_allocs);
     return out;
-}
-
-/* A workspace holds whatever its last user left there. */
-static void soil(struct scene *scene, void *memory, size_t bytes)
-{
-    void *dirt = malloc(bytes);
-    memset(dirt, 0xa5, bytes);
-    device_upload(scene->device, memory, dirt, bytes);
-    free(dirt);
 }
 
 float *scene_attend(struct scene *scene, const struct scene_rows *items, uint32_t n_items)

@@ -15,7 +15,9 @@ struct scene_shape {
     enum kv_kind kind;
     uint32_t window;
     enum rope_style style;
-    float scale; /* of all values; 0 is 1 */
+    uint32_t n_rot; /* dims of a head that rope turns; 0: all. Exact values know only all */
+    float scale;    /* of all values; 0 is 1 */
+    uint32_t loud;  /* this column of q, k and v is 1000 times as large; 0: none */
     bool round_queries; /* to f16 before they attend, as a GPU holds them */
     uint32_t n_seqs;
     uint32_t length[SCENE_SEQS_MAX];     /* tokens of each sequence */
@@ -29,7 +31,8 @@ struct scene {
     struct stream *stream;
     const struct ops *ops;
     struct kv_group_view group;
-    double *inv_freq;      /* device */
+    uint32_t n_pages;
+    double *inv_freq;      /* device; NULL without rope */
     uint64_t *n_saturated; /* device */
     size_t workspace_less; /* bytes that attend's workspace lacks of what was planned */
     uint32_t n_allocs;
@@ -41,11 +44,13 @@ struct scene_rows { /* rows of one sequence */
 };
 
 struct scene scene_open(const struct scene_shape *shape, enum isa isa, int n_threads);
-/* On a GPU; its panels are read back as floats. */
+/* On a GPU; panels are read back as floats. Where nobody has written, they and pages hold NaN. */
 struct scene scene_open_cuda(const struct scene_shape *shape);
 void scene_close(struct scene *scene);
 void *scene_alloc(struct scene *scene, size_t bytes);
 
+/* Gives all pages values at once, f32 and of nobody's: for sequences that are long. */
+void scene_strew(struct scene *scene);
 /* Writes K and V of all tokens that have pages, in steps of `chunk` rows. */
 void scene_fill(struct scene *scene, uint32_t chunk);
 /* One step of these rows: appends them (again) and attends. malloc'd [rows, n_heads * v_dim]. */

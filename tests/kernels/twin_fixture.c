@@ -6,6 +6,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/status.h"
 
@@ -50,6 +51,10 @@ void *twin_alloc(struct twin *twin, size_t bytes)
     assert_true(twin->n_allocs < sizeof twin->allocs / sizeof twin->allocs[0]);
     if (device_alloc(twin->device, bytes, &twin->allocs[twin->n_allocs], &why) < 0)
         fail_msg("%s", why.text);
+    void *nans = malloc(bytes);
+    memset(nans, 0xff, bytes);
+    device_upload(twin->device, twin->allocs[twin->n_allocs], nans, bytes);
+    free(nans);
     return twin->allocs[twin->n_allocs++];
 }
 

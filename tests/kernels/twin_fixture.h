@@ -1,5 +1,6 @@
 /* tests/kernels/twin_fixture.h: one of two devices, a CPU or a GPU, and its stream, for tests that
- * compare an op of the two. Memory that a twin gives lives as long as the twin.
+ * compare an op of the two. Memory that a twin gives lives as long as the twin; its bytes are 0xff
+ * until somebody writes them.
  */
 #ifndef QUIRE_TESTS_TWIN_FIXTURE_H
 #define QUIRE_TESTS_TWIN_FIXTURE_H
