@@ -228,6 +228,7 @@ static void set_thread(struct emu_block *block, uint32_t idx, uint64_t number)
     thread->mbarrier = NULL;
     thread->n_copies = 0;
     thread->copy_group = 0;
+    thread->n_unfenced = 0;
     thread->fenced = false;
     thread->n_atomics = 0;
 }
@@ -246,6 +247,7 @@ static void block_begin(struct emu_worker *worker, struct emu_grid *grid, uint64
     block->eager = grid->seed % 2 == 1;
     memset(block->barriers, 0, sizeof block->barriers);
     memset(block->warps, 0, block->n_warps * sizeof block->warps[0]);
+    block->n_unfenced = 0;
     block->n_bulk_copies = 0;
     for (; worker->n_fibers < block->n_threads; worker->n_fibers++)
         emu_fiber_create(&worker->fibers[worker->n_fibers], fiber_main);

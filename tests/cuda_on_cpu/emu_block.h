@@ -60,6 +60,7 @@ struct emu_thread {
     uint32_t parity;
     uint32_t n_copies, copy_group; /* cp.async: under way; the group that is being filled */
     struct emu_copy copies[EMU_COPIES_MAX];
+    uint32_t n_unfenced;         /* mbarriers that it initialised since its last fence */
     bool fenced;                 /* __threadfence since the last atomic */
     uint32_t n_atomics;
     const void *atomics[EMU_NOTED_ATOMICS];
@@ -132,6 +133,7 @@ struct emu_block {
     size_t static_bytes;
     struct emu_shared_variable shared[EMU_SHARED_VARIABLES_MAX];
     void *dynamic_shared;
+    uint32_t n_unfenced;         /* of all threads */
     uint32_t n_bulk_copies;
     struct emu_bulk bulk_copies[EMU_BULK_COPIES_MAX];
     uint32_t next_bulk_tag;

@@ -86,6 +86,9 @@ void emu_bulk_copy(void *to, const void *from, uint32_t bytes, uint64_t *mbarrie
     check_aligned(to, from, site);
     if (bytes == 0 || bytes % 16 != 0)
         emu_fault(site, "cp.async.bulk of %u bytes; a multiple of 16 is wanted", bytes);
+    if (block->n_unfenced > 0)
+        emu_fault(site, "cp.async.bulk while %u mbarriers are initialised and not fenced",
+                  block->n_unfenced);
     if (block->n_bulk_copies == EMU_BULK_COPIES_MAX)
         emu_fault(site, "more than %d cp.async.bulk under way", EMU_BULK_COPIES_MAX);
     struct emu_bulk *copy = &block->bulk_copies[block->n_bulk_copies];

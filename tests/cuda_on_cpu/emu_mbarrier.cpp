@@ -73,6 +73,14 @@ void emu_mbarrier_init(uint64_t *mbarrier, uint32_t count, struct emu_site site)
         emu_fault(site, "an mbarrier for %u arrivals", count);
     emu_note_write(mbarrier, sizeof *mbarrier);
     pack(mbarrier, {count, count, 0, 0});
+    emu_current->n_unfenced++;
+    emu_current->block->n_unfenced++;
+}
+
+void emu_fence_mbarrier_init(void)
+{
+    emu_current->block->n_unfenced -= emu_current->n_unfenced;
+    emu_current->n_unfenced = 0;
 }
 
 void emu_mbarrier_arrive(uint64_t *mbarrier, uint32_t bytes, struct emu_site site)

@@ -13,6 +13,7 @@
 #include "tests/cuda_on_cpu/emu_block.h"
 
 void emu_mbarrier_init(uint64_t *mbarrier, uint32_t count, struct emu_site site);
+void emu_fence_mbarrier_init(void);
 void emu_mbarrier_arrive(uint64_t *mbarrier, uint32_t bytes, struct emu_site site);
 void emu_mbarrier_wait(uint64_t *mbarrier, uint32_t parity, struct emu_site site);
 
@@ -43,13 +44,14 @@ static inline void mbarrier_wait(uint64_t *mbarrier, uint32_t parity, EMU_SITE_P
     emu_mbarrier_wait(mbarrier, parity, EMU_SITE);
 }
 
-/* The memory model of one CPU needs no fences between proxies; what they order is checked by the
- * barriers around them. */
+/* No bulk copy may be issued while an mbarrier of the block waits for this. */
 static inline void fence_mbarrier_init(EMU_SITE_PARAMETERS)
 {
     emu_require_sm(90, "fence.mbarrier_init", EMU_SITE);
+    emu_fence_mbarrier_init();
 }
 
+/* The accesses that it orders are of one kind on a CPU. */
 static inline void fence_async_proxy(EMU_SITE_PARAMETERS)
 {
     emu_require_sm(90, "fence.proxy.async", EMU_SITE);

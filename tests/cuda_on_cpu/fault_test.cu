@@ -217,6 +217,8 @@ static const struct fault faults[] = {
      "data race"},
     {"a ring overwritten before it is empty", NULL, run_ring<RING_OVERWRITES>, EVERY, 1, 90, 120,
      "wait at an mbarrier"},
+    {"mbarriers without their fence", NULL, run_ring<RING_UNFENCED>, EVERY, -1, 90, 120,
+     "4 mbarriers are initialised and not fenced"},
     {"an instruction newer than the chip", NULL, run_newer, EVERY, -1, 80, 89,
      "stmatrix needs sm_90"},
     {"a block of 1056 threads", (run_launch<1024, 0>), (run_launch<1056, 0>), EVERY, -1, 80, 120,
