@@ -26,7 +26,7 @@ def quire():
 def logits(quire, tmp_path):
     """logits(model, tokens, *options): what `quire logits` writes for all rows, byte for byte."""
 
-    def run(model, tokens, *options):
+    def run(model, tokens, *options, quire=quire):
         out = tmp_path / "out.npy"
         out.unlink(missing_ok=True)
         ids = ",".join(str(int(token)) for token in tokens)
@@ -35,7 +35,7 @@ def logits(quire, tmp_path):
                                     out, "--rows", "all", *options)],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS,
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0 and "Sanitizer" not in done.stderr, done.stderr
         return out.read_bytes()
 
     return run
@@ -166,3 +166,22 @@ def test_streams_beside_others_get_what_they_get_alone(server, stubs, tiny):
     calls = [start(i) for i in range(3)]
     together = [[token for event in call for token in event.delta.tokens] for call in calls]
     assert together == alone and all(len(ids) == 6 + i for i, ids in enumerate(alone))
+
+
+# --- the whole program under sanitizers ---
+
+
+@pytest.mark.parametrize("kind", ["asan", "tsan"])
+def test_sanitizers_find_nothing_and_change_nothing(logits, tiny, kind):
+    sanitized, name = cuda_build(f"build-cuda-emu-{kind}"), "mixed"
+    options = (*CUDA, "--prefill-chunk", "33", "--beside", "2")
+    tokens = golden_tokens(name)
+    plain = logits(tiny[name], tokens, *options)
+    assert logits(tiny[name], tokens, *options, quire=sanitized) == plain
+    ran = subprocess.run(
+        [str(word) for word in (sanitized, "generate", "--model", tiny[name], "--prompt", "Hello",
+                                "--max-tokens", "6", "--ignore-eos", "--seed", "1", *CUDA,
+                                "--max-context", "64")],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS,
+    )
+    assert ran.returncode == 0 and "Sanitizer" not in ran.stderr, ran.stderr
