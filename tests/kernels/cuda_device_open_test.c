@@ -123,6 +123,7 @@ static void test_cuda_device_open__a_second_gpu_works_from_a_thread_of_its_own(v
     struct device_options options = {.backend = BACKEND_CUDA, .has_index = true, .index = 1};
     struct twin twin = {.n_allocs = 0};
     pthread_t thread;
+    uint32_t row = 0;
     void *result = NULL;
     needs_emulation("cuda_device_open of a second GPU");
     setenv("EMU_DEVICES", "2", 1);
@@ -130,8 +131,9 @@ static void test_cuda_device_open__a_second_gpu_works_from_a_thread_of_its_own(v
     assert_non_null(strstr(device_name(twin.device), "cuda 1, "));
     assert_int_equal(stream_create(twin.device, 16, &twin.stream, NULL), STATUS_OK);
     twin.ops = device_ops(twin.device);
-    for (int i = 0; i < 3; i++) /* zeroed: row 0 */
-        twin_alloc(&twin, WIDTH * sizeof(float));
+    twin_alloc(&twin, WIDTH * sizeof(float));
+    twin_alloc(&twin, WIDTH * sizeof(float));
+    twin_upload(&twin, &row, sizeof row);
 
     assert_int_equal(pthread_create(&thread, NULL, step, &twin), 0);
     assert_int_equal(pthread_join(thread, &result), 0);
