@@ -107,7 +107,7 @@ int warm_up(struct engine *engine, struct why *why)
     if (status == STATUS_UNAVAILABLE)
         return refuse(why, status,
                       "the device (%s) failed in the first steps: device_error in the log says "
-                      "what, dmesg perhaps why",
+                      "what, dmesg perhaps why; start the server again when it is mended",
                       device_name(engine->device));
     if (status < 0)
         return refuse_prefix(why, status, "the first steps failed");

@@ -225,8 +225,9 @@ int run_step(struct run *run, const struct run_piece *pieces, uint32_t n_pieces,
     device_submit(run->stream);
     int status = device_wait(run->stream, NULL, NULL);
     if (status < 0)
-        return refuse(why, status, "a step of %u rows failed on %s: %s", n_rows,
-                      device_name(run->device), status_text(status));
+        return refuse(why, status,
+                      "a step of %u rows failed on %s (%s): device_error above says what failed",
+                      n_rows, device_name(run->device), status_text(status));
     for (uint32_t i = 0; i < n_pieces; i++)
         kv_cache_commit(run->cache, pieces[i].seq, pieces[i].n_rows);
     return STATUS_OK;

@@ -233,6 +233,14 @@ def test_a_lost_device_ends_calls_with_a_sentence_and_the_process_with_a_failure
     assert last.startswith("quire: the device (cuda 0, ") and "start the server again" in last
 
 
+def test_a_device_that_is_lost_before_anybody_asks_is_told_too(quire, tiny):
+    said = refusal(quire, *serve(tiny[NAME], "--backend", "cuda"), EMU_LOSE_WHEN="/")
+    assert "failed in the first steps" in said and "start the server again" in said
+    said = refusal(quire, "logits", "-m", tiny[NAME], "--tokens", "1", "-o", "/dev/null",
+                   EMU_LOSE_WHEN="/")
+    assert "a step of 1 rows failed on cuda 0, " in said
+
+
 # --- nvcc's program, on a machine without a driver ---
 
 
