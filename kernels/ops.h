@@ -211,14 +211,23 @@ struct sample_args {
     struct sample_result *results;       /* device [n_rows] */
 };
 
-/* counts[slot][ids[i]] += 1; with reset the slot is zeroed first. Ids beyond the vocabulary stick
- * STATUS_OUT_OF_RANGE. */
+#define COUNT_NONE UINT32_MAX /* a row whose token is not counted */
+
+/* counts[slots[r]][token of row r] += 1; the token is that of inputs[r], as embed reads it. A token
+ * beyond the vocabulary sticks STATUS_OUT_OF_RANGE; a ROW_VECTOR counts nothing. */
 struct count_args {
+    uint32_t *counts;                    /* device [n_slots, vocabulary] */
+    uint32_t vocabulary, n_slots;
+    const struct row_input *inputs;      /* device [n_rows] */
+    const struct sample_result *sampled; /* device, or NULL */
+    const uint32_t *slots;               /* device [n_rows] */
+    uint32_t n_rows;
+};
+
+/* counts[slot] = 0 for every token */
+struct count_zero_args {
     uint32_t *counts;        /* device [n_slots, vocabulary] */
     uint32_t vocabulary, slot;
-    bool reset;
-    const uint32_t *ids;     /* device [n] */
-    uint32_t n;
 };
 
 struct page_zero_args {
@@ -267,6 +276,7 @@ struct ops {
     void (*gather)(struct stream *stream, const struct gather_args *args);
     void (*sample)(struct stream *stream, const struct sample_args *args);
     void (*count)(struct stream *stream, const struct count_args *args);
+    void (*count_zero)(struct stream *stream, const struct count_zero_args *args);
     void (*page_zero)(struct stream *stream, const struct page_zero_args *args);
     void (*page_copy)(struct stream *stream, const struct page_copy_args *args);
 };

@@ -3,26 +3,54 @@
 #include <assert.h>
 #include <string.h>
 
-#include "base/status.h"
+#include "kernels/row_token.h"
+
+static int count_row(const struct count_args *count, uint32_t r)
+{
+    const struct row_input *input = &count->inputs[r];
+    uint32_t slot = count->slots[r], token;
+
+    if (slot == COUNT_NONE || input->kind == ROW_VECTOR)
+        return STATUS_OK;
+    if (slot >= count->n_slots)
+        return STATUS_INTERNAL;
+    int status = row_token(input, count->sampled, count->vocabulary, &token);
+    if (status == STATUS_OK)
+        count->counts[(size_t)slot * count->vocabulary + token]++;
+    return status;
+}
 
 static void run_count(const struct cpu_worker *worker, const void *args)
 {
     const struct count_args *count = args;
-    if (worker->idx != 0)
+
+    if (worker->idx != 0) /* rows of a slot may name one token */
         return;
-    uint32_t *counts = count->counts + (size_t)count->slot * count->vocabulary;
-    if (count->reset)
-        memset(counts, 0, count->vocabulary * sizeof *counts);
-    for (uint32_t i = 0; i < count->n; i++) {
-        if (count->ids[i] < count->vocabulary)
-            counts[count->ids[i]]++;
-        else
-            cpu_worker_fail(worker, STATUS_OUT_OF_RANGE);
+    for (uint32_t r = 0; r < count->n_rows; r++) {
+        int status = count_row(count, r);
+        if (status < 0)
+            cpu_worker_fail(worker, status);
     }
 }
 
 void cpu_count(struct stream *stream, const struct count_args *args)
 {
-    assert(args->counts != NULL && (args->n == 0 || args->ids != NULL));
+    assert(args->counts != NULL);
+    assert(args->n_rows == 0 || (args->inputs != NULL && args->slots != NULL));
     cpu_stream_push(stream, "count", run_count, args, sizeof *args, true);
+}
+
+static void run_count_zero(const struct cpu_worker *worker, const void *args)
+{
+    const struct count_zero_args *zero = args;
+
+    if (worker->idx == 0)
+        memset(zero->counts + (size_t)zero->slot * zero->vocabulary, 0,
+               zero->vocabulary * sizeof *zero->counts);
+}
+
+void cpu_count_zero(struct stream *stream, const struct count_zero_args *args)
+{
+    assert(args->counts != NULL);
+    cpu_stream_push(stream, "count_zero", run_count_zero, args, sizeof *args, true);
 }

@@ -3,34 +3,23 @@
 #include <assert.h>
 #include <string.h>
 
-#include "base/status.h"
 #include "kernels/cpu/cpu_weight.h"
+#include "kernels/row_token.h"
 
 static int embed_row(const struct embed_args *embed, const struct weight_info *info, uint32_t r)
 {
     const struct row_input *input = &embed->inputs[r];
     float *x = embed->x + (size_t)r * info->n_in;
-    uint32_t id = input->value;
-    switch (input->kind) {
-    case ROW_VECTOR:
-        if (embed->vectors == NULL)
-            return STATUS_INTERNAL;
+    uint32_t id;
+
+    if (input->kind == ROW_VECTOR && embed->vectors != NULL) {
         memcpy(x, embed->vectors + (size_t)input->value * info->n_in, info->n_in * sizeof(float));
         return STATUS_OK;
-    case ROW_SAMPLED:
-        if (embed->sampled == NULL)
-            return STATUS_INTERNAL;
-        id = embed->sampled[input->value].id;
-        break;
-    case ROW_TOKEN:
-        break;
-    default:
-        return STATUS_INTERNAL;
     }
-    if (id >= info->n_out)
-        return STATUS_OUT_OF_RANGE;
-    cpu_weight_row(embed->table, id, x);
-    return STATUS_OK;
+    int status = row_token(input, embed->sampled, info->n_out, &id);
+    if (status == STATUS_OK)
+        cpu_weight_row(embed->table, id, x);
+    return status;
 }
 
 static void run_embed(const struct cpu_worker *worker, const void *args)

@@ -22,6 +22,7 @@ const struct ops cpu_ops = {
     .gather = cpu_gather,
     .sample = cpu_sample,
     .count = cpu_count,
+    .count_zero = cpu_count_zero,
     .page_zero = cpu_page_zero,
     .page_copy = cpu_page_copy,
 };

@@ -7,8 +7,8 @@
 #include <assert.h>
 
 extern "C" {
-#include "base/status.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/row_token.h"
 }
 
 #define THREADS 256
@@ -68,21 +68,6 @@ static __device__ __forceinline__ float value_of(const struct embed_run *run, ui
                      float_of_half(load16(scales + 4 * scale_idx + 2)));
 }
 
-/* STATUS_OK and the row of the table; or what is wrong with the input. */
-static __device__ __forceinline__ int table_row(const struct embed_run *run,
-                                                const struct row_input *input, uint32_t *row)
-{
-    *row = input->value;
-    if (input->kind == ROW_SAMPLED) {
-        if (run->sampled == NULL)
-            return STATUS_INTERNAL;
-        *row = run->sampled[input->value].id;
-    } else if (input->kind != ROW_TOKEN) {
-        return STATUS_INTERNAL;
-    }
-    return *row < run->table.n_out ? STATUS_OK : STATUS_OUT_OF_RANGE;
-}
-
 static __global__ void __launch_bounds__(THREADS) embed_rows(struct embed_run run)
 {
     struct row_input input = run.inputs[blockIdx.x];
@@ -94,7 +79,7 @@ static __global__ void __launch_bounds__(THREADS) embed_rows(struct embed_run ru
         return;
     }
     uint32_t row;
-    int status = table_row(&run, &input, &row);
+    int status = row_token(&input, run.sampled, run.table.n_out, &row);
     if (status != STATUS_OK) {
         if (threadIdx.x == 0)
             cuda_fail(run.error, status);

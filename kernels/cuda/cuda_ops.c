@@ -23,6 +23,8 @@ const struct ops cuda_ops = {
     .attend = cuda_attend,
     .gather = cuda_gather,
     .sample = cuda_sample,
+    .count = cuda_count,
+    .count_zero = cuda_count_zero,
     .page_zero = cuda_page_zero,
     .page_copy = cuda_page_copy,
 };

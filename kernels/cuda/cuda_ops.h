@@ -22,5 +22,7 @@ void cuda_gather(struct stream *stream, const struct gather_args *args);
 size_t cuda_sample_workspace_bytes(const struct device *device, uint32_t max_rows,
                                    uint32_t vocabulary);
 void cuda_sample(struct stream *stream, const struct sample_args *args);
+void cuda_count(struct stream *stream, const struct count_args *args);
+void cuda_count_zero(struct stream *stream, const struct count_zero_args *args);
 
 #endif

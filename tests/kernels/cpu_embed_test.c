@@ -135,41 +135,12 @@ static void test_gather__takes_the_rows_that_are_asked_for(void **state)
     bench_close(&bench);
 }
 
-static void test_count__adds_up_in_its_slot_until_reset(void **state)
-{
-    struct bench bench;
-    bench_open(&bench, 2);
-    uint32_t counts[3 * 10] = {0}, ids[] = {1, 9, 1, 0};
-    for (int i = 0; i < 30; i++)
-        counts[i] = 5;
-    struct count_args args = {upload(&bench, counts, sizeof counts), 10, 1, true,
-                              upload(&bench, ids, sizeof ids),       4};
-    bench.ops->count(bench.stream, &args);
-    args.reset = false;
-    args.n = 3;
-    bench.ops->count(bench.stream, &args);
-    assert_int_equal(run(&bench), STATUS_OK);
-    device_download(bench.device, counts, args.counts, sizeof counts);
-    for (uint32_t i = 0; i < 10; i++) {
-        assert_int_equal(counts[i], 5);
-        assert_int_equal(counts[10 + i], i == 1 ? 4 : i == 9 ? 2 : i == 0 ? 1 : 0);
-        assert_int_equal(counts[20 + i], 5);
-    }
-    args.vocabulary = 9; /* now id 9 is beyond it */
-    bench.ops->count(bench.stream, &args);
-    assert_int_equal(run(&bench), STATUS_OUT_OF_RANGE);
-    device_free(bench.device, args.counts);
-    device_free(bench.device, (void *)args.ids);
-    bench_close(&bench);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_embed__takes_tokens_sampled_tokens_and_vectors),
         cmocka_unit_test(test_embed__a_token_beyond_the_table_sticks),
         cmocka_unit_test(test_gather__takes_the_rows_that_are_asked_for),
-        cmocka_unit_test(test_count__adds_up_in_its_slot_until_reset),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -105,7 +105,12 @@ static uint64_t enqueue(struct step *step, uint32_t n, uint32_t n_seqs, uint32_t
                                                     .params = memory,
                                                     .workspace = memory,
                                                     .results = memory});
-    ops->count(step->stream, &(struct count_args){memory, 100, 0, false, memory, n});
+    ops->count(step->stream, &(struct count_args){.counts = memory,
+                                                  .vocabulary = 100,
+                                                  .n_slots = 1,
+                                                  .inputs = memory,
+                                                  .slots = memory,
+                                                  .n_rows = n});
     device_read(step->stream, memory, memory, n);
     assert_int_equal(stream_status(step->stream), STATUS_OK);
     return stream_n_enqueued(step->stream) - before;
