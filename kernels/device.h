@@ -107,9 +107,8 @@ void device_read(struct stream *stream, void *host_to, const void *device_from, 
 
 /* A graph: ops enqueued once and run many times, with the same arguments and pointers each time.
  * Between begin and end nothing runs and nothing else may be done with the stream; its ops count as
- * one where the graph is run. Made before the run, since making one allocates, and after a list
- * with the same ops has passed: a GPU loads a kernel's code at its first launch, which may not be
- * into a graph. STATUS_UNSUPPORTED where the device has none. */
+ * one where the graph is run. Made before the run, since making one allocates. STATUS_UNSUPPORTED
+ * where the device has none. */
 bool device_has_graphs(const struct device *device);
 int graph_begin(struct stream *stream, struct why *why); /* or the sticky error */
 /* STATUS_UNAVAILABLE, STATUS_NO_MEMORY: the stream is as before graph_begin. */

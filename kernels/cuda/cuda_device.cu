@@ -53,6 +53,7 @@ extern "C" int cuda_device_open(const struct device_options *options, struct dev
 {
     int n_devices = 0, index = (int)options->index;
     struct cudaDeviceProp properties;
+    cuda_load_at_once();
     cudaError_t error = cudaGetDeviceCount(&n_devices);
     if (error == cudaSuccess && n_devices == 0)
         error = cudaErrorNoDevice;

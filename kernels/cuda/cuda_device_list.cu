@@ -1,6 +1,7 @@
 #include "kernels/cuda/cuda_device_list.cuh"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 extern "C" {
@@ -41,6 +42,11 @@ int cuda_refuse_devices(cudaError_t error, struct why *why)
                   cudaGetErrorString(error));
 }
 
+void cuda_load_at_once(void)
+{
+    setenv("CUDA_MODULE_LOADING", "EAGER", 1);
+}
+
 static cudaError_t read_facts(int index, struct device_facts *out)
 {
     struct cudaDeviceProp properties;
@@ -70,6 +76,7 @@ extern "C" int cuda_device_list(struct device_facts *out, uint32_t *n, struct wh
 {
     int n_devices = 0, current = 0;
     *n = 0;
+    cuda_load_at_once();
     cudaError_t error = cudaGetDeviceCount(&n_devices);
     if (error == cudaSuccess)
         error = cudaGetDevice(&current);

@@ -1,4 +1,5 @@
-/* kernels/cuda/cuda_device_list.cuh: why there is no device, for who lists or opens one. */
+/* kernels/cuda/cuda_device_list.cuh: the first calls of CUDA and why there is no device, for who
+ * lists or opens one. */
 #ifndef QUIRE_KERNELS_CUDA_DEVICE_LIST_CUH
 #define QUIRE_KERNELS_CUDA_DEVICE_LIST_CUH
 
@@ -8,6 +9,9 @@ struct why;
 
 #define CUDA_MAJOR_MIN 8 /* compute capability 8.0: A100, RTX 30 */
 
+/* Before any call of CUDA: it then loads the code of all kernels when it opens a device, and not at
+ * the first launch of each, which may be into a graph, where nothing can be loaded. */
+void cuda_load_at_once(void);
 /* STATUS_UNAVAILABLE with a sentence: no driver, one too old, no device, or what CUDA says. */
 int cuda_refuse_devices(cudaError_t error, struct why *why);
 
