@@ -9,11 +9,6 @@
 
 #define PROGRESS_NS (100 * NS_PER_MS)
 
-static double seconds(int64_t ns)
-{
-    return (double)ns / NS_PER_S;
-}
-
 /* At most every PROGRESS_NS, and never worth the room of anything else; NULL: not now. */
 static struct event *begin_progress(struct engine *engine, struct sequence *sequence,
                                     enum run_phase phase, int64_t now_ns)
@@ -45,32 +40,12 @@ static void publish_progress(struct engine *engine, struct sequence *sequence, i
     if (event == NULL)
         return;
     struct event_progress *progress = &event->progress;
-    double spent_s = seconds(now_ns - sequence->started_ns);
+    double spent_s = (double)(now_ns - sequence->started_ns) / NS_PER_S;
     progress->n_done = sequence->n_prefilled;
     progress->n_total = sequence->submit->n_ids;
     progress->per_s = spent_s > 0 ? sequence->n_prefilled / spent_s : 0;
     progress->left_s = prefill_left_s(engine, sequence, spent_s);
     publish_end(engine, EVENT_BYTES_OF(progress));
-}
-
-static void publish_finished(struct engine *engine, const struct sequence *sequence,
-                             enum finish_reason reason, int64_t now_ns)
-{
-    const struct submit *submit = sequence->submit;
-    struct event *event = publish_begin(engine, EVENT_FINISHED, submit->call_id, submit->tag,
-                                        EVENT_BYTES_OF(finished));
-
-    event->finished = (struct event_finished){
-        .reason = reason,
-        .stop_idx = sequence->stop.matched,
-        .n_prompt = submit->n_ids,
-        .n_completion = sequence->n_generated,
-        .queue_s = seconds(sequence->started_ns - submit->arrived_ns),
-        .prefill_s = seconds(sequence->decode_ns - sequence->started_ns),
-        .decode_s = seconds(now_ns - sequence->decode_ns - sequence->paused_ns),
-        .paused_s = seconds(sequence->paused_ns),
-    };
-    publish_end(engine, EVENT_BYTES_OF(finished));
 }
 
 /* Text that the token makes showable; at the end of the run also what was held back. */
@@ -132,12 +107,10 @@ static void accept_token(struct engine *engine, struct sequence *sequence,
     size_t n_text = show(engine, sequence, result->id, is_end_token, is_end);
     bool is_stopped = is_end_token || sequence->stop.matched >= 0;
     publish_delta(engine, sequence, result, n_text);
-    if (is_end || is_stopped) {
-        publish_finished(engine, sequence, is_stopped ? FINISH_STOP : FINISH_LENGTH, now_ns);
-        sequence_set_state(sequence, SEQUENCE_FINISHED, &engine->counts, now_ns);
-    } else if (sequence->n_credit == 0) {
+    if (is_end || is_stopped)
+        finish_run(engine, sequence, is_stopped ? END_STOP : END_LENGTH);
+    else if (sequence->n_credit == 0)
         sequence_set_state(sequence, SEQUENCE_PAUSED, &engine->counts, now_ns);
-    }
 }
 
 /* Their place in the queue: at once, when it has changed, and every WAITING_NS. */
@@ -176,9 +149,8 @@ void accept_tell_waiting(struct engine *engine)
     }
 }
 
-void accept_step(struct engine *engine)
+void accept_step(struct engine *engine, const struct batch *batch)
 {
-    const struct batch *batch = engine->batch;
     int64_t now_ns = clock_now(engine->clock);
 
     for (uint32_t s = 0; s < batch->n_seqs; s++) {
@@ -189,12 +161,12 @@ void accept_step(struct engine *engine)
         sequence->n_prefilled += batch->n_rows_of[s];
         engine->stats.n_prompt_tokens += batch->n_rows_of[s];
         if (sequence->state != SEQUENCE_PREFILL)
-            continue; /* cancelled while the step ran */
+            continue; /* it ended while the step ran */
         publish_progress(engine, sequence, now_ns);
         if (sequence->n_prefilled == sequence->submit->n_ids)
             sequence_set_state(sequence, SEQUENCE_DECODE, &engine->counts, now_ns);
     }
-    for (uint32_t i = 0; i < batch->n_outputs; i++)
+    for (uint32_t i = 0; i < batch->n_outputs; i++) /* a token behind the end is nobody's */
         if (batch->outputs[i]->state == SEQUENCE_DECODE)
             accept_token(engine, batch->outputs[i], &batch->results[i], now_ns);
 }

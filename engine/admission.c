@@ -1,6 +1,5 @@
-/* Messages of the loop: submits are answered at once, also between the kernels of a running step;
- * what would disturb the step (pages of a cancelled sequence that it is writing) waits for its end.
- * */
+/* Messages of the loop: submits are answered at once, also while a step runs; what would disturb it
+ * (pages of a cancelled sequence that it is writing) waits for its end. */
 #include "engine/engine_state.h"
 #include "base/text.h"
 #include "model/model.h"
@@ -99,7 +98,7 @@ static struct work_ahead work_ahead(const struct engine *engine, const struct su
         is_behind |= other == own;
         if (is_behind && !sequence_has_pages(other))
             continue;
-        if (other->state == SEQUENCE_FINISHED) { /* its pages come home with this step */
+        if (other->state == SEQUENCE_FINISHED) { /* its pages come home with its step */
             soonest = 0;
             continue;
         }
@@ -319,9 +318,9 @@ static void handle_cancel(struct engine *engine, const struct message *message)
         if (!is_of(sequence, message) || sequence->state == SEQUENCE_FINISHED)
             continue;
         engine->stats.n_cancelled++;
-        sequence_set_state(sequence, SEQUENCE_FINISHED, &engine->counts, clock_now(engine->clock));
-        if (!engine->is_stepping || !sequence_has_pages(sequence))
-            admission_end(engine, sequence); /* else admission_sweep does when the step is over */
+        finish_run(engine, sequence, END_CANCELLED);
+        if (sequence->n_steps == 0)
+            admission_end(engine, sequence); /* else admission_sweep does when they are over */
     }
 }
 
@@ -385,31 +384,26 @@ void admission_drain(struct engine *engine)
     publish_wake(engine);
 }
 
-/* --- between steps --- */
+/* --- ends, and pages for those that wait --- */
+
+static void close_pages(struct engine *engine, struct sequence *sequence)
+{
+    assert(sequence->state == SEQUENCE_FINISHED && sequence->n_steps == 0);
+    if (!sequence_has_pages(sequence))
+        return;
+    kv_cache_close(engine->cache, sequence->kv);
+    sequence->kv = KV_SEQ_NONE;
+    engine->n_running--;
+}
 
 void admission_end(struct engine *engine, struct sequence *sequence)
 {
-    assert(sequence->state == SEQUENCE_FINISHED);
-    assert(!engine->is_stepping || !sequence_has_pages(sequence));
-    if (sequence_has_pages(sequence)) {
-        kv_cache_close(engine->cache, sequence->kv);
-        engine->n_running--;
-    }
+    close_pages(engine, sequence);
     submit_free(sequence->submit);
     sequence->submit = NULL;
     list_unlink(&sequence->link);
     list_append(&engine->free, &sequence->link);
     engine->n_runs--;
-}
-
-static void end_overdue(struct engine *engine, struct sequence *sequence, int64_t now_ns)
-{
-    struct event_refused refused = {.status = STATUS_DEADLINE, .was_accepted = true};
-
-    SAY(&refused, "the deadline passed with %u of %u prompt tokens read and %u tokens generated",
-        sequence->n_prefilled, sequence->submit->n_ids, sequence->n_generated);
-    sequence_set_state(sequence, SEQUENCE_FINISHED, &engine->counts, now_ns);
-    publish_refused(engine, sequence->submit, &refused);
 }
 
 void admission_sweep(struct engine *engine)
@@ -421,9 +415,12 @@ void admission_sweep(struct engine *engine)
         struct sequence *sequence = list_entry(node, struct sequence, link);
         int64_t deadline_ns = sequence->submit->deadline_ns;
         if (sequence->state != SEQUENCE_FINISHED && deadline_ns != 0 && now_ns >= deadline_ns)
-            end_overdue(engine, sequence, now_ns);
-        if (sequence->state == SEQUENCE_FINISHED)
-            admission_end(engine, sequence);
+            finish_run(engine, sequence, END_OVERDUE);
+        if (sequence->state != SEQUENCE_FINISHED || sequence->n_steps > 0)
+            continue;
+        close_pages(engine, sequence);
+        finish_tell(engine, sequence);
+        admission_end(engine, sequence);
     }
 }
 

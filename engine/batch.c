@@ -1,63 +1,26 @@
 #include "engine/batch.h"
 
 #include "base/status.h"
-#include "model/model.h"
-#include "model/vocabulary.h"
 
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
-static int upload_banned(struct batch *batch, const struct vocabulary *vocabulary, struct why *why)
-{
-    uint32_t *ids = malloc((batch->vocabulary + 1) * sizeof *ids);
-    if (ids == NULL)
-        return refuse(why, STATUS_NO_MEMORY, "no memory for %u ids", batch->vocabulary);
-    for (uint32_t id = 0; id < batch->vocabulary; id++)
-        if (vocabulary_is_end_of_generation(vocabulary, id))
-            ids[batch->n_banned++] = id;
-    int status = device_alloc(batch->device, (batch->n_banned + 1) * sizeof *ids,
-                              (void **)&batch->banned_on_device, why);
-    if (status == STATUS_OK && batch->n_banned > 0)
-        status = device_upload(batch->device, batch->banned_on_device, ids,
-                               batch->n_banned * sizeof *ids);
-    free(ids);
-    return status;
-}
-
-int batch_create(struct device *device, const struct model *model, uint32_t max_sequences,
-                 struct batch **out, struct why *why)
+int batch_create(struct device *device, uint32_t max_outputs, struct batch **out, struct why *why)
 {
     struct batch *batch = calloc(1, sizeof *batch);
-    uint32_t max_outputs = max_sequences < STEP_ROWS_MAX ? max_sequences : STEP_ROWS_MAX;
+    void *arrays = NULL, *results = NULL;
 
     if (batch == NULL)
-        return refuse(why, STATUS_NO_MEMORY, "no memory for a batch");
+        return refuse(why, STATUS_NO_MEMORY, "no memory for a batch (%zu bytes)", sizeof *batch);
+    int status = device_alloc_host(device, sizeof *batch->arrays, &arrays, why);
+    if (status == STATUS_OK)
+        status = device_alloc_host(device, max_outputs * sizeof *batch->results, &results, why);
     batch->device = device;
-    batch->vocabulary = model_plan(model)->vocabulary;
-    batch->n_slots = max_sequences;
-    int status = device_alloc_host(device, sizeof *batch->host, (void **)&batch->host, why);
-    if (status == STATUS_OK)
-        status = device_alloc_host(device, max_outputs * sizeof *batch->results,
-                                   (void **)&batch->results, why);
-    const struct ops *ops = device_ops(device);
-    const struct {
-        size_t bytes;
-        void **memory;
-    } parts[] = {
-        {sizeof *batch->on_device, (void **)&batch->on_device},
-        {max_outputs * sizeof *batch->results, (void **)&batch->results_on_device},
-        {(size_t)batch->n_slots * batch->vocabulary * sizeof *batch->counts,
-         (void **)&batch->counts},
-        {ops->sample_workspace_bytes(device, max_outputs, batch->vocabulary), &batch->workspace},
-    };
-    for (size_t i = 0; i < sizeof parts / sizeof *parts && status == STATUS_OK; i++)
-        status = device_alloc(device, parts[i].bytes, parts[i].memory, why);
-    if (status == STATUS_OK)
-        status = upload_banned(batch, model_vocabulary(model), why);
+    batch->arrays = arrays;
+    batch->results = results;
     if (status < 0) {
         batch_free(batch);
-        return status;
+        return refuse_prefix(why, status, "a batch of %u outputs", max_outputs);
     }
     *out = batch;
     return STATUS_OK;
@@ -67,25 +30,29 @@ void batch_free(struct batch *batch)
 {
     if (batch == NULL)
         return;
-    device_free(batch->device, batch->on_device);
-    device_free(batch->device, batch->results_on_device);
-    device_free(batch->device, batch->counts);
-    device_free(batch->device, batch->workspace);
-    device_free(batch->device, batch->banned_on_device);
-    device_free_host(batch->device, batch->host);
+    device_free_host(batch->device, batch->arrays);
     device_free_host(batch->device, batch->results);
     free(batch);
 }
 
-void batch_clear(struct batch *batch)
+void batch_clear(struct batch *batch, int64_t now_ns)
 {
     batch->n_rows = batch->n_seqs = batch->n_outputs = batch->max_position = 0;
+    batch->work = (struct step_work){.n_decode = 0};
+    batch->begun_ns = now_ns;
 }
 
-static struct sample_params params_of(const struct sequence *sequence)
+static uint32_t count_slot_of(const struct sequence *sequence)
+{
+    return sequence->submit->sampling.repetition != 1 ? sequence->kv : COUNT_NONE;
+}
+
+/* Of the token that the row at `position` draws. */
+static struct sample_params params_of(const struct sequence *sequence, uint32_t position)
 {
     const struct submit *submit = sequence->submit;
     const struct sampling *sampling = &submit->sampling;
+    uint32_t count_slot = count_slot_of(sequence);
 
     return (struct sample_params){
         .temperature = sampling->temperature,
@@ -96,98 +63,86 @@ static struct sample_params params_of(const struct sequence *sequence)
         .n_top = submit->want_logprobs ? submit->n_top : 0,
         .want_logprob = submit->want_logprobs,
         .mask_banned = submit->ignore_eos,
-        .count_slot = sampling->repetition != 1 ? (int32_t)sequence->kv : -1,
+        .count_slot = count_slot != COUNT_NONE ? (int32_t)count_slot : -1,
         .seed = sequence->seed,
-        .position = sequence->n_generated,
+        .position = position + 1 - submit->n_ids,
     };
+}
+
+/* The token at the sequence's next place: one of the prompt, the newest, or the one that the step
+ * before this draws. */
+static struct row_input next_input(const struct sequence *sequence)
+{
+    if (sequence_is_reading(sequence))
+        return (struct row_input){.kind = ROW_TOKEN,
+                                  .value = sequence->submit->ids[sequence->n_launched]};
+    uint32_t n_drawn = sequence_n_drawn(sequence);
+    assert(n_drawn <= 1); /* or the step before it would have to be under way still */
+    if (n_drawn == 1)
+        return (struct row_input){.kind = ROW_SAMPLED, .value = sequence->output_idx};
+    return (struct row_input){.kind = ROW_TOKEN, .value = sequence->last_id};
+}
+
+static void add_output(struct batch *batch, struct sequence *sequence)
+{
+    struct batch_arrays *arrays = batch->arrays;
+    uint32_t row = batch->n_rows - 1;
+
+    arrays->output_rows[batch->n_outputs] = row;
+    arrays->params[batch->n_outputs] = params_of(sequence, arrays->position[row]);
+    sequence->output_idx = batch->n_outputs;
+    batch->outputs[batch->n_outputs++] = sequence;
 }
 
 void batch_add(struct batch *batch, struct sequence *sequence, uint32_t n_rows)
 {
-    struct batch_arrays *host = batch->host;
-    const struct submit *submit = sequence->submit;
-    bool is_prefill = sequence->n_prefilled < submit->n_ids;
-    uint32_t first = sequence_n_context(sequence);
+    struct batch_arrays *arrays = batch->arrays;
+    uint32_t first = sequence->n_launched;
+    bool is_reading = sequence_is_reading(sequence);
 
-    assert(batch->n_rows + n_rows <= STEP_ROWS_MAX && n_rows > 0);
-    assert(!is_prefill || n_rows <= submit->n_ids - sequence->n_prefilled);
-    host->seq_begin[batch->n_seqs] = batch->n_rows;
+    assert(n_rows > 0 && n_rows <= sequence_n_wanted(sequence));
+    assert(batch->n_rows + n_rows <= STEP_ROWS_MAX);
+    arrays->seq_begin[batch->n_seqs] = batch->n_rows;
     for (uint32_t i = 0; i < n_rows; i++) {
         uint32_t row = batch->n_rows++;
-        host->ids[row] = is_prefill ? submit->ids[first + i] : sequence->last_id;
-        host->inputs[row] = (struct row_input){.kind = ROW_TOKEN, .value = host->ids[row]};
-        host->position[row] = first + i;
-        host->row_seq[row] = sequence->kv;
+        arrays->inputs[row] = next_input(sequence);
+        arrays->position[row] = sequence->n_launched++;
+        arrays->row_seq[row] = sequence->kv;
+        arrays->count_slots[row] = count_slot_of(sequence);
     }
     if (first + n_rows - 1 > batch->max_position)
         batch->max_position = first + n_rows - 1;
-    if (!is_prefill || sequence->n_prefilled + n_rows == submit->n_ids) {
-        host->output_rows[batch->n_outputs] = batch->n_rows - 1;
-        host->params[batch->n_outputs] = params_of(sequence);
-        batch->outputs[batch->n_outputs++] = sequence;
-    }
+    if (is_reading)
+        step_work_add_prefill(&batch->work, first, n_rows);
+    else
+        step_work_add_decode(&batch->work, first);
+    if (!sequence_is_reading(sequence))
+        add_output(batch, sequence);
     batch->n_rows_of[batch->n_seqs] = n_rows;
     batch->sequences[batch->n_seqs++] = sequence;
-    host->seq_begin[batch->n_seqs] = batch->n_rows;
+    arrays->seq_begin[batch->n_seqs] = batch->n_rows;
+    sequence->n_steps++;
 }
 
-uint32_t batch_ops_max(uint32_t max_sequences)
+bool batch_is_decode(const struct batch *batch)
 {
-    return max_sequences + 8; /* a count for each, copies, sample */
+    return batch->n_rows == batch->n_outputs;
 }
 
-/* Every token is counted when it is read, prompt and output alike, before the draw behind it. */
-static void count_tokens(const struct batch *batch, const struct ops *ops, struct stream *stream)
+void batch_fill_up(struct batch *batch, uint32_t n_rows, kv_seq_id padding)
 {
-    for (uint32_t s = 0; s < batch->n_seqs; s++) {
-        const struct sequence *sequence = batch->sequences[s];
-        if (sequence->submit->sampling.repetition == 1)
-            continue;
-        ops->count(stream,
-                   &(struct count_args){.counts = batch->counts,
-                                        .vocabulary = batch->vocabulary,
-                                        .slot = sequence->kv,
-                                        .reset = sequence->n_prefilled == 0,
-                                        .ids = batch->on_device->ids + batch->host->seq_begin[s],
-                                        .n = batch->n_rows_of[s]});
+    struct batch_arrays *arrays = batch->arrays;
+
+    assert(batch_is_decode(batch) && n_rows <= STEP_ROWS_MAX);
+    assert(n_rows >= batch->n_rows && n_rows - batch->n_rows <= PAGE_TOKENS);
+    for (uint32_t row = batch->n_rows; row < n_rows; row++) {
+        arrays->inputs[row] = (struct row_input){.kind = ROW_TOKEN, .value = 0};
+        arrays->position[row] = row - batch->n_rows;
+        arrays->row_seq[row] = padding;
+        arrays->count_slots[row] = COUNT_NONE;
+        arrays->output_rows[row] = row;
+        arrays->params[row] =
+            (struct sample_params){.top_p = 1, .repetition = 1, .count_slot = -1};
+        arrays->seq_begin[row + 1] = row + 1;
     }
-}
-
-void batch_run(struct batch *batch, struct forward *forward, struct kv_cache *cache,
-               struct stream *stream)
-{
-    const struct ops *ops = device_ops(batch->device);
-    struct batch_arrays *device = batch->on_device;
-    struct kv_view view;
-    struct forward_batch pass = {.inputs = device->inputs,
-                                 .rows = {.n_rows = batch->n_rows,
-                                          .n_seqs = batch->n_seqs,
-                                          .position = device->position,
-                                          .row_seq = device->row_seq,
-                                          .seq_begin = device->seq_begin,
-                                          .max_position = batch->max_position},
-                                 .output_rows = device->output_rows,
-                                 .n_outputs = batch->n_outputs};
-
-    for (uint32_t s = 0; s < batch->n_seqs; s++)
-        kv_cache_append(cache, batch->sequences[s]->kv, batch->n_rows_of[s], stream);
-    kv_cache_view(cache, &view);
-    device_write(stream, device, batch->host, sizeof *batch->host);
-    count_tokens(batch, ops, stream);
-    forward_run(forward, stream, &pass, &view);
-    if (batch->n_outputs > 0) {
-        ops->sample(stream, &(struct sample_args){.logits = forward_logits(forward),
-                                                  .n_rows = batch->n_outputs,
-                                                  .vocabulary = batch->vocabulary,
-                                                  .params = device->params,
-                                                  .counts = batch->counts,
-                                                  .n_slots = batch->n_slots,
-                                                  .banned = batch->banned_on_device,
-                                                  .n_banned = batch->n_banned,
-                                                  .workspace = batch->workspace,
-                                                  .results = batch->results_on_device});
-        device_read(stream, batch->results, batch->results_on_device,
-                    batch->n_outputs * sizeof *batch->results);
-    }
-    kv_cache_fetch_counters(cache, stream);
 }

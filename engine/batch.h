@@ -1,55 +1,51 @@
-/* engine/batch.h: the flat arrays of one step, built on the host and copied to the device in one
- * piece.
+/* engine/batch.h: the rows of one step: flat arrays that are built on the host and copied to the
+ * device in one piece, and whose they are.
  *
  *   rows      seq 3: token token token | seq 5: token | seq 9: token     adjacent by sequence
  *   outputs   the last row of each sequence that wants a token           ascending
  *
- * Positions within a sequence ascend by one. Thread: engine only. Allocates in batch_create and
- * nowhere else.
+ * Positions within a sequence ascend by one. From its launch until its results are home the arrays
+ * must stay as they are. Thread: engine only. Allocates in batch_create and nowhere else.
  */
 #ifndef QUIRE_ENGINE_BATCH_H
 #define QUIRE_ENGINE_BATCH_H
 
 #include "engine/sequence.h"
+#include "engine/step_cost.h"
 #include "kernels/ops.h"
-#include "model/forward.h"
+#include "limits.h"
 
 struct batch_arrays { /* the same layout on host and device */
     struct row_input inputs[STEP_ROWS_MAX];
-    uint32_t ids[STEP_ROWS_MAX]; /* of inputs, for counting */
     uint32_t position[STEP_ROWS_MAX], row_seq[STEP_ROWS_MAX];
     uint32_t seq_begin[STEP_ROWS_MAX + 1];
+    uint32_t count_slots[STEP_ROWS_MAX]; /* of a row: where its token is counted, or COUNT_NONE */
     uint32_t output_rows[STEP_ROWS_MAX];
     struct sample_params params[STEP_ROWS_MAX];
 };
 
 struct batch {
     struct device *device;
-    struct batch_arrays *host, *on_device; /* host, here and below: of device_alloc_host */
-    struct sample_result *results, *results_on_device; /* host and device [max_outputs] */
-    /* [n_banned] ends of generation, ascending */
-    uint32_t *banned_on_device;
-    uint32_t n_banned;
-    uint32_t *counts; /* device [n_slots, vocabulary] for repetition penalties */
-    uint32_t n_slots, vocabulary;
-    void *workspace; /* of sample */
-    /* of the step under way */
+    struct batch_arrays *arrays;   /* pinned */
+    struct sample_result *results; /* pinned, [n_outputs] of max_sequences; when the step is over */
     uint32_t n_rows, n_seqs, n_outputs, max_position;
     struct sequence *sequences[STEP_ROWS_MAX]; /* [n_seqs] */
     uint32_t n_rows_of[STEP_ROWS_MAX];         /* [n_seqs] */
     struct sequence *outputs[STEP_ROWS_MAX];   /* [n_outputs] */
+    struct step_work work;
+    int64_t begun_ns;
 };
 
 /* STATUS_NO_MEMORY with numbers; the caller frees *out with batch_free. */
-int batch_create(struct device *device, const struct model *model, uint32_t max_sequences,
-                 struct batch **out, struct why *why);
+int batch_create(struct device *device, uint32_t max_outputs, struct batch **out, struct why *why);
 void batch_free(struct batch *batch);
-void batch_clear(struct batch *batch);
-/* The next n_rows of a sequence: of its prompt, or its newest token. */
+void batch_clear(struct batch *batch, int64_t now_ns);
+/* The next n_rows that the sequence wants. Its steps are one more from here on. */
 void batch_add(struct batch *batch, struct sequence *sequence, uint32_t n_rows);
-/* Enqueues upload, forward pass, sampling, and the reading of results. */
-void batch_run(struct batch *batch, struct forward *forward, struct kv_cache *cache,
-               struct stream *stream);
-uint32_t batch_ops_max(uint32_t max_sequences);
+/* Each row draws a token. */
+bool batch_is_decode(const struct batch *batch);
+/* Rows of nobody behind those of a decode, until the arrays hold n_rows: each a sequence of its
+ * own that draws, at its own position of the slot `padding`, PAGE_TOKENS at most. */
+void batch_fill_up(struct batch *batch, uint32_t n_rows, kv_seq_id padding);
 
 #endif

@@ -22,11 +22,6 @@
 
 /* --- the step --- */
 
-static bool can_run(const struct sequence *sequence)
-{
-    return sequence->state == SEQUENCE_PREFILL || sequence->state == SEQUENCE_DECODE;
-}
-
 static void plan(struct engine *engine)
 {
     uint32_t n = 0;
@@ -34,36 +29,36 @@ static void plan(struct engine *engine)
     list_for_each(node, &engine->runs)
     {
         struct sequence *sequence = list_entry(node, struct sequence, link);
-        if (!can_run(sequence))
+        uint32_t n_wanted = sequence_n_wanted(sequence);
+        if (n_wanted == 0)
             continue;
-        bool is_prefill = sequence->state == SEQUENCE_PREFILL;
         engine->candidate_sequences[n] = sequence;
-        engine->candidates[n++] = (struct candidate){
-            .is_prefill = is_prefill,
-            .priority = sequence->submit->priority,
-            .n_wanted = is_prefill ? sequence->submit->n_ids - sequence->n_prefilled : 1,
-            .n_context = sequence_n_context(sequence)};
+        engine->candidates[n++] = (struct candidate){.is_prefill = sequence_is_reading(sequence),
+                                                     .priority = sequence->submit->priority,
+                                                     .n_wanted = n_wanted,
+                                                     .n_context = sequence->n_launched};
     }
     scheduler_plan(&engine->scheduler, engine->candidates, n, &engine->estimate.cost,
                    &engine->schedule);
 }
 
-static void build_batch(struct engine *engine)
+/* False: nobody has a row for a step. */
+static bool launch(struct engine *engine)
 {
-    batch_clear(engine->batch);
-    engine->work = (struct step_work){.n_decode = 0};
-    for (uint32_t i = 0; i < engine->schedule.n_items; i++) {
-        const struct schedule_item *item = &engine->schedule.items[i];
-        const struct candidate *candidate = &engine->candidates[item->candidate_idx];
-        struct sequence *sequence = engine->candidate_sequences[item->candidate_idx];
-        batch_add(engine->batch, sequence, item->n_rows);
+    const struct schedule *schedule = &engine->schedule;
+
+    plan(engine);
+    if (schedule->n_rows == 0)
+        return false;
+    struct batch *batch = flight_next(engine->flight, clock_now(engine->clock));
+    for (uint32_t i = 0; i < schedule->n_items; i++) {
+        struct sequence *sequence = engine->candidate_sequences[schedule->items[i].candidate_idx];
+        batch_add(batch, sequence, schedule->items[i].n_rows);
         list_unlink(&sequence->link); /* to the end of the line */
         list_append(&engine->runs, &sequence->link);
-        if (candidate->is_prefill)
-            step_work_add_prefill(&engine->work, candidate->n_context, item->n_rows);
-        else
-            step_work_add_decode(&engine->work, candidate->n_context);
     }
+    flight_launch(engine->flight);
+    return true;
 }
 
 static void poll_messages(void *arg)
@@ -75,20 +70,14 @@ static void poll_messages(void *arg)
  * */
 static int fail_all(struct engine *engine, int status)
 {
-    struct event_refused refused = {.status = STATUS_UNAVAILABLE, .was_accepted = true};
-    snprintf(refused.text, sizeof refused.text,
-             "the device failed in the middle of a step (%s) and the server is ending: send the "
-             "call again when it has been started anew",
-             status_text(status));
-
+    flight_drop(engine->flight);
     list_for_each(node, &engine->runs)
     {
         struct sequence *sequence = list_entry(node, struct sequence, link);
-        if (sequence->state == SEQUENCE_FINISHED)
-            continue;
-        sequence_set_state(sequence, SEQUENCE_FINISHED, &engine->counts, clock_now(engine->clock));
-        publish_refused(engine, sequence->submit, &refused);
+        if (sequence->state != SEQUENCE_FINISHED)
+            finish_run(engine, sequence, END_LOST);
     }
+    admission_sweep(engine);
     publish_begin(engine, EVENT_LOST, 0, 0, sizeof(struct event));
     publish_end(engine, offsetof(struct event, accepted));
     publish_wake(engine);
@@ -111,28 +100,34 @@ static void check(struct engine *engine)
 #endif
 }
 
-/* Enqueues the batch and waits for it; messages are answered between its kernels. */
-static int run_batch(struct engine *engine)
-{
-    batch_run(engine->batch, engine->forward, engine->cache, engine->stream);
-    engine->is_stepping = true;
-    device_submit(engine->stream);
-    int status = device_wait(engine->stream, poll_messages, engine);
-    engine->is_stepping = false;
-    return status;
-}
-
-static void account(struct engine *engine, int64_t step_ns)
+static void account(struct engine *engine, const struct batch *batch, int64_t step_ns)
 {
     struct engine_stats *stats = &engine->stats;
     double step_s = (double)step_ns / NS_PER_S;
-    double prefill_s = step_s * engine->work.n_prefill / engine->schedule.n_rows;
+    double prefill_s = step_s * batch->work.n_prefill / batch->n_rows;
 
-    estimate_learn(&engine->estimate, &engine->work, step_ns);
+    estimate_learn(&engine->estimate, &batch->work, step_ns);
     stats->n_steps++;
     stats->busy_s += step_s;
     stats->prefill_busy_s += prefill_s;
     stats->decode_busy_s += step_s - prefill_s;
+}
+
+/* Waits for the oldest step under way, answering messages meanwhile, and takes what it gave. */
+static int retire(struct engine *engine)
+{
+    int64_t step_ns;
+
+    int status = flight_wait(engine->flight, poll_messages, engine);
+    if (status < 0)
+        return fail_all(engine, status);
+    const struct batch *batch = flight_retire(engine->flight, clock_now(engine->clock), &step_ns);
+    account(engine, batch, step_ns);
+    accept_step(engine, batch); /* commit, stop, text: ring B */
+    admission_sweep(engine);
+    check(engine);
+    publish_wake(engine);
+    return STATUS_OK;
 }
 
 static void tell_digest(struct engine *engine)
@@ -191,6 +186,15 @@ static int wait_for_news(struct engine *engine)
     return STATUS_OK;
 }
 
+/* A device that takes two steps at a time (a GPU) is never without one while the host reads what
+ * the last gave, speaks to the loop and plans the next:
+ *
+ *   device    | step n       | step n+1      | step n+2      |
+ *   host        launch n+1 | accept n, launch n+2 | accept n+1, launch n+3 | ...
+ *
+ * So n+1 is launched before the tokens of n are known: its rows take them on the device. What only
+ * the host sees (a stop string, an end of generation, a cancel) costs a row that nobody reads. A
+ * CPU takes one step at a time: launch n, accept n, launch n+1. */
 static int engine_step(struct engine *engine)
 {
     admission_drain(engine);      /* submit, cancel, credit: ring A */
@@ -198,22 +202,9 @@ static int engine_step(struct engine *engine)
     admission_open_pages(engine); /* for those that wait */
     accept_tell_waiting(engine);  /* and those that still do hear of it */
     tell_digest(engine);
-    plan(engine);
-    if (engine->schedule.n_rows == 0)
-        return wait_for_news(engine);
-
-    int64_t begun_ns = clock_now(engine->clock);
-    build_batch(engine);
-    int status = run_batch(engine);
-    if (status < 0)
-        return fail_all(engine, status);
-
-    account(engine, clock_now(engine->clock) - begun_ns);
-    accept_step(engine);     /* commit, stop, text: ring B */
-    admission_sweep(engine); /* pages come home before the end of a run is heard of */
-    check(engine);
-    publish_wake(engine);
-    return STATUS_OK;
+    while (flight_has_room(engine->flight) && launch(engine))
+        ;
+    return flight_is_empty(engine->flight) ? wait_for_news(engine) : retire(engine);
 }
 
 static void *step_thread(void *arg)
@@ -224,6 +215,7 @@ static void *step_thread(void *arg)
     thread_let_others_first();
     while (!atomic_load(&engine->is_stopping) && engine_step(engine) == STATUS_OK)
         ;
+    flight_drop(engine->flight);
     engine->is_lost = true;
     while (!atomic_load(&engine->is_stopping)) { /* nothing runs any more, the door answers */
         admission_drain(engine);

@@ -120,6 +120,26 @@ static int check_context(struct engine *engine, struct why *why)
     return STATUS_OK;
 }
 
+/* What steps compute with, and the steps. */
+static int open_steps(struct engine *engine, struct why *why)
+{
+    uint32_t max_outputs = engine_outputs_max(engine), max_context = context_held(engine);
+
+    int status = forward_create(engine->device, engine->model, STEP_ROWS_MAX, max_outputs,
+                                max_context, &engine->forward, why);
+    if (status < 0)
+        return status;
+    return flight_create(&(struct flight_spec){.device = engine->device,
+                                               .model = engine->model,
+                                               .cache = engine->cache,
+                                               .forward = engine->forward,
+                                               .on_device = engine->on_device,
+                                               .max_outputs = max_outputs,
+                                               .max_context = max_context,
+                                               .no_overlap = engine->options.no_overlap},
+                         &engine->flight, why);
+}
+
 static int allocate(struct engine *engine, struct why *why)
 {
     const struct engine_options *options = &engine->options;
@@ -181,20 +201,12 @@ int engine_create(const struct engine_options *options, struct engine **out, str
     if (status == STATUS_OK)
         status = check_context(engine, why);
     if (status == STATUS_OK)
-        status = batch_create(engine->device, engine->model, options->max_sequences, &engine->batch,
-                              why);
+        status = device_batch_create(engine->device, engine->model, options->max_sequences,
+                                     engine_outputs_max(engine), &engine->on_device, why);
     if (status == STATUS_OK) /* plans what the rest leaves, of which no more is taken then */
         status = engine_cache_open(engine, (enum kv_dtype)kv_dtype, why);
     if (status == STATUS_OK)
-        status = forward_create(engine->device, engine->model, STEP_ROWS_MAX,
-                                engine_outputs_max(engine), context_held(engine), &engine->forward,
-                                why);
-    if (status == STATUS_OK)
-        status =
-            stream_create(engine->device,
-                          forward_ops_max(engine->model) + batch_ops_max(options->max_sequences) +
-                              kv_cache_ops_max(engine->cache, STEP_ROWS_MAX),
-                          &engine->stream, why);
+        status = open_steps(engine, why);
     if (status == STATUS_OK)
         status = allocate(engine, why);
     if (status == STATUS_OK) {
@@ -236,10 +248,9 @@ void engine_free(struct engine *engine)
     byte_ring_free(engine->events);
     if (engine->signal_fd >= 0)
         close(engine->signal_fd);
-    batch_free(engine->batch);
+    flight_free(engine->flight);
     forward_free(engine->forward);
-    if (engine->stream != NULL)
-        stream_free(engine->stream);
+    device_batch_free(engine->on_device);
     if (engine->cache != NULL)
         kv_cache_free(engine->cache);
     model_free(engine->model);

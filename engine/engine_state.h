@@ -8,9 +8,9 @@
 
 #include "base/clock.h"
 #include "base/ring.h"
-#include "engine/batch.h"
 #include "engine/engine.h"
 #include "engine/estimate.h"
+#include "engine/flight.h"
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
 
@@ -24,8 +24,8 @@ struct engine {
     struct model *model;
     struct kv_cache *cache;
     struct forward *forward;
-    struct stream *stream;
-    struct batch *batch;
+    struct device_batch *on_device;
+    struct flight *flight; /* the steps under way */
     struct scheduler scheduler;
     struct estimate estimate;
     struct engine_model_info info;
@@ -40,12 +40,10 @@ struct engine {
     struct candidate *candidates; /* [SEQUENCES_MAX] */
     struct sequence **candidate_sequences;
     struct schedule schedule;
-    struct step_work work; /* of the schedule */
     uint8_t *detokenized, *shown; /* scratch of one token's text */
     struct engine_stats stats;
     int64_t started_ns;
     bool has_news;    /* events since the last wake */
-    bool is_stepping; /* admission must not touch what the step reads */
     bool is_blocked;  /* a run with free pages waits for room in ring B */
     bool is_lost;     /* the device failed */
 
@@ -81,19 +79,25 @@ void publish_wake(struct engine *engine); /* one wake when there is news */
     (offsetof(struct event, member) + sizeof(((struct event *)0)->member))
 
 /* --- admission.c: messages --- */
-void admission_drain(struct engine *engine); /* ring A; safe while a step runs */
-void admission_open_pages(
-    struct engine *engine); /* waiting sequences, in order; between steps only */
-void admission_end(struct engine *engine, struct sequence *sequence); /* pages, slot; no event */
-void admission_sweep(
-    struct engine *engine); /* cancelled and overdue sequences; between steps only */
+void admission_drain(struct engine *engine); /* ring A; also while it waits for a step */
+void admission_open_pages(struct engine *engine); /* waiting sequences, in order */
+/* Pages, slot; no event. No step under way has rows of it. */
+void admission_end(struct engine *engine, struct sequence *sequence);
+/* Overdue sequences end; of those that have ended, and are in no step, pages come home, and then
+ * the reader hears of it. */
+void admission_sweep(struct engine *engine);
 
 /* Seconds until a waiting sequence gets pages, by the measured rates; 0: not known, since nothing
  * runs (readers take nothing). */
 double admission_wait_s(const struct engine *engine, const struct sequence *sequence);
 
+/* --- finish.c: ends of runs --- */
+/* No more rows from here on; the steps that have some come home first. */
+void finish_run(struct engine *engine, struct sequence *sequence, enum sequence_end end);
+void finish_tell(struct engine *engine, const struct sequence *sequence);
+
 /* --- accept.c: what a step gave --- */
-void accept_step(struct engine *engine);
+void accept_step(struct engine *engine, const struct batch *batch);
 #define WAITING_NS NS_PER_S /* between two words to a run that waits, when nothing changes */
 void accept_tell_waiting(struct engine *engine);
 

@@ -50,3 +50,26 @@ uint32_t sequence_n_context(const struct sequence *sequence)
 {
     return sequence->n_prefilled + (sequence->n_generated > 0 ? sequence->n_generated - 1 : 0);
 }
+
+bool sequence_is_reading(const struct sequence *sequence)
+{
+    return sequence->n_launched < sequence->submit->n_ids;
+}
+
+uint32_t sequence_n_drawn(const struct sequence *sequence)
+{
+    if (sequence_is_reading(sequence))
+        return 0;
+    return sequence->n_launched - sequence->submit->n_ids + 1 - sequence->n_generated;
+}
+
+uint32_t sequence_n_wanted(const struct sequence *sequence)
+{
+    if (sequence->state != SEQUENCE_PREFILL && sequence->state != SEQUENCE_DECODE)
+        return 0;
+    if (sequence_is_reading(sequence))
+        return sequence->submit->n_ids - sequence->n_launched;
+    uint32_t n_drawn = sequence_n_drawn(sequence);
+    return sequence->n_generated + n_drawn < sequence->promised_output &&
+           n_drawn < sequence->n_credit;
+}

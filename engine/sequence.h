@@ -5,6 +5,13 @@
  *
  * Every change of state goes through sequence_set_state, which asserts the arrow and keeps the
  * counts. SPILLED is entered by the tiers of the cache when they exist. Thread: engine only.
+ *
+ *   position   0 1 2 3 4 5 6 7        a prompt of 5 tokens; 2 of the answer are known
+ *   cache      p p p p p a            n_prefilled = 5, n_generated = 2: sequence_n_context = 6
+ *   launched   p p p p p a a          n_launched = 7: a step is under way, it reads the newest and
+ *                                     draws a third; the next row, at 7, takes that on the device
+ *
+ * A run that ends leaves when the last step with a row of it is over.
  */
 #ifndef QUIRE_ENGINE_SEQUENCE_H
 #define QUIRE_ENGINE_SEQUENCE_H
@@ -26,6 +33,9 @@ enum sequence_state {
     SEQUENCE_STATES
 };
 
+/* How a run ended, for the word to its reader; cancelled: none, there is no reader. */
+enum sequence_end { END_CANCELLED, END_STOP, END_LENGTH, END_OVERDUE, END_LOST };
+
 #define AHEAD_UNTOLD UINT32_MAX
 
 struct sequence {
@@ -37,12 +47,17 @@ struct sequence {
     kv_seq_id kv;             /* KV_SEQ_NONE until it has pages */
     uint32_t n_prefilled;     /* prompt tokens in the cache */
     uint32_t n_generated;
-    uint32_t last_id; /* the newest token: the next step's input */
+    uint32_t last_id;         /* the newest token that is known */
+    uint32_t n_launched;      /* tokens that steps took, over or under way */
+    uint32_t n_steps;         /* under way, that hold rows of it */
+    uint32_t output_idx;      /* of its newest token, among those of the step that draws it */
     uint32_t n_credit;
     struct detok detok;
     struct stop stop;
     int64_t started_ns, decode_ns, paused_ns,
         paused_since_ns;                  /* of prefill, of decode, sum, since */
+    enum sequence_end end;                /* of a FINISHED one, and when */
+    int64_t ended_ns;
     int64_t progress_ns;                  /* of the last progress event */
     /* runs that wait before it: at admission, told last (AHEAD_UNTOLD: never) */
     uint32_t n_ahead_first, n_ahead_told;
@@ -58,5 +73,12 @@ const char *sequence_state_name(enum sequence_state state);
 bool sequence_has_pages(const struct sequence *sequence);
 /* Tokens in the cache: prompt and answer but the newest token, which the next step reads. */
 uint32_t sequence_n_context(const struct sequence *sequence);
+/* Its next row is one of the prompt. */
+bool sequence_is_reading(const struct sequence *sequence);
+/* Tokens that steps under way draw for it. */
+uint32_t sequence_n_drawn(const struct sequence *sequence);
+/* Rows that the next step may take: what the prompt has left, or one, or none: there is nobody to
+ * read it, or what is under way ends the run. */
+uint32_t sequence_n_wanted(const struct sequence *sequence);
 
 #endif

@@ -15,31 +15,30 @@
 static int run_rows(struct engine *engine, struct sequence *sequence, uint32_t n_rows,
                     double *least_ns)
 {
-    int64_t begun_ns = clock_now(engine->clock);
+    int64_t step_ns;
 
-    batch_clear(engine->batch);
-    batch_add(engine->batch, sequence, n_rows);
-    batch_run(engine->batch, engine->forward, engine->cache, engine->stream);
-    device_submit(engine->stream);
-    int status = device_wait(engine->stream, NULL, NULL);
+    batch_add(flight_next(engine->flight, clock_now(engine->clock)), sequence, n_rows);
+    flight_launch(engine->flight);
+    int status = flight_wait(engine->flight, NULL, NULL);
+    flight_retire(engine->flight, clock_now(engine->clock), &step_ns);
     kv_cache_commit(engine->cache, sequence->kv, n_rows);
-    double ns = (double)(clock_now(engine->clock) - begun_ns);
-    *least_ns = *least_ns == 0 || ns < *least_ns ? ns : *least_ns;
+    *least_ns = *least_ns == 0 || (double)step_ns < *least_ns ? (double)step_ns : *least_ns;
     return status;
 }
 
 static int skip_rows(struct engine *engine, struct sequence *sequence, uint32_t n_rows)
 {
+    struct stream *stream = engine->flight->stream;
     int status = STATUS_OK;
 
-    while (sequence->n_prefilled < n_rows && status == STATUS_OK) {
-        uint32_t n = n_rows - sequence->n_prefilled;
+    while (sequence->n_launched < n_rows && status == STATUS_OK) {
+        uint32_t n = n_rows - sequence->n_launched;
         n = n < STEP_ROWS_MAX ? n : STEP_ROWS_MAX;
-        kv_cache_append(engine->cache, sequence->kv, n, engine->stream);
-        device_submit(engine->stream);
-        status = device_wait(engine->stream, NULL, NULL);
+        kv_cache_append(engine->cache, sequence->kv, n, stream);
+        device_submit(stream);
+        status = device_wait(stream, NULL, NULL);
         kv_cache_commit(engine->cache, sequence->kv, n);
-        sequence->n_prefilled += n;
+        sequence->n_launched += n;
     }
     return status;
 }
@@ -54,7 +53,11 @@ static int run_round(struct engine *engine, struct submit *submit, uint32_t n_co
                      uint32_t n_rows, double *prefill_ns, double *decode_ns, struct why *why)
 {
     int64_t begun_ns = clock_now(engine->clock);
-    struct sequence sequence = {.submit = submit, .state = SEQUENCE_PREFILL, .kv = KV_SEQ_NONE};
+    struct sequence sequence = {.submit = submit,
+                                .state = SEQUENCE_PREFILL,
+                                .kv = KV_SEQ_NONE,
+                                .promised_output = WARM_TOKENS + 1,
+                                .n_credit = 1};
 
     submit->n_ids = n_context + n_rows;
     int status =
@@ -64,7 +67,6 @@ static int run_round(struct engine *engine, struct submit *submit, uint32_t n_co
     status = skip_rows(engine, &sequence, n_context);
     if (status == STATUS_OK)
         status = run_rows(engine, &sequence, n_rows, prefill_ns);
-    sequence.n_prefilled = submit->n_ids;
     for (uint32_t i = 1; i <= WARM_TOKENS && status == STATUS_OK; i++) {
         sequence.n_generated = i;
         status = run_rows(engine, &sequence, 1, decode_ns);

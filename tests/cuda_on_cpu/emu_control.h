@@ -24,6 +24,8 @@ enum emu_counter {
     EMU_GRAPH_LAUNCHES,
     EMU_ALLOCATIONS,      /* device and pinned memory, taken or given back */
     EMU_SYNCHRONISATIONS, /* calls that wait for the device, or may: copies of pageable memory */
+    EMU_EVENTS,           /* recorded; those inside of graphs are not counted */
+    EMU_EVENTS_AHEAD,     /* that a query found passed while work stood behind them in the stream */
     EMU_COUNTERS
 };
 /* How often since the program began. */

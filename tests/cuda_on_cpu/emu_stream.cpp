@@ -252,6 +252,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
         event->captured_position = stream->n_captured;
         return cudaSuccess;
     }
+    emu_count(EMU_EVENTS);
     cudaError_t error = emu_enqueue(stream, [=] {
         struct timespec now;
         clock_gettime(CLOCK_MONOTONIC, &now);
@@ -298,11 +299,16 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
     cudaError_t error = emu_outside_of_capture();
     if (error != cudaSuccess || event->stream == NULL)
         return error;
-    if (event->stream->n_done < event->position)
+    bool is_news = event->stream->n_done < event->position;
+    if (is_news)
         retire_one(event->stream);
     if (sticky != cudaSuccess)
         return emu_fail(sticky);
-    return event->stream->n_done < event->position ? cudaErrorNotReady : cudaSuccess;
+    if (event->stream->n_done < event->position)
+        return cudaErrorNotReady;
+    if (is_news && !event->stream->queue.empty())
+        emu_count(EMU_EVENTS_AHEAD);
+    return cudaSuccess;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)

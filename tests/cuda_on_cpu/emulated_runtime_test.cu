@@ -343,6 +343,23 @@ static void test_emulated_runtime__counts_what_waits_and_what_may_wait(void **st
     assert_int_equal(emu_counted(EMU_SYNCHRONISATIONS), waits + 6);
 }
 
+static void test_emulated_runtime__counts_events_and_the_work_that_stood_behind_them(void **state)
+{
+    struct scene *scene = (struct scene *)*state;
+    uint64_t events = emu_counted(EMU_EVENTS), ahead = emu_counted(EMU_EVENTS_AHEAD);
+    for (int n_behind = 0; n_behind <= 1; n_behind++) {
+        read_back(scene, scene->stream);
+        expect_success(cudaEventRecord(scene->event, scene->stream));
+        for (int i = 0; i < n_behind; i++)
+            expect_success(launch(add_one, 1, N, 0, scene->stream, scene->device));
+        while (cudaEventQuery(scene->event) == cudaErrorNotReady)
+            continue;
+        expect_success(cudaEventQuery(scene->event)); /* asked again: no news */
+        assert_int_equal(emu_counted(EMU_EVENTS), events + 1 + n_behind);
+        assert_int_equal(emu_counted(EMU_EVENTS_AHEAD), ahead + n_behind);
+    }
+}
+
 static __global__ void never_meets(float *values)
 {
     if (threadIdx.x == 0)
@@ -417,6 +434,7 @@ int main(void)
         SCENE(test_emulated_runtime__counts_what_a_step_must_not_do),
         SCENE(test_emulated_runtime__counts_what_waits_and_what_may_wait),
         SCENE(test_emulated_runtime__a_lost_device_says_nothing_else),
+        SCENE(test_emulated_runtime__counts_events_and_the_work_that_stood_behind_them),
         SCENE(test_emulated_runtime__an_error_of_a_kernel_sticks),
     };
     return run_cuda_tests("emulated runtime", tests, sizeof tests / sizeof tests[0]);

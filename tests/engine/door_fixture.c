@@ -333,8 +333,10 @@ static void take_delta(struct door *door, struct run *run, const struct event_de
     assert_false(run->is_finished || run->is_refused);
     run->n_deltas++;
     run->n_logprobs += delta->has_logprob;
-    if (delta->has_token)
+    if (delta->has_token) {
+        run->logprobs[run->n_ids % RUN_IDS_MAX] = delta->logprob;
         run->ids[run->n_ids++ % RUN_IDS_MAX] = delta->id;
+    }
     assert_true(run->n_text + delta->text_bytes < RUN_TEXT_MAX);
     memcpy(run->text + run->n_text, delta->text, delta->text_bytes);
     run->n_text += delta->text_bytes;

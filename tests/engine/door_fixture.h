@@ -23,6 +23,7 @@ struct run {
     struct event_refused refused;
     struct event_finished finished;
     uint32_t ids[RUN_IDS_MAX], n_ids;
+    float logprobs[RUN_IDS_MAX]; /* of ids; 0 where none were asked for */
     char text[RUN_TEXT_MAX];
     size_t n_text;
     uint32_t n_deltas, n_progress, n_waiting_progress, n_logprobs;

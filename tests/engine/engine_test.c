@@ -313,25 +313,47 @@ static void test_engine__ignore_eos_never_draws_an_end(void **state)
     door_close(door);
 }
 
+static struct run *run_penalised(struct door *door, uint32_t which)
+{
+    struct submit *submit = door_submit(which, 40, 40);
+    submit->sampling.repetition = 1e6f;
+    submit->ignore_eos = true;
+    struct run *run = door_send(door, submit);
+    door_until_over(door, run);
+    assert_int_equal(run->n_ids, 40);
+    return run;
+}
+
 static void test_engine__a_repetition_penalty_sees_prompt_and_output(void **state)
 {
     struct engine_options options = door_options();
     struct door *door = door_open(&options);
     struct submit *submit = door_submit(9, 40, 40);
-    submit->sampling.repetition = 1e6f;
-    submit->ignore_eos = true;
     bool seen[TINY_VOCABULARY] = {false};
     for (uint32_t i = 0; i < submit->n_ids; i++)
         seen[submit->ids[i]] = true;
+    submit_free(submit);
 
-    struct run *run = door_send(door, submit);
-    door_until_over(door, run);
+    struct run *run = run_penalised(door, 9);
 
-    assert_int_equal(run->n_ids, 40);
     for (uint32_t i = 0; i < run->n_ids; i++) {
         assert_false(seen[run->ids[i]]);
         seen[run->ids[i]] = true;
     }
+    door_close(door);
+}
+
+static void test_engine__a_repetition_penalty_sees_nothing_of_the_runs_before(void **state)
+{
+    struct engine_options options = door_options();
+    options.max_sequences = 1; /* all have the same place */
+    struct door *door = door_open(&options);
+    struct run *first = run_penalised(door, 9);
+    run_penalised(door, 10);
+
+    struct run *again = run_penalised(door, 9);
+
+    assert_same_ids(first, again);
     door_close(door);
 }
 
@@ -461,6 +483,7 @@ int main(void)
         cmocka_unit_test(test_engine__a_seed_gives_its_tokens_again_and_is_told),
         cmocka_unit_test(test_engine__ignore_eos_never_draws_an_end),
         cmocka_unit_test(test_engine__a_repetition_penalty_sees_prompt_and_output),
+        cmocka_unit_test(test_engine__a_repetition_penalty_sees_nothing_of_the_runs_before),
         cmocka_unit_test(test_engine__strict_devices_make_no_difference),
         cmocka_unit_test(test_engine__a_failing_device_ends_every_run_and_tells_the_loop),
         cmocka_unit_test(test_engine__the_digest_of_the_weights_is_told_once_it_is_known),

@@ -68,11 +68,64 @@ static void test_sequence__counts_and_times_hang_on_the_state(void **state)
         assert_int_equal(counts.n[i], 0);
 }
 
+static void test_sequence__wants_its_prompt_and_then_a_row_at_a_time(void **state)
+{
+    struct submit submit = {.n_ids = 5};
+    struct sequence sequence = {.state = SEQUENCE_PREFILL,
+                                .submit = &submit,
+                                .promised_output = 3,
+                                .n_credit = CALL_CREDIT_EVENTS};
+
+    assert_int_equal(sequence_n_wanted(&sequence), 5);
+    sequence.n_launched = 4; /* of which nothing is over */
+    assert_true(sequence_is_reading(&sequence));
+    assert_int_equal(sequence_n_wanted(&sequence), 1);
+    assert_int_equal(sequence_n_drawn(&sequence), 0);
+    sequence.n_launched = 5;
+    assert_false(sequence_is_reading(&sequence));
+    assert_int_equal(sequence_n_drawn(&sequence), 1);
+    assert_int_equal(sequence_n_wanted(&sequence), 1); /* the row of a token on the device */
+    sequence.n_generated = 1;
+    assert_int_equal(sequence_n_drawn(&sequence), 0);
+    assert_int_equal(sequence_n_wanted(&sequence), 1);
+}
+
+static void test_sequence__wants_nothing_behind_its_known_end_nor_without_a_reader(void **state)
+{
+    struct submit submit = {.n_ids = 5};
+    struct sequence sequence = {.state = SEQUENCE_DECODE,
+                                .submit = &submit,
+                                .promised_output = 3,
+                                .n_launched = 6, /* the second token is under way */
+                                .n_generated = 1,
+                                .n_credit = 2};
+
+    assert_int_equal(sequence_n_wanted(&sequence), 1);
+    sequence.n_credit = 1; /* which the token under way may take */
+    assert_int_equal(sequence_n_wanted(&sequence), 0);
+    sequence.n_credit = 2;
+    sequence.n_launched = 7;
+    sequence.n_generated = 2; /* the third, and last, is under way */
+    assert_int_equal(sequence_n_drawn(&sequence), 1);
+    assert_int_equal(sequence_n_wanted(&sequence), 0);
+    sequence.n_launched = 6;
+    assert_int_equal(sequence_n_wanted(&sequence), 1);
+    static const enum sequence_state idle[] = {SEQUENCE_QUEUED, SEQUENCE_WAITING_PAGES,
+                                               SEQUENCE_PAUSED, SEQUENCE_SPILLED,
+                                               SEQUENCE_FINISHED};
+    for (size_t i = 0; i < sizeof idle / sizeof *idle; i++) {
+        sequence.state = idle[i];
+        assert_int_equal(sequence_n_wanted(&sequence), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sequence__only_the_arrows_of_the_table_are_legal),
         cmocka_unit_test(test_sequence__counts_and_times_hang_on_the_state),
+        cmocka_unit_test(test_sequence__wants_its_prompt_and_then_a_row_at_a_time),
+        cmocka_unit_test(test_sequence__wants_nothing_behind_its_known_end_nor_without_a_reader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,44 @@
+/* engine/device_batch.h: what all steps share on the device: the arrays of the step that runs, the
+ * counts of tokens for repetition penalties, and the tokens that were drawn last.
+ *
+ *   step n     arrays <- host n      count, forward, sample -> results -> host n
+ *   step n+1   arrays <- host n+1    embed, count read results; sample -> results -> host n+1
+ *
+ * There is one of each since steps run in order: so a token that step n draws is read by step n+1
+ * before the host has seen it. Thread: engine only. Allocates in create and nowhere else.
+ */
+#ifndef QUIRE_ENGINE_DEVICE_BATCH_H
+#define QUIRE_ENGINE_DEVICE_BATCH_H
+
+#include "engine/batch.h"
+#include "model/forward.h"
+
+struct model;
+
+struct device_batch {
+    struct device *device;
+    struct batch_arrays *arrays;   /* device */
+    struct sample_result *results; /* device [max_outputs] */
+    uint32_t *counts;              /* device [n_slots, vocabulary] */
+    uint32_t n_slots, vocabulary;
+    uint32_t *banned;              /* device [n_banned]: ends of generation, ascending */
+    uint32_t n_banned;
+    void *workspace;               /* of sample */
+};
+
+struct batch_shape { /* what launches go by; arrays hold the rest */
+    uint32_t n_rows, n_seqs, n_outputs, max_position;
+};
+
+/* n_slots: of sequences that hold pages. STATUS_NO_MEMORY with numbers. */
+int device_batch_create(struct device *device, const struct model *model, uint32_t n_slots,
+                        uint32_t max_outputs, struct device_batch **out, struct why *why);
+void device_batch_free(struct device_batch *on_device);
+/* Enqueues: forget what was counted for the sequence that had this slot before. */
+void device_batch_forget(const struct device_batch *on_device, kv_seq_id slot,
+                         struct stream *stream);
+/* Enqueues what the device does with its arrays: count, forward pass, draws. */
+void device_batch_run(const struct device_batch *on_device, const struct batch_shape *shape,
+                      struct forward *forward, const struct kv_view *view, struct stream *stream);
+
+#endif

@@ -1,0 +1,276 @@
+/* The engine on a GPU, or on the emulated one: two steps under way and a decode as a graph give
+ * what one step at a time gives, op by op; and a step waits for nothing. */
+#include "base/status.h"
+#include "door_fixture.h"
+#include "engine/engine_state.h"
+#include "tests/cuda_on_cpu/emu_control.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define SKIPPED 77 /* what ctest takes for skipped */
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define N_LONG_RUNS 1 /* the whole thousand of steps is the plain build's */
+#else
+#define N_LONG_RUNS 4
+#endif
+#define N_STEPS 250 /* that decode, of each */
+
+#pragma weak emu_counted /* a GPU counts nothing */
+
+static struct engine_options cuda_options(bool no_overlap)
+{
+    struct engine_options options = door_options();
+    options.backend = "cuda";
+    options.no_overlap = no_overlap;
+    options.max_sequences = 6;
+    options.max_context = 256;
+    return options;
+}
+
+static bool has_cuda(void)
+{
+    struct device_options options = {.backend = BACKEND_CUDA};
+    struct device *device;
+    struct why why;
+    if (device_open(&options, &device, &why) < 0) {
+        print_message("skipped: %s\n", why.text);
+        return false;
+    }
+    device_close(device);
+    return true;
+}
+
+/* --- the same answers --- */
+
+#define N_RUNS 12
+#define PAUSED_RUN 3 /* nobody reads it until all others are over */
+
+static bool is_cancelled(uint32_t i)
+{
+    return i % 5 == 0;
+}
+
+/* Greedy and drawn, with and without penalties, until an end, a stop string or enough tokens. */
+static struct submit *submit_of(uint32_t i)
+{
+    struct submit *submit = door_submit(i, 3 + 9 * i, is_cancelled(i) ? 120 : 12 + i);
+    submit->sampling.has_seed = true;
+    submit->sampling.seed = 16;
+    submit->sampling.temperature = i % 3 == 0 ? 0.0f : 0.7f + 0.2f * (float)i;
+    submit->sampling.top_p = i % 4 == 1 ? 0.9f : 1.0f;
+    submit->sampling.repetition = i % 4 == 2 ? 1.3f : 1.0f;
+    if (i % 6 == 2) { /* any of 40: these come upon an end */
+        submit->sampling.temperature = 100;
+        submit->sampling.top_k = 40;
+    }
+    submit->want_logprobs = i % 3 != 1;
+    submit->n_top = i % 3 == 2 ? 3 : 0;
+    submit->ignore_eos = is_cancelled(i) || i == PAUSED_RUN;
+    for (uint32_t s = 0; i % 3 == 1 && s < STOP_STRINGS_MAX; s++) {
+        submit->stop.len[s] = 1;
+        submit->stop.bytes[s][0] = (uint8_t)('a' + s);
+        submit->stop.n = s + 1;
+    }
+    return submit;
+}
+
+static void run_all(struct door *door, struct run *runs[N_RUNS])
+{
+    for (uint32_t i = 0; i < N_RUNS; i++)
+        runs[i] = door_send(door, submit_of(i));
+    runs[PAUSED_RUN]->keeps_credit = true;
+    for (uint32_t i = 0; i < N_RUNS; i++) {
+        if (is_cancelled(i)) {
+            while (runs[i]->n_deltas < 2)
+                door_turn(door, 100);
+            door_cancel(door, runs[i]);
+        } else if (i != PAUSED_RUN) {
+            door_until_over(door, runs[i]);
+        }
+    }
+    assert_int_equal(runs[PAUSED_RUN]->n_deltas, CALL_CREDIT_EVENTS);
+    runs[PAUSED_RUN]->keeps_credit = false;
+    door_credit(door, runs[PAUSED_RUN], CALL_CREDIT_EVENTS);
+    door_until_over(door, runs[PAUSED_RUN]);
+    const struct engine_stats *stats = door_stats(door);
+    while (stats->n_decode + stats->n_prefill > 0)
+        stats = door_stats(door); /* the last cancel is on its way */
+    assert_int_equal(stats->n_pages_used, 0);
+    assert_int_equal(stats->n_pages_reserved, 0);
+}
+
+static void test_cuda_engine__overlap_and_graphs_change_no_answer(void **state)
+{
+    struct engine_options options = cuda_options(true);
+    struct door *one_by_one = door_open(&options);
+    options = cuda_options(false);
+    struct door *overlapped = door_open(&options);
+    struct run *want[N_RUNS], *got[N_RUNS];
+    uint32_t n_stopped = 0, n_ended = 0, n_long = 0;
+    assert_null(one_by_one->engine->flight->graphs);
+    assert_non_null(overlapped->engine->flight->graphs);
+    assert_int_equal(overlapped->engine->flight->depth, 2);
+
+    run_all(one_by_one, want);
+    run_all(overlapped, got);
+
+    for (uint32_t i = 0; i < N_RUNS; i++) {
+        if (is_cancelled(i))
+            continue;
+        assert_true(want[i]->is_finished && got[i]->is_finished);
+        assert_int_equal(got[i]->n_ids, want[i]->n_ids);
+        assert_memory_equal(got[i]->ids, want[i]->ids, want[i]->n_ids * sizeof *want[i]->ids);
+        assert_memory_equal(got[i]->logprobs, want[i]->logprobs,
+                            want[i]->n_ids * sizeof *want[i]->logprobs);
+        assert_int_equal(got[i]->n_text, want[i]->n_text);
+        assert_memory_equal(got[i]->text, want[i]->text, want[i]->n_text);
+        assert_int_equal(got[i]->finished.reason, want[i]->finished.reason);
+        assert_int_equal(got[i]->finished.stop_idx, want[i]->finished.stop_idx);
+        assert_int_equal(got[i]->finished.n_completion, got[i]->n_ids);
+        n_stopped += got[i]->finished.stop_idx >= 0;
+        n_ended += got[i]->finished.reason == FINISH_STOP && got[i]->finished.stop_idx < 0;
+        n_long += got[i]->finished.reason == FINISH_LENGTH;
+    }
+    assert_true(n_stopped > 0 && n_ended > 0 && n_long > 0); /* every kind of end was there */
+    door_close(one_by_one);
+    door_close(overlapped);
+}
+
+/* --- no stall --- */
+
+struct counted {
+    uint64_t of[EMU_COUNTERS];
+};
+
+static struct counted count_now(void)
+{
+    struct counted now;
+    for (int i = 0; i < EMU_COUNTERS; i++)
+        now.of[i] = emu_counted((enum emu_counter)i);
+    return now;
+}
+
+static void test_cuda_engine__a_step_neither_waits_nor_allocates_nor_leaves_the_device_idle(
+    void **state)
+{
+    if (emu_counted == NULL) {
+        print_message("skipped: a GPU counts nothing\n");
+        skip();
+    }
+    struct engine_options options = cuda_options(false);
+    options.max_sequences = 2;
+    struct door *door = door_open(&options);
+    uint64_t steps = door_stats(door)->n_steps;
+    struct counted before = count_now();
+
+    for (uint32_t i = 0; i < N_LONG_RUNS; i++) {
+        struct submit *submit = door_submit(i, 5, N_STEPS + 1); /* a step for its prompt */
+        submit->ignore_eos = true;
+        submit->want_text = submit->want_ids = false; /* no credit: it never pauses */
+        submit->sampling.temperature = i % 2 == 0 ? 1.0f : 0.0f;
+        submit->sampling.repetition = i % 2 == 0 ? 1.1f : 1.0f;
+        struct run *run = door_send(door, submit);
+        door_until_over(door, run);
+        assert_int_equal(run->finished.n_completion, N_STEPS + 1);
+    }
+
+    struct counted after = count_now();
+    const uint64_t n = N_LONG_RUNS * N_STEPS;
+    assert_int_equal(door_stats(door)->n_steps - steps, n + N_LONG_RUNS);
+    assert_int_equal(after.of[EMU_SYNCHRONISATIONS], before.of[EMU_SYNCHRONISATIONS]);
+    assert_int_equal(after.of[EMU_ALLOCATIONS], before.of[EMU_ALLOCATIONS]);
+    assert_int_equal(after.of[EMU_GRAPH_LAUNCHES] - before.of[EMU_GRAPH_LAUNCHES], n);
+    assert_int_equal(after.of[EMU_EVENTS] - before.of[EMU_EVENTS], n + N_LONG_RUNS);
+    /* each step but the last of a run was read when the next one stood behind it */
+    assert_int_equal(after.of[EMU_EVENTS_AHEAD] - before.of[EMU_EVENTS_AHEAD], n);
+    door_close(door);
+}
+
+/* --- ends --- */
+
+/* Its last token was drawn when the next row was under way: who asks anew finds the room all the
+ * same. */
+static void test_cuda_engine__the_end_of_a_run_is_heard_when_its_pages_are_home(void **state)
+{
+    struct engine_options options = cuda_options(false);
+    options.max_sequences = 1;
+    options.max_queued = 0;
+    struct door *door = door_open(&options);
+    uint32_t n_ended = 0;
+
+    for (uint32_t i = 0; i < 12; i++) {
+        struct submit *submit = door_submit(i, 4, 40);
+        submit->sampling.temperature = 100; /* nearly every id alike, the end among them */
+        submit->sampling.has_seed = true;
+        submit->sampling.seed = i;
+        for (uint32_t s = 0; s < STOP_STRINGS_MAX; s++) {
+            submit->stop.len[s] = 1;
+            submit->stop.bytes[s][0] = (uint8_t)('a' + s);
+            submit->stop.n = s + 1;
+        }
+        struct run *run = door_send(door, submit);
+        door_until_over(door, run);
+        assert_true(run->is_finished);
+        n_ended += run->finished.reason == FINISH_STOP;
+        assert_int_equal(door_stats(door)->n_pages_used, 0);
+    }
+
+    assert_true(n_ended > 0);
+    door_close(door);
+}
+
+static void test_cuda_engine__a_failing_device_ends_every_run(void **state)
+{
+    struct engine_options options = cuda_options(false);
+    struct door *door = door_create(&options);
+    struct submit *bad = door_submit(1, 50, 20), *good = door_submit(2, 20, 200);
+    bad->ids[40] = TINY_VOCABULARY + 5;
+    good->ignore_eos = true;
+    door->engine->info.vocabulary += 10; /* so that admission lets pass what embed does not */
+    door_start(door);
+
+    struct run *runs[] = {door_send(door, good), NULL};
+    while (runs[0]->n_deltas < 3)
+        door_turn(door, 100);
+    runs[1] = door_send(door, bad);
+    for (int i = 0; i < 2; i++) {
+        door_until_over(door, runs[i]);
+        assert_true(runs[i]->is_refused);
+        assert_int_equal(runs[i]->refused.status, STATUS_UNAVAILABLE);
+    }
+    while (!door->is_lost)
+        door_turn(door, 100);
+    door_close(door);
+}
+
+static void test_cuda_engine__runs_that_are_left_go_with_the_engine(void **state)
+{
+    struct engine_options options = cuda_options(false);
+    struct door *door = door_open(&options);
+    struct run *runs[8];
+    for (uint32_t i = 0; i < 8; i++)
+        runs[i] = door_send(door, door_submit(i, 20, 200));
+    while (runs[0]->n_deltas < 2 && runs[1]->n_deltas < 2)
+        door_turn(door, 100);
+
+    door_close(door); /* its asserts and the sanitizers look for what is left */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cuda_engine__overlap_and_graphs_change_no_answer),
+        cmocka_unit_test(
+            test_cuda_engine__a_step_neither_waits_nor_allocates_nor_leaves_the_device_idle),
+        cmocka_unit_test(test_cuda_engine__the_end_of_a_run_is_heard_when_its_pages_are_home),
+        cmocka_unit_test(test_cuda_engine__a_failing_device_ends_every_run),
+        cmocka_unit_test(test_cuda_engine__runs_that_are_left_go_with_the_engine),
+    };
+    return has_cuda() ? cmocka_run_group_tests(tests, NULL, NULL) : SKIPPED;
+}
