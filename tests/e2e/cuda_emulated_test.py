@@ -71,12 +71,12 @@ def test_every_row_of_a_tiny_model_is_near_the_cpus(logits, tiny, capsys, name):
     assert error.max() <= 0.1 and np.sqrt(np.mean(error**2)) <= 8e-3
 
 
-def greedy(stubs, server, prompt, n):
-    """[(id, margin of the best two)] of n greedy tokens."""
+def greedy(stubs, server, prompt, n, **sampling):
+    """[(id, margin of the raw best two)] of n greedy tokens."""
     pb = stubs.quire
     request = pb.GenerateRequest(
-        tokens=pb.TokenIds(ids=prompt), sampling=pb.Sampling(temperature=0), max_tokens=n,
-        logprobs=2, ignore_eos=True,
+        tokens=pb.TokenIds(ids=prompt), sampling=pb.Sampling(temperature=0, **sampling),
+        max_tokens=n, logprobs=2, ignore_eos=True,
     )
     drawn = []
     for event in server.stub().Generate(request, timeout=SECONDS):
@@ -109,6 +109,36 @@ def test_a_tiny_model_streams_the_ids_of_the_cpu(server, stubs, tiny, capsys, na
         for backend in (CUDA, CPU)
     )
     assert compare(name, cpu, cuda, capsys) >= n // 3
+
+
+def penalised_margin(row, seen, banned, penalty):
+    """Of the best two logits when tokens that were seen are made less likely."""
+    row = row.copy()
+    seen = sorted(seen)
+    row[seen] = np.where(row[seen] > 0, row[seen] / penalty, row[seen] * penalty)
+    row[banned] = -np.inf
+    second, best = np.sort(row)[-2:]
+    return best - second
+
+
+def test_a_repetition_penalty_counts_the_tokens_that_the_cpu_counts(
+    server, stubs, logits, tiny, capsys
+):
+    name, n, penalty = "every_head", 16, 1.5  # without it, it says one token for ever
+    prompt = golden_tokens(name)
+    servers = [server("--max-context", "256", *backend, model=tiny[name])
+               for backend in (CUDA, CPU)]
+    cuda, cpu = (
+        [token for token, _ in greedy(stubs, each, prompt, n, repetition_penalty=penalty)]
+        for each in servers
+    )
+    assert len(set(cpu)) > n // 4, cpu
+    banned = list(servers[1].stub().GetModel(stubs.quire.GetModelRequest()).end_tokens)
+    rows = array_of(logits(tiny[name], prompt + cpu, *CPU))[len(prompt) - 1 :]
+    margins = [penalised_margin(rows[i], set(prompt + cpu[:i]), banned, penalty)
+               for i in range(n)]
+    assert compare("penalty", list(zip(cpu, margins)), [(token, 0) for token in cuda],
+                   capsys) >= n // 3
 
 
 def test_the_real_model_streams_the_ids_of_the_cpu(server, stubs, model, capsys):
