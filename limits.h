@@ -25,6 +25,10 @@
 #define DEFAULT_STEP_MS 50           /* --max-step-ms */
 #define PREFILL_CHUNK_MIN 16         /* rows a prefill gets at least when it is scheduled */
 
+/* --- devices --- */
+#define DEVICE_DEPTH_MAX 2           /* lists of one stream submitted and not yet waited for */
+#define DEVICES_MAX 64               /* of one backend that `quire devices` lists */
+
 /* --- a model file (models.md 1.3) --- */
 #define MODEL_LAYERS_MAX 512
 #define MODEL_WIDTH_MAX 65536

@@ -25,9 +25,14 @@ set(nvcc_flags -std=c++17 -O3 -lineinfo -Werror all-warnings --threads 2
 if(ptx)
     list(APPEND nvcc_flags -gencode arch=compute_${ptx},code=compute_${ptx})
 endif()
+set(capabilities "")
 foreach(chip ${chips})
     list(APPEND nvcc_flags -gencode arch=compute_${chip},code=sm_${chip})
+    string(REGEX REPLACE "[a-z]$" "" capability ${chip})
+    list(APPEND capabilities ${capability})
 endforeach()
+list(JOIN capabilities "," capabilities)
+list(APPEND nvcc_flags -DQUIRE_CHIPS=${capabilities} -DQUIRE_PTX=${ptx}+0)
 
 # cuda_compiled(target SOURCES... ) gives the target CUDA sources and the runtime, linked statically.
 function(cuda_compiled target)

@@ -31,7 +31,7 @@ function(cuda_emulated_beside target sm)
     set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX
         COMPILE_OPTIONS "-xc++;-Wno-unknown-pragmas") # #pragma unroll
     target_sources(${target} PRIVATE ${ARGN})
-    target_compile_definitions(${target} PRIVATE QUIRE_SM=${sm})
+    target_compile_definitions(${target} PRIVATE QUIRE_SM=${sm} QUIRE_CHIPS=${sm} QUIRE_PTX=0)
     target_link_libraries(${target} PRIVATE cuda_emulation)
 endfunction()
 

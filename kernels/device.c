@@ -187,7 +187,10 @@ int device_n_threads(const struct device *device)
 
 int device_alloc(struct device *device, size_t bytes, void **out, struct why *why)
 {
-    return device->backend->alloc(device, bytes, out, why);
+    int status = device->backend->alloc(device, bytes, out, why);
+    if (status < 0)
+        *out = NULL;
+    return status;
 }
 
 void device_free(struct device *device, void *memory)
@@ -206,6 +209,8 @@ int device_alloc_host(struct device *device, size_t bytes, void **out, struct wh
     int status = device->backend->alloc_host(device, bytes, out, why);
     if (status == STATUS_OK)
         device->n_host_blocks++;
+    else
+        *out = NULL;
     return status;
 }
 
@@ -277,13 +282,14 @@ void device_read(struct stream *stream, void *host_to, const void *device_from, 
 
 void device_submit(struct stream *stream)
 {
-    assert(stream->n_under_way < device_depth(stream->device));
+    assert(!stream->is_in_graph && stream->n_under_way < device_depth(stream->device));
     stream->device->backend->submit(stream);
     stream->n_under_way++;
 }
 
 int device_wait(struct stream *stream, void (*poll)(void *arg), void *arg)
 {
+    assert(!stream->is_in_graph);
     int status = stream->device->backend->wait(stream, poll, arg);
     if (stream->n_under_way > 0)
         stream->n_under_way--;
@@ -307,7 +313,10 @@ int graph_begin(struct stream *stream, struct why *why)
 {
     if (!device_has_graphs(stream->device))
         return refuse_graphs(stream->device, why);
-    return stream->device->backend->graph_begin(stream, why);
+    assert(!stream->is_in_graph);
+    int status = stream->device->backend->graph_begin(stream, why);
+    stream->is_in_graph = status == STATUS_OK;
+    return status;
 }
 
 int graph_end(struct stream *stream, struct graph **out, struct why *why)
@@ -315,6 +324,7 @@ int graph_end(struct stream *stream, struct graph **out, struct why *why)
     struct device *device = stream->device;
     if (!device_has_graphs(device))
         return refuse_graphs(device, why);
+    stream->is_in_graph = false;
     int status = device->backend->graph_end(stream, out, why);
     if (status == STATUS_OK) {
         **out = (struct graph){.device = device, .stream = stream};
@@ -325,7 +335,7 @@ int graph_end(struct stream *stream, struct graph **out, struct why *why)
 
 void graph_run(struct stream *stream, const struct graph *graph)
 {
-    assert(graph->stream == stream);
+    assert(graph->stream == stream && !stream->is_in_graph);
     stream->device->backend->graph_run(stream, graph);
 }
 

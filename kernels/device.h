@@ -24,6 +24,8 @@
 #ifndef QUIRE_KERNELS_DEVICE_H
 #define QUIRE_KERNELS_DEVICE_H
 
+#include "limits.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,8 +35,6 @@ struct stream;
 struct graph;
 struct ops;
 struct why;
-
-#define DEVICE_DEPTH_MAX 2
 
 /* AUTO: a GPU where this program has CUDA and can use it as it is asked to, else the CPU, and then
  * a log record says why. */
@@ -73,14 +73,14 @@ const char *isa_name(enum isa isa);
 bool isa_is_available(enum isa isa);
 
 /* Zeroed, aligned to 64 bytes (2 MiB above 4 MiB, huge pages asked for). STATUS_NO_MEMORY with
- * needed and free bytes. */
+ * needed and free bytes; *out is NULL then. */
 int device_alloc(struct device *device, size_t bytes, void **out, struct why *why);
 void device_free(struct device *device, void *memory); /* NULL is allowed */
 /* bytes that could still be taken, by the cgroup too */
 uint64_t device_memory_free(const struct device *device);
 
 /* Host memory that copies may run beside the host from and to: pinned for a GPU, plain otherwise.
- * Zeroed, aligned to 64 bytes. STATUS_NO_MEMORY. */
+ * Zeroed, aligned to 64 bytes. STATUS_NO_MEMORY; *out is NULL then. */
 int device_alloc_host(struct device *device, size_t bytes, void **out, struct why *why);
 /* No list that copies from or to it may be under way. NULL is allowed. */
 void device_free_host(struct device *device, void *memory);

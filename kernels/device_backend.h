@@ -53,6 +53,7 @@ struct stream {
     struct device *device;
     uint64_t n_enqueued;
     uint32_t n_under_way; /* lists submitted and not yet waited for */
+    bool is_in_graph;     /* between graph_begin and graph_end */
 };
 
 struct graph {

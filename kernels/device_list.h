@@ -5,7 +5,6 @@
 #include "kernels/device.h"
 
 #define DEVICE_NAME_BYTES 256
-#define DEVICES_MAX 64 /* of one backend that are listed */
 
 struct device_facts {
     uint32_t index;               /* among those of its backend */

@@ -47,7 +47,7 @@ int weight_source_check(enum weight_fuse fuse, const struct weight_source *sourc
     }
     if (n_rows > UINT32_MAX)
         return refuse(why, STATUS_TOO_LARGE,
-                      "%s and what it is fused with have more than 2^32 rows",
+                      "%s and what it is fused with have 2^32 rows or more",
                       weight_source_name(&sources[0]));
     if (fuse == WEIGHT_GATE_UP && sources[0].n_out != sources[1].n_out)
         return refuse(why, STATUS_INVALID,

@@ -34,10 +34,15 @@ static cudaError_t choose(int index)
     return error;
 }
 
-extern "C" void cuda_device_make_current(const struct device *device)
+extern "C" bool cuda_device_make_current(const struct device *device)
 {
-    if (current != device_of(device)->index)
-        choose(device_of(device)->index);
+    int index = device_of(device)->index;
+    return current == index || choose(index) == cudaSuccess;
+}
+
+static cudaError_t make_current(const struct device *device)
+{
+    return cuda_device_make_current(device) ? cudaSuccess : cudaErrorInvalidDevice;
 }
 
 static int refuse_index(uint32_t index, int n_devices, struct why *why)
@@ -46,6 +51,18 @@ static int refuse_index(uint32_t index, int n_devices, struct why *why)
                   "there is no GPU %u: the driver shows %d, counted from 0; quire devices lists "
                   "them, --device chooses one",
                   index, n_devices);
+}
+
+static int refuse_chip(int index, const struct cudaDeviceProp *properties, struct why *why)
+{
+    char chips[128];
+    return refuse(why, STATUS_UNAVAILABLE,
+                  "GPU %d, %s, has compute capability %d.%d; this program has code for %s%s", index,
+                  properties->name, properties->major, properties->minor,
+                  cuda_name_code(chips, sizeof chips),
+                  properties->major < CUDA_MAJOR_MIN
+                      ? ", and none can be made for less than 8.0 (A100, RTX 30)"
+                      : ": build it without QUIRE_CUDA_CHIPS, or by a newer CUDA toolkit");
 }
 
 extern "C" int cuda_device_open(const struct device_options *options, struct device **out,
@@ -60,15 +77,14 @@ extern "C" int cuda_device_open(const struct device_options *options, struct dev
     if (error == cudaSuccess && options->index >= (uint32_t)n_devices)
         return refuse_index(options->index, n_devices, why);
     if (error == cudaSuccess)
-        error = choose(index);
-    if (error == cudaSuccess)
         error = cudaGetDeviceProperties(&properties, index);
     if (error != cudaSuccess)
         return cuda_refuse_devices(error, why);
-    if (properties.major < CUDA_MAJOR_MIN)
-        return refuse(why, STATUS_UNAVAILABLE,
-                      "GPU %d, %s, has compute capability %d.%d; %d.0 (A100, RTX 30) is the least",
-                      index, properties.name, properties.major, properties.minor, CUDA_MAJOR_MIN);
+    if (!cuda_has_code(properties.major, properties.minor))
+        return refuse_chip(index, &properties, why);
+    error = choose(index); /* takes memory of the GPU */
+    if (error != cudaSuccess)
+        return cuda_refuse_devices(error, why);
 
     struct cuda_device *device = (struct cuda_device *)calloc(1, sizeof *device);
     if (device == NULL)
@@ -89,6 +105,7 @@ extern "C" void cuda_device_close(struct device *base)
 {
     struct cuda_device *device = device_of(base);
     assert(device->n_blocks == 0);
+    cuda_device_make_current(base);
     cudaStreamDestroy(device->loading);
     free(device);
 }
@@ -106,16 +123,19 @@ extern "C" int cuda_device_n_threads(const struct device *)
 extern "C" uint64_t cuda_device_memory_free(const struct device *device)
 {
     size_t free_bytes = 0, total_bytes = 0;
-    cuda_device_make_current(device);
-    return cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess ? free_bytes : 0;
+    cudaError_t error = make_current(device);
+    if (error == cudaSuccess)
+        error = cudaMemGetInfo(&free_bytes, &total_bytes);
+    return error == cudaSuccess ? free_bytes : 0;
 }
 
 extern "C" int cuda_device_alloc(struct device *base, size_t bytes, void **out, struct why *why)
 {
     struct cuda_device *device = device_of(base);
     size_t taken = bytes == 0 ? 1 : bytes;
-    cuda_device_make_current(base);
-    cudaError_t error = cudaMalloc(out, taken);
+    cudaError_t error = make_current(base);
+    if (error == cudaSuccess)
+        error = cudaMalloc(out, taken);
     if (error != cudaSuccess) {
         cudaGetLastError();
         return refuse(why, cuda_status_of(error),
@@ -137,6 +157,7 @@ extern "C" int cuda_device_alloc(struct device *base, size_t bytes, void **out, 
 
 extern "C" void cuda_device_free(struct device *base, void *memory)
 {
+    cuda_device_make_current(base);
     cudaFree(memory);
     device_of(base)->n_blocks--;
 }
@@ -145,21 +166,23 @@ extern "C" int cuda_device_alloc_host(struct device *device, size_t bytes, void 
                                       struct why *why)
 {
     size_t taken = bytes == 0 ? 1 : bytes;
-    cuda_device_make_current(device);
-    cudaError_t error = cudaMallocHost(out, taken);
+    cudaError_t error = make_current(device);
+    if (error == cudaSuccess)
+        error = cudaMallocHost(out, taken);
     if (error != cudaSuccess) {
         cudaGetLastError();
         return refuse(why, cuda_status_of(error),
-                      "%zu bytes of the host's memory cannot be pinned for the GPU (%s); see "
-                      "ulimit -l",
+                      "%zu bytes of the host's memory cannot be pinned for the GPU (%s): free "
+                      "some, or lower --max-sequences or --max-context",
                       bytes, cudaGetErrorString(error));
     }
     memset(*out, 0, taken);
     return STATUS_OK;
 }
 
-extern "C" void cuda_device_free_host(struct device *, void *memory)
+extern "C" void cuda_device_free_host(struct device *device, void *memory)
 {
+    cuda_device_make_current(device);
     cudaFreeHost(memory);
 }
 
@@ -167,8 +190,9 @@ static int copy(struct device *base, void *to, const void *from, size_t bytes,
                 enum cudaMemcpyKind kind)
 {
     cudaStream_t loading = device_of(base)->loading;
-    cuda_device_make_current(base);
-    cudaError_t error = cudaMemcpyAsync(to, from, bytes, kind, loading);
+    cudaError_t error = make_current(base);
+    if (error == cudaSuccess)
+        error = cudaMemcpyAsync(to, from, bytes, kind, loading);
     if (error == cudaSuccess)
         error = cudaStreamSynchronize(loading);
     return cuda_status_of(error);

@@ -19,8 +19,8 @@
 extern const struct ops cuda_ops;
 extern const struct device_backend cuda_backend;
 
-/* Device options->index. STATUS_UNAVAILABLE: no driver, no device, or a chip older than 8.0; the
- * sentence says which. STATUS_OUT_OF_RANGE: fewer devices. */
+/* Device options->index. STATUS_UNAVAILABLE: no driver, no device, or a chip that this program
+ * has no code for; the sentence says which. STATUS_OUT_OF_RANGE: fewer devices. */
 __attribute__((weak)) int cuda_device_open(const struct device_options *options,
                                            struct device **out, struct why *why);
 /* At most DEVICES_MAX, those that cannot be used too. STATUS_UNAVAILABLE as above. */
@@ -28,8 +28,8 @@ __attribute__((weak)) int cuda_device_list(struct device_facts *out, uint32_t *n
 
 /* --- what cuda_backend is made of --- */
 
-/* For the calling thread; an error shows in the call behind it. */
-void cuda_device_make_current(const struct device *device);
+/* For the calling thread. False: CUDA refuses, and calls behind it would be to another device. */
+bool cuda_device_make_current(const struct device *device);
 void cuda_device_close(struct device *device);
 const char *cuda_device_name(const struct device *device);
 int cuda_device_n_threads(const struct device *device);

@@ -47,6 +47,27 @@ void cuda_load_at_once(void)
     setenv("CUDA_MODULE_LOADING", "EAGER", 1);
 }
 
+static const int chips[] = {QUIRE_CHIPS}; /* of the build: 80 is compute capability 8.0 */
+#define N_CHIPS (sizeof chips / sizeof chips[0])
+
+bool cuda_has_code(int major, int minor)
+{
+    for (size_t i = 0; i < N_CHIPS; i++)
+        if (major == chips[i] / 10 && minor >= chips[i] % 10)
+            return true;
+    return QUIRE_PTX > 0 && major * 10 + minor >= QUIRE_PTX;
+}
+
+const char *cuda_name_code(char *out, size_t bytes)
+{
+    size_t n = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < N_CHIPS && n < bytes; i++)
+        n += (size_t)snprintf(out + n, bytes - n, "%s%d.%d", i > 0 ? ", " : "", chips[i] / 10,
+                              chips[i] % 10);
+    return out;
+}
+
 static cudaError_t read_facts(int index, struct device_facts *out)
 {
     struct cudaDeviceProp properties;
@@ -63,7 +84,7 @@ static cudaError_t read_facts(int index, struct device_facts *out)
     out->memory_bytes = properties.totalGlobalMem;
     out->shared_bytes = properties.sharedMemPerBlockOptin;
     out->l2_bytes = (uint64_t)properties.l2CacheSize;
-    out->is_usable = properties.major >= CUDA_MAJOR_MIN;
+    out->is_usable = cuda_has_code(properties.major, properties.minor);
     /* one that is in use by another process alone, or broken, tells no more */
     if (cudaSetDevice(index) == cudaSuccess &&
         cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess)

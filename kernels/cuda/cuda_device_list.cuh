@@ -9,6 +9,12 @@ struct why;
 
 #define CUDA_MAJOR_MIN 8 /* compute capability 8.0: A100, RTX 30 */
 
+/* Whether kernels of this build run on that compute capability: code for a chip runs on later ones
+ * of its major number, PTX on all later ones. */
+bool cuda_has_code(int major, int minor);
+/* "8.0, 9.0"; returns out. */
+const char *cuda_name_code(char *out, size_t bytes);
+
 /* Before any call of CUDA: it then loads the code of all kernels when it opens a device, and not at
  * the first launch of each, which may be into a graph, where nothing can be loaded. */
 void cuda_load_at_once(void);

@@ -41,7 +41,8 @@ extern "C" int cuda_graph_end(struct stream *stream, struct graph **out, struct 
     /* what a first launch would allocate is allocated here */
     error = cudaGraphUpload(graph->exec, cuda_stream_handle(stream));
     if (error != cudaSuccess) {
-        cuda_graph_free(&graph->base);
+        cudaGraphExecDestroy(graph->exec);
+        free(graph);
         return refuse_graph(why, error);
     }
     *out = &graph->base;
@@ -59,6 +60,7 @@ extern "C" void cuda_graph_run(struct stream *stream, const struct graph *graph)
 extern "C" void cuda_graph_free(struct graph *base)
 {
     struct cuda_graph *graph = (struct cuda_graph *)base;
+    cuda_device_make_current(base->device);
     cudaGraphExecDestroy(graph->exec);
     free(graph);
 }

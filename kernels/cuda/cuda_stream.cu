@@ -62,8 +62,9 @@ extern "C" int cuda_stream_create(struct device *device, uint32_t n_ops, struct 
         return refuse(why, STATUS_NO_MEMORY, "no memory for a stream (%zu bytes)", sizeof *stream);
     stream->base.device = device;
     stream->n_ops = n_ops;
-    cuda_device_make_current(device);
-    cudaError_t error = cudaStreamCreateWithFlags(&stream->cuda, cudaStreamNonBlocking);
+    cudaError_t error = cudaErrorInvalidDevice;
+    if (cuda_device_make_current(device))
+        error = cudaStreamCreateWithFlags(&stream->cuda, cudaStreamNonBlocking);
     for (int i = 0; i < DEVICE_DEPTH_MAX && error == cudaSuccess; i++)
         error = create_list(&stream->lists[i]);
     if (error == cudaSuccess)
@@ -84,6 +85,7 @@ extern "C" void cuda_stream_free(struct stream *base)
 {
     struct cuda_stream *stream = of(base);
     cudaGraph_t unfinished = NULL;
+    cuda_device_make_current(base->device);
     if (stream->is_capturing && cuda_stream_end_capture(base, &unfinished, NULL) == STATUS_OK)
         cudaGraphDestroy(unfinished);
     if (stream->cuda != NULL)
@@ -211,8 +213,8 @@ int cuda_stream_end_capture(struct stream *base, cudaGraph_t *out, struct why *w
 
 /* --- lists --- */
 
-/* A list that an error cut short is recorded too: its copies use memory of the host until it has
- * passed. */
+/* A list that an error cut short is recorded too, if CUDA lets it be: its copies use memory of the
+ * host until it has passed. */
 extern "C" void cuda_stream_submit(struct stream *base)
 {
     struct cuda_stream *stream = of(base);
@@ -244,6 +246,8 @@ static void wait_for(struct cuda_stream *stream, const struct cuda_list *list,
         if (error == cudaErrorNotReady)
             sched_yield();
     }
+    if (list != NULL && !is_recorded) /* what it copies still uses memory of the host */
+        error = cudaStreamSynchronize(stream->cuda);
     cuda_stream_check(&stream->base, "wait", error);
     if (is_recorded && error == cudaSuccess && *list->error_copy != 0)
         fail(stream, "kernel", *list->error_copy, "told by a kernel");

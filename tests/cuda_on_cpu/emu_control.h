@@ -3,6 +3,8 @@
  * EMU_DEVICES        devices that there are (default 1)
  * EMU_DEVICE_MBYTES  memory of the device in MiB (default 8192)
  * EMU_DRIVER         the driver's version as CUDA counts, 12080 for 12.8; 0: there is none
+ * EMU_CAPABILITY     compute capability as the device says it, 86 for 8.6 (default: the chip's);
+ *                    kernels run all the same
  * EMU_LOSE_WHEN      a path: the device is lost at the first kernel that runs while something is
  *                    there
  */

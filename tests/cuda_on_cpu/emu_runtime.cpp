@@ -75,9 +75,10 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int device)
         return emu_fail(cudaErrorInvalidDevice);
     size_t free_bytes = 0;
     memset(out, 0, sizeof *out);
+    int capability = number_of("EMU_CAPABILITY", emu_chip_sm());
     snprintf(out->name, sizeof out->name, "an sm_%d emulated on the CPU", emu_chip_sm());
-    out->major = emu_chip_sm() / 10;
-    out->minor = emu_chip_sm() % 10;
+    out->major = capability / 10;
+    out->minor = capability % 10;
     out->multiProcessorCount = SM_COUNT;
     out->warpSize = EMU_WARP_LANES;
     out->maxThreadsPerBlock = EMU_THREADS_MAX;

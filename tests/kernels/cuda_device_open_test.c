@@ -105,6 +105,28 @@ static void test_cuda_device_open__without_a_gpu_auto_is_the_cpu_and_cuda_an_err
     }
 }
 
+static void test_cuda_device_open__a_chip_without_code_is_none(void **state)
+{
+    static const struct {
+        const char *capability, *part;
+    } rows[] = {{"75", "less than 8.0"}, {"110", "capability 11.0"}, {"121", "QUIRE_CUDA_CHIPS"}};
+    static struct device_facts devices[DEVICES_MAX];
+    uint32_t n;
+    needs_emulation("cuda_device_open of chips without code");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct device_options options = {.backend = BACKEND_CUDA};
+        setenv("EMU_CAPABILITY", rows[i].capability, 1);
+        assert_refused(&options, STATUS_UNAVAILABLE, rows[i].part, "has code for");
+        options.backend = BACKEND_AUTO;
+        assert_opens(&options, "cpu ");
+        assert_int_equal(device_list(BACKEND_CUDA, devices, &n, NULL), STATUS_OK);
+        assert_false(devices[0].is_usable);
+        unsetenv("EMU_CAPABILITY");
+    }
+    assert_int_equal(device_list(BACKEND_CUDA, devices, &n, NULL), STATUS_OK);
+    assert_true(devices[0].is_usable);
+}
+
 /* As the engine has it: one thread opens and allocates, another one steps. */
 static void *step(void *arg)
 {
@@ -152,6 +174,7 @@ int main(void)
         cmocka_unit_test(
             test_cuda_device_open__what_a_gpu_does_not_do_is_refused_or_done_by_the_cpu),
         cmocka_unit_test(test_cuda_device_open__without_a_gpu_auto_is_the_cpu_and_cuda_an_error),
+        cmocka_unit_test(test_cuda_device_open__a_chip_without_code_is_none),
         cmocka_unit_test(test_cuda_device_open__a_second_gpu_works_from_a_thread_of_its_own),
     };
     return twin_has_cuda() ? cmocka_run_group_tests(tests, NULL, NULL) : TWIN_SKIPPED;
