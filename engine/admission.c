@@ -34,6 +34,18 @@ static int check_alive(const struct engine *engine, struct event_refused *out)
     return out->status = STATUS_UNAVAILABLE;
 }
 
+/* Beyond what a GPU's memory left of the trained context, of which nobody asked for less. */
+static int refuse_beyond_memory(const struct engine *engine, uint64_t asked,
+                                struct event_refused *out)
+{
+    uint32_t context = engine->options.max_context;
+    SAY(out,
+        "this takes %" PRIu64 " tokens of context; the memory of %s holds %u: shorten the prompt, "
+        "lower max_tokens, or serve on a GPU with more memory (--device)",
+        asked, engine->info.device, context);
+    return fill(out, STATUS_TOO_LARGE, (double)asked, context, "tokens", "--device");
+}
+
 /* Tokens that the sequence may generate; refuses what cannot fit. */
 static int check_size(const struct engine *engine, const struct submit *submit, uint32_t *n_output,
                       struct event_refused *out)
@@ -49,6 +61,8 @@ static int check_size(const struct engine *engine, const struct submit *submit, 
     }
     if (asked > context) {
         bool may_grow = engine->info.trained_context > context;
+        if (may_grow && !engine->has_asked_context)
+            return refuse_beyond_memory(engine, asked, out);
         SAY(out,
             "this takes %" PRIu64 " tokens of context (a prompt of %u and an answer of %" PRIu64
             "); the server gives %u: shorten the prompt, lower max_tokens%s",

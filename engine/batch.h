@@ -27,7 +27,7 @@ struct batch_arrays { /* the same layout on host and device */
 struct batch {
     struct device *device;
     struct batch_arrays *arrays;   /* pinned */
-    struct sample_result *results; /* pinned, [n_outputs] of max_sequences; when the step is over */
+    struct sample_result *results; /* pinned, [n_outputs] of max_outputs; when the step is over */
     uint32_t n_rows, n_seqs, n_outputs, max_position;
     struct sequence *sequences[STEP_ROWS_MAX]; /* [n_seqs] */
     uint32_t n_rows_of[STEP_ROWS_MAX];         /* [n_seqs] */

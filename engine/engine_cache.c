@@ -57,12 +57,14 @@ static int make_plan(const struct engine *engine, enum kv_dtype dtype, struct me
                             &budget, engine->options.max_context, out, why);
 }
 
-/* "of 22.0 GiB, weights take 5.1 GiB, the workspace 310.0 MiB and the reserve 715.3 MiB" */
+/* "of 22.0 GiB, weights and the batch take 5.1 GiB, the workspace 310.0 MiB and the reserve
+ * 715.3 MiB" */
 static const char *say_parts(char *out, size_t n, const struct memory_plan *made)
 {
     char all[TEXT_NUMBER_BYTES], weights[TEXT_NUMBER_BYTES], workspace[TEXT_NUMBER_BYTES],
         reserve[TEXT_NUMBER_BYTES];
-    snprintf(out, n, "of %s, weights take %s, the workspace %s and the reserve %s",
+    snprintf(out, n,
+             "of %s, weights and the batch take %s, the workspace %s and the reserve %s",
              text_bytes(all, made->memory_bytes), text_bytes(weights, made->weights_bytes),
              text_bytes(workspace, made->workspace_bytes),
              text_bytes(reserve, made->reserve_bytes));
@@ -75,8 +77,8 @@ static int refuse_model(const struct engine *engine, const struct memory_plan *m
     char parts[200], left[TEXT_NUMBER_BYTES];
     return refuse(why, STATUS_NO_MEMORY,
                   "%s does not hold this model: %s, which leaves %s for keys and values, not "
-                  "enough for %d tokens; take a smaller model, a GPU with more memory (--device) "
-                  "or --backend cpu",
+                  "enough for %d tokens; take a smaller model, fewer --max-sequences, a GPU with "
+                  "more memory (--device) or --backend cpu",
                   device_name(engine->device), say_parts(parts, sizeof parts, made),
                   text_bytes(left, made->room_bytes), CONTEXT_TOKENS_MIN);
 }
@@ -93,7 +95,7 @@ static int refuse_context(const struct engine *engine, const struct memory_plan 
     return refuse_numbers(why, STATUS_TOO_LARGE, numbers,
                           "--max-context %s does not fit on %s: %s, and of the %s left one such "
                           "sequence takes %s; %s tokens are the most that fit: lower it to that, "
-                          "or take a GPU with more memory (--device)",
+                          "or --max-sequences, or take a GPU with more memory (--device)",
                           text_count(wanted, made->context), device_name(engine->device),
                           say_parts(parts, sizeof parts, made), text_bytes(left, made->room_bytes),
                           text_bytes(need, made->kv_bytes),

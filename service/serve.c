@@ -61,7 +61,8 @@ static const struct option options[] = {
      TEAM_THREADS_MAX, NULL, 0},
     {"kv-memory", 0, OPTION_BYTES, FIELD(kv_memory), "0", "BYTES",
      "memory of the cache of keys and values, such as 8GiB; 0: 16 full contexts, at most half of "
-     "what is free; on a GPU all that weights and workspace leave",
+     "what is free; on a GPU what weights, workspace and a reserve leave, at most --max-sequences "
+     "full contexts",
      0, 0, NULL, 0},
     {"kv-dtype", 0, OPTION_CHOICE, FIELD(kv_dtype), "f16", "TYPE",
      "values of the cache: f16, or f32 (twice the memory, closest to exact)", 0, 0, "f16|f32", 0},

@@ -177,6 +177,13 @@ def test_a_context_that_does_not_fit_is_refused_with_the_longest_that_does(
     assert "does not fit" in said
     cut = server(*options, model=tiny[NAME], env=small(4))  # nobody asked for all of it
     assert get_model(cut, stubs).context_tokens == longest
+    with pytest.raises(grpc.RpcError) as beyond:
+        tokens = stubs.quire.TokenIds(ids=[1] * longest)
+        request = stubs.quire.GenerateRequest(tokens=tokens, max_tokens=1)
+        list(cut.stub().Generate(request, timeout=SECONDS))
+    assert beyond.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "the memory of cuda 0" in beyond.value.details()
+    assert "--max-context" not in beyond.value.details()  # a larger one would not start
 
 
 def test_a_cache_that_does_not_fit_is_refused_with_what_is_left(server, quire, tiny):
@@ -192,7 +199,7 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_loaded(quire, model, 
     assert "its weights take" in said and "cuda 0" in said and "--device" in said
     said = refusal(quire, *serve(tiny[NAME], "--backend", "cuda", "--max-sequences", "2"),
                    **small(1))
-    assert "does not hold this model: of 1.0 MiB, weights take" in said and "GPU with more" in said
+    assert "does not hold this model: of 1.0 MiB, weights and the batch take" in said and "GPU with more" in said
 
 
 # --- a device that is lost ---
