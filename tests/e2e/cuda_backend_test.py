@@ -1,5 +1,5 @@
 """--backend, --device and the memory of a GPU: what is chosen, what is refused, and what is told.
-Programs with CUDA: one whose devices are emulated and can be few, small, old or lost, and nvcc's."""
+Programs with CUDA: one of emulated devices, which can be few, small, old or lost, and nvcc's."""
 
 import json
 import os
@@ -168,7 +168,8 @@ def test_a_context_that_does_not_fit_is_refused_with_the_longest_that_does(
 ):
     options = ("--backend", "cuda", "--max-sequences", "2")
     said = refusal(quire, *serve(tiny[NAME], *options, "--max-context", "2048"), **small(4))
-    longest = int(re.search(r"([\d,]+) tokens are the most that fit", said).group(1).replace(",", ""))
+    most = re.search(r"([\d,]+) tokens are the most that fit", said).group(1)
+    longest = int(most.replace(",", ""))
     assert "--max-context 2,048 does not fit on cuda 0" in said and 16 <= longest < 2048
     fits = server(*options, "--max-context", str(longest), model=tiny[NAME], env=small(4))
     assert get_model(fits, stubs).context_tokens == longest
@@ -199,7 +200,8 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_loaded(quire, model, 
     assert "its weights take" in said and "cuda 0" in said and "--device" in said
     said = refusal(quire, *serve(tiny[NAME], "--backend", "cuda", "--max-sequences", "2"),
                    **small(1))
-    assert "does not hold this model: of 1.0 MiB, weights and the batch take" in said and "GPU with more" in said
+    assert "does not hold this model: of 1.0 MiB, weights and the batch take" in said
+    assert "GPU with more" in said
 
 
 # --- a device that is lost ---

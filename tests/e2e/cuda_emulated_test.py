@@ -1,5 +1,6 @@
-"""The CUDA backend end to end, its kernels executed by the CPU (tests/cuda_on_cpu): what `quire serve`
-and `quire logits` give is held against the CPU backend, and against itself in other company."""
+"""The CUDA backend end to end, its kernels executed by the CPU (tests/cuda_on_cpu): what `quire
+serve` and `quire logits` give is held against the CPU backend, and against itself in other company.
+"""
 
 import io
 import subprocess
