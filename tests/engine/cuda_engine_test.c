@@ -14,7 +14,7 @@
 
 #define SKIPPED 77 /* what ctest takes for skipped */
 
-/* Sanitizers make a step of the emulation up to ten times as slow: the plain build does the whole. */
+/* Sanitizers make a step of the emulation up to ten times as slow: the plain build does it all. */
 #if defined(__SANITIZE_THREAD__)
 #define N_RUNS 4
 #define CONTEXT 128
