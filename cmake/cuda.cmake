@@ -31,7 +31,7 @@ foreach(chip ${chips})
     string(REGEX REPLACE "[a-z]$" "" capability ${chip})
     list(APPEND capabilities ${capability})
 endforeach()
-list(JOIN capabilities "," capabilities)
+list(JOIN capabilities "\\," capabilities) # nvcc takes a comma for the end of an option
 list(APPEND nvcc_flags -DQUIRE_CHIPS=${capabilities} -DQUIRE_PTX=${ptx}+0)
 
 # cuda_compiled(target SOURCES... ) gives the target CUDA sources and the runtime, linked statically.
