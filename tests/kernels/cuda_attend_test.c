@@ -333,7 +333,8 @@ static void test_cuda_attend__cutting_changes_no_bits(void **state)
         assert_cuts(&scene, few_and_many, 1, 2);
         assert_cuts(&scene, few_and_many + 1, 1, 2);
         assert_cuts(&scene, few_and_many, 2, 2);
-        assert_cuts(&scene, &border, 1, 2);
+        if (dtype == KV_F16)
+            assert_cuts(&scene, &border, 1, 2);
         scene_close(&scene);
         assert_near_cpu("spans", &shape, few_and_many + 1, 1,
                         dtype == KV_F16 ? TOLERANCE : TOLERANCE_PLAIN);
