@@ -20,19 +20,16 @@
 #define CONTEXT 128
 #define N_LONG_RUNS 1
 #define N_STEPS 20 /* that decode, of each long run */
-#define N_FILLED_IDS 6
 #elif defined(__SANITIZE_ADDRESS__)
 #define N_RUNS 12
 #define CONTEXT 256
 #define N_LONG_RUNS 1
 #define N_STEPS 250
-#define N_FILLED_IDS 12
 #else
 #define N_RUNS 12
 #define CONTEXT 256
 #define N_LONG_RUNS 4
 #define N_STEPS 250
-#define N_FILLED_IDS 24
 #endif
 
 #pragma weak emu_counted /* a GPU counts nothing */
@@ -159,6 +156,7 @@ static void test_cuda_engine__overlap_and_graphs_change_no_answer(void **state)
 /* Nine sequences are run as twelve: the three others read what they write themselves, the last one
  * what all three wrote in the same step. */
 #define N_FILLED 9
+#define N_FILLED_IDS 24 /* the first is not over when the last begins */
 
 static void run_filled(const struct engine_options *options, struct run *runs[N_FILLED],
                        struct door **out)
@@ -166,7 +164,7 @@ static void run_filled(const struct engine_options *options, struct run *runs[N_
     struct door *door = door_open(options);
     uint32_t most = 0;
     for (uint32_t i = 0; i < N_FILLED; i++) {
-        struct submit *submit = door_submit(i, 2 + i, N_FILLED_IDS);
+        struct submit *submit = door_submit(i, 2 + i % 3, N_FILLED_IDS);
         submit->ignore_eos = true;
         submit->want_logprobs = true;
         runs[i] = door_send(door, submit);
@@ -183,6 +181,10 @@ static void run_filled(const struct engine_options *options, struct run *runs[N_
 
 static void test_cuda_engine__rows_that_fill_a_step_up_change_no_answer(void **state)
 {
+#ifdef __SANITIZE_THREAD__ /* pages and positions are the same for any threads */
+    print_message("skipped: steps filled up, under TSan; the other builds run them\n");
+    skip();
+#endif
     struct engine_options options = cuda_options(true);
     struct door *plain, *filled;
     struct run *want[N_FILLED], *got[N_FILLED];
