@@ -320,7 +320,7 @@ static void assert_cuts(struct scene *scene, const struct scene_rows *items, uin
  * not at all; of few and many rows together the many are cut less. */
 static void test_cuda_attend__cutting_changes_no_bits(void **state)
 {
-    static const struct scene_rows few_and_many[] = {{0, 16384 + 519, 1}, {0, 16384 + 500, 20}},
+    static const struct scene_rows few_and_many[] = {{0, 16384 + 519, 1}, {0, 16384 + 499, 20}},
                                    border = {0, 16384 - 3, 6};
     for (int dtype = KV_F16; dtype <= KV_F32; dtype++) {
         struct scene_shape shape = shape_of(dtype == KV_F16 ? 1 : 2, 1, 64, 16384 + 520);
