@@ -9,6 +9,7 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / "tests"))
 import budget  # noqa: E402
 
+GATE_MOST_MINUTES = 50  # what the gate may take on any day
 BUDGET = "# a comment\neverything 25 phase\nsetup 2 phase\nasan 1 asan\\..*\nunit 1 base\\..*\n"
 
 
@@ -71,5 +72,6 @@ def test_report_only_fails_nothing(run):
 
 def test_the_committed_budget_is_well_formed():
     lines = budget.read_budget((ROOT / "tests" / "budget.txt").read_text())
-    assert dict((name, minutes) for name, minutes, _ in lines)["everything"] <= 25
+    everything = dict((name, minutes) for name, minutes, _ in lines)["everything"]
+    assert everything * budget.TOLERANCE <= GATE_MOST_MINUTES
     assert len({name for name, _, _ in lines}) == len(lines)
