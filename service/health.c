@@ -3,7 +3,12 @@
 #include "service/service.h"
 #include "service/wire.h"
 
-#define HEALTH_BYTES 16 /* of an answer: one number */
+#define HEALTH_BYTES 16       /* of an answer: one number */
+#define HEALTH_LIST_BYTES 256 /* the same by name */
+
+/* "" is the whole server */
+static const char *const names[] = {"", "quire.v1.Quire"};
+#define N_NAMES (sizeof names / sizeof *names)
 
 struct health_watch {
     struct watcher watcher;
@@ -19,7 +24,10 @@ size_t health_watch_state_bytes(void)
 
 static bool is_known(struct slice name)
 {
-    return name.len == 0 || slice_equal(name, slice_from("quire.v1.Quire"));
+    for (size_t i = 0; i < N_NAMES; i++)
+        if (slice_equal(name, slice_from(names[i])))
+            return true;
+    return false;
 }
 
 static enum wire_health condition(const struct service *service)
@@ -38,6 +46,18 @@ static int on_check(struct call *call, struct slice body, struct why *why)
                       "no service of that name; ask for \"\" or \"quire.v1.Quire\"");
     uint8_t out[HEALTH_BYTES];
     size_t bytes = wire_pack_health(out, sizeof out, condition(call->service));
+    service_answer(call, slice_of(out, bytes));
+    return STATUS_OK;
+}
+
+static int on_list(struct call *call, struct slice body, struct why *why)
+{
+    uint8_t out[HEALTH_LIST_BYTES];
+    int status = wire_unpack_health_list(&call->arena, body, why);
+    if (status < 0)
+        return status;
+    size_t bytes =
+        wire_pack_health_list(out, sizeof out, names, N_NAMES, condition(call->service));
     service_answer(call, slice_of(out, bytes));
     return STATUS_OK;
 }
@@ -91,5 +111,6 @@ static void on_watch_cancel(struct call *call)
 }
 
 const struct call_handler health_check_handler = {.on_message = on_check};
+const struct call_handler health_list_handler = {.on_message = on_list};
 const struct call_handler health_watch_handler = {.on_message = on_watch,
                                                   .on_cancel = on_watch_cancel};

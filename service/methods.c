@@ -1,13 +1,14 @@
 #include "service/generate.h"
 #include "service/health.h"
 #include "service/model_calls.h"
+#include "service/reflection.h"
 #include "service/service.h"
 #include "service/summarize.h"
 #include "service/text_calls.h"
 
 enum {
-    GENERATE, SUMMARIZE, TOKENIZE, DETOKENIZE, GET_MODEL, WATCH_STATS, HEALTH_CHECK, HEALTH_WATCH,
-    N_METHODS
+    GENERATE, SUMMARIZE, TOKENIZE, DETOKENIZE, GET_MODEL, WATCH_STATS, HEALTH_CHECK, HEALTH_LIST,
+    HEALTH_WATCH, REFLECTION, REFLECTION_ALPHA, N_METHODS
 };
 
 static struct method methods[N_METHODS] = {
@@ -25,8 +26,14 @@ static struct method methods[N_METHODS] = {
                      &watch_stats_handler, 0},
     [HEALTH_CHECK] = {"/grpc.health.v1.Health/Check", CALL_UNARY, SMALL_MESSAGE_BYTES_MAX,
                       &health_check_handler, 0},
+    [HEALTH_LIST] = {"/grpc.health.v1.Health/List", CALL_UNARY, SMALL_MESSAGE_BYTES_MAX,
+                     &health_list_handler, 0},
     [HEALTH_WATCH] = {"/grpc.health.v1.Health/Watch", CALL_SERVER_STREAM, SMALL_MESSAGE_BYTES_MAX,
                       &health_watch_handler, 0},
+    [REFLECTION] = {"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", CALL_BIDI,
+                    SMALL_MESSAGE_BYTES_MAX, &reflection_handler, 0},
+    [REFLECTION_ALPHA] = {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+                          CALL_BIDI, SMALL_MESSAGE_BYTES_MAX, &reflection_handler, 0},
 };
 
 const struct method *service_methods(size_t *n)
@@ -36,6 +43,8 @@ const struct method *service_methods(size_t *n)
     methods[SUMMARIZE].state_bytes = summarize_state_bytes();
     methods[WATCH_STATS].state_bytes = watch_stats_state_bytes();
     methods[HEALTH_WATCH].state_bytes = health_watch_state_bytes();
+    methods[REFLECTION].state_bytes = reflection_state_bytes();
+    methods[REFLECTION_ALPHA].state_bytes = reflection_state_bytes();
     *n = N_METHODS;
     return methods;
 }

@@ -142,6 +142,54 @@ size_t wire_pack_stats(uint8_t *out, size_t cap, const struct wire_stats *stats)
 enum wire_health { WIRE_HEALTH_UNKNOWN, WIRE_SERVING, WIRE_NOT_SERVING, WIRE_SERVICE_UNKNOWN };
 int wire_unpack_health(struct arena *arena, struct slice body, struct slice *name, struct why *why);
 size_t wire_pack_health(uint8_t *out, size_t cap, enum wire_health health);
+int wire_unpack_health_list(struct arena *arena, struct slice body, struct why *why);
+/* names: [n], n <= WIRE_HEALTH_NAMES_MAX, all in the same condition */
+#define WIRE_HEALTH_NAMES_MAX 4
+size_t wire_pack_health_list(uint8_t *out, size_t cap, const char *const *names, size_t n,
+                             enum wire_health health);
+
+/* --- reflection --- */
+
+enum wire_reflection_kind {
+    WIRE_NOTHING_KNOWN, /* empty, or a kind of a later protocol */
+    WIRE_FILE_BY_NAME,
+    WIRE_FILE_OF_SYMBOL,
+    WIRE_FILE_OF_EXTENSION,
+    WIRE_EXTENSIONS_OF,
+    WIRE_SERVICES,
+};
+struct wire_reflection {
+    enum wire_reflection_kind kind;
+    struct slice name;   /* of the file, the symbol or the message */
+    int32_t number;      /* of the extension */
+    const void *request; /* as it came: the response holds it again */
+};
+int wire_unpack_reflection(struct arena *arena, struct slice body, struct wire_reflection *out,
+                           struct why *why);
+
+enum wire_reflection_reply_kind {
+    WIRE_REPLY_ERROR,
+    WIRE_REPLY_FILES,
+    WIRE_REPLY_EXTENSIONS,
+    WIRE_REPLY_SERVICES,
+};
+struct descriptor_service;
+/* Arrays are the caller's. */
+struct wire_reflection_reply {
+    enum wire_reflection_reply_kind kind;
+    const struct slice *files; /* [n_files], at most DESCRIPTOR_FILES_MAX */
+    size_t n_files;
+    struct slice base_type;
+    const int32_t *numbers; /* [n_numbers] */
+    size_t n_numbers;
+    const struct descriptor_service *services; /* [n_services] */
+    size_t n_services;
+    int error_code; /* of gRPC */
+    const char *error_text;
+};
+/* malloc'ed for the caller; NULL when memory is out. arena: where the request lives. */
+uint8_t *wire_pack_reflection(struct arena *arena, const struct wire_reflection *request,
+                              const struct wire_reflection_reply *reply, size_t *bytes);
 
 /* Fields of google.rpc.ErrorInfo: reason, and up to 6 pairs. */
 struct wire_detail {

@@ -5,6 +5,7 @@
 #include "limits.h"
 #include "quire/v1/quire.pb-c.h"
 
+#include <assert.h>
 #include <string.h>
 
 #define INTERVAL_MS_MIN 100
@@ -129,4 +130,32 @@ size_t wire_pack_health(uint8_t *out, size_t cap, enum wire_health health)
     message.status =
         (Grpc__Health__V1__HealthCheckResponse__ServingStatus)health; /* the same numbers */
     return wire_pack(out, cap, &message.base);
+}
+
+int wire_unpack_health_list(struct arena *arena, struct slice body, struct why *why)
+{
+    ProtobufCMessage *message;
+    return wire_unpack(&grpc__health__v1__health_list_request__descriptor, arena, body, &message,
+                       why);
+}
+
+size_t wire_pack_health_list(uint8_t *out, size_t cap, const char *const *names, size_t n,
+                             enum wire_health health)
+{
+    Grpc__Health__V1__HealthListResponse list = GRPC__HEALTH__V1__HEALTH_LIST_RESPONSE__INIT;
+    Grpc__Health__V1__HealthCheckResponse value = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
+    Grpc__Health__V1__HealthListResponse__StatusesEntry entries[WIRE_HEALTH_NAMES_MAX];
+    Grpc__Health__V1__HealthListResponse__StatusesEntry *statuses[WIRE_HEALTH_NAMES_MAX];
+
+    assert(n <= WIRE_HEALTH_NAMES_MAX);
+    value.status = (Grpc__Health__V1__HealthCheckResponse__ServingStatus)health;
+    for (size_t i = 0; i < n; i++) {
+        grpc__health__v1__health_list_response__statuses_entry__init(&entries[i]);
+        entries[i].key = (char *)names[i];
+        entries[i].value = &value;
+        statuses[i] = &entries[i];
+    }
+    list.n_statuses = n;
+    list.statuses = statuses;
+    return wire_pack(out, cap, &list.base);
 }
