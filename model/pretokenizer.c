@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "model/pretokenizer_family.h"
 
 /* Limits of one match: far above what a window can ask for, far below what hurts. */
 enum {
@@ -16,43 +17,11 @@ enum {
     MATCH_HEAP_KIB_MAX = 20480,
     JIT_STACK_BYTES_MIN = 32 << 10,
     JIT_STACK_BYTES_MAX = 512 << 10,
+    NAMES_BYTES = 512, /* of all names in a refusal */
 };
-
-/* English endings in both cases; PCRE2's (?i) would also take U+017F for s. */
-#define ENDINGS "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
-
-#define PATTERN_GPT_2                                                                              \
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-
-/* gpt-2 inside what single digits leave: a digit ends a piece as the end of text does, so blanks
- * before one stay together. */
-#define PATTERN_SMOLLM                                                                             \
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+"
-
-#define PATTERN_LLAMA_BPE                                                                          \
-    ENDINGS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"            \
-            "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-
-#define PATTERN_QWEN2                                                                              \
-    ENDINGS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"                 \
-            "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-
-struct family {
-    const char *pattern;
-    const char *names[8]; /* values of tokenizer.ggml.pre, NULL ends */
-    bool ignores_merges, adds_bos;
-};
-
-static const struct family families[] = {
-    {PATTERN_GPT_2, {"gpt-2", "olmo", "mpt", "exaone4"}, false, false},
-    {PATTERN_SMOLLM, {"smollm", "starcoder", "refact", "command-r", "codeshell"}, false, false},
-    {PATTERN_LLAMA_BPE, {"llama-bpe", "llama3", "llama-v3", "pixtral"}, true, true},
-    {PATTERN_QWEN2, {"qwen2", "deepseek-r1-qwen", "megrez"}, false, false},
-};
-enum { N_FAMILIES = sizeof families / sizeof families[0] };
 
 struct pretokenizer {
-    const struct family *family;
+    const struct pretokenizer_family *family;
     pcre2_code *code;
 };
 
@@ -62,35 +31,24 @@ struct piece_matcher {
     pcre2_jit_stack *stack; /* NULL: PCRE2 uses 32 KiB of the thread's own */
 };
 
-static const struct family *family_of(struct slice name)
-{
-    for (size_t i = 0; i < N_FAMILIES; i++)
-        for (const char *const *known = families[i].names; *known != NULL; known++)
-            if (slice_equal(name, slice_from(*known)))
-                return &families[i];
-    return NULL;
-}
-
 static int refuse_unknown(struct slice name, struct why *why)
 {
-    char known[512] = "", quoted[80];
+    char known[NAMES_BYTES] = "", quoted[80];
     size_t used = 0;
-    for (size_t i = 0; i < N_FAMILIES; i++)
-        for (const char *const *at = families[i].names; *at != NULL; at++)
+    for (size_t i = 0; pretokenizer_family_at(i) != NULL; i++)
+        for (const char *const *at = pretokenizer_family_at(i)->names; *at != NULL; at++)
             used += (size_t)snprintf(known + used, sizeof known - used, "%s%s",
                                      used > 0 ? ", " : "", *at);
-    if (name.len == 0)
-        return refuse(why, STATUS_UNSUPPORTED,
-                      "tokenizer.ggml.pre is absent, and a guess would change every answer; "
-                      "this build reads %s",
-                      known);
-    return refuse(why, STATUS_UNSUPPORTED, "tokenizer.ggml.pre is %s; this build reads %s",
+    assert(used < sizeof known);
+    return refuse(why, STATUS_UNSUPPORTED,
+                  "tokenizer.ggml.pre is %s, and a guess would change every answer; this build "
+                  "reads %s: take a file that has one of these",
                   log_quote(quoted, sizeof quoted, (const char *)name.bytes, name.len), known);
 }
 
 int pretokenizer_create(struct slice name, struct pretokenizer **out, struct why *why)
 {
-    const struct family *family = family_of(name);
+    const struct pretokenizer_family *family = pretokenizer_family_find(name);
     if (family == NULL)
         return refuse_unknown(name, why);
 

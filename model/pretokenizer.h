@@ -2,9 +2,8 @@
  *
  *   "Hello world  foo"  ->  |Hello| world| | foo|          pattern of the gpt-2 family
  *
- * Each family is one PCRE2 pattern that matches at every character, so pieces follow each other
- * without gaps. The stages of the smollm family (first `\p{N}`, then gpt-2 inside what is left)
- * are folded into one such pattern.
+ * Each family is one PCRE2 pattern that matches at every character (pretokenizer_family.h), so
+ * pieces follow each other without gaps.
  *
  * A match sees PIECE_WINDOW_BYTES of text (less, down to a character border) and no more: a
  * longer piece is cut there. So pieces depend on the text alone, never on how it arrives, and
@@ -28,7 +27,7 @@ struct pretokenizer;
 struct piece_matcher; /* PCRE2's match data, limits and JIT stack */
 struct why;
 
-/* name: tokenizer.ggml.pre, may be empty. STATUS_UNSUPPORTED lists the known names;
+/* name: tokenizer.ggml.pre; empty: the family `default`. STATUS_UNSUPPORTED lists the known names;
  * STATUS_NO_MEMORY. */
 int pretokenizer_create(struct slice name, struct pretokenizer **out, struct why *why);
 void pretokenizer_free(struct pretokenizer *pretokenizer);

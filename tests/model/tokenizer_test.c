@@ -88,7 +88,7 @@ static void test_tokenizer__bos_and_eos_stand_where_the_vocabulary_asks_for_them
 static void test_tokenizer__spans_cover_the_text_and_name_each_tokens_bytes(void **state)
 {
     uint64_t seed = 5;
-    for (int family = 0; family < 4; family++) {
+    for (int family = 0; family < FIXTURE_FAMILIES; family++) {
         struct vocabulary *vocabulary = small_vocabulary(fixture_families[family]);
         for (int round = 0; round < 300; round++) {
             uint8_t text[16 * 60];
@@ -112,7 +112,7 @@ static void test_tokenizer__spans_cover_the_text_and_name_each_tokens_bytes(void
 static void test_tokenizer__detok_gives_the_text_back(void **state)
 {
     uint64_t seed = 6;
-    for (int family = 0; family < 4; family++) {
+    for (int family = 0; family < FIXTURE_FAMILIES; family++) {
         struct vocabulary *vocabulary = small_vocabulary(fixture_families[family]);
         for (int round = 0; round < 300; round++) {
             uint8_t text[16 * 60], *back;

@@ -6,7 +6,9 @@
 
 #include "model/byte_alphabet.h"
 
-const char *const fixture_families[4] = {"gpt-2", "smollm", "llama-bpe", "qwen2"};
+const char *const fixture_families[FIXTURE_FAMILIES] = {
+    "gpt-2",       "smollm",         "llama-bpe",    "qwen2",  "tekken", "llama4",
+    "deepseek-v3", "deepseek-coder", "deepseek-llm", "default"};
 
 static struct slice keep(struct source_fixture *fixture, const void *text, size_t len)
 {

@@ -38,7 +38,9 @@ enum {
 void source_fixture_fill(struct source_fixture *fixture);
 struct vocabulary *small_vocabulary(const char *pre); /* asserts; free with vocabulary_free */
 
-extern const char *const fixture_families[4]; /* one name of each pre-tokenizer family */
+enum { FIXTURE_FAMILIES = 10 };
+/* one name of each pre-tokenizer family */
+extern const char *const fixture_families[FIXTURE_FAMILIES];
 
 uint64_t random_next(uint64_t *state);
 uint32_t random_below(uint64_t *state, uint32_t n);
