@@ -16,7 +16,8 @@ static void *take(char *base, size_t *at, size_t bytes)
     return taken;
 }
 
-/* Gives each part of the workspace its place; returns the bytes of all. */
+/* Gives each part of the workspace its place, states last: a state too many is written past the
+ * end, where it is seen. Returns the bytes of all. */
 static size_t place(struct attend_run *run, uint32_t n_rows, uint32_t n_heads, uint32_t v_dim,
                     void *workspace)
 {
@@ -25,11 +26,11 @@ static size_t place(struct attend_run *run, uint32_t n_rows, uint32_t n_heads, u
     run->counts = (struct attend_counts *)take(base, &at, sizeof *run->counts);
     run->blocks = (struct attend_block *)take(base, &at, n_rows * sizeof *run->blocks);
     run->row_block = (uint32_t *)take(base, &at, n_rows * sizeof *run->row_block);
+    run->scratch = (float *)take(base, &at, n_rows * heads * v_dim * sizeof(float));
     for (int i = 0; i < ATTEND_CLASSES; i++)
         run->parts[i] = (struct attend_part *)take(base, &at, states * sizeof *run->parts[i]);
     run->ml = (float *)take(base, &at, states * heads * 2 * sizeof(float));
     run->o = (float *)take(base, &at, states * heads * v_dim * sizeof(float));
-    run->scratch = (float *)take(base, &at, n_rows * heads * v_dim * sizeof(float));
     return at;
 }
 

@@ -56,11 +56,11 @@ struct attend_part {
 };
 
 struct attend_counts {
-    uint32_t n_blocks, n_states;
-    uint32_t n_parts[ATTEND_CLASSES];
-    uint32_t next_unit[ATTEND_CLASSES];
     /* states that each class would take with each cut */
     uint32_t n_wanted[ATTEND_CLASSES][ATTEND_CUTS];
+    uint32_t n_blocks, n_states;
+    uint32_t next_unit[ATTEND_CLASSES];
+    uint32_t n_parts[ATTEND_CLASSES];
 };
 
 struct attend_run { /* the kernels' parameter */

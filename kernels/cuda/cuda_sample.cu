@@ -263,20 +263,20 @@ static __device__ __forceinline__ struct kept cut_row(const struct choice_row &r
     if (has_cut) {
         while (levels.n[level] < params.top_k)
             level++;
-        kept = find_cut(logit_keys{row.x}, row.vocabulary, {floor_of_level(level, floor), 0},
+        kept = find_cut(logit_keys{row.x}, row.vocabulary, floor_of_level(level, floor),
                         params.top_k, false, radix);
         weigh_kept(row, kept);
         total = kept_mass(row, kept);
     }
     if (params.top_p < 1.0f) {
         uint64_t need = needed_mass(params.top_p, total);
-        struct kept among = kept;
+        uint32_t least = kept.least;
         if (!has_cut) {
             while (levels.mass[level] < need)
                 level++;
-            among.least = floor_of_level(level, floor);
+            least = floor_of_level(level, floor);
         }
-        kept = find_cut(logit_keys{row.x}, row.vocabulary, among, need, true, radix);
+        kept = find_cut(logit_keys{row.x}, row.vocabulary, least, need, true, radix);
         weigh_kept(row, kept);
     }
     return kept;

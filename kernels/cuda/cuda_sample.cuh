@@ -193,16 +193,11 @@ static __device__ __forceinline__ void find_bucket(struct radix *radix, uint64_t
     }
 }
 
-static __device__ __forceinline__ bool is_kept(uint32_t key, struct kept kept)
-{
-    return key > kept.least || (key == kept.least && kept.n_ties > 0);
-}
-
-/* The shortest prefix, by (key descending, id ascending), of the kept whose weights reach need,
- * which is at least 1 and at most their sum. A radix search from the top bits. (Ties that `kept`
- * has dropped do no harm: they have the least key of all.) By the whole block. */
+/* The shortest prefix, by (key descending, id ascending), whose weights reach need, which is at
+ * least 1; the keys from `least` on are enough for it. A radix search from the top bits. By the
+ * whole block. */
 template <class Keys>
-static __device__ __forceinline__ struct kept find_cut(Keys key_at, uint32_t n, struct kept kept,
+static __device__ __forceinline__ struct kept find_cut(Keys key_at, uint32_t n, uint32_t least,
                                                        uint64_t need, bool by_mass,
                                                        struct radix *radix)
 {
@@ -216,7 +211,7 @@ static __device__ __forceinline__ struct kept find_cut(Keys key_at, uint32_t n, 
         __syncthreads();
         for (uint32_t i = threadIdx.x; i < n; i += ROW_THREADS) {
             uint32_t key = key_at(i);
-            if (is_kept(key, kept) && (key & above) == last)
+            if (key >= least && (key & above) == last)
                 atomicAdd(&radix->buckets[key >> shift & mask],
                           by_mass ? mass_of(float_of_key(key)) : 1ull);
         }

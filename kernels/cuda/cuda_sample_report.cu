@@ -70,12 +70,10 @@ static __device__ __forceinline__ void find_best(const struct report_row &row, u
                                                  struct radix *radix, struct found *found,
                                                  uint32_t (&of_warp)[ROW_WARPS])
 {
-    struct kept kept = {0, 0};
-    if (row.n_strips > n) {
-        kept = find_cut(strip_keys{row.strips}, row.n_strips, kept, n, false, radix);
-        kept = {kept.least - 1, 0};
-    }
-    kept = find_cut(logit_keys{row.logits}, row.vocabulary, kept, n, false, radix);
+    uint32_t least = 0;
+    if (row.n_strips > n)
+        least = find_cut(strip_keys{row.strips}, row.n_strips, 0, n, false, radix).least;
+    struct kept kept = find_cut(logit_keys{row.logits}, row.vocabulary, least, n, false, radix);
     if (threadIdx.x == 0)
         found->n = 0;
     __syncthreads();
