@@ -183,7 +183,9 @@ static void open_sequence(struct engine *engine, struct submit *submit, uint32_t
     sequence->seed = submit->sampling.seed;
     if (!submit->sampling.has_seed && getrandom(&sequence->seed, sizeof sequence->seed, 0) < 0)
         sequence->seed = (uint64_t)clock_now(engine->clock);
-    detok_init(&sequence->detok, model_vocabulary(engine->model), false);
+    const struct vocabulary *vocabulary = model_vocabulary(engine->model);
+    detok_init(&sequence->detok, vocabulary, false,
+               vocabulary_is_control(vocabulary, submit->ids[submit->n_ids - 1]));
     for (uint32_t i = 0; i < submit->stop.n; i++)
         stops[i] = slice_of(submit->stop.bytes[i], submit->stop.len[i]);
     int status = stop_init(&sequence->stop, stops, submit->stop.n, NULL);

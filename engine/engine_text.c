@@ -3,6 +3,7 @@
 #include "engine/engine_state.h"
 
 #include "model/chat_template.h"
+#include "model/detok.h"
 #include "model/model.h"
 #include "model/token_buffer.h"
 #include "model/tokenizer.h"
@@ -60,13 +61,14 @@ int engine_tokenize(const struct engine *engine, struct slice text, int add_bos,
 
 bool engine_says_byte(const struct engine *engine, uint8_t byte)
 {
-    return vocabulary_byte_ids(model_vocabulary(engine->model))[byte] != VOCABULARY_NO_TOKEN;
+    return vocabulary_says_byte(model_vocabulary(engine->model), byte);
 }
 
 int engine_detokenize(const struct engine *engine, const uint32_t *ids, size_t n, bool special,
                       uint8_t **out, size_t *len, struct why *why)
 {
     const struct vocabulary *vocabulary = model_vocabulary(engine->model);
+    struct detok detok;
     size_t bytes = 0;
 
     for (size_t i = 0; i < n; i++) {
@@ -85,11 +87,11 @@ int engine_detokenize(const struct engine *engine, const uint32_t *ids, size_t n
     if (text == NULL)
         return refuse(why, STATUS_NO_MEMORY, "no memory for %zu bytes of text", bytes);
     *len = 0;
+    detok_init(&detok, vocabulary, special, true);
     for (size_t i = 0; i < n; i++) {
-        struct slice token = vocabulary_bytes(vocabulary, ids[i]);
-        if ((!special && vocabulary_is_control(vocabulary, ids[i])) || token.len == 0)
-            continue;
-        memcpy(text + *len, token.bytes, token.len);
+        struct slice token = detok_bytes(&detok, ids[i]);
+        if (token.len > 0)
+            memcpy(text + *len, token.bytes, token.len);
         *len += token.len;
     }
     *out = text;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/status.h"
+#include "model/character.h"
 #include "model/merge_table.h"
 #include "model/pretokenizer.h"
 #include "model/token_buffer.h"
@@ -37,21 +38,62 @@ static int push_token(struct token_buffer *out, uint32_t id, uint64_t begin, uin
     return token_buffer_push(out, id, (struct token_span){.begin = begin, .end = end}, why);
 }
 
+/* --- what a piece is made of --- */
+
+/* The symbol at the start of `rest`: a byte, or of SentencePiece a character, which may be no
+ * token. Returns its bytes. */
+static size_t first_symbol(const struct vocabulary *vocabulary, struct slice rest, uint32_t *id)
+{
+    size_t n = 1;
+    if (vocabulary_neighbours(vocabulary) == NULL) {
+        *id = vocabulary_byte_ids(vocabulary)[rest.bytes[0]];
+        return n;
+    }
+    bool is_blank = character_at(rest.bytes, &n) == ' ';
+    if (!vocabulary_find_plain(vocabulary, is_blank ? slice_from(" ") : slice_of(rest.bytes, n),
+                               id))
+        *id = VOCABULARY_NO_TOKEN;
+    return n;
+}
+
+/* A character that is no token, byte by byte, or as the unknown token. */
+static int push_bytes(const struct bpe *bpe, struct slice character, uint64_t begin,
+                      struct token_buffer *out, struct why *why)
+{
+    const uint32_t *byte_ids = vocabulary_byte_ids(bpe->vocabulary);
+    int status = STATUS_OK;
+    for (size_t i = 0; i < character.len; i++)
+        if (byte_ids[character.bytes[i]] == VOCABULARY_NO_TOKEN)
+            return push_token(out, (uint32_t)vocabulary_unknown_id(bpe->vocabulary), begin,
+                              begin + character.len, why);
+    for (size_t i = 0; i < character.len && status == STATUS_OK; i++)
+        status = push_token(out, byte_ids[character.bytes[i]], begin + i, begin + i + 1, why);
+    return status;
+}
+
+/* What bytes [from, to) of the piece have become. */
+static int push_symbol(const struct bpe *bpe, uint32_t id, struct slice piece, size_t from,
+                       size_t to, uint64_t begin, struct token_buffer *out, struct why *why)
+{
+    if (id == VOCABULARY_NO_TOKEN)
+        return push_bytes(bpe, slice_of(piece.bytes + from, to - from), begin + from, out, why);
+    return push_token(out, id, begin + from, begin + to, why);
+}
+
 /* --- short pieces --- */
 
 static int encode_by_scan(struct bpe *bpe, struct slice piece, uint64_t begin,
                           struct token_buffer *out, struct why *why)
 {
     const struct merge_table *merges = vocabulary_merges(bpe->vocabulary);
-    const uint32_t *byte_ids = vocabulary_byte_ids(bpe->vocabulary);
     uint32_t ids[SCAN_BYTES_MAX], ranks[SCAN_BYTES_MAX], merged[SCAN_BYTES_MAX];
     uint32_t starts[SCAN_BYTES_MAX + 1];
-    size_t n = piece.len;
-    for (size_t i = 0; i < n; i++) {
-        ids[i] = byte_ids[piece.bytes[i]];
-        starts[i] = (uint32_t)i;
+    size_t n = 0;
+    for (size_t at = 0; at < piece.len; n++) {
+        starts[n] = (uint32_t)at;
+        at += first_symbol(bpe->vocabulary, slice_of(piece.bytes + at, piece.len - at), &ids[n]);
     }
-    starts[n] = (uint32_t)n;
+    starts[n] = (uint32_t)piece.len;
     for (size_t i = 0; i + 1 < n; i++)
         ranks[i] = merge_table_find(merges, ids[i], ids[i + 1], &merged[i]);
 
@@ -80,7 +122,7 @@ static int encode_by_scan(struct bpe *bpe, struct slice piece, uint64_t begin,
 
     int status = STATUS_OK;
     for (size_t i = 0; i < n && status == STATUS_OK; i++)
-        status = push_token(out, ids[i], begin + starts[i], begin + starts[i + 1], why);
+        status = push_symbol(bpe, ids[i], piece, starts[i], starts[i + 1], begin, out, why);
     return status;
 }
 
@@ -166,14 +208,16 @@ static int encode_by_heap(struct bpe *bpe, struct slice piece, uint64_t begin,
     if (status < 0)
         return status;
     const struct merge_table *merges = vocabulary_merges(bpe->vocabulary);
-    const uint32_t *byte_ids = vocabulary_byte_ids(bpe->vocabulary);
-    uint32_t n = (uint32_t)piece.len;
-    for (uint32_t i = 0; i < n; i++)
-        bpe->symbols[i] = (struct bpe_symbol){.id = byte_ids[piece.bytes[i]],
-                                              .next = i + 1 < n ? i + 1 : NO_SYMBOL,
-                                              .previous = i > 0 ? i - 1 : NO_SYMBOL};
+    uint32_t n = (uint32_t)piece.len, previous = NO_SYMBOL;
+    for (uint32_t i = 0, next; i < n; previous = i, i = next) {
+        struct bpe_symbol *symbol = &bpe->symbols[i];
+        next = i + (uint32_t)first_symbol(bpe->vocabulary, slice_of(piece.bytes + i, n - i),
+                                          &symbol->id);
+        symbol->next = next < n ? next : NO_SYMBOL;
+        symbol->previous = previous;
+    }
     bpe->n_heap = 0;
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i != NO_SYMBOL; i = bpe->symbols[i].next)
         note_pair(bpe, merges, i);
 
     while (bpe->n_heap > 0) {
@@ -186,7 +230,7 @@ static int encode_by_heap(struct bpe *bpe, struct slice piece, uint64_t begin,
 
     for (uint32_t i = 0; i != NO_SYMBOL && status == STATUS_OK; i = bpe->symbols[i].next) {
         uint32_t end = bpe->symbols[i].next == NO_SYMBOL ? n : bpe->symbols[i].next;
-        status = push_token(out, bpe->symbols[i].id, begin + i, begin + end, why);
+        status = push_symbol(bpe, bpe->symbols[i].id, piece, i, end, begin, out, why);
     }
     return status;
 }
@@ -194,9 +238,8 @@ static int encode_by_heap(struct bpe *bpe, struct slice piece, uint64_t begin,
 static int check_bytes(const struct vocabulary *vocabulary, struct slice piece, uint64_t begin,
                        struct why *why)
 {
-    const uint32_t *byte_ids = vocabulary_byte_ids(vocabulary);
     for (size_t i = 0; i < piece.len; i++)
-        if (byte_ids[piece.bytes[i]] == VOCABULARY_NO_TOKEN)
+        if (!vocabulary_says_byte(vocabulary, piece.bytes[i]))
             return refuse(why, STATUS_INVALID,
                           "byte 0x%02X at offset %llu has no token in this model's vocabulary; "
                           "leave its character out",
@@ -209,7 +252,7 @@ int bpe_encode(struct bpe *bpe, struct slice piece, uint64_t begin, struct token
 {
     assert(piece.len > 0 && piece.len <= PIECE_WINDOW_BYTES);
     uint32_t whole;
-    if (pretokenizer_ignores_merges(vocabulary_pretokenizer(bpe->vocabulary)) &&
+    if (vocabulary_ignores_merges(bpe->vocabulary) &&
         vocabulary_find_plain(bpe->vocabulary, piece, &whole))
         return push_token(out, whole, begin, begin + piece.len, why);
     int status = check_bytes(bpe->vocabulary, piece, begin, why);

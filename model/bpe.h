@@ -3,6 +3,10 @@
  *
  *   symbols  |l|o|w|e|r|  ->  |lo|w|e|r|  ->  |low|e|r|  ->  |low|er|
  *
+ * Symbols begin as the bytes of the piece, of SentencePiece as its characters; of the pairs that
+ * tokens of one score make, rank is the same. A character that is no token is written as the tokens
+ * of its bytes, or as the unknown token where the vocabulary lacks one of those.
+ *
  * Short pieces scan their pairs, long ones keep a heap of (rank, left symbol): O(n log n) for n
  * bytes. Working memory grows to the longest piece seen, at most PIECE_WINDOW_BYTES. One thread
  * at a time.
@@ -24,7 +28,7 @@ struct bpe {
     struct bpe_symbol *symbols; /* [capacity], for long pieces */
     uint64_t *heap;             /* [2 * capacity] rank << 32 | left */
     size_t n_heap, capacity;
-    uint64_t n_steps;           /* pairs looked at or popped so far: tests bound it */
+    uint64_t n_steps; /* pairs looked at or popped so far: tests bound it */
 };
 
 /* the vocabulary outlives it */

@@ -12,9 +12,25 @@
 #define REPLACEMENT_BYTES 3 /* of U+FFFD, for each byte at worst */
 #define CHUNK_BYTES 256
 
-void detok_init(struct detok *detok, const struct vocabulary *vocabulary, bool shows_control)
+void detok_init(struct detok *detok, const struct vocabulary *vocabulary, bool shows_control,
+                bool begins_text)
 {
-    *detok = (struct detok){.vocabulary = vocabulary, .shows_control = shows_control};
+    *detok = (struct detok){.vocabulary = vocabulary,
+                            .shows_control = shows_control,
+                            .drops_blank = begins_text && vocabulary_adds_space_prefix(vocabulary)};
+}
+
+struct slice detok_bytes(struct detok *detok, uint32_t id)
+{
+    if (vocabulary_is_control(detok->vocabulary, id) && !detok->shows_control)
+        return slice_of(NULL, 0);
+    struct slice bytes = vocabulary_bytes(detok->vocabulary, id);
+    if (bytes.len > 0 && detok->drops_blank) {
+        detok->drops_blank = false;
+        if (bytes.bytes[0] == ' ')
+            return slice_of(bytes.bytes + 1, bytes.len - 1);
+    }
+    return bytes;
 }
 
 size_t detok_bound(const struct vocabulary *vocabulary, uint32_t id)
@@ -24,10 +40,7 @@ size_t detok_bound(const struct vocabulary *vocabulary, uint32_t id)
 
 size_t detok_push(struct detok *detok, uint32_t id, uint8_t *out)
 {
-    if (vocabulary_is_control(detok->vocabulary, id) && !detok->shows_control)
-        return 0;
-
-    struct slice token = vocabulary_bytes(detok->vocabulary, id);
+    struct slice token = detok_bytes(detok, id);
     size_t n_out = 0;
     while (token.len > 0) {
         uint8_t chunk[DETOK_PENDING_BYTES + CHUNK_BYTES];
@@ -75,7 +88,7 @@ int detok_all(const struct vocabulary *vocabulary, const uint32_t *ids, size_t n
         return status;
 
     struct detok detok;
-    detok_init(&detok, vocabulary, shows_control);
+    detok_init(&detok, vocabulary, shows_control, true);
     uint8_t *text = NULL;
     size_t n_text = 0, capacity = 0;
     for (size_t i = 0; i <= n; i++) {

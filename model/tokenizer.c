@@ -1,24 +1,37 @@
 #include "model/tokenizer.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/status.h"
 #include "base/text.h"
 #include "base/utf8.h"
+#include "model/neighbours.h"
 #include "model/pretokenizer.h"
 #include "model/special_table.h"
 #include "model/vocabulary.h"
 
+/* A window and the rest of its last character: of a longer text what a first piece may see. */
+#define PREFIXED_BYTES (PIECE_WINDOW_BYTES + 3)
+
 int text_encoder_init(struct text_encoder *encoder, const struct vocabulary *vocabulary,
                       bool parse_special, struct why *why)
 {
-    *encoder = (struct text_encoder){.vocabulary = vocabulary, .parse_special = parse_special};
+    const struct pretokenizer *pretokenizer = vocabulary_pretokenizer(vocabulary);
+    *encoder = (struct text_encoder){.vocabulary = vocabulary,
+                                     .parse_special = parse_special,
+                                     .wants_prefix = vocabulary_adds_space_prefix(vocabulary)};
     bpe_init(&encoder->bpe, vocabulary);
-    return piece_matcher_create(vocabulary_pretokenizer(vocabulary), &encoder->matcher, why);
+    return pretokenizer != NULL ? piece_matcher_create(pretokenizer, &encoder->matcher, why)
+                                : STATUS_OK;
 }
 
 void text_encoder_release(struct text_encoder *encoder)
 {
     piece_matcher_free(encoder->matcher);
     encoder->matcher = NULL;
+    free(encoder->prefixed);
+    encoder->prefixed = NULL;
     bpe_release(&encoder->bpe);
 }
 
@@ -29,24 +42,74 @@ static int refuse_at(int status, uint64_t at, struct why *why)
     return refuse_prefix(why, status, "at byte %s of the text", text_count(bytes, at));
 }
 
+/* The piece at the start of `rest`, as pretokenizer_next and neighbours_next have it. */
+static int next_piece(struct text_encoder *encoder, struct slice rest, bool at_end, size_t *len,
+                      struct why *why)
+{
+    const struct neighbours *neighbours = vocabulary_neighbours(encoder->vocabulary);
+    if (neighbours != NULL)
+        return neighbours_next(neighbours, rest, at_end, len);
+    return pretokenizer_next(vocabulary_pretokenizer(encoder->vocabulary), encoder->matcher, rest,
+                             at_end, len, why);
+}
+
+/* n_blank: bytes at the start of `rest` that are not in the text, which begins at `begin`. */
+static int encode_piece(struct text_encoder *encoder, struct slice rest, bool at_end,
+                        uint64_t begin, uint64_t n_blank, struct token_buffer *out, size_t *len,
+                        struct why *why)
+{
+    int status = next_piece(encoder, rest, at_end, len, why);
+    if (status == STATUS_AGAIN)
+        return status;
+    if (status < 0)
+        return refuse_at(status, begin, why);
+    status = bpe_encode(&encoder->bpe, slice_of(rest.bytes, *len), begin - n_blank, out, why);
+    return status == STATUS_TOO_LARGE ? refuse_at(status, begin, why) : status;
+}
+
+/* The first piece of a text that is read as if a blank stood before it: pieces see a copy that has
+ * the blank. *len: bytes of rest, 0 when the blank is a piece of its own. */
+static int encode_first_piece(struct text_encoder *encoder, struct slice rest, bool at_end,
+                              uint64_t begin, struct token_buffer *out, size_t *len,
+                              struct why *why)
+{
+    size_t n = rest.len, n_before = out->n;
+    if (encoder->prefixed == NULL)
+        encoder->prefixed = malloc(1 + PREFIXED_BYTES);
+    if (encoder->prefixed == NULL)
+        return refuse(why, STATUS_NO_MEMORY, "no memory for a piece of %d bytes", PREFIXED_BYTES);
+    if (n > PREFIXED_BYTES) { /* what is left is a window all the same, which is always cut */
+        for (n = PREFIXED_BYTES; (rest.bytes[n] & 0xC0) == 0x80;)
+            n--;
+    }
+    encoder->prefixed[0] = ' ';
+    memcpy(encoder->prefixed + 1, rest.bytes, n);
+    int status = encode_piece(encoder, slice_of(encoder->prefixed, 1 + n), at_end && n == rest.len,
+                              begin, 1, out, len, why);
+    if (status < 0)
+        return status;
+    if (out->with_spans)
+        out->spans[n_before].begin = begin;
+    encoder->wants_prefix = false;
+    --*len;
+    return STATUS_OK;
+}
+
 /* The text between two special tokens. */
 static int encode_fragment(struct text_encoder *encoder, struct slice fragment, bool at_end,
                            uint64_t begin, struct token_buffer *out, size_t *n_done,
                            struct why *why)
 {
-    const struct pretokenizer *pretokenizer = vocabulary_pretokenizer(encoder->vocabulary);
     *n_done = 0;
     while (*n_done < fragment.len) {
         struct slice rest = slice_of(fragment.bytes + *n_done, fragment.len - *n_done);
         size_t len = 0;
-        int status = pretokenizer_next(pretokenizer, encoder->matcher, rest, at_end, &len, why);
-        if (status == STATUS_AGAIN)
-            return STATUS_OK;
+        int status =
+            encoder->wants_prefix
+                ? encode_first_piece(encoder, rest, at_end, begin + *n_done, out, &len, why)
+                : encode_piece(encoder, rest, at_end, begin + *n_done, 0, out, &len, why);
         if (status < 0)
-            return refuse_at(status, begin + *n_done, why);
-        status = bpe_encode(&encoder->bpe, slice_of(rest.bytes, len), begin + *n_done, out, why);
-        if (status < 0)
-            return status == STATUS_TOO_LARGE ? refuse_at(status, begin + *n_done, why) : status;
+            return status == STATUS_AGAIN ? STATUS_OK : status;
         *n_done += len;
     }
     return STATUS_OK;
@@ -77,6 +140,7 @@ int text_encoder_advance(struct text_encoder *encoder, struct slice rest, bool a
             break;
         }
         at += match.len;
+        encoder->wants_prefix = vocabulary_adds_space_prefix(encoder->vocabulary);
     }
     *n_done = at;
     return status;

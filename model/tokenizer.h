@@ -1,6 +1,7 @@
 /* model/tokenizer.h: text to token ids.
  *
  *   text --special tokens cut out--> fragments --pretokenizer--> pieces --bpe--> ids
+ *                                              (SentencePiece: neighbours)
  *
  * Three doors to the same work: tokenizer_encode for a text in hand, token_stream.h for one that
  * arrives in packets, and struct text_encoder, the working memory that both use. The ids depend
@@ -9,7 +10,9 @@
  * Text is UTF-8 (checked once; NUL is text like any other). Special tokens that users may not
  * write, such as the ends of turns, are text too unless parse_special says otherwise: encode
  * what users wrote without it. User-defined tokens are always found. Where special tokens
- * overlap, the leftmost wins, at one place the longest.
+ * overlap, the leftmost wins, at one place the longest. Where the vocabulary adds a space prefix
+ * (SentencePiece), text at the beginning or behind a special token is read as if a blank stood
+ * before it; that blank takes no bytes of a span.
  *
  * Thread: any number of calls at once on one vocabulary; an encoder belongs to one thread at a
  * time.
@@ -40,6 +43,8 @@ struct text_encoder {
     struct piece_matcher *matcher;
     struct bpe bpe;
     bool parse_special;
+    bool wants_prefix; /* the next text begins with a blank of its own */
+    uint8_t *prefixed; /* a blank and the text behind it, once it is needed */
 };
 
 int text_encoder_init(struct text_encoder *encoder, const struct vocabulary *vocabulary,

@@ -11,6 +11,7 @@
 struct loaded_lists {
     struct slice *tokens, *merges;
     int32_t *types;
+    double *scores;
 };
 
 /* A list of strings, or NULL and 0 when the key is absent. */
@@ -57,18 +58,33 @@ static int read_types(const struct gguf *file, struct vocabulary_source *source,
     return STATUS_OK;
 }
 
-/* Byte-level BPE merges by rank and never looks at them, but a list of another length says that
- * the file was put together wrongly. */
-static int check_scores(const struct gguf *file, uint32_t n_tokens, struct why *why)
+/* Byte-level BPE never looks at them, but a list of another kind or length says that the file was
+ * put together wrongly. */
+static int read_scores(const struct gguf *file, struct vocabulary_source *source,
+                       struct loaded_lists *lists, struct why *why)
 {
-    const struct gguf_value *value = gguf_find(file, "tokenizer.ggml.scores");
+    static const char key[] = "tokenizer.ggml.scores";
+    const struct gguf_value *value = gguf_find(file, key);
     if (value == NULL)
         return STATUS_OK;
-    if (value->kind != GGUF_ARRAY)
-        return refuse(why, STATUS_CORRUPT, "tokenizer.ggml.scores is not an array");
-    if (value->n < n_tokens)
-        return refuse(why, STATUS_CORRUPT, "tokenizer.ggml.scores has %llu entries for %u tokens",
-                      (unsigned long long)value->n, n_tokens);
+    if (value->kind != GGUF_ARRAY || (value->element != GGUF_F32 && value->element != GGUF_I32))
+        return refuse(why, STATUS_CORRUPT, "%s is not an array of 32-bit numbers", key);
+    if (value->n > MODEL_VOCABULARY_MAX)
+        return refuse(why, STATUS_CORRUPT, "%s has %llu entries, over %u", key,
+                      (unsigned long long)value->n, MODEL_VOCABULARY_MAX);
+    lists->scores = calloc(value->n + 1, sizeof *lists->scores);
+    if (lists->scores == NULL)
+        return refuse(why, STATUS_NO_MEMORY, "no memory for the %llu entries of %s",
+                      (unsigned long long)value->n, key);
+    for (uint64_t i = 0; i < value->n; i++) {
+        float real;
+        int32_t whole;
+        memcpy(&real, value->bytes + 4 * i, sizeof real);
+        memcpy(&whole, value->bytes + 4 * i, sizeof whole);
+        lists->scores[i] = value->element == GGUF_F32 ? (double)real : whole;
+    }
+    source->scores = lists->scores;
+    source->n_scores = (uint32_t)value->n;
     return STATUS_OK;
 }
 
@@ -111,6 +127,8 @@ static int read_scalars(const struct gguf *file, struct vocabulary_source *sourc
         status = read_flag(file, "tokenizer.ggml.add_bos_token", &source->add_bos, why);
     if (status >= 0)
         status = read_flag(file, "tokenizer.ggml.add_eos_token", &source->add_eos, why);
+    if (status >= 0)
+        status = read_flag(file, "tokenizer.ggml.add_space_prefix", &source->add_space_prefix, why);
     return status < 0 ? status : STATUS_OK;
 }
 
@@ -128,7 +146,7 @@ int vocabulary_gguf_read(const struct gguf *file, struct vocabulary **out, struc
     if (status == STATUS_OK)
         status = read_types(file, &source, &lists, why);
     if (status == STATUS_OK)
-        status = check_scores(file, source.n_tokens, why);
+        status = read_scores(file, &source, &lists, why);
     if (status == STATUS_OK) {
         source.tokens = lists.tokens;
         source.merges = lists.merges;
@@ -137,5 +155,6 @@ int vocabulary_gguf_read(const struct gguf *file, struct vocabulary **out, struc
     free(lists.tokens);
     free(lists.merges);
     free(lists.types);
+    free(lists.scores);
     return status;
 }

@@ -27,7 +27,7 @@ static void test_detok__never_shows_a_part_of_a_character(void **state)
     struct vocabulary *vocabulary = small_vocabulary("smollm");
     struct detok detok;
     uint8_t out[DETOK_FLUSH_BYTES];
-    detok_init(&detok, vocabulary, false);
+    detok_init(&detok, vocabulary, false, true);
     assert_push(&detok, 'x', "x");
     assert_push(&detok, 0xE4, "");
     assert_push(&detok, 0xBD, "");
@@ -45,7 +45,7 @@ static void test_detok__what_cannot_become_a_character_is_replaced_at_once(void 
     struct vocabulary *vocabulary = small_vocabulary("smollm");
     struct detok detok;
     uint8_t out[DETOK_FLUSH_BYTES];
-    detok_init(&detok, vocabulary, false);
+    detok_init(&detok, vocabulary, false, true);
     assert_push(&detok, 0xE4, "");
     assert_push(&detok, 'x', "\xEF\xBF\xBDx");
     assert_push(&detok, 0xFF, "\xEF\xBF\xBD");
@@ -64,10 +64,10 @@ static void test_detok__control_tokens_show_only_when_asked_for(void **state)
 {
     struct vocabulary *vocabulary = small_vocabulary("smollm");
     struct detok detok;
-    detok_init(&detok, vocabulary, false);
+    detok_init(&detok, vocabulary, false, true);
     assert_push(&detok, FIXTURE_IM_END, "");
     assert_push(&detok, FIXTURE_TOOL, "<tool>");
-    detok_init(&detok, vocabulary, true);
+    detok_init(&detok, vocabulary, true, true);
     assert_push(&detok, FIXTURE_IM_END, "<|im_end|>");
     vocabulary_free(vocabulary);
 }
@@ -91,7 +91,7 @@ static void test_detok__all_pushes_joined_are_the_repaired_bytes(void **state)
         size_t n_wanted = utf8_repair(raw, n, wanted, NULL);
 
         struct detok detok;
-        detok_init(&detok, vocabulary, false);
+        detok_init(&detok, vocabulary, false, true);
         for (size_t i = 0; i < n; i++) {
             size_t n_pushed = detok_push(&detok, ids[i], got + n_got);
             assert_true(n_pushed <= detok_bound(vocabulary, ids[i]));
@@ -123,7 +123,7 @@ static void test_detok__a_token_longer_than_a_chunk_comes_whole(void **state)
     assert_int_equal(vocabulary_create(&fixture->source, &vocabulary, NULL), STATUS_OK);
     struct detok detok;
     uint8_t out[3 * (LONG_TOKEN_BYTES + 3)];
-    detok_init(&detok, vocabulary, false);
+    detok_init(&detok, vocabulary, false, true);
     assert_int_equal(detok_bound(vocabulary, id), sizeof out);
     assert_int_equal(detok_push(&detok, id, out), LONG_TOKEN_BYTES);
     assert_memory_equal(out, text, LONG_TOKEN_BYTES);

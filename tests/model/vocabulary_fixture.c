@@ -1,6 +1,7 @@
 #include "tests/model/vocabulary_fixture.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,7 +63,8 @@ struct source_fixture *source_fixture_create(const char *pre)
                                                  .unknown_id = -1,
                                                  .padding_id = -1,
                                                  .add_bos = -1,
-                                                 .add_eos = -1};
+                                                 .add_eos = -1,
+                                                 .add_space_prefix = -1};
     for (unsigned byte = 0; byte < 256; byte++) {
         char spelled[3] = "";
         byte_alphabet_encode((uint8_t)byte, (uint8_t *)spelled);
@@ -89,6 +91,47 @@ void source_fixture_fill(struct source_fixture *fixture)
     fixture->source.eos_id = FIXTURE_END_OF_TEXT;
     fixture->source.bos_id = FIXTURE_IM_START;
     fixture->source.add_bos = 0;
+}
+
+uint32_t piece_fixture_token(struct source_fixture *fixture, const char *text,
+                             enum token_kind kind, double score)
+{
+    uint32_t id = source_fixture_token(fixture, text, kind);
+    fixture->scores[id] = score;
+    fixture->source.n_scores = fixture->source.n_tokens;
+    return id;
+}
+
+struct source_fixture *piece_fixture_create(void)
+{
+    struct source_fixture *fixture = source_fixture_create("");
+    fixture->source.model = slice_from("llama");
+    fixture->source.n_tokens = 0;
+    fixture->source.scores = fixture->scores;
+    piece_fixture_token(fixture, "<unk>", TOKEN_UNKNOWN, 0);
+    piece_fixture_token(fixture, "<s>", TOKEN_CONTROL, 0);
+    piece_fixture_token(fixture, "</s>", TOKEN_CONTROL, 0);
+    for (unsigned byte = 0; byte < 256; byte++) {
+        char text[8];
+        snprintf(text, sizeof text, "<0x%02X>", byte);
+        piece_fixture_token(fixture, text, TOKEN_BYTE, 0);
+    }
+    return fixture;
+}
+
+void piece_fixture_fill(struct source_fixture *fixture)
+{
+    static const char *const made[] = {"▁t", "he", "in", "▁a", "▁the", "ll", "hell", "▁▁", "▁hell",
+                                       "lo", "▁hello", "aa", "aaaa", "你好", "é", "▁world", "wor",
+                                       "ld", "▁w", "or", "world", "▁▁▁▁", "12", "...", ".."};
+    static const char *const single[] = {"▁", "e", "t", "a", "h", "l", "o", "w", "r", "d", "i", "n",
+                                         "1", "2", ".", "你", "好", "é", "x", "T", ",", "s", "'"};
+    double score = -1;
+    for (size_t i = 0; i < sizeof made / sizeof made[0]; i++)
+        piece_fixture_token(fixture, made[i], TOKEN_NORMAL, score -= i % 3 == 0 ? 0 : 1);
+    for (size_t i = 0; i < sizeof single / sizeof single[0]; i++)
+        piece_fixture_token(fixture, single[i], TOKEN_NORMAL, score -= 1);
+    piece_fixture_token(fixture, "<tool>", TOKEN_USER_DEFINED, 0);
 }
 
 struct vocabulary *small_vocabulary(const char *pre)

@@ -16,6 +16,7 @@ struct source_fixture {
     struct vocabulary_source source;
     struct slice tokens[FIXTURE_LIST_MAX], merges[FIXTURE_LIST_MAX];
     int32_t types[FIXTURE_LIST_MAX];
+    double scores[FIXTURE_LIST_MAX];
     char text[FIXTURE_TEXT_BYTES];
     size_t n_text;
 };
@@ -40,6 +41,20 @@ struct vocabulary *small_vocabulary(const char *pre); /* asserts; free with voca
 
 enum { FIXTURE_FAMILIES = 10 };
 /* one name of each pre-tokenizer family */
+/* SentencePiece: <unk>, <s>, </s>, the 256 bytes, then whatever is added. */
+enum {
+    PIECE_UNKNOWN,
+    PIECE_BOS,
+    PIECE_EOS,
+    PIECE_FIRST_BYTE,
+    PIECE_FIRST = PIECE_FIRST_BYTE + 256,
+};
+struct source_fixture *piece_fixture_create(void); /* free() it */
+uint32_t piece_fixture_token(struct source_fixture *fixture, const char *text,
+                             enum token_kind kind, double score);
+/* a few English and UTF-8 pieces, <tool> user-defined */
+void piece_fixture_fill(struct source_fixture *fixture);
+
 extern const char *const fixture_families[FIXTURE_FAMILIES];
 
 uint64_t random_next(uint64_t *state);

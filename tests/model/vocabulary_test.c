@@ -31,7 +31,7 @@ static void assert_refused(void (*spoil)(struct source_fixture *fixture), int st
 
 static void spoil_model(struct source_fixture *fixture)
 {
-    fixture->source.model = slice_from("llama");
+    fixture->source.model = slice_from("bert");
 }
 
 static void spoil_no_model(struct source_fixture *fixture)
@@ -138,10 +138,10 @@ static void spoil_add_eos(struct source_fixture *fixture)
 static void test_vocabulary__refuses_what_it_does_not_read_by_name(void **state)
 {
     assert_refused(spoil_model, STATUS_UNSUPPORTED,
-                   "tokenizer.ggml.model is llama; this build reads gpt2");
+                   "tokenizer.ggml.model is bert; this build reads gpt2 (byte-level "
+                   "BPE) and llama (SentencePiece): take a model");
     assert_refused(spoil_no_model, STATUS_UNSUPPORTED, "tokenizer.ggml.model is absent");
-    assert_refused(spoil_pre, STATUS_UNSUPPORTED,
-                   "tokenizer.ggml.pre is gpt-3, and a guess");
+    assert_refused(spoil_pre, STATUS_UNSUPPORTED, "tokenizer.ggml.pre is gpt-3, and a guess");
 }
 
 static void test_vocabulary__refuses_a_hostile_file_with_numbers(void **state)
