@@ -62,6 +62,18 @@
 #define DEFAULT_SECTION_SUMMARY_TOKENS 160 /* section_max_tokens */
 #define SUMMARY_REPETITION_PENALTY 1.1f /* of Summarize, when the request gives none */
 
+/* --- a grammar or JSON schema of a request (models.md 8.5) --- */
+#define GRAMMAR_BYTES_MAX (64u << 10) /* of its text */
+#define GRAMMAR_NESTING_MAX 64       /* groups in groups, schemas in schemas */
+#define GRAMMAR_REPEAT_MAX 4096      /* bounds of repetitions, lengths and counts of items */
+#define GRAMMAR_CLASS_RANGES_MAX 256 /* of one class of characters */
+#define GRAMMAR_RULES_MAX 16384
+#define GRAMMAR_EXPRESSIONS_MAX (1u << 18) /* literals, classes, alternatives, ... of all rules */
+#define GRAMMAR_LITERAL_BYTES_MAX (1u << 18) /* of all literals */
+#define GRAMMAR_NODES_MAX (1u << 16) /* of the automaton */
+#define GRAMMAR_PARSES_MAX 1024      /* ways in which the text so far may go on, at once */
+#define GRAMMAR_WORK_MAX (1u << 18)  /* steps through nodes for one mask: some 3 ms */
+
 /* --- events, engine to loop --- */
 /* text of one delta: a token, and what stop strings held back, repaired (x 3) */
 #define EVENT_TEXT_BYTES_MAX 8192

@@ -122,3 +122,16 @@ size_t utf8_repair(const void *bytes, size_t len, uint8_t *out, size_t *n_replac
         *n_replaced = replaced;
     return (size_t)(to - out);
 }
+
+size_t utf8_encode(uint32_t code, uint8_t out[4])
+{
+    if (code < 0x80) {
+        out[0] = (uint8_t)code;
+        return 1;
+    }
+    size_t n = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (size_t i = n - 1; i > 0; i--, code >>= 6)
+        out[i] = (uint8_t)(0x80 | (code & 0x3f));
+    out[0] = (uint8_t)((n == 2 ? 0xc0 : n == 3 ? 0xe0 : 0xf0) | code);
+    return n;
+}

@@ -19,4 +19,8 @@ size_t utf8_complete_len(const void *bytes, size_t len);
  * bytes. Returns bytes written; *n_replaced (if given) counts. */
 size_t utf8_repair(const void *bytes, size_t len, uint8_t *out, size_t *n_replaced);
 
+/* Writes the bytes of a code point up to U+10FFFF (surrogates too, which are no UTF-8); returns how
+ * many. */
+size_t utf8_encode(uint32_t code, uint8_t out[4]);
+
 #endif

@@ -49,6 +49,7 @@ LIBRARIES = (
     (re.compile(r"uv\.h$|uv/"), "uv.h", {"service": LOOP, "clients": ANY_FILE}),
     (re.compile(r"nghttp2/"), "nghttp2.h", {"service": LOOP, "clients": ANY_FILE}),
     (re.compile(r"pcre2"), "PCRE2", {"model": ANY_FILE}),
+    (re.compile(r"jansson"), "Jansson", {"model": re.compile(r"json_\w+\.[ch]$")}),
     (re.compile(r"xxh"), "xxHash", {"base": ANY_FILE}),
     (re.compile(r"openssl/"), "OpenSSL", {"base": ANY_FILE, "service": re.compile(r"tls\.[ch]$")}),
     (re.compile(r"cuda|cublas|nccl"), "CUDA", {"kernels": re.compile(r"(cuda_|platform)\w*\.(cu|cuh)$")}),

@@ -1,0 +1,30 @@
+/* model/json_schema.h: a JSON schema as a grammar: every text of it is JSON that is valid under the
+ * schema. Not every valid JSON is a text of it:
+ *
+ *   objects    members in the order of `properties`; others only where additionalProperties is
+ *              given and not false; names of those are spelled without escapes
+ *   numbers    at most 16 digits, 16 behind the point, an exponent of 2; with bounds at most 6
+ *              behind the point, as far as whole parts between the bounds go, and no exponent
+ *   blanks     between tokens one blank, or a line's end and up to 20 blanks
+ *
+ * Keywords (models.md 8.5; draft 2020-12): type, enum, const, properties, required,
+ * additionalProperties, minProperties, maxProperties, items, prefixItems, minItems, maxItems,
+ * minLength, maxLength, pattern (json_pattern.h), minimum, maximum, exclusiveMinimum,
+ * exclusiveMaximum, anyOf, oneOf of which at most one can hold, allOf of one, $ref within the
+ * schema, $defs, definitions. Annotations (title, description, default, format, ...) and x-... say
+ * nothing. Every other keyword is refused by its name.
+ */
+#ifndef QUIRE_MODEL_JSON_SCHEMA_H
+#define QUIRE_MODEL_JSON_SCHEMA_H
+
+#include "base/slice.h"
+
+struct grammar_rules;
+struct why;
+
+/* Fills initialised rules. STATUS_INVALID: no JSON, with line and column; what cannot be compiled,
+ * or has no value, with its JSON pointer; more than GRAMMAR_NESTING_MAX schemas in each other, a
+ * bound over GRAMMAR_REPEAT_MAX; what grammar_rules_why says. STATUS_NO_MEMORY. */
+int json_schema_compile(struct slice text, struct grammar_rules *rules, struct why *why);
+
+#endif
