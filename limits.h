@@ -36,6 +36,7 @@
 #define MODEL_HEAD_DIM_MAX 1024
 #define MODEL_VOCABULARY_MAX (1u << 20)
 #define MODEL_FF_MAX (1u << 20)
+#define MODEL_EXPERTS_MAX 1024       /* of one layer */
 #define GGUF_KEY_BYTES_MAX 65535
 #define GGUF_TENSOR_NAME_BYTES_MAX 63
 #define GGUF_ALIGNMENT_MAX (1u << 20)

@@ -36,12 +36,21 @@ struct weight_source {
 };
 
 /* PLAIN: one source. QKV: two or three sources stacked as they are given. GATE_UP: gate, then up,
- * of equal shape. */
-enum weight_fuse { WEIGHT_PLAIN, WEIGHT_QKV, WEIGHT_GATE_UP };
+ * of equal shape. EXPERTS: a source for each expert, of one type and shape; EXPERTS_GATE_UP: the
+ * gates of all experts, then as many ups. */
+enum weight_fuse {
+    WEIGHT_PLAIN,
+    WEIGHT_QKV,
+    WEIGHT_GATE_UP,
+    WEIGHT_EXPERTS,
+    WEIGHT_EXPERTS_GATE_UP,
+};
 
 struct weight_info {
-    uint32_t n_in, n_out;  /* n_out: sum over the sources; for GATE_UP the width of one of them */
-    size_t bytes;          /* read once a pass: what decode is bound by */
+    uint32_t n_in, n_out;  /* n_out: sum over the sources; for gate and up the width of one */
+    uint32_t n_experts;    /* 0: none */
+    /* read once a pass: what decode is bound by; of experts all, a pass reads those chosen */
+    size_t bytes;
     /* forms of activations that this weight multiplies: enum act_form bits */
     uint32_t act_forms;
 };
@@ -122,6 +131,61 @@ struct linear_glu_args {
     const float *gate_bias, *up_bias; /* device [n_out] or NULL */
     uint32_t n_rows;
     struct act out;
+};
+
+/* How a row chooses among experts (models.md 4.7, 4.8). */
+enum route_score { ROUTE_SOFTMAX, ROUTE_SIGMOID };
+
+struct route_rule {
+    uint32_t n_experts, n_used;  /* 1 <= n_used <= n_experts <= MODEL_EXPERTS_MAX */
+    /* Equal runs of experts of which the best n_groups_used are kept, with n_used experts at least;
+     * 1 and 1: no groups. A group is as good as the sum of its group_best (1 or 2) best choice
+     * values. */
+    uint32_t n_groups, n_groups_used, group_best;
+    enum route_score score;
+    bool chooses_by_logit;       /* else by score (+ bias) */
+    bool normalise;              /* weights by their sum */
+    float scale;                 /* of the weights; 1: none */
+};
+
+/* Of each row the n_used best experts, best first, and their weights.
+ * score: SOFTMAX over all experts, e = exp2((z - max) * log2 e), sum of e in 16 lanes, i ascending
+ * by 16, then the fold, score = e / sum; SIGMOID 1 / (1 + exp2(-z * log2 e)); both by the
+ * polynomial of cpu_math.h. choice = score + bias. Greater choice values come first, of equal ones
+ * the lower index; of groups likewise (two best: the greater + the other).
+ * weight = score of the chosen (without bias); normalise: weight / max(sum, 2^-14), the sum from 0
+ * in slot order; then * scale.
+ * A row with a choice value that is NaN sticks STATUS_INTERNAL; its experts are 0, 1, ... and its
+ * weights 0. */
+struct route_args {
+    struct route_rule rule;
+    const float *logits;  /* device [n_rows, n_experts] */
+    const float *bias;    /* device [n_experts] or NULL: to choose, not to weigh */
+    uint32_t n_rows;
+    uint32_t *experts;    /* device [n_rows, n_used] */
+    float *weights;       /* device [n_rows, n_used] */
+};
+
+/* y[r] (= or +=) sum over slots s ascending, from 0, of weights[r, s] * down_e(silu(gate_e(x[r])) *
+ * up_e(x[r])), e = experts[r, s]; product and sum rounded apart. Every chain is that of linear and
+ * linear_glu with e's matrices alone, whatever other rows choose e. With scales_input the expert
+ * reads weight * x: its gate and up are multiplied by the weight, at the end of their chains, and
+ * its output is not.
+ * The rows of an expert are brought together, in the order of (row, slot), so that its weights are
+ * read once for all. An expert's index beyond the matrices sticks STATUS_OUT_OF_RANGE. */
+struct moe_args {
+    const struct weight *gate_up; /* EXPERTS_GATE_UP */
+    const struct weight *down;    /* EXPERTS, as many */
+    struct act in;
+    const uint32_t *experts;      /* device [n_rows, n_used] */
+    const float *weights;         /* device [n_rows, n_used] */
+    uint32_t n_rows, n_used;
+    bool scales_input;
+    void *workspace;              /* device, moe_workspace_bytes for in.max_rows */
+    size_t workspace_bytes;
+    enum linear_mode mode;
+    float *y;                     /* device [n_rows, y_stride] */
+    uint32_t y_stride;            /* floats */
 };
 
 enum rope_style { ROPE_NONE, ROPE_NORM, ROPE_NEOX }; /* pairs (2k, 2k + 1), or (k, k + n/2) */
@@ -265,12 +329,16 @@ struct ops {
                                      uint32_t max_context);
     size_t (*sample_workspace_bytes)(const struct device *device, uint32_t max_rows,
                                      uint32_t vocabulary);
+    size_t (*moe_workspace_bytes)(const struct device *device, const struct weight *gate_up,
+                                  const struct weight *down, uint32_t max_rows, uint32_t n_used);
 
     /* Enqueue. */
     void (*embed)(struct stream *stream, const struct embed_args *args);
     void (*norm)(struct stream *stream, const struct norm_args *args);
     void (*linear)(struct stream *stream, const struct linear_args *args);
     void (*linear_glu)(struct stream *stream, const struct linear_glu_args *args);
+    void (*route)(struct stream *stream, const struct route_args *args);
+    void (*moe)(struct stream *stream, const struct moe_args *args);
     void (*rope_append)(struct stream *stream, const struct rope_append_args *args);
     void (*attend)(struct stream *stream, const struct attend_args *args);
     void (*gather)(struct stream *stream, const struct gather_args *args);

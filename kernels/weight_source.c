@@ -30,31 +30,68 @@ static int check_source(const struct weight_source *source, uint32_t n_in, struc
     return STATUS_OK;
 }
 
-int weight_source_check(enum weight_fuse fuse, const struct weight_source *sources,
-                        uint32_t n_sources, uint32_t *n_out, struct why *why)
+/* The experts of one side beside its first. */
+static int check_experts(const struct weight_source *sources, uint32_t n, struct why *why)
 {
+    const struct weight_source *first = &sources[0];
+    for (uint32_t e = 1; e < n; e++) {
+        const struct weight_source *next = &sources[e];
+        if (next->type != first->type || next->n_in != first->n_in || next->n_out != first->n_out)
+            return refuse(why, STATUS_INVALID,
+                          "%s: expert %u has %u rows of %u values of type %u, expert 0 %u of %u of "
+                          "type %u",
+                          weight_source_name(next), e, next->n_out, next->n_in, next->type,
+                          first->n_out, first->n_in, first->type);
+    }
+    return STATUS_OK;
+}
+
+static int count_parts(enum weight_fuse fuse, uint32_t n_sources, struct weight_parts *out,
+                       struct why *why)
+{
+    uint32_t n_sides = weight_fuse_is_pair(fuse) ? 2 : 1, n_experts = n_sources / n_sides;
+    if (weight_fuse_has_experts(fuse)) {
+        *out = (struct weight_parts){.n_experts = n_experts, .n = n_sides, .stride = n_experts};
+        if (n_sources % n_sides == 0 && n_experts >= 1 && n_experts <= MODEL_EXPERTS_MAX)
+            return STATUS_OK;
+        return refuse(why, STATUS_INVALID, "%u matrices are not those of 1 to %d experts",
+                      n_sources, MODEL_EXPERTS_MAX);
+    }
     uint32_t least = fuse == WEIGHT_PLAIN ? 1 : 2, most = fuse == WEIGHT_QKV ? 3 : least;
+    *out = (struct weight_parts){.n = n_sources, .stride = 1};
     if (n_sources < least || n_sources > most)
         return refuse(why, STATUS_INVALID,
                       "a fused weight of this kind takes %u to %u matrices, not %u", least, most,
                       n_sources);
+    return STATUS_OK;
+}
+
+int weight_source_check(enum weight_fuse fuse, const struct weight_source *sources,
+                        uint32_t n_sources, struct weight_parts *out, struct why *why)
+{
+    int status = count_parts(fuse, n_sources, out, why);
     uint64_t n_rows = 0;
-    for (uint32_t i = 0; i < n_sources; i++) {
-        int status = check_source(&sources[i], sources[0].n_in, why);
-        if (status < 0)
-            return status;
-        n_rows += sources[i].n_out;
+    for (uint32_t i = 0; i < out->n && status == STATUS_OK; i++) {
+        const struct weight_source *part = &sources[(size_t)i * out->stride];
+        status = check_source(part, sources[0].n_in, why);
+        if (status == STATUS_OK)
+            status = check_experts(part, out->n_experts, why);
+        n_rows += part->n_out;
     }
+    if (status < 0)
+        return status;
     if (n_rows > UINT32_MAX)
         return refuse(why, STATUS_TOO_LARGE,
                       "%s and what it is fused with have 2^32 rows or more",
                       weight_source_name(&sources[0]));
-    if (fuse == WEIGHT_GATE_UP && sources[0].n_out != sources[1].n_out)
+    const struct weight_source *up = &sources[out->stride];
+    bool is_pair = weight_fuse_is_pair(fuse);
+    if (is_pair && sources[0].n_out != up->n_out)
         return refuse(why, STATUS_INVALID,
                       "%s has %u rows, %s %u: gate and up must be of equal shape",
-                      weight_source_name(&sources[0]), sources[0].n_out,
-                      weight_source_name(&sources[1]), sources[1].n_out);
-    *n_out = fuse == WEIGHT_GATE_UP ? sources[0].n_out : (uint32_t)n_rows;
+                      weight_source_name(&sources[0]), sources[0].n_out, weight_source_name(up),
+                      up->n_out);
+    out->n_out = is_pair ? sources[0].n_out : (uint32_t)n_rows;
     return STATUS_OK;
 }
 

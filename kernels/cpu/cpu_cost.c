@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu_cost.h"
 
 #include "kernels/cpu/cpu_attend_plan.h"
+#include "kernels/cpu/cpu_moe_plan.h"
 #include "kernels/cpu/cpu_page.h"
 #include "kernels/cpu/cpu_panel_forms.h"
 #include "kernels/cpu/cpu_tile.h"
@@ -76,11 +77,10 @@ struct op_cost cpu_cost_embed(const struct embed_args *args)
 
 /* Weights once a walk, panels once. All columns of a tile are multiplied, even those beyond
  * n_out. */
-static struct op_cost cost_of_products(const struct weight *weight, const struct act *in,
-                                       uint32_t n_rows, enum activations activations)
+static struct op_cost cost_of_products(const struct weight *weight, uint32_t n_rows,
+                                       uint32_t n_walks, enum activations activations)
 {
     struct op_cost cost = {.read = 0};
-    struct cpu_input input = {.act = in, .n_rows = n_rows, .activations = activations};
     double planes = activations == ACTIVATIONS_16 ? 2 : 1;
     uint32_t forms = 0;
 
@@ -98,14 +98,21 @@ static struct op_cost cost_of_products(const struct weight *weight, const struct
             cost.float_ops += n_chains * n_blocks * (OPS_SCALE + (has_minimum ? OPS_MINIMUM : 0));
         forms |= floats ? ACT_FLOATS : ACT_BLOCKS;
     }
-    cost.read = (double)weight->bytes * cpu_walk_n_walks(&input) +
+    cost.read = (double)weight->bytes * n_walks +
                 n_rows * row_bytes(weight->n_in, forms, activations);
     return cost;
 }
 
+static uint32_t n_walks_of(const struct act *in, uint32_t n_rows, enum activations activations)
+{
+    struct cpu_input input = {.act = in, .n_rows = n_rows, .activations = activations};
+    return cpu_walk_n_walks(&input);
+}
+
 struct op_cost cpu_cost_linear(const struct linear_args *args, enum activations activations)
 {
-    struct op_cost cost = cost_of_products(args->weight, &args->in, args->n_rows, activations);
+    struct op_cost cost = cost_of_products(
+        args->weight, args->n_rows, n_walks_of(&args->in, args->n_rows, activations), activations);
     double n_outputs = (double)args->n_rows * args->weight->n_out;
     bool adds = args->mode == LINEAR_ADD;
     cost.read += adds ? 4 * n_outputs : 0;
@@ -117,12 +124,65 @@ struct op_cost cpu_cost_linear(const struct linear_args *args, enum activations 
 
 struct op_cost cpu_cost_linear_glu(const struct linear_glu_args *args, enum activations activations)
 {
-    struct op_cost cost = cost_of_products(args->weight, &args->in, args->n_rows, activations);
+    struct op_cost cost = cost_of_products(
+        args->weight, args->n_rows, n_walks_of(&args->in, args->n_rows, activations), activations);
     double n_outputs = (double)args->n_rows * args->weight->n_out;
     uint32_t n_biases = (args->gate_bias != NULL ? 1 : 0) + (args->up_bias != NULL ? 1 : 0);
     cost.read += 4.0 * n_biases * args->weight->n_out;
     cost.float_ops += n_outputs * (OPS_SILU + 1 + n_biases);
     count_panel(&cost, &args->out, activations, args->n_rows);
+    return cost;
+}
+
+/* --- experts --- */
+
+struct op_cost cpu_cost_route(const struct route_args *args)
+{
+    const struct route_rule *rule = &args->rule;
+    double n = args->n_rows, n_values = n * rule->n_experts;
+    return (struct op_cost){
+        .read = 4 * n_values + (args->bias != NULL ? 4.0 * rule->n_experts : 0),
+        .written = n * rule->n_used * 8,
+        /* each slot looks at all that are left */
+        .float_ops = n_values * (OPS_EXP2 + 4 + rule->n_used),
+    };
+}
+
+/* Gate, up and down of one expert for its rows. */
+static void count_expert(struct op_cost *cost, const struct moe_args *args, uint32_t n_rows,
+                         enum activations activations)
+{
+    uint32_t most = cpu_moe_item_groups(args, activations);
+    uint32_t n_walks = (cpu_walk_n_groups(n_rows) + most - 1) / most;
+    struct weight gate_up = cpu_weight_expert(args->gate_up, 0);
+    struct weight down = cpu_weight_expert(args->down, 0);
+    struct op_cost glu = cost_of_products(&gate_up, n_rows, n_walks, activations);
+    struct op_cost last = cost_of_products(&down, n_rows, n_walks, activations);
+    struct act gated = {.width = down.n_in, .forms = down.act_forms};
+    double n_gated = (double)n_rows * down.n_in;
+    glu.float_ops += n_gated * (OPS_SILU + 1 + (args->scales_input ? 2 : 0));
+    count_panel(&glu, &gated, activations, n_rows);
+    last.written += 4.0 * n_rows * down.n_out;
+    op_cost_add(cost, &glu);
+    op_cost_add(cost, &last);
+}
+
+struct op_cost cpu_cost_moe(const struct moe_args *args, enum activations activations)
+{
+    double n_pairs = (double)args->n_rows * args->n_used, width = args->down->n_out;
+    bool adds = args->mode == LINEAR_ADD;
+    double panel = row_bytes(args->gate_up->n_in, args->gate_up->act_forms, activations);
+    struct op_cost cost = {.read = n_pairs * (panel + 8), .written = n_pairs * panel};
+
+    uint32_t counts[MODEL_EXPERTS_MAX] = {0};
+    for (size_t pair = 0; pair < (size_t)args->n_rows * args->n_used; pair++)
+        counts[args->experts[pair]]++;
+    for (uint32_t e = 0; e < args->gate_up->n_experts; e++)
+        if (counts[e] > 0)
+            count_expert(&cost, args, counts[e], activations);
+    cost.read += 4 * width * (n_pairs + (adds ? args->n_rows : 0));
+    cost.written += 4 * width * args->n_rows;
+    cost.float_ops += width * (2 * n_pairs + (adds ? args->n_rows : 0));
     return cost;
 }
 

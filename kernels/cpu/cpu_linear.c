@@ -57,7 +57,8 @@ static void run_linear(const struct cpu_worker *worker, const void *entry)
 
 void cpu_linear(struct stream *stream, const struct linear_args *args)
 {
-    assert(args->weight->fuse != WEIGHT_GATE_UP && args->in.width == args->weight->n_in);
+    assert(args->weight->n_experts == 0 && args->weight->fuse != WEIGHT_GATE_UP);
+    assert(args->in.width == args->weight->n_in);
     assert((args->in.forms & args->weight->act_forms) == args->weight->act_forms);
     assert(args->n_rows <= args->in.max_rows && args->y_stride >= args->weight->n_out);
     cpu_stream_push(stream, "linear", run_linear, args, sizeof *args, true);

@@ -14,6 +14,8 @@ void cpu_embed(struct stream *stream, const struct embed_args *args);
 void cpu_norm(struct stream *stream, const struct norm_args *args);
 void cpu_linear(struct stream *stream, const struct linear_args *args);
 void cpu_linear_glu(struct stream *stream, const struct linear_glu_args *args);
+void cpu_route(struct stream *stream, const struct route_args *args);
+void cpu_moe(struct stream *stream, const struct moe_args *args);
 void cpu_rope_append(struct stream *stream, const struct rope_append_args *args);
 void cpu_attend(struct stream *stream, const struct attend_args *args);
 void cpu_gather(struct stream *stream, const struct gather_args *args);
@@ -29,5 +31,7 @@ size_t cpu_attend_workspace_bytes(const struct device *device, uint32_t n_heads,
                                   uint32_t max_context);
 size_t cpu_sample_workspace_bytes(const struct device *device, uint32_t max_rows,
                                   uint32_t vocabulary);
+size_t cpu_moe_workspace_bytes(const struct device *device, const struct weight *gate_up,
+                               const struct weight *down, uint32_t max_rows, uint32_t n_used);
 
 #endif

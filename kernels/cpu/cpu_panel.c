@@ -76,6 +76,21 @@ struct cpu_panel_block cpu_panel_block(uint8_t *group, enum activations activati
     };
 }
 
+/* A row within its group of a panel of n_rows rows. */
+struct group_row {
+    uint8_t *group;
+    uint32_t m, row;
+};
+
+static struct group_row group_row_of(const struct act *act, enum activations activations,
+                                     uint32_t row, uint32_t n_rows)
+{
+    uint32_t group_idx = row / PANEL_ROWS, left = n_rows - group_idx * PANEL_ROWS;
+    return (struct group_row){.group = cpu_act_group(act, activations, group_idx, n_rows),
+                              .m = left < PANEL_ROWS ? left : PANEL_ROWS,
+                              .row = row % PANEL_ROWS};
+}
+
 void cpu_panel_write(const struct act *act, enum activations activations, uint32_t row,
                      uint32_t n_rows, uint32_t first, uint32_t n, const float *values,
                      cpu_panel_quantize *quantize)
@@ -92,10 +107,7 @@ void cpu_panel_write(const struct act *act, enum activations activations, uint32
     if (!(act->forms & ACT_BLOCKS) || activations == ACTIVATIONS_F32)
         return;
 
-    uint32_t group_idx = row / PANEL_ROWS;
-    uint32_t left = n_rows - group_idx * PANEL_ROWS;
-    uint32_t m = left < PANEL_ROWS ? left : PANEL_ROWS;
-    uint8_t *group = cpu_act_group(act, activations, group_idx, n_rows);
+    struct group_row at = group_row_of(act, activations, row, n_rows);
     for (uint32_t i = 0; i < n_real; i += BLOCK_VALUES) {
         float padded[BLOCK_VALUES] = {0};
         const float *block_values = values + i;
@@ -104,8 +116,38 @@ void cpu_panel_write(const struct act *act, enum activations activations, uint32
             block_values = padded;
         }
         struct cpu_panel_block to =
-            cpu_panel_block(group, activations, m, row % PANEL_ROWS, (first + i) / BLOCK_VALUES);
+            cpu_panel_block(at.group, activations, at.m, at.row, (first + i) / BLOCK_VALUES);
         quantize(block_values, &to);
+    }
+}
+
+void cpu_panel_copy(const struct act *from, uint32_t from_row, uint32_t from_rows,
+                    const struct act *to, uint32_t to_row, uint32_t to_rows,
+                    enum activations activations)
+{
+    assert(from->width == to->width && (from->forms & to->forms) == to->forms);
+    assert(from_row < from_rows && to_row < to_rows);
+    if (to->forms & (ACT_FLOATS | ACT_QUERY))
+        memcpy(cpu_act_floats(to, activations) + (size_t)to_row * to->width,
+               cpu_act_floats(from, activations) + (size_t)from_row * to->width,
+               to->width * sizeof(float));
+    if (!(to->forms & ACT_BLOCKS) || activations == ACTIVATIONS_F32)
+        return;
+
+    struct group_row source = group_row_of(from, activations, from_row, from_rows);
+    struct group_row target = group_row_of(to, activations, to_row, to_rows);
+    uint32_t n_blocks = (uint32_t)n_blocks_of(to->width);
+    for (uint32_t b = 0; b < n_blocks; b++) {
+        struct cpu_panel_block x =
+            cpu_panel_block(source.group, activations, source.m, source.row, b);
+        struct cpu_panel_block y =
+            cpu_panel_block(target.group, activations, target.m, target.row, b);
+        memcpy(y.hi, x.hi, BLOCK_VALUES);
+        if (y.lo != NULL)
+            memcpy(y.lo, x.lo, BLOCK_VALUES);
+        *y.da = *x.da;
+        *y.sa = *x.sa;
+        *y.nb = *x.nb;
     }
 }
 

@@ -29,6 +29,12 @@ float *cpu_act_floats(const struct act *act, enum activations activations);
 uint8_t *cpu_act_group(const struct act *act, enum activations activations, uint32_t group_idx,
                        uint32_t n_rows);
 
+/* Row from_row of from_rows as row to_row of to_rows, in all forms of `to`, which `from` has too:
+ * the bytes, nothing is quantized again. Of equal width; one writer a row. */
+void cpu_panel_copy(const struct act *from, uint32_t from_row, uint32_t from_rows,
+                    const struct act *to, uint32_t to_row, uint32_t to_rows,
+                    enum activations activations);
+
 /* Writes values [first, first + n) (first and n multiples of 32, or the padded end) of row r in all
  * forms that the act has. The row's width may end inside a block: the rest of the last block is
  * zero. One writer a (row, block). */

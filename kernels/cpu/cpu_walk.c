@@ -70,7 +70,7 @@ static uint32_t units_at_once(uint32_t n_units, int n_workers)
     return n < 1 ? 1 : min_u32(n, 64);
 }
 
-static uint32_t groups_in_walk(const struct cpu_input *input)
+uint32_t cpu_walk_groups(const struct cpu_input *input)
 {
     size_t row_bytes = 0;
     if (input->act->forms & ACT_BLOCKS)
@@ -87,7 +87,7 @@ uint32_t cpu_walk_n_walks(const struct cpu_input *input)
     uint32_t n_groups = cpu_walk_n_groups(input->n_rows);
     if (n_groups <= 1)
         return n_groups;
-    uint32_t walk = groups_in_walk(input);
+    uint32_t walk = cpu_walk_groups(input);
     return (n_groups + walk - 1) / walk;
 }
 
@@ -102,7 +102,7 @@ void cpu_walk(const struct cpu_worker *worker, const struct cpu_input *input, ui
         return;
     }
 
-    uint32_t walk = groups_in_walk(input), at_once = units_at_once(n_units, worker->n_workers);
+    uint32_t walk = cpu_walk_groups(input), at_once = units_at_once(n_units, worker->n_workers);
     uint32_t n_pieces = (n_units + at_once - 1) / at_once;
     uint32_t n_walks = cpu_walk_n_walks(input);
     for (;;) {

@@ -42,6 +42,8 @@ static inline uint32_t cpu_walk_n_groups(uint32_t n_rows)
     return (n_rows + PANEL_ROWS - 1) / PANEL_ROWS;
 }
 
+/* Panel groups that stay in L2 while weights pass. */
+uint32_t cpu_walk_groups(const struct cpu_input *input);
 /* How often the weights pass, each time beside as many rows as stay in L2. */
 uint32_t cpu_walk_n_walks(const struct cpu_input *input);
 

@@ -2,6 +2,7 @@
  *
  * A weight is a list of segments, one a source, each of one tensor type with its own tiles. GATE_UP
  * interleaves tile by tile: gate 0, up 0, gate 1, ... Rows beyond n_out in the last tile are zero.
+ * Experts stand one behind the other, each laid out as a weight of its own.
  */
 #ifndef QUIRE_KERNELS_CPU_WEIGHT_H
 #define QUIRE_KERNELS_CPU_WEIGHT_H
@@ -14,24 +15,28 @@
 struct cpu_segment {
     uint32_t type;                  /* enum tensor_type */
     uint32_t n_out, n_tiles;        /* n_tiles = ceil(n_out / 16) */
-    uint32_t first_tile, first_out; /* among those of the whole weight; 0 for GATE_UP */
-    size_t tile_bytes, tile_stride; /* GATE_UP: stride = a gate tile + an up tile */
+    uint32_t first_tile, first_out; /* among those of the whole weight; 0 for gate and up */
+    size_t tile_bytes, tile_stride; /* gate and up: a gate tile + an up tile */
     size_t first_byte;              /* tile i stands at memory + first_byte + i * tile_stride */
 };
 
 struct weight { /* of the CPU; read-only after load */
     enum weight_fuse fuse;
     uint32_t n_in, n_out; /* as weight_info gives them */
-    uint32_t n_tiles;     /* of all segments */
+    uint32_t n_tiles;     /* of all segments, of one expert */
     uint32_t n_segments;
     uint32_t act_forms;
+    uint32_t n_experts;   /* 0: none */
+    size_t expert_bytes;
     size_t bytes;
     uint8_t *memory;      /* device, one allocation */
     struct cpu_segment segments[WEIGHT_SEGMENTS_MAX];
 };
 
-/* The units that workers share: tiles; for GATE_UP two gate and two up tiles (32 outputs, a block
- * of the output panel). */
+/* One expert's matrices as a PLAIN or a GATE_UP weight, in the memory of the whole. */
+struct weight cpu_weight_expert(const struct weight *weight, uint32_t expert_idx);
+/* The units that workers share: tiles; for gate and up two gate and two up tiles (32 outputs, a
+ * block of the output panel). */
 uint32_t cpu_weight_n_units(const struct weight *weight);
 /* The fixed split of units: who repacks them (first touch), and who multiplies them in decode. */
 void cpu_weight_share(uint32_t n_units, int worker_idx, int n_workers, uint32_t *begin,

@@ -128,7 +128,8 @@ static cudaError_t launch_few(const struct linear_job &job, cudaStream_t cuda)
 extern "C" void cuda_linear(struct stream *stream, const struct linear_args *args)
 {
     const struct weight *weight = args->weight;
-    assert(weight->fuse != WEIGHT_GATE_UP && args->in.width == weight->n_in);
+    assert(weight->fuse != WEIGHT_GATE_UP && weight->n_experts == 0);
+    assert(args->in.width == weight->n_in);
     assert((args->in.forms & weight->act_forms) == weight->act_forms);
     assert(args->n_rows <= args->in.max_rows && args->y_stride >= weight->n_out);
     cudaStream_t cuda;

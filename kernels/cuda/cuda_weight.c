@@ -20,13 +20,13 @@ static const uint8_t *place_at(uint64_t offset)
 
 /* Sizes of all segments; pointers count from zero until there is memory. */
 static int plan_segments(struct weight *weight, const struct weight_source *sources,
-                         struct why *why)
+                         const struct weight_parts *parts, struct why *why)
 {
     uint64_t bytes = 0;
     uint32_t first_out = 0;
     for (uint32_t i = 0; i < weight->n_segments; i++) {
-        const struct weight_source *source = &sources[i];
-        bool is_pair = weight->fuse == WEIGHT_GATE_UP;
+        const struct weight_source *source = &sources[(size_t)i * parts->stride];
+        bool is_pair = weight_fuse_is_pair(weight->fuse);
         struct cuda_segment *segment = &weight->segments[i];
         *segment = (struct cuda_segment){
             .type = source->type,
@@ -52,17 +52,20 @@ static int plan_segments(struct weight *weight, const struct weight_source *sour
         weight->n_tiles += segment->n_tiles;
         weight->act_forms |= source->type == TENSOR_F32 ? ACT_FLOATS : ACT_BLOCKS;
     }
-    weight->bytes = bytes;
+    weight->bytes = weight->expert_bytes = bytes;
+    if (weight->n_experts > 0 &&
+        __builtin_mul_overflow(weight->expert_bytes, weight->n_experts, &weight->bytes))
+        return refuse(why, STATUS_TOO_LARGE, "%s: %u experts of %zu bytes do not fit in memory",
+                      weight_source_name(sources), weight->n_experts, weight->expert_bytes);
     return STATUS_OK;
 }
 
 /* Repacks as many stripes at a time as the staging memory holds. */
-static int upload_segment(struct device *device, const struct weight *weight, uint32_t segment_idx,
-                          const struct weight_source *source, struct why *why)
+static int upload_segment(struct device *device, const struct cuda_segment *segment,
+                          uint32_t n_in_tiles, const struct weight_source *source, struct why *why)
 {
-    const struct cuda_segment *segment = &weight->segments[segment_idx];
-    size_t codes_bytes = (size_t)weight->n_in_tiles * cuda_tile_bytes(source->type);
-    size_t scales_bytes = (size_t)weight->n_in_tiles * cuda_tile_scale_bytes(source->type);
+    size_t codes_bytes = (size_t)n_in_tiles * cuda_tile_bytes(source->type);
+    size_t scales_bytes = (size_t)n_in_tiles * cuda_tile_scale_bytes(source->type);
     size_t n_at_once = STAGING_BYTES / (codes_bytes + scales_bytes);
     n_at_once = n_at_once < 1 ? 1 : n_at_once > segment->n_tiles ? segment->n_tiles : n_at_once;
     size_t row_bytes = tensor_type_bytes(source->type, source->n_in, 1);
@@ -94,17 +97,29 @@ static int upload_segment(struct device *device, const struct weight *weight, ui
     return status;
 }
 
+/* Source i of experts is expert i % n_experts of segment i / n_experts, of others segment i. */
+static int upload_source(struct device *device, const struct weight *weight, uint32_t i,
+                         const struct weight_source *source, struct why *why)
+{
+    uint32_t n = weight->n_experts > 0 ? weight->n_experts : 1;
+    struct cuda_segment segment = cuda_segment_of_expert(weight, i / n, i % n);
+    return upload_segment(device, &segment, weight->n_in_tiles, source, why);
+}
+
 int cuda_weight_plan(enum weight_fuse fuse, const struct weight_source *sources, uint32_t n_sources,
                      struct weight *out, struct why *why)
 {
-    uint32_t n_out;
-    int status = weight_source_check(fuse, sources, n_sources, &n_out, why);
+    struct weight_parts parts;
+    int status = weight_source_check(fuse, sources, n_sources, &parts, why);
     if (status < 0)
         return status;
-    *out = (struct weight){
-        .fuse = fuse, .n_in = sources[0].n_in, .n_out = n_out, .n_segments = n_sources};
+    *out = (struct weight){.fuse = fuse,
+                           .n_in = sources[0].n_in,
+                           .n_out = parts.n_out,
+                           .n_segments = parts.n,
+                           .n_experts = parts.n_experts};
     out->n_in_tiles = (uint32_t)(((uint64_t)out->n_in + CUDA_TILE_INPUTS - 1) / CUDA_TILE_INPUTS);
-    return plan_segments(out, sources, why);
+    return plan_segments(out, sources, &parts, why);
 }
 
 void cuda_weight_place(struct weight *weight, void *memory)
@@ -146,7 +161,7 @@ int cuda_weight_load(struct device *device, enum weight_fuse fuse,
     }
     cuda_weight_place(weight, memory);
     for (uint32_t i = 0; i < n_sources && status == STATUS_OK; i++)
-        status = upload_segment(device, weight, i, &sources[i], why);
+        status = upload_source(device, weight, i, &sources[i], why);
     if (status < 0) {
         cuda_weight_free(device, weight);
         return status;
@@ -167,6 +182,7 @@ struct weight_info cuda_weight_info(const struct weight *weight)
 {
     return (struct weight_info){.n_in = weight->n_in,
                                 .n_out = weight->n_out,
+                                .n_experts = weight->n_experts,
                                 .bytes = weight->bytes,
                                 .act_forms = weight->act_forms};
 }

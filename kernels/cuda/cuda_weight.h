@@ -16,6 +16,7 @@
  *   f32      [inputs / 4][output 16][4] floats, for f32 multiplication
  *   scales   f16 [r 8][group 2][output r, r + 8]; with a minimum: pairs (d, m)
  *
+ * Experts stand one behind the other, expert_bytes apart, each laid out as a weight of its own.
  * Sums along k are taken in CUDA_PARTS parts of whole tiles, which are added in order: a fixed
  * split for a matrix, whatever the rows and the chip.
  */
@@ -38,7 +39,7 @@
 struct cuda_segment {
     uint32_t type;                  /* enum tensor_type */
     uint32_t n_out, n_tiles;
-    uint32_t first_tile, first_out; /* among those of the whole weight; 0 for GATE_UP */
+    uint32_t first_tile, first_out; /* among those of the whole weight; 0 for gate and up */
     const uint8_t *codes;           /* device */
     const uint8_t *scales;          /* device; NULL for types without */
 };
@@ -47,13 +48,26 @@ struct weight { /* of CUDA; read-only after load */
     enum weight_fuse fuse;
     uint32_t n_in, n_out; /* as weight_info gives them */
     uint32_t n_in_tiles;  /* ceil(n_in / 64) */
-    uint32_t n_tiles;     /* of all segments */
+    uint32_t n_tiles;     /* of all segments, of one expert */
     uint32_t n_segments;
     uint32_t act_forms;
+    uint32_t n_experts;   /* 0: none; then expert_bytes are all */
+    size_t expert_bytes;
     size_t bytes;
     uint8_t *memory;      /* device, one allocation */
-    struct cuda_segment segments[CUDA_SEGMENTS_MAX];
+    struct cuda_segment segments[CUDA_SEGMENTS_MAX]; /* of the first expert */
 };
+
+/* The same matrix of another expert. */
+HOST_DEVICE struct cuda_segment cuda_segment_of_expert(const struct weight *weight,
+                                                       uint32_t segment_idx, uint32_t expert_idx)
+{
+    struct cuda_segment segment = weight->segments[segment_idx];
+    segment.codes += expert_idx * weight->expert_bytes;
+    if (segment.scales != NULL)
+        segment.scales += expert_idx * weight->expert_bytes;
+    return segment;
+}
 
 /* Bytes of codes and of scales in a tile. */
 HOST_DEVICE uint32_t cuda_tile_bytes(uint32_t type)

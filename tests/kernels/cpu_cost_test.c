@@ -74,6 +74,41 @@ static void test_cpu_cost__many_rows_let_the_weights_pass_again(void **state)
     assert_true(cost.read == 1.0 * weight.bytes + 12.0 * 128 * 76);
 }
 
+/* Three rows of two slots: expert 2 has three pairs, expert 0 two, expert 3 one, expert 1 none. */
+static void test_cpu_cost__experts_are_read_once_each_and_only_those_chosen(void **state)
+{
+    struct weight_source up[8], out[4];
+    for (int i = 0; i < 8; i++)
+        up[i] = (struct weight_source){.type = TENSOR_Q4_1, .n_in = 64, .n_out = 32, .name = "up"};
+    for (int i = 0; i < 4; i++)
+        out[i] = (struct weight_source){.type = TENSOR_Q8_0, .n_in = 32, .n_out = 16, .name = "o"};
+    struct weight gate_up, down;
+    assert_int_equal(cpu_weight_plan(WEIGHT_EXPERTS_GATE_UP, up, 8, ACTIVATIONS_16, &gate_up, NULL),
+                     STATUS_OK);
+    assert_int_equal(cpu_weight_plan(WEIGHT_EXPERTS, out, 4, ACTIVATIONS_16, &down, NULL),
+                     STATUS_OK);
+    uint32_t experts[6] = {2, 0, 3, 2, 0, 2};
+    struct moe_args args = {.gate_up = &gate_up,
+                            .down = &down,
+                            .in = {NULL, 4, 64, ACT_BLOCKS},
+                            .experts = experts,
+                            .n_rows = 3,
+                            .n_used = 2,
+                            .mode = LINEAR_ADD};
+    double matrices = 4 * 2 * 320 + 1 * (64 + 512), in = 2 * 76, gated = 76;
+    double up_chains = 6 * 2 * 32, down_chains = 6 * 16;
+    struct op_cost cost = cpu_cost_moe(&args, ACTIVATIONS_16);
+    /* brought, multiplied, multiplied again, summed into y */
+    assert_true(cost.read == 6 * (in + 8) + 3 * matrices + 6 * (in + gated) + 4 * 16 * (6 + 3));
+    assert_true(cost.written == 6 * in + 6 * gated + 4 * 16 * (6 + 3));
+    assert_true(cost.int8_ops == 2 * 2 * (up_chains * 64 + down_chains * 32));
+    assert_true(cost.float_ops == up_chains * 2 * 5 + down_chains * 3 + 6 * 32 * (20 + 4) +
+                                      16 * (2 * 6 + 3));
+    for (int i = 0; i < 6; i++)
+        experts[i] = i % 2;
+    assert_true(cpu_cost_moe(&args, ACTIVATIONS_16).read == cost.read - matrices);
+}
+
 /* Heads of 8 and 4 values, 6 of q on 2 of k and v, f16. */
 static struct op_cost attend_cost(enum kv_kind kind, uint32_t window, uint32_t first,
                                   uint32_t n_rows)
@@ -147,6 +182,7 @@ int main(void)
         cmocka_unit_test(test_cpu_cost__a_linear_reads_whole_tiles_and_multiplies_two_planes),
         cmocka_unit_test(test_cpu_cost__weights_of_floats_cost_an_fma_each),
         cmocka_unit_test(test_cpu_cost__a_looked_up_row_is_a_sixteenth_of_a_tile),
+        cmocka_unit_test(test_cpu_cost__experts_are_read_once_each_and_only_those_chosen),
         cmocka_unit_test(test_cpu_cost__many_rows_let_the_weights_pass_again),
         cmocka_unit_test(test_cpu_cost__attention_reads_whole_pages_and_counts_visible_keys),
         cmocka_unit_test(test_cpu_cost__rows_of_a_block_share_its_pages),

@@ -17,7 +17,7 @@ struct step {
     struct device *device;
     struct stream *stream;
     const struct ops *ops;
-    struct weight *matrix, *gate_up;
+    struct weight *matrix, *gate_up, *experts_gate_up, *experts_down;
     uint8_t *memory;
     size_t workspace_bytes;
 };
@@ -43,15 +43,46 @@ static void step_open(struct step *step)
     assert_int_equal(step->ops->weight_load(step->device, WEIGHT_GATE_UP, sources, 2, 0, 1,
                                             &step->gate_up, NULL),
                      0);
+    assert_int_equal(step->ops->weight_load(step->device, WEIGHT_EXPERTS_GATE_UP, sources, 2, 0, 1,
+                                            &step->experts_gate_up, NULL),
+                     0);
+    assert_int_equal(step->ops->weight_load(step->device, WEIGHT_EXPERTS, sources, 1, 0, 1,
+                                            &step->experts_down, NULL),
+                     0);
 }
 
 static void step_close(struct step *step)
 {
     step->ops->weight_free(step->device, step->matrix);
     step->ops->weight_free(step->device, step->gate_up);
+    step->ops->weight_free(step->device, step->experts_gate_up);
+    step->ops->weight_free(step->device, step->experts_down);
     device_free(step->device, step->memory);
     stream_free(step->stream);
     device_close(step->device);
+}
+
+static void enqueue_experts(struct step *step, uint32_t n, struct act act)
+{
+    const struct ops *ops = step->ops;
+    void *memory = step->memory;
+    ops->route(step->stream,
+               &(struct route_args){.rule = {1, 1, 1, 1, 1, ROUTE_SOFTMAX, false, false, 1},
+                                    .logits = memory,
+                                    .n_rows = n,
+                                    .experts = memory,
+                                    .weights = memory});
+    ops->moe(step->stream, &(struct moe_args){.gate_up = step->experts_gate_up,
+                                              .down = step->experts_down,
+                                              .in = act,
+                                              .experts = memory,
+                                              .weights = memory,
+                                              .n_rows = n,
+                                              .n_used = 1,
+                                              .workspace = memory,
+                                              .workspace_bytes = SIZE_MAX,
+                                              .y = memory,
+                                              .y_stride = WIDTH});
 }
 
 /* Enqueues one of each op for n rows of n_seqs sequences; gives the length of the list. */
@@ -82,6 +113,7 @@ static uint64_t enqueue(struct step *step, uint32_t n, uint32_t n_seqs, uint32_t
     ops->linear_glu(
         step->stream,
         &(struct linear_glu_args){.weight = step->gate_up, .in = act, .n_rows = n, .out = other});
+    enqueue_experts(step, n, act);
     ops->rope_append(step->stream, &(struct rope_append_args){.qkv = memory,
                                                               .qkv_stride = 4 * WIDTH / 2,
                                                               .n_heads = 2,
@@ -121,7 +153,7 @@ static void test_ops__a_step_is_the_same_list_whatever_its_rows(void **state)
     struct step step;
     step_open(&step);
     uint64_t n_entries = enqueue(&step, 1, 1, 0);
-    assert_true(n_entries >= 13);
+    assert_true(n_entries >= 15);
     static const uint32_t rows[] = {0, 2, 11, 12, 13, 64, 511, 512};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         assert_int_equal(enqueue(&step, rows[i], (uint32_t)i, rows[i] * 1000), n_entries);
