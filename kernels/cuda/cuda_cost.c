@@ -1,7 +1,6 @@
 #include "kernels/cuda/cuda_cost.h"
 
-#include "kernels/cuda/cuda_act.h"
-#include "kernels/cuda/cuda_weight.h"
+#include "kernels/cuda/cuda_moe.h"
 
 /* operations of one value, as the kernels have them */
 #define OPS_EXP2 15   /* two clamps, rounding, difference, five fma, exponent */
@@ -155,6 +154,59 @@ struct op_cost cuda_cost_linear_glu(const struct linear_glu_args *args)
     cost.written += args->n_rows * cuda_cost_panel_row(&args->out);
     cost.float_ops +=
         n_outputs * (OPS_SILU + 1 + n_biases + (has_halves(&args->out) ? OPS_TO_HALF : 0));
+    return cost;
+}
+
+/* --- experts --- */
+
+struct op_cost cuda_cost_route(const struct route_args *args)
+{
+    const struct route_rule *rule = &args->rule;
+    double n = args->n_rows, n_values = n * rule->n_experts;
+    return (struct op_cost){
+        .read = 4 * n_values + (args->bias != NULL ? 4.0 * rule->n_experts : 0),
+        .written = n * rule->n_used * 8,
+        /* each slot looks at all that are left */
+        .float_ops = n_values * (OPS_EXP2 + 4 + OPS_KEY + rule->n_used),
+    };
+}
+
+/* Gate, up and down of one expert for its rows, in whole tiles of them. */
+static void count_expert(struct op_cost *cost, const struct moe_args *args, uint32_t n_rows)
+{
+    uint32_t tile_rows = moe_tile_rows(args->n_rows);
+    double n_tiles = (n_rows + tile_rows - 1) / tile_rows;
+    struct walk walk = {n_tiles, n_tiles * tile_rows, 1, false};
+    struct op_cost glu = cost_of_products(args->gate_up, n_rows, &walk);
+    struct op_cost down = cost_of_products(args->down, n_rows, &walk);
+    struct act gated = {.width = args->down->n_in, .forms = args->down->act_forms};
+    double n_gated = (double)n_rows * gated.width;
+    glu.written += n_rows * cuda_cost_panel_row(&gated);
+    glu.float_ops += n_gated * (OPS_SILU + 1 + (args->scales_input ? 2 : 0) +
+                                (has_halves(&gated) ? OPS_TO_HALF : 0));
+    down.written += 4.0 * n_rows * args->down->n_out;
+    op_cost_add(cost, &glu);
+    op_cost_add(cost, &down);
+}
+
+/* Pairs are read twice to sort them; rows are copied together, and summed by slot at the end. */
+struct op_cost cuda_cost_moe(const struct moe_args *args)
+{
+    double n_pairs = (double)args->n_rows * args->n_used, width = args->down->n_out;
+    bool adds = args->mode == LINEAR_ADD;
+    struct act in = {.width = args->gate_up->n_in, .forms = args->gate_up->act_forms};
+    double panel = cuda_cost_panel_row(&in);
+    struct op_cost cost = {.read = n_pairs * (8 + panel + 4), .written = n_pairs * (4 + panel)};
+
+    uint32_t counts[MODEL_EXPERTS_MAX] = {0};
+    for (size_t pair = 0; pair < (size_t)args->n_rows * args->n_used; pair++)
+        counts[args->experts[pair]]++;
+    for (uint32_t e = 0; e < args->gate_up->n_experts; e++)
+        if (counts[e] > 0)
+            count_expert(&cost, args, counts[e]);
+    cost.read += 4 * width * (n_pairs + (adds ? args->n_rows : 0));
+    cost.written += 4 * width * args->n_rows;
+    cost.float_ops += width * (2 * n_pairs + (adds ? args->n_rows : 0));
     return cost;
 }
 

@@ -16,6 +16,9 @@ struct op_cost cuda_cost_embed(const struct embed_args *args);
 struct op_cost cuda_cost_norm(const struct norm_args *args);
 struct op_cost cuda_cost_linear(const struct linear_args *args);
 struct op_cost cuda_cost_linear_glu(const struct linear_glu_args *args);
+struct op_cost cuda_cost_route(const struct route_args *args);
+/* Of the experts that args->experts name: each is read once for 8 or 32 of its rows. */
+struct op_cost cuda_cost_moe(const struct moe_args *args);
 struct op_cost cuda_cost_rope_append(const struct rope_append_args *args);
 /* With the workspace of attend_workspace_bytes for q.max_rows rows and the greatest position: it
  * decides how many partial states go to memory and come back. */

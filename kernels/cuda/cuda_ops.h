@@ -14,6 +14,10 @@ void cuda_embed(struct stream *stream, const struct embed_args *args);
 void cuda_norm(struct stream *stream, const struct norm_args *args);
 void cuda_linear(struct stream *stream, const struct linear_args *args);
 void cuda_linear_glu(struct stream *stream, const struct linear_glu_args *args);
+void cuda_route(struct stream *stream, const struct route_args *args);
+size_t cuda_moe_workspace_bytes(const struct device *device, const struct weight *gate_up,
+                                const struct weight *down, uint32_t max_rows, uint32_t n_used);
+void cuda_moe(struct stream *stream, const struct moe_args *args);
 void cuda_rope_append(struct stream *stream, const struct rope_append_args *args);
 void cuda_attend(struct stream *stream, const struct attend_args *args);
 void cuda_page_zero(struct stream *stream, const struct page_zero_args *args);

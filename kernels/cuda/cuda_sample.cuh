@@ -14,6 +14,7 @@
 #ifndef QUIRE_KERNELS_CUDA_SAMPLE_CUH
 #define QUIRE_KERNELS_CUDA_SAMPLE_CUH
 
+#include "kernels/cuda/cuda_key.cuh"
 #include "kernels/cuda/cuda_math.cuh"
 #include "kernels/cuda/cuda_stream.cuh"
 
@@ -23,7 +24,6 @@
 #define ROW_WARPS (ROW_THREADS / WARP_LANES)
 #define NEAR_LEVELS 3 /* x less than 8 below the best, less than 32, any: the best may be enough */
 #define RADIX_BUCKETS 2048
-#define KEY_NAN 0xffffffffu
 #define KEY_INFINITE 0xff800000u
 #define KEY_LOWEST 0x007fffffu /* of -infinity */
 
@@ -55,19 +55,6 @@ struct draw {
     uint64_t tie_mass;
     uint32_t ties_left;
 };
-
-static __device__ __forceinline__ uint32_t key_of(float x)
-{
-    uint32_t bits = __float_as_uint(__fadd_rn(x, 0.0f));
-    if (x != x)
-        return KEY_NAN;
-    return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-}
-
-static __device__ __forceinline__ float float_of_key(uint32_t key)
-{
-    return __uint_as_float((key & 0x80000000u) != 0 ? key & 0x7fffffffu : ~key);
-}
 
 static __device__ __forceinline__ bool is_finite_key(uint32_t key)
 {

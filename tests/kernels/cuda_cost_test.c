@@ -283,9 +283,40 @@ static void test_cuda_cost__rows_and_pages_are_moved_once(void **state)
     assert_cost(cuda_cost_greedy(&draw), 800, 800 + 2 * sizeof(struct sample_result), 0, 1600);
 }
 
+/* Nine rows of one slot: expert 1 has eight of them, expert 2 one, and each is multiplied as 32. */
+static void test_cuda_cost__experts_are_read_once_for_32_rows_and_only_those_chosen(void **state)
+{
+    struct weight_source up[6], out[3];
+    for (int i = 0; i < 6; i++)
+        up[i] = (struct weight_source){.type = TENSOR_Q8_0, .n_in = 64, .n_out = 16, .name = "u"};
+    for (int i = 0; i < 3; i++)
+        out[i] = (struct weight_source){.type = TENSOR_F16, .n_in = 16, .n_out = 16, .name = "o"};
+    struct weight gate_up, down;
+    assert_int_equal(cuda_weight_plan(WEIGHT_EXPERTS_GATE_UP, up, 6, &gate_up, NULL), STATUS_OK);
+    assert_int_equal(cuda_weight_plan(WEIGHT_EXPERTS, out, 3, &down, NULL), STATUS_OK);
+    uint32_t experts[9] = {1, 1, 1, 1, 2, 1, 1, 1, 1};
+    struct moe_args args = {.gate_up = &gate_up,
+                            .down = &down,
+                            .in = {NULL, 9, 64, ACT_BLOCKS},
+                            .experts = experts,
+                            .n_rows = 9,
+                            .n_used = 1,
+                            .mode = LINEAR_SET};
+    double panel = 2 * 64 + 4, matrices = 2 * (1024 + 64) + 2048;
+    struct op_cost cost = cuda_cost_moe(&args);
+    assert_true(cost.read == 9 * (8 + panel + 4) + 2 * matrices + 9 * (panel + panel) + 4 * 16 * 9);
+    assert_true(cost.written == 9 * (4 + panel) + 9 * panel + 4 * 16 * 9 + 4 * 16 * 9);
+    assert_true(cost.half_ops == 2 * (2 * 4 * 4 + 4 * 4) * MMA);
+    args.n_rows = 8; /* now as 8, and expert 2 among them */
+    assert_true(cuda_cost_moe(&args).half_ops == 2 * (2 * 4 + 4) * MMA);
+    experts[4] = 1;
+    assert_true(cuda_cost_moe(&args).half_ops == (2 * 4 + 4) * MMA);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cuda_cost__experts_are_read_once_for_32_rows_and_only_those_chosen),
         cmocka_unit_test(test_cuda_cost__few_rows_are_multiplied_as_eight),
         cmocka_unit_test(test_cuda_cost__weights_of_floats_cost_an_fma_each),
         cmocka_unit_test(test_cuda_cost__halves_are_multiplied_in_whole_tiles_of_inputs),

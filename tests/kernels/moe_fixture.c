@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include <stdlib.h>
+#include <string.h>
 
 static void *room(size_t bytes)
 {
@@ -106,10 +107,12 @@ float *moe_result(struct moe_bench *bench, const struct moe_case *c,
                                  ops->weight_info(gate_up).act_forms);
     size_t workspace =
         ops->moe_workspace_bytes(bench->device, gate_up, down, c->n_rows, c->n_used);
+    uint8_t *garbage = room(workspace);
+    memset(garbage, 0xff, workspace);
     void *parts[] = {
         device_room(bench, inputs->experts, n_pairs * sizeof(uint32_t)),
         device_room(bench, inputs->weights, n_pairs * sizeof(float)),
-        device_room(bench, NULL, workspace),
+        device_room(bench, garbage, workspace),
         device_room(bench, y, y_bytes),
     };
     ops->moe(bench->stream, &(struct moe_args){.gate_up = gate_up,
@@ -125,6 +128,7 @@ float *moe_result(struct moe_bench *bench, const struct moe_case *c,
                                                .mode = c->mode,
                                                .y = parts[3],
                                                .y_stride = (uint32_t)stride});
+    free(garbage);
     device_submit(bench->stream);
     *status = device_wait(bench->stream, NULL, NULL);
     if (*status == STATUS_OK)
@@ -161,7 +165,8 @@ static float *product(struct moe_bench *bench, const struct weight_source *sourc
     return host;
 }
 
-/* What expert e gives for every row, were it chosen in this slot; malloc'd [n_rows, n_out]. */
+/* What expert e gives for every row, with the input scaled as this slot of the row asks; malloc'd
+ * [n_rows, n_out]. */
 static float *expert_result(struct moe_bench *bench, const struct moe_case *c,
                             const struct moe_inputs *inputs, uint32_t e, uint32_t slot)
 {
@@ -179,31 +184,51 @@ static float *expert_result(struct moe_bench *bench, const struct moe_case *c,
     return result;
 }
 
+static bool is_chosen(const struct moe_case *c, const struct moe_inputs *inputs, uint32_t e)
+{
+    for (size_t pair = 0; pair < (size_t)c->n_rows * c->n_used; pair++)
+        if (inputs->experts[pair] == e)
+            return true;
+    return false;
+}
+
+/* results [n_rows, n_used, n_out] of the pairs that chose e; without scales all slots are alike. */
+static void fill_pairs(struct moe_bench *bench, const struct moe_case *c,
+                       const struct moe_inputs *inputs, uint32_t e, float *results)
+{
+    size_t bytes = c->n_out * sizeof *results;
+    float *result = NULL;
+    for (uint32_t slot = 0; slot < c->n_used; slot++) {
+        if (result == NULL || c->scales_input) {
+            free(result);
+            result = expert_result(bench, c, inputs, e, slot);
+        }
+        for (size_t r = 0; r < c->n_rows; r++)
+            if (inputs->experts[r * c->n_used + slot] == e)
+                memcpy(results + (r * c->n_used + slot) * c->n_out, result + r * c->n_out, bytes);
+    }
+    free(result);
+}
+
 float *moe_of_linears(struct moe_bench *bench, const struct moe_case *c,
                       const struct moe_inputs *inputs)
 {
-    size_t stride = c->n_out + c->extra_stride;
-    float *sum = room((size_t)c->n_rows * c->n_out * sizeof *sum);
+    size_t stride = c->n_out + c->extra_stride, n_pairs = (size_t)c->n_rows * c->n_used;
+    float *results = room(n_pairs * c->n_out * sizeof *results);
     float *y = room(c->n_rows * stride * sizeof *y);
-    for (uint32_t slot = 0; slot < c->n_used; slot++)
-        for (uint32_t e = 0; e < c->n_experts; e++) {
-            float *result = expert_result(bench, c, inputs, e, slot);
-            for (uint32_t r = 0; r < c->n_rows; r++) {
-                size_t pair = (size_t)r * c->n_used + slot;
-                float weight = c->scales_input ? 1.0f : inputs->weights[pair];
-                for (uint32_t o = 0; o < c->n_out && inputs->experts[pair] == e; o++) {
-                    float weighted = weight * result[(size_t)r * c->n_out + o];
-                    sum[(size_t)r * c->n_out + o] += weighted;
-                }
-            }
-            free(result);
-        }
+    for (uint32_t e = 0; e < c->n_experts; e++)
+        if (is_chosen(c, inputs, e))
+            fill_pairs(bench, c, inputs, e, results);
     for (size_t i = 0; i < c->n_rows * stride; i++) {
         size_t row = i / stride, o = i % stride;
-        y[i] = 0.5f;
-        if (o < c->n_out)
-            y[i] = (c->mode == LINEAR_ADD ? y[i] : 0.0f) + sum[row * c->n_out + o];
+        float sum = 0;
+        for (size_t pair = row * c->n_used; o < c->n_out && pair < (row + 1) * c->n_used; pair++) {
+            float weight = c->scales_input ? 1.0f : inputs->weights[pair];
+            float weighted = weight * results[pair * c->n_out + o];
+            sum += weighted;
+        }
+        y[i] = o < c->n_out && c->mode == LINEAR_SET ? sum : 0.5f + sum;
     }
-    free(sum);
+    free(results);
     return y;
 }
