@@ -32,6 +32,12 @@ static struct op_cost cost_of_linear_glu(const struct linear_glu_args *args,
     return cuda_cost_linear_glu(args);
 }
 
+static struct op_cost cost_of_moe(const struct moe_args *args, enum activations activations)
+{
+    (void)activations;
+    return cuda_cost_moe(args);
+}
+
 static struct op_cost cost_of_attend(const struct attend_args *args, enum activations activations)
 {
     (void)activations;
@@ -47,6 +53,8 @@ const struct cost_model cost_model_cuda = {
     .norm = cost_of_norm,
     .linear = cost_of_linear,
     .linear_glu = cost_of_linear_glu,
+    .route = cuda_cost_route,
+    .moe = cost_of_moe,
     .rope_append = cuda_cost_rope_append,
     .attend = cost_of_attend,
     .gather = cuda_cost_gather,

@@ -59,7 +59,7 @@ static void name_weight(enum weight_fuse fuse, const char *tensor, char out[COUN
     if (sscanf(tensor, "blk.%u.%n", &layer, &begin) < 1)
         begin = 0;
     snprintf(out, COUNTER_NAME_BYTES, "%.*s", (int)strcspn(tensor + begin, "."), tensor + begin);
-    if (fuse != WEIGHT_PLAIN)
+    if (fuse == WEIGHT_QKV || fuse == WEIGHT_GATE_UP)
         strcpy(out, fuse == WEIGHT_QKV ? "attn_qkv" : "ffn_gate_up");
 }
 
@@ -105,6 +105,13 @@ static size_t no_attend_bytes(const struct device *device, uint32_t n_heads,
     return 0;
 }
 
+static size_t no_moe_bytes(const struct device *device, const struct weight *gate_up,
+                           const struct weight *down, uint32_t max_rows, uint32_t n_used)
+{
+    (void)device, (void)gate_up, (void)down, (void)max_rows, (void)n_used;
+    return 0;
+}
+
 static void count_embed(struct stream *stream, const struct embed_args *args)
 {
     count(stream, "embed", NULL, model_of(stream)->embed(args));
@@ -124,6 +131,18 @@ static void count_linear_glu(struct stream *stream, const struct linear_glu_args
 {
     count(stream, "linear_glu", args->weight,
           model_of(stream)->linear_glu(args, activations_of(stream)));
+}
+
+static void count_route(struct stream *stream, const struct route_args *args)
+{
+    for (uint32_t i = 0; i < args->n_rows * args->rule.n_used; i++)
+        args->experts[i] = i % args->rule.n_experts;
+    count(stream, "route", NULL, model_of(stream)->route(args));
+}
+
+static void count_moe(struct stream *stream, const struct moe_args *args)
+{
+    count(stream, "moe", args->down, model_of(stream)->moe(args, activations_of(stream)));
 }
 
 static void count_rope_append(struct stream *stream, const struct rope_append_args *args)
@@ -186,10 +205,13 @@ void op_counter_init(struct op_counter *counter, const struct cost_model *model,
                 .weight_info = model->weight_info,
                 .act_bytes = no_act_bytes,
                 .attend_workspace_bytes = no_attend_bytes,
+                .moe_workspace_bytes = no_moe_bytes,
                 .embed = count_embed,
                 .norm = count_norm,
                 .linear = count_linear,
                 .linear_glu = count_linear_glu,
+                .route = count_route,
+                .moe = count_moe,
                 .rope_append = count_rope_append,
                 .attend = count_attend,
                 .gather = count_gather},

@@ -4,7 +4,7 @@
  *   model/forward.c --ops--> counted norm, linear, ... --struct cost_model--> a line a kernel
  *
  * Its memory is the host's, so arrays are read where they stand; where nothing is written the
- * system gives no memory. Thread: one.
+ * system gives no memory. Only experts are chosen: rows take them in turns. Thread: one.
  */
 #ifndef QUIRE_BENCH_OP_COUNTER_H
 #define QUIRE_BENCH_OP_COUNTER_H
@@ -28,6 +28,8 @@ struct cost_model {
     struct op_cost (*norm)(const struct norm_args *args, enum activations activations);
     struct op_cost (*linear)(const struct linear_args *args, enum activations activations);
     struct op_cost (*linear_glu)(const struct linear_glu_args *args, enum activations activations);
+    struct op_cost (*route)(const struct route_args *args);
+    struct op_cost (*moe)(const struct moe_args *args, enum activations activations);
     struct op_cost (*rope_append)(const struct rope_append_args *args);
     struct op_cost (*attend)(const struct attend_args *args, enum activations activations);
     struct op_cost (*gather)(const struct gather_args *args);

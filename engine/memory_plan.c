@@ -71,16 +71,18 @@ static uint64_t partials_at(const struct model_shape *shape, uint64_t context)
 }
 
 /* Buffers of a step of STEP_ROWS_MAX rows that do not grow with the context: x and its normed
- * panel, q, k, v and the attended heads, the gated feed-forward, in f32; and logits. */
+ * panel, q, k, v and the attended heads, the gated feed-forward, what experts read and give for
+ * each row, in f32; and logits. */
 static void plan_step(const struct model_shape *shape, struct memory_plan *plan)
 {
     uint64_t heads = (uint64_t)shape->n_heads * (shape->kv.k_dim + shape->kv.v_dim);
     uint64_t kv = (uint64_t)shape->kv.n_kv_heads * (shape->kv.k_dim + shape->kv.v_dim);
     uint64_t ff = max_of(shape->n_ff, (uint64_t)shape->n_used * shape->n_expert_ff +
                                           shape->n_shared_ff);
+    uint64_t experts = 2 * (uint64_t)shape->n_used * shape->width;
 
     plan->activations_bytes =
-        STEP_ROWS_MAX * 4 * (2 * (uint64_t)shape->width + heads + kv + 2 * ff);
+        STEP_ROWS_MAX * 4 * (2 * (uint64_t)shape->width + heads + kv + 2 * ff + experts);
     plan->logits_bytes = LOGITS_ROWS * 4 * (uint64_t)shape->vocabulary;
     plan->partials_bytes = partials_at(shape, plan->context);
 }

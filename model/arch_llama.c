@@ -1,7 +1,7 @@
 /* The llama architecture: Llama 2 and 3, Mistral, SmolLM: RoPE on adjacent pairs, gated
- * feed-forward, biases where a file has them. */
+ * feed-forward, biases where a file has them; Mixtral: experts in every layer. */
 #include "limits.h"
-#include "model/arch_reader.h"
+#include "model/arch_experts.h"
 #include "model/rope_plan.h"
 
 #include "base/log.h"
@@ -19,11 +19,13 @@
 
 struct shape {
     uint32_t n_heads, n_kv_heads, k_dim, v_dim, n_ff, n_rot;
+    bool has_experts;
+    struct experts_plan experts;
 };
 
 static struct shape read_shape(struct arch_reader *reader, uint32_t width)
 {
-    struct shape shape;
+    struct shape shape = {.experts = arch_experts_of(ROUTE_SOFTMAX, true)};
 
     shape.n_heads = arch_number(reader, "attention.head_count", 1, MODEL_HEADS_MAX);
     shape.n_kv_heads =
@@ -42,6 +44,7 @@ static struct shape read_shape(struct arch_reader *reader, uint32_t width)
                    "embedding_length %u over attention.head_count %u gives heads of %u values; 1 "
                    "to %d are possible",
                    width, shape.n_heads, shape.k_dim, MODEL_HEAD_DIM_MAX);
+    shape.has_experts = arch_experts_read(reader, shape.n_ff, &shape.experts);
     shape.n_rot =
         arch_number_or(reader, "rope.dimension_count", 2, MODEL_HEAD_DIM_MAX, shape.k_dim);
     if (reader->status == STATUS_OK && (shape.n_rot % 2 != 0 || shape.n_rot > shape.k_dim))
@@ -159,6 +162,23 @@ static bool check_qkv(struct arch_reader *reader, uint32_t layer, const struct m
     return has_q || has_k || has_v;
 }
 
+static void read_dense(struct arch_reader *reader, uint32_t i, uint32_t n_ff,
+                       const struct model_plan *plan)
+{
+    struct layer_plan *layer = &plan->layers[i];
+
+    layer->ffn = FFN_DENSE;
+    layer->n_ff = n_ff;
+    arch_layer_vector(reader, i, "ffn_norm.weight", plan->width);
+    arch_layer_matrix(reader, i, "ffn_gate.weight", plan->width, n_ff);
+    arch_layer_matrix(reader, i, "ffn_up.weight", plan->width, n_ff);
+    arch_layer_matrix(reader, i, "ffn_down.weight", n_ff, plan->width);
+    bool gate = check_optional(reader, i, "ffn_gate.bias", n_ff);
+    bool up = check_optional(reader, i, "ffn_up.bias", n_ff);
+    bool down = check_optional(reader, i, "ffn_down.bias", plan->width);
+    layer->has_ffn_bias = gate || up || down;
+}
+
 static void read_layer(struct arch_reader *reader, uint32_t i, const struct shape *shape,
                        struct model_plan *plan)
 {
@@ -173,21 +193,15 @@ static void read_layer(struct arch_reader *reader, uint32_t i, const struct shap
     layer->n_rot = shape->n_rot;
     layer->rope_idx = 0;
     layer->q_scale = (float)(M_LOG2E / sqrt(shape->k_dim));
-    layer->ffn = FFN_DENSE;
-    layer->n_ff = shape->n_ff;
 
     arch_layer_vector(reader, i, "attn_norm.weight", plan->width);
     layer->has_qkv_bias = check_qkv(reader, i, plan, shape);
     arch_layer_matrix(reader, i, "attn_output.weight", v_width, plan->width);
     layer->has_output_bias = check_optional(reader, i, "attn_output.bias", plan->width);
-    arch_layer_vector(reader, i, "ffn_norm.weight", plan->width);
-    arch_layer_matrix(reader, i, "ffn_gate.weight", plan->width, shape->n_ff);
-    arch_layer_matrix(reader, i, "ffn_up.weight", plan->width, shape->n_ff);
-    arch_layer_matrix(reader, i, "ffn_down.weight", shape->n_ff, plan->width);
-    bool gate = check_optional(reader, i, "ffn_gate.bias", shape->n_ff);
-    bool up = check_optional(reader, i, "ffn_up.bias", shape->n_ff);
-    bool down = check_optional(reader, i, "ffn_down.bias", plan->width);
-    layer->has_ffn_bias = gate || up || down;
+    if (shape->has_experts)
+        arch_experts_layer(reader, i, &shape->experts, plan);
+    else
+        read_dense(reader, i, shape->n_ff, plan);
 }
 
 static void read_embedding(struct arch_reader *reader, struct model_plan *plan)
@@ -210,12 +224,6 @@ static void read_embedding(struct arch_reader *reader, struct model_plan *plan)
 
 void arch_llama_read(struct arch_reader *reader, struct model_plan *plan)
 {
-    uint32_t n_experts = arch_number_or(reader, "expert_count", 0, UINT32_MAX, 0);
-    if (n_experts > 0)
-        arch_fault(reader, STATUS_UNSUPPORTED,
-                   "llama.expert_count is %u: a mixture of experts, which this build does not run; "
-                   "use a dense model",
-                   n_experts);
     plan->n_layers = reader->n_layers = arch_number(reader, "block_count", 1, MODEL_LAYERS_MAX);
     plan->context = arch_number(reader, "context_length", 1, CONTEXT_MAX);
     plan->width = arch_number(reader, "embedding_length", 1, MODEL_WIDTH_MAX);

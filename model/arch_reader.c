@@ -131,6 +131,19 @@ float arch_real_or(struct arch_reader *reader, const char *key, double min, doub
     return read_real(reader, key, min, max, false, fallback);
 }
 
+bool arch_flag_or(struct arch_reader *reader, const char *key, bool fallback)
+{
+    struct full_key full = key_of(reader, key);
+    bool flag = fallback;
+
+    if (reader->status < 0)
+        return flag;
+    int found = gguf_bool(reader->file, full.text, &flag, reader->why);
+    if (found < 0)
+        reader->status = found;
+    return flag;
+}
+
 struct slice arch_text_or(struct arch_reader *reader, const char *key, const char *fallback)
 {
     struct full_key full = key_of(reader, key);
@@ -147,7 +160,7 @@ struct slice arch_text_or(struct arch_reader *reader, const char *key, const cha
 /* --- tensors --- */
 
 static const struct gguf_tensor *find(struct arch_reader *reader, const char *name, uint64_t n_in,
-                                      uint64_t n_out)
+                                      uint64_t n_out, uint64_t n)
 {
     if (reader->status < 0)
         return NULL;
@@ -156,20 +169,23 @@ static const struct gguf_tensor *find(struct arch_reader *reader, const char *na
         arch_fault(reader, STATUS_CORRUPT, "tensor %s is missing", name);
         return NULL;
     }
+    char times[32];
+    snprintf(times, sizeof times, " %" PRIu64 " times", n);
     reader->uses_tensor[tensor - gguf_tensor_at(reader->file, 0)] = true;
-    if (tensor->dims[0] != n_in || tensor->dims[1] != n_out || tensor->dims[2] != 1 ||
+    if (tensor->dims[0] != n_in || tensor->dims[1] != n_out || tensor->dims[2] != n ||
         tensor->dims[3] != 1)
         arch_fault(reader, STATUS_CORRUPT,
                    "tensor %s has the shape [%" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64
-                   "]; the keys imply [%" PRIu64 ", %" PRIu64 "]",
+                   "]; the keys imply [%" PRIu64 ", %" PRIu64 "]%s",
                    name, tensor->dims[0], tensor->dims[1], tensor->dims[2], tensor->dims[3], n_in,
-                   n_out);
+                   n_out, n > 1 ? times : "");
     return tensor;
 }
 
-void arch_matrix(struct arch_reader *reader, const char *name, uint64_t n_in, uint64_t n_out)
+static void check_matrices(struct arch_reader *reader, const char *name, uint64_t n_in,
+                           uint64_t n_out, uint64_t n)
 {
-    const struct gguf_tensor *tensor = find(reader, name, n_in, n_out);
+    const struct gguf_tensor *tensor = find(reader, name, n_in, n_out, n);
     if (tensor == NULL || reader->status < 0)
         return;
     const struct tensor_type_info *type = tensor_type_info(tensor->type);
@@ -179,9 +195,14 @@ void arch_matrix(struct arch_reader *reader, const char *name, uint64_t n_in, ui
                    tensor_type_read_list());
 }
 
+void arch_matrix(struct arch_reader *reader, const char *name, uint64_t n_in, uint64_t n_out)
+{
+    check_matrices(reader, name, n_in, n_out, 1);
+}
+
 void arch_vector(struct arch_reader *reader, const char *name, uint64_t n)
 {
-    const struct gguf_tensor *tensor = find(reader, name, n, 1);
+    const struct gguf_tensor *tensor = find(reader, name, n, 1, 1);
     if (tensor == NULL || reader->status < 0)
         return;
     if (tensor->type != TENSOR_F32 && tensor->type != TENSOR_F16)
@@ -199,6 +220,13 @@ void arch_layer_matrix(struct arch_reader *reader, uint32_t layer, const char *p
 {
     struct full_key name = name_of(layer, part);
     arch_matrix(reader, name.text, n_in, n_out);
+}
+
+void arch_layer_matrices(struct arch_reader *reader, uint32_t layer, const char *part,
+                         uint64_t n_in, uint64_t n_out, uint64_t n)
+{
+    struct full_key name = name_of(layer, part);
+    check_matrices(reader, name.text, n_in, n_out, n);
 }
 
 void arch_layer_vector(struct arch_reader *reader, uint32_t layer, const char *part, uint64_t n)

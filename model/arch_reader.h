@@ -27,6 +27,7 @@ uint32_t arch_number_or(struct arch_reader *reader, const char *key, uint32_t mi
 float arch_real(struct arch_reader *reader, const char *key, double min, double max);
 float arch_real_or(struct arch_reader *reader, const char *key, double min, double max,
                    double fallback);
+bool arch_flag_or(struct arch_reader *reader, const char *key, bool fallback);
 struct slice arch_text_or(struct arch_reader *reader, const char *key, const char *fallback);
 void arch_fault(struct arch_reader *reader, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -38,6 +39,9 @@ bool arch_has(const struct arch_reader *reader, const char *name);
 /* The same for blk.<layer>.<part>. */
 void arch_layer_matrix(struct arch_reader *reader, uint32_t layer, const char *part, uint64_t n_in,
                        uint64_t n_out);
+/* n matrices one behind the other: [n_in, n_out, n]. */
+void arch_layer_matrices(struct arch_reader *reader, uint32_t layer, const char *part,
+                         uint64_t n_in, uint64_t n_out, uint64_t n);
 void arch_layer_vector(struct arch_reader *reader, uint32_t layer, const char *part, uint64_t n);
 bool arch_layer_has(const struct arch_reader *reader, uint32_t layer, const char *part);
 

@@ -1,30 +1,10 @@
-#include "model/forward.h"
+#include "model/forward_pass.h"
 
 #include "base/status.h"
 #include "base/text.h"
-#include "model/model.h"
-#include "model/weights.h"
 
 #include <assert.h>
 #include <stdlib.h>
-
-struct forward {
-    struct device *device;
-    const struct ops *ops;
-    const struct model *model;
-    uint32_t max_rows, max_outputs;
-    uint64_t bytes;
-    float *x;        /* device [max_rows, width] */
-    float *qkv;      /* device [max_rows, widest qkv] */
-    float *picked;   /* device [max_outputs, width] */
-    float *logits;   /* device [max_outputs, vocabulary] */
-    void *normed;    /* panel of a normed row block, consumed by qkv, gate_up and the head */
-    void *query;     /* panel of rotated queries */
-    void *attended;  /* panel of attention outputs */
-    void *gated;     /* panel of silu(gate) * up */
-    void *workspace; /* of attend */
-    size_t workspace_bytes;
-};
 
 static size_t max_size(size_t a, size_t b)
 {
@@ -41,15 +21,10 @@ static uint32_t qkv_width(const struct layer_plan *layer)
     return query_width(layer) + layer->kv.n_kv_heads * (layer->kv.k_dim + layer->kv.v_dim);
 }
 
-static uint32_t forms_of(const struct forward *forward, const struct weight *weight)
-{
-    return forward->ops->weight_info(weight).act_forms;
-}
-
 /* --- creation --- */
 
 struct need {
-    size_t x, qkv, picked, logits, normed, query, attended, gated, workspace;
+    size_t x, qkv, picked, logits, normed, query, attended, gated, routed, workspace;
 };
 
 static struct need need_of(const struct forward *forward, uint32_t max_context)
@@ -72,17 +47,19 @@ static struct need need_of(const struct forward *forward, uint32_t max_context)
         need.normed = max_size(
             need.normed, ops->act_bytes(device, rows, plan->width, forms_of(forward, w->qkv)));
         need.normed = max_size(
-            need.normed, ops->act_bytes(device, rows, plan->width, forms_of(forward, w->gate_up)));
+            need.normed, ops->act_bytes(device, rows, plan->width, forward_ffn_forms(forward, w)));
         need.query =
             max_size(need.query, ops->act_bytes(device, rows, query_width(layer), ACT_QUERY));
         need.attended =
             max_size(need.attended, ops->act_bytes(device, rows, layer->n_heads * layer->kv.v_dim,
                                                    forms_of(forward, w->out)));
-        need.gated = max_size(
-            need.gated, ops->act_bytes(device, rows, layer->n_ff, forms_of(forward, w->down)));
+        need.gated = max_size(need.gated, forward_gated_bytes(forward, layer, w));
+        need.routed = max_size(need.routed, forward_routed_bytes(forward, layer));
         need.workspace =
             max_size(need.workspace, ops->attend_workspace_bytes(device, layer->n_heads, &layer->kv,
                                                                  rows, max_context));
+        need.workspace =
+            max_size(need.workspace, forward_moe_workspace_bytes(forward, layer, w));
     }
     return need;
 }
@@ -103,7 +80,7 @@ uint64_t forward_workspace_bytes(struct device *device, const struct model *mode
     struct forward forward = empty_forward(device, model, max_rows, max_outputs);
     struct need need = need_of(&forward, max_context);
     return (uint64_t)need.x + need.qkv + need.picked + need.logits + need.normed + need.query +
-           need.attended + need.gated + need.workspace;
+           need.attended + need.gated + need.routed + need.workspace;
 }
 
 int forward_create(struct device *device, const struct model *model, uint32_t max_rows,
@@ -125,10 +102,12 @@ int forward_create(struct device *device, const struct model *model, uint32_t ma
         {need.picked, (void **)&forward->picked}, {need.logits, (void **)&forward->logits},
         {need.normed, &forward->normed},          {need.query, &forward->query},
         {need.attended, &forward->attended},      {need.gated, &forward->gated},
-        {need.workspace, &forward->workspace},
+        {need.routed, &forward->routed},          {need.workspace, &forward->workspace},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        int status = device_alloc(device, parts[i].bytes, parts[i].memory, why);
+        int status = STATUS_OK;
+        if (parts[i].bytes > 0)
+            status = device_alloc(device, parts[i].bytes, parts[i].memory, why);
         if (status < 0) {
             forward_free(forward);
             return refuse_prefix(why, status, "the workspace of a step of %u rows", max_rows);
@@ -145,7 +124,7 @@ void forward_free(struct forward *forward)
         return;
     void *parts[] = {forward->x,        forward->qkv,    forward->picked,
                      forward->logits,   forward->normed, forward->query,
-                     forward->attended, forward->gated,  forward->workspace};
+                     forward->attended, forward->gated,  forward->routed, forward->workspace};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         device_free(forward->device, parts[i]);
     free(forward);
@@ -161,32 +140,25 @@ uint64_t forward_bytes(const struct forward *forward)
     return forward->bytes;
 }
 
-/* run_attention and run_ffn call 8; attend and linear_glu may push more than one */
+/* run_append, run_attend and forward_ffn call 8, or 12 with experts and a shared one with a gate;
+ * attend, linear_glu and moe may push more than one */
 #define OPS_OF_LAYER 12
+#define OPS_OF_EXPERTS 14
 #define OPS_OF_ENDS 8 /* embed; gather, norm, head */
 
 uint32_t forward_ops_max(const struct model *model)
 {
-    return model_plan(model)->n_layers * OPS_OF_LAYER + OPS_OF_ENDS;
+    const struct model_plan *plan = model_plan(model);
+    uint32_t n = OPS_OF_ENDS;
+    for (uint32_t i = 0; i < plan->n_layers; i++)
+        n += OPS_OF_LAYER + (plan->layers[i].ffn == FFN_MOE ? OPS_OF_EXPERTS : 0);
+    return n;
 }
 
 /* --- the pass --- */
 
-struct pass {
-    const struct forward *forward;
-    struct stream *stream;
-    const struct rows_view *rows;
-    const struct kv_view *view;
-};
-
-static struct act act_of(const struct pass *pass, void *base, uint32_t width, uint32_t forms)
-{
-    return (struct act){
-        .base = base, .max_rows = pass->forward->max_rows, .width = width, .forms = forms};
-}
-
-static struct act run_norm(const struct pass *pass, const float *x, uint32_t n_rows,
-                           const float *weight, uint32_t forms)
+struct act forward_norm(const struct pass *pass, const float *x, uint32_t n_rows,
+                        const float *weight, uint32_t forms)
 {
     const struct forward *forward = pass->forward;
     const struct model_plan *plan = model_plan(forward->model);
@@ -210,7 +182,8 @@ static void run_append(const struct pass *pass, const struct layer_plan *layer,
     const struct rope_plan *rope = &model_plan(forward->model)->ropes[layer->rope_idx];
     uint32_t n = pass->rows->n_rows;
 
-    struct act normed = run_norm(pass, forward->x, n, w->attn_norm, forms_of(forward, w->qkv));
+    struct act normed =
+        forward_norm(pass, forward->x, n, w->attn_norm, forms_of(forward, w->qkv));
     ops->linear(pass->stream, &(struct linear_args){.weight = w->qkv,
                                                     .in = normed,
                                                     .bias = w->qkv_bias,
@@ -261,30 +234,6 @@ static void run_attend(const struct pass *pass, const struct layer_plan *layer,
                                                     .y_stride = model_plan(forward->model)->width});
 }
 
-/* x [n, width] */
-static void run_ffn(const struct pass *pass, const struct layer_plan *layer,
-                    const struct layer_weights *w, float *x, uint32_t n)
-{
-    const struct forward *forward = pass->forward;
-    struct act gated = act_of(pass, forward->gated, layer->n_ff, forms_of(forward, w->down));
-
-    struct act normed = run_norm(pass, x, n, w->ffn_norm, forms_of(forward, w->gate_up));
-    forward->ops->linear_glu(pass->stream, &(struct linear_glu_args){.weight = w->gate_up,
-                                                                     .in = normed,
-                                                                     .gate_bias = w->gate_bias,
-                                                                     .up_bias = w->up_bias,
-                                                                     .n_rows = n,
-                                                                     .out = gated});
-    forward->ops->linear(pass->stream,
-                         &(struct linear_args){.weight = w->down,
-                                               .in = gated,
-                                               .bias = w->down_bias,
-                                               .n_rows = n,
-                                               .mode = LINEAR_ADD,
-                                               .y = x,
-                                               .y_stride = model_plan(forward->model)->width});
-}
-
 /* x [n_outputs, width]: the rows whose logits are asked for. */
 static void run_gather(const struct pass *pass, const struct forward_batch *batch, float *x)
 {
@@ -303,8 +252,8 @@ static void run_head(const struct pass *pass, const struct forward_batch *batch,
     const struct model_plan *plan = model_plan(forward->model);
     const struct model_weights *weights = model_weights(forward->model);
 
-    struct act normed = run_norm(pass, x, batch->n_outputs, weights->output_norm,
-                                 forms_of(forward, weights->output));
+    struct act normed = forward_norm(pass, x, batch->n_outputs, weights->output_norm,
+                                     forms_of(forward, weights->output));
     forward->ops->linear(pass->stream, &(struct linear_args){.weight = weights->output,
                                                              .in = normed,
                                                              .n_rows = batch->n_outputs,
@@ -338,8 +287,8 @@ void forward_run(struct forward *forward, struct stream *stream, const struct fo
         run_attend(&pass, layer, w);
         if (is_last)
             run_gather(&pass, batch, forward->picked);
-        run_ffn(&pass, layer, w, is_last ? forward->picked : forward->x,
-                is_last ? batch->n_outputs : batch->rows.n_rows);
+        forward_ffn(&pass, layer, w, is_last ? forward->picked : forward->x,
+                    is_last ? batch->n_outputs : batch->rows.n_rows);
     }
     run_head(&pass, batch, forward->picked);
 }

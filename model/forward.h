@@ -4,6 +4,8 @@
  *   embed -> [norm, linear qkv, rope_append, attend, linear out, norm, linear_glu, linear down] per
  * layer
  *         -> norm -> linear head -> logits
+ *   with experts, for linear_glu and linear down: linear router, route, moe; then those of the
+ * expert that all rows share
  *
  * The last layer gathers the rows whose logits are asked for before its feed-forward; in a step
  * that asks for none it ends at rope_append: later steps need no more than keys and values.

@@ -12,7 +12,16 @@
 
 struct gguf;
 
-enum ffn_kind { FFN_DENSE };
+enum ffn_kind { FFN_DENSE, FFN_MOE };
+
+struct experts_plan {
+    struct route_rule rule;
+    uint32_t n_ff;              /* of one expert */
+    bool scales_input;          /* an expert reads weight * x (Llama 4) */
+    bool has_choice_bias;
+    uint32_t n_shared_ff;       /* of the expert that every row meets; 0: none */
+    bool has_shared_gate;       /* whose output is multiplied by sigmoid(gate . x) */
+};
 
 struct layer_plan {
     uint32_t n_heads;           /* of q */
@@ -24,7 +33,8 @@ struct layer_plan {
     uint32_t rope_idx;          /* which table of angles (model_plan.ropes) */
     float q_scale;              /* log2(e) / sqrt(head dim) */
     enum ffn_kind ffn;
-    uint32_t n_ff;
+    uint32_t n_ff;              /* of a dense layer, or of the shared expert; may be 0 then */
+    struct experts_plan experts; /* of FFN_MOE */
     bool has_qkv_bias, has_output_bias, has_ffn_bias;
 };
 

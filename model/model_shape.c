@@ -77,19 +77,35 @@ const struct model_shape *model_shape_find(const char *name)
     return NULL;
 }
 
+/* Layers of one kind are taken to be alike. */
+static void count_feed_forward(const struct model_plan *plan, struct model_shape *out)
+{
+    for (uint32_t i = 0; i < plan->n_layers; i++) {
+        const struct layer_plan *layer = &plan->layers[i];
+        if (layer->ffn == FFN_DENSE) {
+            out->n_dense_layers++;
+            out->n_ff = layer->n_ff;
+            continue;
+        }
+        out->n_experts = layer->experts.rule.n_experts;
+        out->n_used = layer->experts.rule.n_used;
+        out->n_expert_ff = layer->experts.n_ff;
+        out->n_shared_ff = layer->experts.n_shared_ff;
+    }
+}
+
 void model_shape_from_plan(const struct model_plan *plan, struct model_shape *out)
 {
     const struct layer_plan *layer = &plan->layers[0];
 
     *out = (struct model_shape){.n_layers = plan->n_layers,
-                                .n_dense_layers = plan->n_layers,
-                                .n_ff = layer->n_ff,
                                 .width = plan->width,
                                 .vocabulary = plan->vocabulary,
                                 .tied_output = plan->tied_output,
                                 .context = plan->context,
                                 .n_heads = layer->n_heads,
                                 .kv = layer->kv};
+    count_feed_forward(plan, out);
     snprintf(out->title, sizeof out->title, "%s", plan->name);
     for (uint32_t i = 0; i < plan->n_groups; i++)
         if (plan->groups[i].kind != KV_FULL) {

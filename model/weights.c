@@ -167,6 +167,94 @@ static void load_qkv(struct loader *loader, uint32_t layer, const struct layer_p
                          3);
 }
 
+/* Matrix e of a tensor of several: n_out rows from first_row on. */
+static struct weight_source source_of_expert(const struct gguf_tensor *tensor, const char *name,
+                                             uint64_t e, uint64_t first_row, uint64_t n_out)
+{
+    uint64_t row_bytes = tensor->n_bytes / (tensor->dims[1] * tensor->dims[2]);
+    return (struct weight_source){
+        .type = tensor->type,
+        .n_in = (uint32_t)tensor->dims[0],
+        .n_out = (uint32_t)n_out,
+        .bytes = tensor->bytes + (e * tensor->dims[1] + first_row) * row_bytes,
+        .name = name};
+}
+
+/* names: gate and up, or both in one tensor, of which the first half of each expert is the gate; or
+ * down. */
+static struct weight *load_experts(struct loader *loader, enum weight_fuse fuse,
+                                   const char *const *names, uint32_t n_names)
+{
+    const struct gguf_tensor *tensors[2];
+    struct weight *weight = NULL;
+    uint32_t n_sides = fuse == WEIGHT_EXPERTS_GATE_UP ? 2 : 1;
+
+    if (loader->status < 0)
+        return NULL;
+    for (uint32_t i = 0; i < n_names; i++)
+        tensors[i] = find(loader, names[i]);
+    uint32_t n = (uint32_t)tensors[0]->dims[2];
+    struct weight_source *sources = calloc((size_t)n * n_sides, sizeof *sources);
+    if (sources == NULL) {
+        loader->status = refuse(loader->why, STATUS_NO_MEMORY, "no memory for %s", names[0]);
+        return NULL;
+    }
+    for (uint32_t i = 0; i < n * n_sides; i++) {
+        uint32_t side = i / n, at = side < n_names ? side : 0;
+        uint64_t n_out = tensors[at]->dims[1] * n_names / n_sides;
+        sources[i] = source_of_expert(tensors[at], names[at], i % n, side > at ? n_out : 0, n_out);
+    }
+    loader->status = loader->ops->weight_load(loader->device, fuse, sources, n * n_sides, 0, 1,
+                                              &weight, loader->why);
+    free(sources);
+    for (uint32_t i = 0; i < n_names && loader->status == STATUS_OK; i++)
+        progress(loader, tensors[i]);
+    return weight;
+}
+
+static struct weight *load_gate_up_experts(struct loader *loader, uint32_t layer)
+{
+    struct layer_name both = name_of(layer, "ffn_gate_up_exps.weight");
+    struct layer_name gate = name_of(layer, "ffn_gate_exps.weight"),
+                      up = name_of(layer, "ffn_up_exps.weight");
+
+    if (gguf_tensor_find(loader->file, both.text) != NULL)
+        return load_experts(loader, WEIGHT_EXPERTS_GATE_UP, (const char *[]){both.text}, 1);
+    return load_experts(loader, WEIGHT_EXPERTS_GATE_UP, (const char *[]){gate.text, up.text}, 2);
+}
+
+static void load_shared(struct loader *loader, uint32_t layer, bool has_gate,
+                        struct layer_weights *out)
+{
+    struct layer_name gate = name_of(layer, "ffn_gate_shexp.weight"),
+                      up = name_of(layer, "ffn_up_shexp.weight"),
+                      down = name_of(layer, "ffn_down_shexp.weight");
+    const char *gate_up[] = {gate.text, up.text};
+
+    if (!has_gate) {
+        out->gate_up = load_weight(loader, WEIGHT_GATE_UP, gate_up, 2);
+        out->down = load_weight(loader, WEIGHT_PLAIN, (const char *[]){down.text}, 1);
+        return;
+    }
+    out->shared_gate = load_layer_weight(loader, layer, "ffn_gate_inp_shexp.weight");
+    out->gate_up = load_experts(loader, WEIGHT_EXPERTS_GATE_UP, gate_up, 2);
+    out->down = load_experts(loader, WEIGHT_EXPERTS, (const char *[]){down.text}, 1);
+}
+
+static void load_moe(struct loader *loader, uint32_t layer, const struct experts_plan *experts,
+                     struct layer_weights *out)
+{
+    struct layer_name down = name_of(layer, "ffn_down_exps.weight");
+
+    out->router = load_layer_weight(loader, layer, "ffn_gate_inp.weight");
+    out->experts_gate_up = load_gate_up_experts(loader, layer);
+    out->experts_down = load_experts(loader, WEIGHT_EXPERTS, (const char *[]){down.text}, 1);
+    if (experts->has_choice_bias)
+        out->choice_bias = load_layer_vector(loader, layer, "exp_probs_b.bias");
+    if (experts->n_shared_ff > 0)
+        load_shared(loader, layer, experts->has_shared_gate, out);
+}
+
 static void load_layer(struct loader *loader, uint32_t layer, const struct layer_plan *plan,
                        struct layer_weights *out)
 {
@@ -179,6 +267,10 @@ static void load_layer(struct loader *loader, uint32_t layer, const struct layer
     if (plan->has_output_bias)
         out->out_bias = load_layer_vector(loader, layer, "attn_output.bias");
     out->ffn_norm = load_layer_vector(loader, layer, "ffn_norm.weight");
+    if (plan->ffn == FFN_MOE) {
+        load_moe(loader, layer, &plan->experts, out);
+        return;
+    }
     out->gate_up = load_weight(loader, WEIGHT_GATE_UP, (const char *[]){gate.text, up.text}, 2);
     out->down = load_layer_weight(loader, layer, "ffn_down.weight");
     if (plan->has_ffn_bias) { /* any of them */
@@ -188,14 +280,25 @@ static void load_layer(struct loader *loader, uint32_t layer, const struct layer
     }
 }
 
+static uint64_t bytes_of(const struct ops *ops, const struct weight *weight)
+{
+    return weight != NULL ? ops->weight_info(weight).bytes : 0;
+}
+
+/* Of experts those that one row chooses. */
 static uint64_t count_step_bytes(const struct ops *ops, const struct model_plan *plan,
                                  const struct model_weights *weights)
 {
-    uint64_t bytes = ops->weight_info(weights->output).bytes;
+    uint64_t bytes = bytes_of(ops, weights->output);
     for (uint32_t i = 0; i < plan->n_layers; i++) {
         const struct layer_weights *layer = &weights->layers[i];
-        bytes += ops->weight_info(layer->qkv).bytes + ops->weight_info(layer->out).bytes +
-                 ops->weight_info(layer->gate_up).bytes + ops->weight_info(layer->down).bytes;
+        const struct route_rule *rule = &plan->layers[i].experts.rule;
+        bytes += bytes_of(ops, layer->qkv) + bytes_of(ops, layer->out) +
+                 bytes_of(ops, layer->gate_up) + bytes_of(ops, layer->down) +
+                 bytes_of(ops, layer->router) + bytes_of(ops, layer->shared_gate);
+        if (plan->layers[i].ffn == FFN_MOE)
+            bytes += (bytes_of(ops, layer->experts_gate_up) + bytes_of(ops, layer->experts_down)) /
+                     rule->n_experts * rule->n_used;
     }
     return bytes;
 }
@@ -243,8 +346,11 @@ void weights_release(struct device *device, const struct model_plan *plan,
     for (uint32_t i = 0; weights->layers != NULL && i < plan->n_layers; i++) {
         struct layer_weights *layer = &weights->layers[i];
         float *vectors[] = {layer->attn_norm, layer->ffn_norm, layer->qkv_bias, layer->out_bias,
-                            layer->gate_bias, layer->up_bias,  layer->down_bias};
-        struct weight *matrices[] = {layer->qkv, layer->out, layer->gate_up, layer->down};
+                            layer->gate_bias, layer->up_bias,  layer->down_bias,
+                            layer->choice_bias};
+        struct weight *matrices[] = {layer->qkv,    layer->out,         layer->gate_up,
+                                     layer->down,   layer->shared_gate, layer->experts_gate_up,
+                                     layer->router, layer->experts_down};
         for (size_t j = 0; j < sizeof vectors / sizeof *vectors; j++)
             device_free(device, vectors[j]);
         for (size_t j = 0; j < sizeof matrices / sizeof *matrices; j++)

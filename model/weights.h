@@ -13,9 +13,14 @@
 struct layer_weights {
     float *attn_norm, *ffn_norm;   /* device [width] */
     struct weight *qkv, *out;      /* QKV [width -> (H + 2K) * head], PLAIN [H * head -> width] */
-    struct weight *gate_up, *down; /* GATE_UP [width -> n_ff], PLAIN [n_ff -> width] */
+    /* of a dense layer, or of the shared expert: GATE_UP [width -> n_ff], PLAIN [n_ff -> width];
+     * with a gate EXPERTS_GATE_UP and EXPERTS of one */
+    struct weight *gate_up, *down;
+    struct weight *router, *shared_gate;         /* PLAIN [width -> E], [width -> 1] */
+    struct weight *experts_gate_up, *experts_down;
     float *qkv_bias, *out_bias;    /* device, or NULL */
     float *gate_bias, *up_bias, *down_bias;
+    float *choice_bias;            /* device [E], or NULL */
 };
 
 struct model_weights {

@@ -55,11 +55,14 @@ class Plan:
         rope_factors=None,
         scaling=None,
         parts=1,
+        experts=0,
+        used=0,
     ):
         self.name, self.kind, self.d, self.heads, self.kv_heads = name, kind, d, heads, kv_heads
         self.head_dim, self.ff, self.layers, self.kinds = head_dim, ff, layers, kinds or {}
         self.own_output, self.biases, self.rope_factors = own_output, biases, rope_factors
         self.scaling, self.parts = scaling or {}, parts
+        self.experts, self.used = experts, used  # of ff values each; none: a dense model
 
     def path(self, folder):
         """The file to open; the first one of a model in parts."""
@@ -144,6 +147,18 @@ PLANS = [
         scaling={"type": "yarn", "factor": 4.0, "original_context_length": 512},
     ),
     Plan(
+        "mixtral",
+        T.Q4_1,
+        d=192,
+        heads=6,
+        kv_heads=2,
+        head_dim=32,
+        ff=96,
+        experts=4,
+        used=2,
+        kinds={"ffn_down_exps": T.Q8_0},
+    ),
+    Plan(
         "split", T.Q4_1, d=192, heads=3, kv_heads=1, head_dim=64, ff=256, own_output=True, parts=2
     ),
 ]
@@ -189,6 +204,10 @@ def tensors_of(plan):
         if plan.biases and name.startswith("blk."):
             yield name.replace(".weight", ".bias"), dice.values((out,), 0.3), T.F32
 
+    def experts(name, out, width, gain=1.0):
+        kind = plan.kinds.get(name.split(".")[-2], plan.kind)
+        yield name, dice.values((plan.experts, out, width), gain / width**0.5), kind
+
     def norm(name):
         yield name, dice.values((d,), 0.2, centre=1.0), T.F32
 
@@ -203,6 +222,13 @@ def tensors_of(plan):
         yield from matrix(f"{block}.attn_v.weight", kv_width, d)
         yield from matrix(f"{block}.attn_output.weight", d, q_width, gain=0.7)
         yield from norm(f"{block}.ffn_norm.weight")
+        if plan.experts:  # chosen by wide margins, mostly
+            router = dice.values((plan.experts, d), 3 / d**0.5)
+            yield f"{block}.ffn_gate_inp.weight", router, T.F32
+            yield from experts(f"{block}.ffn_gate_exps.weight", plan.ff, d)
+            yield from experts(f"{block}.ffn_up_exps.weight", plan.ff, d)
+            yield from experts(f"{block}.ffn_down_exps.weight", d, plan.ff, gain=0.7)
+            continue
         yield from matrix(f"{block}.ffn_gate.weight", plan.ff, d)
         yield from matrix(f"{block}.ffn_up.weight", plan.ff, d)
         yield from matrix(f"{block}.ffn_down.weight", d, plan.ff, gain=0.7)
@@ -217,6 +243,9 @@ def add_keys(writer, plan):
     writer.add_embedding_length(plan.d)
     writer.add_block_count(plan.layers)
     writer.add_feed_forward_length(plan.ff)
+    if plan.experts:
+        writer.add_expert_count(plan.experts)
+        writer.add_expert_used_count(plan.used)
     writer.add_head_count(plan.heads)
     writer.add_head_count_kv(plan.kv_heads)
     writer.add_key_length(plan.head_dim)

@@ -43,6 +43,8 @@ class Shape:
         self.context = key("context_length")
         self.original_context = key("rope.scaling.original_context_length", self.context)
         self.attn_factor = key("rope.scaling.attn_factor", 1.0)
+        self.experts = key("expert_count", 0)
+        self.experts_used = key("expert_used_count", 0)
         self.yarn_log = key("rope.scaling.yarn_log_multiplier", 0.0)
 
 
@@ -136,7 +138,27 @@ class Reference:
             out[:, head] = softmax(scores) @ v[:, kv_head]
         return self._linear(out.reshape(n, -1), f"{block}.attn_output")
 
+    def _experts(self, h, block):
+        """Of all experts' softmax the best ones, made to add up to one; ties to the lower index."""
+        scores = softmax(self._linear(h, f"{block}.ffn_gate_inp"))
+        chosen = np.argsort(-scores, axis=1, kind="stable")[:, : self.shape.experts_used]
+        weights = np.take_along_axis(scores, chosen, axis=1)
+        weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 2**-14)
+        gates, ups, downs = (
+            self._tensor(f"{block}.ffn_{part}_exps.weight") for part in ("gate", "up", "down")
+        )
+        out = np.zeros_like(h)
+        for slot in range(self.shape.experts_used):
+            for expert in np.unique(chosen[:, slot]):
+                rows = chosen[:, slot] == expert
+                gate, up = h[rows] @ gates[expert].T, h[rows] @ ups[expert].T
+                y = (gate / (1 + np.exp(-gate)) * up) @ downs[expert].T
+                out[rows] += weights[rows, slot : slot + 1] * y
+        return out
+
     def _feed_forward(self, h, block):
+        if self.shape.experts:
+            return self._experts(h, block)
         gate = self._linear(h, f"{block}.ffn_gate")
         up = self._linear(h, f"{block}.ffn_up")
         return self._linear(gate / (1 + np.exp(-gate)) * up, f"{block}.ffn_down")

@@ -56,6 +56,17 @@ static void note_linear_glu(struct stream *stream, const struct linear_glu_args 
         "linear_glu", args->weight, args->in.base, args->out.base, 0, args->out.forms});
 }
 
+static void note_route(struct stream *stream, const struct route_args *args)
+{
+    note((struct item){
+        "route", args->bias, args->logits, args->experts, args->rule.n_used, args->rule.score});
+}
+
+static void note_moe(struct stream *stream, const struct moe_args *args)
+{
+    note((struct item){"moe", args->gate_up, args->in.base, args->y, args->n_used, args->mode});
+}
+
 static void note_rope_append(struct stream *stream, const struct rope_append_args *args)
 {
     note((struct item){"rope_append", args->inv_freq, args->qkv, args->q.base, args->layer_idx,
@@ -83,6 +94,8 @@ const struct ops *__wrap_device_ops(const struct device *device)
     ops.norm = note_norm;
     ops.linear = note_linear;
     ops.linear_glu = note_linear_glu;
+    ops.route = note_route;
+    ops.moe = note_moe;
     ops.rope_append = note_rope_append;
     ops.attend = note_attend;
     ops.gather = note_gather;
@@ -96,14 +109,14 @@ struct rig {
     struct stream *stream;
 };
 
-static struct rig rig_open(void)
+static struct rig rig_open(void (*add_model)(struct gguf_writer *writer))
 {
     struct rig rig;
     struct gguf_writer writer;
     struct why why = {.text = ""};
     struct device_options options = {.n_threads = 2, .strict = true};
     gguf_writer_init(&writer);
-    gguf_add_tiny_llama(&writer, &TINY_SHAPE);
+    add_model(&writer);
     const char *path = gguf_write(&writer, 0);
     if (device_open(&options, &rig.device, &why) < 0 ||
         model_load(rig.device, path, NULL, &rig.model, &why) < 0 ||
@@ -113,6 +126,16 @@ static struct rig rig_open(void)
     unlink(path);
     gguf_writer_release(&writer);
     return rig;
+}
+
+static void dense(struct gguf_writer *writer)
+{
+    gguf_add_tiny_llama(writer, &TINY_SHAPE);
+}
+
+static void with_experts(struct gguf_writer *writer)
+{
+    gguf_add_tiny_experts(writer, &TINY_SHAPE, &TINY_EXPERTS);
 }
 
 static void rig_close(struct rig *rig)
@@ -142,9 +165,9 @@ static struct list_of_ops list_of(const struct rig *rig, uint32_t n_rows, uint32
     return list;
 }
 
-static void test_forward_list__is_the_same_whatever_the_rows(void **state)
+static void assert_same_whatever_the_rows(void (*add_model)(struct gguf_writer *writer))
 {
-    struct rig rig = rig_open();
+    struct rig rig = rig_open(add_model);
     struct list_of_ops one = list_of(&rig, 1, 1, 1, 0);
     static const uint32_t rows[] = {2, 7, 12, 13, 64, 100, MAX_ROWS};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -157,12 +180,37 @@ static void test_forward_list__is_the_same_whatever_the_rows(void **state)
     rig_close(&rig);
 }
 
+static void test_forward_list__is_the_same_whatever_the_rows(void **state)
+{
+    assert_same_whatever_the_rows(dense);
+}
+
+static void test_forward_list__of_experts_is_the_same_whatever_the_rows(void **state)
+{
+    assert_same_whatever_the_rows(with_experts);
+}
+
+static void test_forward_list__experts_stand_where_the_feed_forward_stood(void **state)
+{
+    static const char *const layer[] = {"norm", "linear", "rope_append", "attend", "linear",
+                                        "norm", "linear", "route",       "moe"};
+    struct rig rig = rig_open(with_experts);
+    struct list_of_ops step = list_of(&rig, 3, 1, 2, 2);
+    for (uint32_t i = 0; i < 9; i++)
+        assert_string_equal(step.items[1 + i].op, layer[i]);
+    const struct item *moe = &step.items[9];
+    assert_ptr_equal(moe->to, step.items[5].to); /* onto x */
+    assert_int_equal(moe->layer_idx, 2);
+    assert_int_equal(moe->mode, LINEAR_ADD);
+    rig_close(&rig);
+}
+
 static void test_forward_list__is_the_plan_layer_by_layer(void **state)
 {
     static const char *const layer[] = {"norm",   "linear", "rope_append", "attend",
                                         "linear", "norm",   "linear_glu",  "linear"};
     static const char *const ends[] = {"norm", "linear"};
-    struct rig rig = rig_open();
+    struct rig rig = rig_open(dense);
     struct list_of_ops step = list_of(&rig, 3, 1, 2, 2);
     uint32_t n_layers = model_plan(rig.model)->n_layers, at = 1;
     assert_int_equal(step.n, 1 + 8 * n_layers + 1 + 2);
@@ -182,7 +230,7 @@ static void test_forward_list__is_the_plan_layer_by_layer(void **state)
 
 static void test_forward_list__ends_at_the_last_keys_where_nobody_asks_for_logits(void **state)
 {
-    struct rig rig = rig_open();
+    struct rig rig = rig_open(dense);
     struct list_of_ops whole = list_of(&rig, 3, 1, 2, 2), step = list_of(&rig, 3, 1, 0, 2);
     uint32_t n_layers = model_plan(rig.model)->n_layers;
     assert_int_equal(step.n, 1 + 8 * (n_layers - 1) + 3);
@@ -195,6 +243,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forward_list__is_the_same_whatever_the_rows),
+        cmocka_unit_test(test_forward_list__of_experts_is_the_same_whatever_the_rows),
+        cmocka_unit_test(test_forward_list__experts_stand_where_the_feed_forward_stood),
         cmocka_unit_test(test_forward_list__is_the_plan_layer_by_layer),
         cmocka_unit_test(test_forward_list__ends_at_the_last_keys_where_nobody_asks_for_logits),
     };

@@ -150,16 +150,23 @@ float tiny_value(const char *tensor, uint64_t i)
     return strstr(tensor, "norm") != NULL ? 1.0f + 0.2f * unit : 0.4f * unit;
 }
 
-static void add_values(struct gguf_writer *writer, const char *name, uint64_t n_in, uint64_t n_out)
+static void add_matrices(struct gguf_writer *writer, const char *name, uint64_t n_in,
+                         uint64_t n_out, uint64_t n_matrices)
 {
-    uint64_t n = n_in * n_out, dims[2] = {n_in, n_out};
+    uint64_t n = n_in * n_out * n_matrices, dims[3] = {n_in, n_out, n_matrices};
     float *values = malloc(n * sizeof *values);
 
     assert(values != NULL);
     for (uint64_t i = 0; i < n; i++)
         values[i] = tiny_value(name, i);
-    gguf_add_tensor(writer, name, TENSOR_F32, n_out > 1 ? 2 : 1, dims, values, n * sizeof *values);
+    gguf_add_tensor(writer, name, TENSOR_F32, n_matrices > 1 ? 3 : n_out > 1 ? 2 : 1, dims, values,
+                    n * sizeof *values);
     free(values);
+}
+
+static void add_values(struct gguf_writer *writer, const char *name, uint64_t n_in, uint64_t n_out)
+{
+    add_matrices(writer, name, n_in, n_out, 1);
 }
 
 static void add_vocabulary(struct gguf_writer *writer, uint32_t n)
@@ -193,10 +200,46 @@ static void add_vocabulary(struct gguf_writer *writer, uint32_t n)
     free(texts);
 }
 
-void gguf_add_tiny_llama(struct gguf_writer *writer, const struct tiny_shape *shape)
+struct part {
+    const char *name;
+    uint64_t n_in, n_out, n;
+};
+
+static void add_parts(struct gguf_writer *writer, uint32_t layer, const struct part *parts,
+                      size_t n)
+{
+    char name[64];
+    for (size_t p = 0; p < n; p++) {
+        snprintf(name, sizeof name, "blk.%u.%s", layer, parts[p].name);
+        add_matrices(writer, name, parts[p].n_in, parts[p].n_out, parts[p].n);
+    }
+}
+
+static void add_feed_forward(struct gguf_writer *writer, uint32_t layer,
+                             const struct tiny_shape *shape, const struct tiny_experts *experts)
+{
+    uint64_t width = shape->width, ff = shape->n_ff;
+    const struct part dense[] = {{"ffn_gate.weight", width, ff, 1},
+                                 {"ffn_up.weight", width, ff, 1},
+                                 {"ffn_down.weight", ff, width, 1}};
+    if (experts == NULL) {
+        add_parts(writer, layer, dense, 3);
+        return;
+    }
+    const struct part parts[] = {{"ffn_gate_inp.weight", width, experts->n, 1},
+                                 {"ffn_down_exps.weight", ff, width, experts->n},
+                                 {"ffn_gate_exps.weight", width, ff, experts->n},
+                                 {"ffn_up_exps.weight", width, ff, experts->n}};
+    const struct part fused = {"ffn_gate_up_exps.weight", width, 2 * ff, experts->n};
+    add_parts(writer, layer, parts, experts->is_fused ? 2 : 4);
+    if (experts->is_fused)
+        add_parts(writer, layer, &fused, 1);
+}
+
+static void add_tiny(struct gguf_writer *writer, const struct tiny_shape *shape,
+                     const struct tiny_experts *experts)
 {
     uint64_t head = shape->width / shape->n_heads, kv = head * shape->n_kv_heads;
-    char name[64];
 
     gguf_add_string(writer, "general.architecture", "llama");
     gguf_add_u32(writer, "llama.block_count", shape->n_layers);
@@ -210,23 +253,28 @@ void gguf_add_tiny_llama(struct gguf_writer *writer, const struct tiny_shape *sh
     add_values(writer, "token_embd.weight", shape->width, shape->vocabulary);
     add_values(writer, "output_norm.weight", shape->width, 1);
     for (uint32_t i = 0; i < shape->n_layers; i++) {
-        const struct {
-            const char *part;
-            uint64_t n_in, n_out;
-        } parts[] = {
-            {"attn_norm.weight", shape->width, 1},
-            {"attn_q.weight", shape->width, shape->width},
-            {"attn_k.weight", shape->width, kv},
-            {"attn_v.weight", shape->width, kv},
-            {"attn_output.weight", shape->width, shape->width},
-            {"ffn_norm.weight", shape->width, 1},
-            {"ffn_gate.weight", shape->width, shape->n_ff},
-            {"ffn_up.weight", shape->width, shape->n_ff},
-            {"ffn_down.weight", shape->n_ff, shape->width},
+        const struct part parts[] = {
+            {"attn_norm.weight", shape->width, 1, 1},
+            {"attn_q.weight", shape->width, shape->width, 1},
+            {"attn_k.weight", shape->width, kv, 1},
+            {"attn_v.weight", shape->width, kv, 1},
+            {"attn_output.weight", shape->width, shape->width, 1},
+            {"ffn_norm.weight", shape->width, 1, 1},
         };
-        for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
-            snprintf(name, sizeof name, "blk.%u.%s", i, parts[p].part);
-            add_values(writer, name, parts[p].n_in, parts[p].n_out);
-        }
+        add_parts(writer, i, parts, sizeof parts / sizeof *parts);
+        add_feed_forward(writer, i, shape, experts);
     }
+}
+
+void gguf_add_tiny_llama(struct gguf_writer *writer, const struct tiny_shape *shape)
+{
+    add_tiny(writer, shape, NULL);
+}
+
+void gguf_add_tiny_experts(struct gguf_writer *writer, const struct tiny_shape *shape,
+                           const struct tiny_experts *experts)
+{
+    gguf_add_u32(writer, "llama.expert_count", experts->n);
+    gguf_add_u32(writer, "llama.expert_used_count", experts->n_used);
+    add_tiny(writer, shape, experts);
 }

@@ -39,6 +39,14 @@ struct tiny_shape {
 };
 #define TINY_SHAPE ((struct tiny_shape){2, 64, 4, 2, 96, 300})
 void gguf_add_tiny_llama(struct gguf_writer *writer, const struct tiny_shape *shape);
+/* The same with experts for the feed-forward, of n_ff values each, as Mixtral has them. */
+struct tiny_experts {
+    uint32_t n, n_used;
+    bool is_fused; /* gate and up in one tensor */
+};
+#define TINY_EXPERTS ((struct tiny_experts){5, 2, false})
+void gguf_add_tiny_experts(struct gguf_writer *writer, const struct tiny_shape *shape,
+                           const struct tiny_experts *experts);
 /* The same value for the same tensor and index on every call: what a naive reference reads. */
 float tiny_value(const char *tensor, uint64_t i);
 

@@ -169,7 +169,7 @@ static void test_layer_plan__faults_are_named_with_their_numbers(void **state)
 {
     assert_refused(odd_heads, STATUS_CORRUPT, "attention.key_length is 2000; it must be 1 to 1024");
     assert_refused(half_rope, STATUS_CORRUPT, "rope.dimension_count is 15");
-    assert_refused(experts, STATUS_UNSUPPORTED, "expert_count is 8");
+    assert_refused(experts, STATUS_CORRUPT, "expert_used_count is missing");
     assert_refused(spiral, STATUS_UNSUPPORTED, "spiral");
     assert_refused(adapter, STATUS_UNSUPPORTED, "merge it into its base model");
     assert_refused(odd_bias, STATUS_CORRUPT, "tensor blk.1.attn_k.bias has the shape [8");

@@ -80,9 +80,9 @@ static void test_file_facts__a_harmless_tensor_is_told_and_tolerated(void **stat
     free(facts);
 }
 
-static void add_experts(struct gguf_writer *writer)
+static void add_spiral(struct gguf_writer *writer)
 {
-    gguf_add_u32(writer, "llama.expert_count", 8);
+    gguf_add_string(writer, "llama.rope.scaling.type", "spiral");
 }
 
 static void test_file_facts__what_this_build_cannot_run_is_described_all_the_same(void **state)
@@ -90,10 +90,10 @@ static void test_file_facts__what_this_build_cannot_run_is_described_all_the_sam
     struct file_facts *facts = malloc(sizeof *facts);
     struct why why = {.text = ""};
 
-    assert_int_equal(gather(add_experts, facts, &why), STATUS_OK);
+    assert_int_equal(gather(add_spiral, facts, &why), STATUS_OK);
     assert_int_equal(facts->status, STATUS_OK);
     assert_int_equal(facts->n_unsupported, 1);
-    assert_non_null(strstr(facts->unsupported[0].text, "expert"));
+    assert_non_null(strstr(facts->unsupported[0].text, "spiral"));
     assert_false(facts->has_plan);
     assert_true(facts->has_geometry); /* by the keys */
     assert_int_equal(facts->kv_values, 2 * 2 * (16 + 16));
