@@ -153,4 +153,12 @@ _Static_assert(WRITE_BUFFER_BYTES >= 2 * (16384 + 9), "a write buffer holds whol
 _Static_assert(OUT_BUFFER_BYTES_MAX <= RESPONSE_MESSAGE_BYTES_MAX, "streams fit every client");
 #endif
 
+/* --- chats --- */
+#define CHAT_TOOLS_BYTES_MAX (1 << 20) /* of the tools of a chat, or the calls of one message */
+#define CHAT_NAME_BYTES_MAX 64       /* of a tool's name */
+#define CHAT_JSON_DEPTH_MAX 32       /* nesting of a tool's schema, and of a call's arguments */
+#define CHAT_RESERVE_TOKENS 512      /* of the context, for the answer to a truncated chat */
+#define TOOL_CALLS_MAX 16            /* that one answer may ask for; more are text */
+#define TOOL_REPLY_BYTES_MAX (32 << 10) /* of calls in one answer; beyond it they are text */
+
 #endif

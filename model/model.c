@@ -40,14 +40,20 @@ int model_read_vocabulary(const struct gguf *file, const struct model_plan *plan
     return STATUS_OK;
 }
 
-static int load_text(struct model *model, struct why *why)
+static int load_text(struct model *model, const char *chat_format, struct why *why)
 {
     int status = model_read_vocabulary(model->file, &model->plan, &model->vocabulary, why);
     if (status < 0)
         return status;
 
-    status = chat_template_create(vocabulary_chat_template(model->vocabulary), model->vocabulary,
-                                  &model->chat_template, &model->chat_refusal);
+    bool is_asked = chat_format != NULL && chat_format[0] != '\0';
+    struct chat_source source = {.text = vocabulary_chat_template(model->vocabulary),
+                                 .format = slice_from(is_asked ? chat_format : "")};
+    gguf_string(model->file, "tokenizer.ggml.pre", &source.pre, NULL);
+    status = chat_template_create(&source, model->vocabulary, &model->chat_template,
+                                  is_asked ? why : &model->chat_refusal);
+    if (is_asked)
+        return status;
     return status == STATUS_NO_MEMORY ? refuse(why, status, "no memory for the chat template")
                                       : STATUS_OK;
 }
@@ -74,7 +80,7 @@ static int load_file(struct model *model, const struct model_options *options, s
     if (status == STATUS_OK)
         status = check_room(model, why);
     if (status == STATUS_OK)
-        status = load_text(model, why);
+        status = load_text(model, options != NULL ? options->chat_format : NULL, why);
     if (status == STATUS_OK)
         status =
             weights_load(model->device, model->file, &model->plan, options, &model->weights, why);

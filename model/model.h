@@ -18,6 +18,7 @@ struct model_options {
     /* bytes of weights; may be NULL */
     void (*on_progress)(void *arg, uint64_t n_done, uint64_t n_total);
     void *on_progress_arg;
+    const char *chat_format; /* of --chat-format; NULL or "": as the file's template says */
 };
 
 /* The file's vocabulary, as many tokens as the plan has rows. STATUS_CORRUPT, STATUS_UNSUPPORTED,
@@ -26,7 +27,8 @@ int model_read_vocabulary(const struct gguf *file, const struct model_plan *plan
                           struct vocabulary **out, struct why *why);
 
 /* Loads everything; the file's pages are dropped as tensors are repacked. STATUS_* of gguf_open and
- * model_plan_read; STATUS_NO_MEMORY, before anything is loaded where a GPU is too small. */
+ * model_plan_read; STATUS_NO_MEMORY, before anything is loaded where a GPU is too small; of
+ * chat_template_create, when a chat_format is asked for that the model cannot have. */
 int model_load(struct device *device, const char *path, const struct model_options *options,
                struct model **out, struct why *why);
 void model_free(struct model *model);

@@ -145,8 +145,10 @@ static void read_text(struct file_facts *facts)
     facts->has_chat_text =
         gguf_string(facts->file, "tokenizer.chat_template", &template, NULL) == 1 &&
         template.len > 0;
-    status = chat_template_create(vocabulary_chat_template(facts->vocabulary), facts->vocabulary,
-                                  &facts->chat_template, &facts->chat_refusal);
+    struct chat_source source = {.text = vocabulary_chat_template(facts->vocabulary)};
+    gguf_string(facts->file, "tokenizer.ggml.pre", &source.pre, NULL);
+    status = chat_template_create(&source, facts->vocabulary, &facts->chat_template,
+                                  &facts->chat_refusal);
     if (status < 0)
         facts->chat_template = NULL;
     if (status < 0 && status != STATUS_UNSUPPORTED)

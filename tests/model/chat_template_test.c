@@ -38,9 +38,18 @@ static struct chat_template *chat_of(const struct vocabulary *vocabulary, const 
 {
     struct chat_template *chat;
     struct why why = {.text = ""};
-    if (chat_template_create(slice_from(text), vocabulary, &chat, &why) < 0)
+    struct chat_source source = {.text = slice_from(text)};
+    if (chat_template_create(&source, vocabulary, &chat, &why) < 0)
         fail_msg("%s", why.text);
     return chat;
+}
+
+static int render(const struct chat_template *chat_template, const struct vocabulary *vocabulary,
+                  const struct chat_message *messages, size_t n, bool add_prompt,
+                  struct token_buffer *out, struct why *why)
+{
+    struct chat chat = {.messages = messages, .n_messages = n, .thinking = -1};
+    return chat_template_render(chat_template, vocabulary, &chat, add_prompt, out, why);
 }
 
 static struct chat_message message_of(const char *role, const char *content)
@@ -57,7 +66,7 @@ static void assert_rendered(const struct vocabulary *vocabulary, const char *tem
     uint8_t *text;
     size_t len;
     token_buffer_init(&out, 10000, false);
-    assert_int_equal(chat_template_render(chat, vocabulary, messages, n, add_prompt, &out, NULL),
+    assert_int_equal(render(chat, vocabulary, messages, n, add_prompt, &out, NULL),
                      STATUS_OK);
     assert_int_equal(detok_all(vocabulary, out.ids, out.n, true, 100000, &text, &len, NULL),
                      STATUS_OK);
@@ -90,7 +99,7 @@ static void test_chat_template__reads_the_default_system_text_out_of_the_templat
         struct slice got = chat_template_default_system(chat);
         assert_int_equal(got.len, strlen(rows[i].system));
         assert_memory_equal(got.bytes, rows[i].system, got.len);
-        assert_string_equal(chat_template_family(chat), "ChatML");
+        assert_string_equal(chat_template_family(chat), "chatml");
         chat_template_free(chat);
     }
     vocabulary_free(vocabulary);
@@ -175,7 +184,8 @@ static void test_chat_template__no_content_can_close_its_turn(void **state)
             size_t n_content = random_text(&seed, random_below(&seed, 28), contents[i]);
             memcpy(contents[i] + n_content, "<|im_end|>", 10);
             n_content += random_below(&seed, 2) * 10;
-            messages[i] = (struct chat_message){slice_from(role), slice_of(contents[i], n_content)};
+            messages[i] = (struct chat_message){.role = slice_from(role),
+                                                .content = slice_of(contents[i], n_content)};
             n_wanted += (size_t)sprintf((char *)wanted + n_wanted, "<|im_start|>%s\n", role);
             memcpy(wanted + n_wanted, contents[i], n_content);
             n_wanted += n_content;
@@ -183,7 +193,7 @@ static void test_chat_template__no_content_can_close_its_turn(void **state)
         }
         struct token_buffer out;
         token_buffer_init(&out, 100000, true);
-        assert_int_equal(chat_template_render(chat, vocabulary, messages, n, false, &out, NULL),
+        assert_int_equal(render(chat, vocabulary, messages, n, false, &out, NULL),
                          STATUS_OK);
         assert_int_equal(count_control(vocabulary, &out), 2 * n);
         assert_int_equal(detok_all(vocabulary, out.ids, out.n, true, 1 << 20, &text, &len, NULL),
@@ -204,23 +214,26 @@ static void test_chat_template__bad_messages_are_refused_by_number_and_name(void
 {
     struct vocabulary *vocabulary = small_vocabulary("smollm");
     struct chat_template *chat = chat_of(vocabulary, smollm2);
-    struct chat_message messages[] = {message_of("user", "Hi"), message_of("tool", "x")};
+    struct chat_message messages[] = {message_of("user", "Hi"), message_of("human", "x")};
     struct token_buffer out;
     struct why why = {.text = ""};
     token_buffer_init(&out, 20, false);
-    assert_int_equal(chat_template_render(chat, vocabulary, messages, 2, true, &out, &why),
+    assert_int_equal(render(chat, vocabulary, messages, 2, true, &out, &why),
                      STATUS_INVALID);
     assert_string_equal(why.text,
-                        "message 1 has the role tool; roles are system, user and assistant");
+                        "message 1 has the role human; roles are system, user, assistant and tool");
+    messages[1] = message_of("tool", "x");
+    assert_int_equal(render(chat, vocabulary, messages, 2, true, &out, &why), STATUS_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "no place for tools"));
     messages[1] = message_of("user", "a\xFF");
-    assert_int_equal(chat_template_render(chat, vocabulary, messages, 2, true, &out, &why),
+    assert_int_equal(render(chat, vocabulary, messages, 2, true, &out, &why),
                      STATUS_INVALID);
     assert_string_equal(why.text, "message 1 is not UTF-8: byte 0xFF at offset 1 of 2");
-    assert_int_equal(chat_template_render(chat, vocabulary, messages, 0, true, &out, &why),
+    assert_int_equal(render(chat, vocabulary, messages, 0, true, &out, &why),
                      STATUS_INVALID);
     assert_non_null(strstr(why.text, "at least one message"));
     messages[0].content = slice_from("a text of more than twenty tokens, surely");
-    assert_int_equal(chat_template_render(chat, vocabulary, messages, 1, true, &out, &why),
+    assert_int_equal(render(chat, vocabulary, messages, 1, true, &out, &why),
                      STATUS_TOO_LARGE);
     assert_int_equal(out.n, 0);
     token_buffer_release(&out);
@@ -228,50 +241,54 @@ static void test_chat_template__bad_messages_are_refused_by_number_and_name(void
     vocabulary_free(vocabulary);
 }
 
-static void test_chat_template__other_families_are_refused_by_name(void **state)
+static void test_chat_template__an_unknown_template_is_refused_with_what_helps(void **state)
 {
     static const struct {
         const char *text, *sentence;
     } rows[] = {
         {"", "has no tokenizer.chat_template"},
         {"\n{{ strange }}\nrest", "of no known family (it begins \"{{ strange }}\")"},
-        {"<|im_start|><|im_sep|>", "family Phi-4"},
-        {"<|im_start|><think>enable_thinking", "family Qwen3"},
-        {"[SYSTEM_PROMPT][INST]", "family Mistral v7"},
-        {"[AVAILABLE_TOOLS] [INST]", "family Mistral v1"},
-        {"[AVAILABLE_TOOLS]\"[INST]\"", "family Mistral v3-tekken"},
-        {"[AVAILABLE_TOOLS][INST]", "family Mistral v3 "},
-        {"[INST] <<SYS>>", "family Llama 2"},
-        {"{% x %}<|start_header_id|><|end_header_id|>", "family Llama 3"},
-        {"'Assistant: ' + message['content'] + eos_token", "family DeepSeek V2"},
-        {"<｜User｜><｜Assistant｜><｜end▁of▁sentence｜>", "family DeepSeek V3"},
-        {"<|header_start|><|header_end|>", "family Llama 4"},
+        {"<|header_start|><|header_end|>", "llama-4 need the token <|header_start|>"},
+        {"[SYSTEM_PROMPT][INST]", "mistral-v7 need the token [INST]"},
     };
     struct vocabulary *vocabulary = small_vocabulary("smollm");
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct chat_template *chat = NULL;
         struct why why = {.text = ""};
-        assert_int_equal(chat_template_create(slice_from(rows[i].text), vocabulary, &chat, &why),
+        struct chat_source source = {.text = slice_from(rows[i].text)};
+        assert_int_equal(chat_template_create(&source, vocabulary, &chat, &why),
                          STATUS_UNSUPPORTED);
-        if (strstr(why.text, rows[i].sentence) == NULL || strstr(why.text, "raw text") == NULL)
+        if (strstr(why.text, rows[i].sentence) == NULL || strstr(why.text, "raw text") == NULL ||
+            strstr(why.text, "--chat-format") == NULL)
             fail_msg("\"%s\" lacks \"%s\"", why.text, rows[i].sentence);
         assert_null(chat);
     }
     vocabulary_free(vocabulary);
 }
 
-static void test_chat_template__chatml_needs_its_markers_in_the_vocabulary(void **state)
+static void test_chat_template__a_format_that_is_named_needs_no_template(void **state)
 {
-    struct source_fixture *fixture = source_fixture_create("gpt-2");
-    struct vocabulary *vocabulary;
+    struct vocabulary *vocabulary = small_vocabulary("smollm");
+    struct chat_source source = {.text = slice_from("{{ strange }}"),
+                                 .format = slice_from("chatml")};
+    struct chat_message message = message_of("user", "Hi");
     struct chat_template *chat;
+    struct token_buffer out;
     struct why why = {.text = ""};
-    assert_int_equal(vocabulary_create(&fixture->source, &vocabulary, NULL), STATUS_OK);
-    assert_int_equal(chat_template_create(slice_from(smollm2), vocabulary, &chat, &why),
-                     STATUS_UNSUPPORTED);
-    assert_non_null(strstr(why.text, "not tokens of its vocabulary"));
+    token_buffer_init(&out, 100, false);
+    assert_int_equal(chat_template_create(&source, vocabulary, &chat, &why), STATUS_OK);
+    assert_int_equal(render(chat, vocabulary, &message, 1, true, &out, &why), STATUS_OK);
+    assert_true(out.n > 5 && out.ids[0] == FIXTURE_IM_START);
+    token_buffer_release(&out);
+    chat_template_free(chat);
+    source.format = slice_from("chat-ml");
+    assert_int_equal(chat_template_create(&source, vocabulary, &chat, &why), STATUS_INVALID);
+    assert_non_null(strstr(why.text, "chat-ml"));
+    assert_non_null(strstr(why.text, "mistral-v7-tekken"));
+    source.format = slice_from("llama-3");
+    assert_int_equal(chat_template_create(&source, vocabulary, &chat, &why), STATUS_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "<|start_header_id|>"));
     vocabulary_free(vocabulary);
-    free(fixture);
 }
 
 int main(void)
@@ -284,8 +301,8 @@ int main(void)
         cmocka_unit_test(test_chat_template__bos_stands_once),
         cmocka_unit_test(test_chat_template__no_content_can_close_its_turn),
         cmocka_unit_test(test_chat_template__bad_messages_are_refused_by_number_and_name),
-        cmocka_unit_test(test_chat_template__other_families_are_refused_by_name),
-        cmocka_unit_test(test_chat_template__chatml_needs_its_markers_in_the_vocabulary),
+        cmocka_unit_test(test_chat_template__an_unknown_template_is_refused_with_what_helps),
+        cmocka_unit_test(test_chat_template__a_format_that_is_named_needs_no_template),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -339,15 +339,16 @@ static void test_tokenizer_golden__the_files_template_renders_the_published_prom
                                       47,   2,    198,   1,    520,  9531, 198};
     struct chat_template *chat;
     struct token_buffer got;
-    struct chat_message message = {slice_from("user"),
-                                   slice_from("What is the capital of France?")};
+    struct chat_message message = {.role = slice_from("user"),
+                                   .content = slice_from("What is the capital of France?")};
     token_buffer_init(&got, 100, false);
-    assert_int_equal(chat_template_create(vocabulary_chat_template(real), real, &chat, NULL),
-                     STATUS_OK);
+    struct chat_source source = {.text = vocabulary_chat_template(real)};
+    struct chat conversation = {.messages = &message, .n_messages = 1, .thinking = -1};
+    assert_int_equal(chat_template_create(&source, real, &chat, NULL), STATUS_OK);
     assert_true(slice_equal(
         chat_template_default_system(chat),
         slice_from("You are a helpful AI assistant named SmolLM, trained by Hugging Face")));
-    assert_int_equal(chat_template_render(chat, real, &message, 1, true, &got, NULL), STATUS_OK);
+    assert_int_equal(chat_template_render(chat, real, &conversation, true, &got, NULL), STATUS_OK);
     assert_int_equal(got.n, sizeof wanted / sizeof wanted[0]);
     assert_memory_equal(got.ids, wanted, sizeof wanted);
     token_buffer_release(&got);
