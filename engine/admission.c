@@ -81,8 +81,9 @@ static int check_size(const struct engine *engine, const struct submit *submit, 
             text_bytes(have, engine->info.kv_bytes));
         return fill(out, STATUS_TOO_LARGE, (double)asked, room, "tokens", "--kv-memory");
     }
-    /* last: of a prompt that fits, so that the step does not wait while millions are read */
-    for (uint32_t i = 0; i < submit->n_ids; i++)
+    /* last: of a prompt that fits, so that the step does not wait while millions are read; an
+     * estimate may have none */
+    for (uint32_t i = 0; submit->ids != NULL && i < submit->n_ids; i++)
         if (submit->ids[i] >= engine->info.vocabulary) {
             SAY(out, "token id %u at position %u is beyond the vocabulary of %u", submit->ids[i], i,
                 engine->info.vocabulary);
@@ -184,7 +185,7 @@ static void open_sequence(struct engine *engine, struct submit *submit, uint32_t
     if (!submit->sampling.has_seed && getrandom(&sequence->seed, sizeof sequence->seed, 0) < 0)
         sequence->seed = (uint64_t)clock_now(engine->clock);
     const struct vocabulary *vocabulary = model_vocabulary(engine->model);
-    detok_init(&sequence->detok, vocabulary, false,
+    detok_init(&sequence->detok, vocabulary, submit->want_special,
                vocabulary_is_control(vocabulary, submit->ids[submit->n_ids - 1]));
     for (uint32_t i = 0; i < submit->stop.n; i++)
         stops[i] = slice_of(submit->stop.bytes[i], submit->stop.len[i]);
@@ -271,34 +272,41 @@ static int check_stops(const struct submit *submit, struct event_refused *out)
     return status;
 }
 
+/* What admission says now; *accepted holds the estimates as far as it came. Changes nothing. */
+static int judge(const struct engine *engine, const struct submit *submit, uint32_t *n_output,
+                 struct event_accepted *accepted, struct event_refused *refused)
+{
+    double total_s = 0;
+
+    *n_output = 0;
+    int status = check_alive(engine, refused);
+    if (status == STATUS_OK)
+        status = check_size(engine, submit, n_output, refused);
+    if (status == STATUS_OK)
+        status = check_sampling(submit, refused);
+    if (status == STATUS_OK)
+        status = check_stops(submit, refused);
+    if (status < 0)
+        return status;
+    uint64_t n_tokens = (uint64_t)submit->n_ids + *n_output;
+    struct work_ahead ahead = work_ahead(engine, submit, NULL, n_tokens, &accepted->n_ahead);
+    accepted->max_tokens = *n_output;
+    accepted->first_token_s = estimate_first_token_s(&engine->estimate, &ahead, submit->n_ids);
+    total_s = accepted->first_token_s;
+    if (submit->has_max_tokens)
+        accepted->total_s = total_s += estimate_output_s(&engine->estimate, &ahead, submit->n_ids,
+                                                         submit->max_tokens);
+    status = check_room(engine, n_tokens, refused);
+    return status == STATUS_OK ? check_deadline(engine, submit, total_s, refused) : status;
+}
+
 static void admit(struct engine *engine, struct submit *submit)
 {
     struct event_refused refused = {.status = STATUS_OK};
     struct event_accepted accepted = {0};
-    uint32_t n_output = 0;
-    double total_s = 0;
+    uint32_t n_output;
 
-    int status = check_alive(engine, &refused);
-    if (status == STATUS_OK)
-        status = check_size(engine, submit, &n_output, &refused);
-    if (status == STATUS_OK)
-        status = check_sampling(submit, &refused);
-    if (status == STATUS_OK)
-        status = check_stops(submit, &refused);
-    if (status == STATUS_OK)
-        status = check_room(engine, (uint64_t)submit->n_ids + n_output, &refused);
-    if (status == STATUS_OK) {
-        struct work_ahead ahead =
-            work_ahead(engine, submit, NULL, (uint64_t)submit->n_ids + n_output,
-                       &accepted.n_ahead);
-        accepted.first_token_s = estimate_first_token_s(&engine->estimate, &ahead, submit->n_ids);
-        total_s = accepted.first_token_s;
-        if (submit->has_max_tokens)
-            accepted.total_s = total_s += estimate_output_s(&engine->estimate, &ahead,
-                                                            submit->n_ids, submit->max_tokens);
-        status = check_deadline(engine, submit, total_s, &refused);
-    }
-    if (status < 0) {
+    if (judge(engine, submit, &n_output, &accepted, &refused) < 0) {
         engine->stats.n_refused++;
         publish_refused(engine, submit, &refused);
         submit_free(submit);
@@ -355,6 +363,29 @@ static void handle_credit(struct engine *engine, const struct message *message)
     }
 }
 
+static void handle_estimate(struct engine *engine, const struct message *message)
+{
+    const struct submit *submit = message->submit;
+    struct event_refused refused = {.status = STATUS_OK};
+    struct kv_cache_stats cache;
+    uint32_t n_output;
+
+    struct event *event =
+        publish_begin(engine, EVENT_ESTIMATE, message->call_id, 0, EVENT_BYTES_OF(estimate));
+    struct event_estimate *out = &event->estimate;
+    *out = (struct event_estimate){.accepted = {.n_prompt = submit->n_ids}};
+    out->status = judge(engine, submit, &n_output, &out->accepted, &refused);
+    snprintf(out->text, sizeof out->text, "%s", refused.text);
+    kv_cache_read_stats(engine->cache, &cache);
+    uint64_t n_tokens = (uint64_t)submit->n_ids +
+                        (n_output > 0 ? n_output : submit->max_tokens); /* refused for its size */
+    out->n_pages = kv_cache_pages_of(engine->cache, n_tokens);
+    out->n_bytes = out->n_pages * cache.page_bytes;
+    out->n_free_pages = cache.n_available;
+    publish_end(engine, EVENT_BYTES_OF(estimate));
+    submit_free(message->submit);
+}
+
 static void handle_stats(struct engine *engine, const struct message *message)
 {
     struct kv_cache_stats cache;
@@ -394,6 +425,9 @@ void admission_drain(struct engine *engine)
             break;
         case MESSAGE_STATS:
             handle_stats(engine, &message);
+            break;
+        case MESSAGE_ESTIMATE:
+            handle_estimate(engine, &message);
             break;
         }
     }

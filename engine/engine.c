@@ -235,13 +235,15 @@ static void ring_bell(struct engine *engine)
 
 static bool asks(const struct message *message)
 {
-    return message->kind == MESSAGE_SUBMIT || message->kind == MESSAGE_STATS;
+    return message->kind == MESSAGE_SUBMIT || message->kind == MESSAGE_STATS ||
+           message->kind == MESSAGE_ESTIMATE;
 }
 
-/* The first event of each run, and each reply to STATS. */
+/* The first event of each run, and each reply to STATS and ESTIMATE. */
 static bool answers(const struct event *event)
 {
     return event->kind == EVENT_ACCEPTED || event->kind == EVENT_STATS ||
+           event->kind == EVENT_ESTIMATE ||
            (event->kind == EVENT_REFUSED && !event->refused.was_accepted);
 }
 

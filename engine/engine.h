@@ -35,6 +35,7 @@ struct engine_options {
     uint64_t kv_memory_bytes;
     /* 0: the model's, or as much of it as the cache holds; any other must fit */
     uint32_t max_context;
+    const char *chat_format;     /* NULL or "": as the file's template says */
     uint32_t max_sequences;      /* that hold pages at once; 0: DEFAULT_SEQUENCES */
     uint32_t max_queued;         /* that may wait for pages; 0: none */
     int64_t max_step_ns;         /* 0: DEFAULT_STEP_MS */
@@ -76,6 +77,7 @@ struct engine_model_info {
     uint32_t end_ids[64];
     uint32_t n_end_ids;
     bool has_bos;         /* add_bos = 1 adds a token */
+    enum chat_tool_style chat_tools;
 };
 void engine_model_info(const struct engine *engine, struct engine_model_info *out);
 /* True and hex digits once the digest is known. */
@@ -96,8 +98,13 @@ int engine_detokenize(const struct engine *engine, const uint32_t *ids, size_t n
 struct slice engine_token_bytes(const struct engine *engine, uint32_t id);
 
 /* Rendered by the model's template and tokenized, with the generation prompt. STATUS_UNSUPPORTED
- * when the template is not known. */
-int engine_render_chat(const struct engine *engine, const struct chat_message *messages, size_t n,
-                       size_t n_max, uint32_t **ids, size_t *n_ids, struct why *why);
+ * when the template is not known; else as chat_template_render. */
+int engine_render_chat(const struct engine *engine, const struct chat *chat, size_t n_max,
+                       uint32_t **ids, size_t *n_ids, struct why *why);
+/* The calls that an answer asks for, as the model's chat format writes them (text: from the first
+ * mark or bracket on, special tokens as their text). Parts are borrowed from text. 0: it is none,
+ * or more than max. */
+size_t engine_read_calls(const struct engine *engine, struct slice text, struct chat_call *calls,
+                         size_t max);
 
 #endif

@@ -74,15 +74,13 @@ static void fill_info(struct engine *engine, enum kv_dtype dtype)
              device_is_gpu(engine->device) ? "f16" : engine->options.activations);
     snprintf(info->kv_dtype, sizeof info->kv_dtype, "%s", kv_dtype_name(dtype));
     snprintf(info->device, sizeof info->device, "%s", device_name(engine->device));
-    if (chat != NULL) /* families are named in lower case on the wire */
-        for (size_t i = 0;
-             i + 1 < sizeof info->chat_format && chat_template_family(chat)[i] != '\0'; i++) {
-            char c = chat_template_family(chat)[i];
-            info->chat_format[i] = (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
-        }
-    else
+    if (chat != NULL) {
+        snprintf(info->chat_format, sizeof info->chat_format, "%s", chat_template_family(chat));
+        info->chat_tools = chat_template_tools(chat);
+    } else {
         snprintf(info->chat_refusal, sizeof info->chat_refusal, "%.*s",
                  (int)sizeof info->chat_refusal - 1, model_chat_refusal(engine->model));
+    }
     info->n_parameters = plan->n_parameters;
     info->weight_bytes = plan->weight_bytes;
     info->max_context = context_held(engine);
@@ -196,7 +194,9 @@ int engine_create(const struct engine_options *options, struct engine **out, str
         engine->free_bytes = device_memory_free(engine->device);
     if (status == STATUS_OK)
         status = model_load(engine->device, options->model_path,
-                            &(struct model_options){options->on_progress, options->on_progress_arg},
+                            &(struct model_options){.on_progress = options->on_progress,
+                                                    .on_progress_arg = options->on_progress_arg,
+                                                    .chat_format = options->chat_format},
                             &engine->model, why);
     if (status == STATUS_OK)
         status = check_context(engine, why);
@@ -227,7 +227,7 @@ static void drop_runs(struct engine *engine)
     struct message message;
 
     while (engine->messages != NULL && ring_try_pop(engine->messages, &message))
-        if (message.kind == MESSAGE_SUBMIT)
+        if (message.kind == MESSAGE_SUBMIT || message.kind == MESSAGE_ESTIMATE)
             submit_free(message.submit);
     list_for_each_safe(node, &engine->runs)
     {

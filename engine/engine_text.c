@@ -2,6 +2,7 @@
  * after load. */
 #include "engine/engine_state.h"
 
+#include "model/chat_calls.h"
 #include "model/chat_template.h"
 #include "model/detok.h"
 #include "model/model.h"
@@ -104,16 +105,22 @@ struct slice engine_token_bytes(const struct engine *engine, uint32_t id)
                                         : slice_of(NULL, 0);
 }
 
-int engine_render_chat(const struct engine *engine, const struct chat_message *messages, size_t n,
-                       size_t n_max, uint32_t **ids, size_t *n_ids, struct why *why)
+int engine_render_chat(const struct engine *engine, const struct chat *chat, size_t n_max,
+                       uint32_t **ids, size_t *n_ids, struct why *why)
 {
-    const struct chat_template *chat = model_chat_template(engine->model);
+    const struct chat_template *chat_template = model_chat_template(engine->model);
     struct token_buffer buffer;
 
-    if (chat == NULL)
+    if (chat_template == NULL)
         return refuse(why, STATUS_UNSUPPORTED, "%s", model_chat_refusal(engine->model));
     token_buffer_init(&buffer, n_max, false);
-    int status = chat_template_render(chat, model_vocabulary(engine->model), messages, n, true,
+    int status = chat_template_render(chat_template, model_vocabulary(engine->model), chat, true,
                                       &buffer, why);
     return give(&buffer, status, ids, NULL, n_ids);
+}
+
+size_t engine_read_calls(const struct engine *engine, struct slice text, struct chat_call *calls,
+                         size_t max)
+{
+    return chat_calls_read(engine->info.chat_tools, text, calls, max);
 }

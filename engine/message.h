@@ -9,9 +9,9 @@
  * dropped by comparison.
  *
  * Credit: a run starts with CALL_CREDIT_EVENTS; each EVENT_DELTA takes one; at 0 the sequence is
- * PAUSED. Answers (accepted, refused, stats) need none, but no more than MESSAGE_RING_SLOTS may be
- * owed, nor does the end of a run; progress is left out when room is short. So ring B, sized in
- * publish.c, cannot fill: asserted by publish_begin.
+ * PAUSED. Answers (accepted, refused, stats, estimate) need none, but no more than
+ * MESSAGE_RING_SLOTS may be owed, nor does the end of a run; progress is left out when room is
+ * short. So ring B, sized in publish.c, cannot fill: asserted by publish_begin.
  */
 #ifndef QUIRE_ENGINE_MESSAGE_H
 #define QUIRE_ENGINE_MESSAGE_H
@@ -50,6 +50,7 @@ struct submit {
     struct stop_list stop;
     bool ignore_eos;
     bool want_text, want_ids, want_logprobs;
+    bool want_special;        /* control tokens as their text, not as nothing */
     uint32_t n_top;           /* 0..TOP_LOGPROBS_MAX */
     int32_t priority;         /* higher first; 0 for everybody today's API can reach */
     int64_t deadline_ns;      /* monotonic; 0 = none */
@@ -60,14 +61,20 @@ struct submit {
 struct submit *submit_create(uint32_t n_ids);
 void submit_free(struct submit *submit);
 
-enum message_kind { MESSAGE_SUBMIT, MESSAGE_CANCEL, MESSAGE_CREDIT, MESSAGE_STATS };
+enum message_kind {
+    MESSAGE_SUBMIT,
+    MESSAGE_CANCEL,
+    MESSAGE_CREDIT,
+    MESSAGE_STATS,
+    MESSAGE_ESTIMATE
+};
 
 struct message {
     enum message_kind kind;
     uint32_t tag;             /* CANCEL: UINT32_MAX = all runs of the call */
     uint64_t call_id;
     uint32_t n_credit;        /* CREDIT */
-    struct submit *submit;    /* SUBMIT */
+    struct submit *submit;    /* SUBMIT; ESTIMATE: as of a SUBMIT, ids may be NULL */
 };
 #define TAG_ALL UINT32_MAX
 
@@ -78,6 +85,7 @@ enum event_kind {
     EVENT_DELTA,
     EVENT_FINISHED,
     EVENT_STATS,
+    EVENT_ESTIMATE,
     EVENT_WEIGHTS,
     EVENT_LOST
 };
@@ -98,6 +106,14 @@ struct event_refused {
     double numbers[2];        /* what was asked and what there is; for the details */
     char unit[16];            /* of the numbers: "seconds", "tokens", "bytes" */
     char setting[32];         /* "--kv-memory"; "" when none would help */
+    char text[WHY_BYTES];
+};
+
+/* what a submit would be answered now */
+struct event_estimate {
+    struct event_accepted accepted; /* its numbers, also where it is refused but for its time */
+    uint64_t n_pages, n_bytes, n_free_pages;
+    int status; /* STATUS_OK, or why not */
     char text[WHY_BYTES];
 };
 
@@ -149,6 +165,7 @@ struct event {
         struct event_progress progress;
         struct event_finished finished;
         struct engine_stats stats;
+        struct event_estimate estimate;
         char weights_sha256[65];
         struct event_delta delta; /* last: has a flexible tail */
     };

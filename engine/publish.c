@@ -7,7 +7,11 @@
 
 #define RECORD_HEAD 16 /* of a record in the ring, and its rounding up */
 #define DELTA_RECORD (EVENT_BYTES_MAX + RECORD_HEAD)
-#define PLAIN_RECORD (EVENT_BYTES_OF(refused) + RECORD_HEAD) /* the longest of the others */
+#define PLAIN_RECORD (PLAIN_BYTES + RECORD_HEAD)
+/* the longest of the others */
+#define PLAIN_BYTES                                                                                \
+    (EVENT_BYTES_OF(refused) > EVENT_BYTES_OF(estimate) ? EVENT_BYTES_OF(refused)                  \
+                                                        : EVENT_BYTES_OF(estimate))
 
 /* Unread at most, whatever the loop does: the answers that it waits for (engine_try_send counts
  * them); the ends of runs whose answer is unread too, and of those that were alive when the oldest

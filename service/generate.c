@@ -1,33 +1,16 @@
 #include "service/generate.h"
 
 #include "base/clock.h"
+#include "base/hash.h"
+#include "service/prompt_job.h"
 #include "service/server.h"
 #include "service/service.h"
+#include "service/tool_reply.h"
 #include "service/wire.h"
-#include "service/work.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* All of a text is counted, so that a refusal can tell how much is too much. */
-#define TOKENS_MAX GENERATE_MESSAGE_BYTES_MAX
-
-/* The request on its way to tokens. Owns the unpacked request, so that a cancelled call leaves the
- * worker something to read. */
-struct generate_job {
-    struct service *service;
-    struct call_table *calls;
-    uint64_t call_id;
-    const struct engine *engine;
-    struct arena arena;
-    size_t held_bytes; /* of the service's account */
-    struct wire_generate request;
-    uint32_t *ids; /* malloc'ed */
-    size_t n_ids;
-    int status;
-    struct why why;
-};
 
 struct generate {
     struct engine_client client; /* first: service_on_wake reads it */
@@ -35,19 +18,13 @@ struct generate {
     struct stop_list stop;
     uint32_t n_credit_owed;
     struct call_clock clock;
+    struct chat_cut cut;
+    struct tool_reply reply;
 };
 
 size_t generate_state_bytes(void)
 {
     return sizeof(struct generate);
-}
-
-static void job_free(struct generate_job *job)
-{
-    service_give_text(job->service, job->held_bytes);
-    arena_release(&job->arena);
-    free(job->ids);
-    free(job);
 }
 
 /* --- events --- */
@@ -68,27 +45,110 @@ static bool send_packed(struct call *call, size_t bytes)
     return false;
 }
 
-static void handle_delta(struct call *call, struct generate *state, const struct event *event)
+/* An event with other text: what of it is no call. */
+union shown_delta {
+    struct event_delta delta;
+    uint8_t room[sizeof(struct event_delta) + EVENT_TEXT_BYTES_MAX];
+};
+
+static const struct event_delta *with_text(union shown_delta *shown,
+                                           const struct event_delta *event, struct slice text)
 {
+    assert(text.len <= EVENT_TEXT_BYTES_MAX);
+    memcpy(&shown->delta, event, sizeof shown->delta);
+    shown->delta.text_bytes = (uint32_t)text.len;
+    if (text.len > 0)
+        memcpy(shown->delta.text, text.bytes, text.len);
+    return &shown->delta;
+}
+
+static bool send_delta(struct call *call, const struct event_delta *delta)
+{
+    struct generate *state = call_state_of(call);
     struct service *service = call->service;
     bool empty;
+    size_t bytes = wire_pack_delta(service->out, sizeof service->out, delta, service->engine,
+                                   state->want_text, state->want_ids, &empty);
+    return empty || send_packed(call, bytes);
+}
+
+/* Text beside tokens, in pieces that an event may have, cut between characters. */
+static bool send_text(struct call *call, struct slice text)
+{
+    static const struct event_delta nothing = {.has_token = false};
+    union shown_delta shown;
+    while (text.len > 0) {
+        size_t n = text.len < EVENT_TEXT_BYTES_MAX ? text.len : EVENT_TEXT_BYTES_MAX;
+        while (n < text.len && n > 1 && (text.bytes[n] & 0xC0) == 0x80)
+            n--;
+        if (!send_delta(call, with_text(&shown, &nothing, slice_of(text.bytes, n))))
+            return false;
+        text = slice_of(text.bytes + n, text.len - n);
+    }
+    return true;
+}
+
+/* Of a chat with tools. What was held back may make a text longer than an event's. */
+static bool send_parted(struct call *call, struct generate *state, const struct event_delta *delta)
+{
+    union shown_delta shown;
+    struct slice text;
+
+    if (tool_reply_feed(&state->reply, slice_of(delta->text, delta->text_bytes), &text) < 0) {
+        service_cancel_runs(call, TAG_ALL);
+        service_refuse(call, STATUS_NO_MEMORY, "no memory for the next part of the answer");
+        return false;
+    }
+    if (text.len <= EVENT_TEXT_BYTES_MAX)
+        return send_delta(call, with_text(&shown, delta, text));
+    return send_text(call, text) &&
+           send_delta(call, with_text(&shown, delta, slice_of(NULL, 0)));
+}
+
+static void handle_delta(struct call *call, struct generate *state, const struct event *event)
+{
+    bool has_tools = state->reply.style != CHAT_TOOLS_NONE;
 
     call->usage.n_completion += event->delta.has_token;
-    size_t bytes = wire_pack_delta(service->out, sizeof service->out, &event->delta,
-                                   service->engine, state->want_text, state->want_ids, &empty);
-    if (!empty && !send_packed(call, bytes))
+    if (!(has_tools ? send_parted(call, state, &event->delta) : send_delta(call, &event->delta))) {
+        tool_reply_release(&state->reply);
         return;
+    }
     if (call_unsent_bytes(call) <= OUT_BUFFER_MARK_BYTES)
         service_credit(call, event->tag, 1);
     else
         state->n_credit_owed++;
 }
 
+#define CALL_ID_BYTES 9
+
+/* Ids of calls that came without one: of letters and digits, the same for the same call. */
+static void name_calls(const struct call *call, struct chat_call *calls, size_t n,
+                       char ids[][CALL_ID_BYTES])
+{
+    static const char letters[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+    for (size_t i = 0; i < n; i++) {
+        uint64_t seed = hash64(call->request_id, strlen(call->request_id), i);
+        if (calls[i].id.len == CALL_ID_BYTES)
+            continue;
+        for (size_t k = 0; k < CALL_ID_BYTES; k++, seed /= sizeof letters - 1)
+            ids[i][k] = letters[seed % (sizeof letters - 1)];
+        calls[i].id = slice_of(ids[i], CALL_ID_BYTES);
+    }
+}
+
 static void handle_finished(struct call *call, struct generate *state, const struct event *event)
 {
     struct service *service = call->service;
     struct wire_finished finished = {.event = &event->finished};
+    struct chat_call calls[TOOL_CALLS_MAX];
+    char ids[TOOL_CALLS_MAX][CALL_ID_BYTES];
+    struct slice held = tool_reply_held(&state->reply);
 
+    if (held.len > 0)
+        finished.n_calls = engine_read_calls(service->engine, held, calls, TOOL_CALLS_MAX);
+    name_calls(call, calls, finished.n_calls, ids);
+    finished.calls = calls;
     if (event->finished.stop_idx >= 0) {
         int i = event->finished.stop_idx;
         finished.stop = slice_of(state->stop.bytes[i], state->stop.len[i]);
@@ -99,8 +159,10 @@ static void handle_finished(struct call *call, struct generate *state, const str
                                       .queue_s = event->finished.queue_s,
                                       .prefill_s = event->finished.prefill_s,
                                       .decode_s = event->finished.decode_s};
-    if (send_packed(call, wire_pack_finished(service->out, sizeof service->out, &finished)))
+    if ((finished.n_calls > 0 || send_text(call, held)) &&
+        send_packed(call, wire_pack_finished(service->out, sizeof service->out, &finished)))
         call_finish(call, STATUS_OK, NULL);
+    tool_reply_release(&state->reply);
 }
 
 static void handle_event(struct call *call, const struct event *event)
@@ -113,7 +175,7 @@ static void handle_event(struct call *call, const struct event *event)
     case EVENT_ACCEPTED:
         call->usage.n_prompt = event->accepted.n_prompt;
         send_packed(call, wire_pack_accepted(service->out, sizeof service->out, &event->accepted,
-                                             call->request_id));
+                                             call->request_id, &state->cut));
         break;
     case EVENT_PROGRESS: /* never worth waiting for */
         if (call_unsent_bytes(call) <= OUT_BUFFER_MARK_BYTES)
@@ -128,6 +190,7 @@ static void handle_event(struct call *call, const struct event *event)
         break;
     case EVENT_REFUSED:
         state->is_submitted = false;
+        tool_reply_release(&state->reply);
         service_count_time(call, &state->clock);
         service_refuse_event(call, &event->refused);
         break;
@@ -138,31 +201,16 @@ static void handle_event(struct call *call, const struct event *event)
 
 /* --- from request to submit --- */
 
-static void submit_job(struct call *call, struct generate_job *job)
+static void submit_prompt(struct call *call, struct prompt_job *job)
 {
     struct generate *state = call_state_of(call);
-    const struct wire_generate *request = &job->request;
+    struct submit *submit = prompt_job_submit(call, job);
 
-    struct submit *submit = submit_create((uint32_t)job->n_ids);
     if (submit == NULL) {
         service_refuse(call, STATUS_NO_MEMORY, "no memory for the tokens of this prompt");
         return;
     }
-    memcpy(submit->ids, job->ids != NULL ? job->ids : request->ids,
-           job->n_ids * sizeof *submit->ids);
-    submit->call_id = call->id;
-    submit->has_max_tokens = request->has_max_tokens;
-    submit->max_tokens = request->max_tokens;
-    submit->sampling = request->sampling;
-    submit->stop = request->stop;
-    submit->ignore_eos = request->ignore_eos;
-    submit->want_text = request->want_text;
-    submit->want_ids = request->want_ids;
-    submit->want_logprobs = request->want_logprobs;
-    submit->n_top = request->n_top;
-    submit->deadline_ns = call->deadline_ns;
-    submit->arrived_ns = call->arrived_ns;
-
+    bool has_tools = submit->want_special; /* the engine owns it then */
     if (!service_send(call->service, &(struct message){.kind = MESSAGE_SUBMIT, .submit = submit})) {
         submit_free(submit);
         service_refuse(
@@ -170,86 +218,31 @@ static void submit_job(struct call *call, struct generate_job *job)
             "the server has more requests under way than it takes: try again in a second");
         return;
     }
+    tool_reply_init(&state->reply,
+                    has_tools ? call->service->model.chat_tools : CHAT_TOOLS_NONE);
+    state->cut = job->cut;
     state->is_submitted = true;
     state->clock.came_ns = call->arrived_ns;
 }
 
-static void tokenize_job(void *arg)
-{
-    struct generate_job *job = arg;
-    const struct wire_generate *request = &job->request;
-
-    if (request->prompt == WIRE_CHAT)
-        job->status = engine_render_chat(job->engine, request->messages, request->n_messages,
-                                         TOKENS_MAX, &job->ids, &job->n_ids, &job->why);
-    else
-        job->status = engine_tokenize(job->engine, request->text, request->add_bos, false,
-                                      TOKENS_MAX, &job->ids, NULL, &job->n_ids, &job->why);
-    if (job->status == STATUS_OK && job->n_ids == 0)
-        job->status = refuse(&job->why, STATUS_INVALID, "the prompt is empty: give some text%s",
-                             job->service->model.has_bos ? ", or set add_bos" : "");
-}
-
-static void on_tokenized(void *arg, int status)
-{
-    struct generate_job *job = arg;
-    struct call *call = call_find(job->calls, job->call_id);
-
-    if (call != NULL) {
-        if (status == STATUS_OK)
-            status = job->status;
-        if (status == STATUS_OK)
-            submit_job(call, job);
-        else if (job->why.text[0] != '\0')
-            service_refuse_why(call, status, &job->why);
-        else
-            service_refuse(call, status, "the server is stopping");
-    }
-    job_free(job);
-}
-
 static int begin(struct call *call, struct slice body, struct why *why)
 {
-    struct service *service = call->service;
     struct generate *state = call_state_of(call);
-    struct generate_job *job = calloc(1, sizeof *job);
+    struct prompt_job *job = prompt_job_create(call, body.len);
 
     if (job == NULL)
         return refuse(why, STATUS_NO_MEMORY, "no memory for a request of %zu bytes", body.len);
-    job->service = service;
-    arena_init(&job->arena, wire_arena_bytes(body.len));
     int status = wire_unpack_generate(&job->arena, body, &job->request, why);
     if (status < 0) {
-        job_free(job);
+        prompt_job_free(job);
         return status;
     }
-    status = service_hold_text(service, job->arena.used, why);
-    if (status < 0) {
-        job_free(job);
-        return status;
-    }
-    job->held_bytes = job->arena.used;
-    job->calls = call->table;
-    job->call_id = call->id;
-    job->engine = service->engine;
-
     state->client.on_event = handle_event;
     state->want_text = job->request.want_text;
     state->want_ids = job->request.want_ids;
     state->stop = job->request.stop;
-    if (job->request.prompt == WIRE_TOKENS) {
-        if (job->request.n_ids <= UINT32_MAX)
-            job->n_ids = job->request.n_ids;
-        submit_job(call, job);
-        job_free(job);
-        return STATUS_OK;
-    }
-    status = work_submit(server_loop(service->server), tokenize_job, on_tokenized, job);
-    if (status < 0) {
-        job_free(job);
-        return refuse(why, status, "too many prompts are being tokenized: try again in a second");
-    }
-    return STATUS_OK;
+    job->on_ready = submit_prompt;
+    return prompt_job_start(call, job, why);
 }
 
 static int on_message(struct call *call, struct slice body, struct why *why)
@@ -262,6 +255,7 @@ static void on_cancel(struct call *call)
 {
     struct generate *state = call_state_of(call);
 
+    tool_reply_release(&state->reply);
     if (!state->is_submitted)
         return;
     service_count_time(call, &state->clock);

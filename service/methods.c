@@ -1,3 +1,4 @@
+#include "service/estimate_call.h"
 #include "service/generate.h"
 #include "service/health.h"
 #include "service/model_calls.h"
@@ -7,8 +8,8 @@
 #include "service/text_calls.h"
 
 enum {
-    GENERATE, SUMMARIZE, TOKENIZE, DETOKENIZE, GET_MODEL, WATCH_STATS, HEALTH_CHECK, HEALTH_LIST,
-    HEALTH_WATCH, REFLECTION, REFLECTION_ALPHA, N_METHODS
+    GENERATE, SUMMARIZE, ESTIMATE, TOKENIZE, DETOKENIZE, GET_MODEL, WATCH_STATS, HEALTH_CHECK,
+    HEALTH_LIST, HEALTH_WATCH, REFLECTION, REFLECTION_ALPHA, N_METHODS
 };
 
 static struct method methods[N_METHODS] = {
@@ -16,6 +17,8 @@ static struct method methods[N_METHODS] = {
                   &generate_handler, 0},
     [SUMMARIZE] = {"/quire.v1.Quire/Summarize", CALL_BIDI, UPLOAD_MESSAGE_BYTES_MAX,
                    &summarize_handler, 0},
+    [ESTIMATE] = {"/quire.v1.Quire/Estimate", CALL_UNARY, GENERATE_MESSAGE_BYTES_MAX,
+                  &estimate_handler, 0},
     [TOKENIZE] = {"/quire.v1.Quire/Tokenize", CALL_UNARY, GENERATE_MESSAGE_BYTES_MAX,
                   &tokenize_handler, 0},
     [DETOKENIZE] = {"/quire.v1.Quire/Detokenize", CALL_UNARY, GENERATE_MESSAGE_BYTES_MAX,
@@ -41,6 +44,7 @@ const struct method *service_methods(size_t *n)
     /* known to their own files only, so not in the table above */
     methods[GENERATE].state_bytes = generate_state_bytes();
     methods[SUMMARIZE].state_bytes = summarize_state_bytes();
+    methods[ESTIMATE].state_bytes = estimate_state_bytes();
     methods[WATCH_STATS].state_bytes = watch_stats_state_bytes();
     methods[HEALTH_WATCH].state_bytes = health_watch_state_bytes();
     methods[REFLECTION].state_bytes = reflection_state_bytes();

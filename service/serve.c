@@ -32,7 +32,8 @@ struct serve_options {
     int64_t device, threads, max_context, max_step_ms, max_sequences, max_queued, max_connections;
     int64_t drain_ms, max_paused_ms, parent_fd;
     uint64_t kv_memory;
-    int backend, kv_dtype, activations, isa, log_level;
+    const char *chat_format;
+    int backend, kv_dtype, activations, isa, log_level, log_format;
 };
 
 static const char *const backends[] = {"cpu", "cuda", "auto"};
@@ -41,6 +42,9 @@ static const char *const activations[] = {"16", "int8", "f32"};
 static const char *const isas[] = {"auto", "scalar", "avx2", "avx512"};
 
 #define FIELD(name) offsetof(struct serve_options, name)
+#define CHAT_FORMATS                                                                               \
+    "chatml, qwen3, phi-4, llama-2, llama-3, llama-4, mistral-v1, mistral-v3, mistral-v3-tekken, " \
+    "mistral-v7, mistral-v7-tekken, deepseek-v2 or deepseek-v3"
 
 static const struct option options[] = {
     {"model", 'm', OPTION_TEXT, FIELD(model), NULL, "FILE",
@@ -76,6 +80,10 @@ static const struct option options[] = {
     {"max-context", 'c', OPTION_INT, FIELD(max_context), "0", "N",
      "tokens of one sequence, which must fit; 0: as the model was trained, or what fits of it", 0,
      CONTEXT_TOKENS_MAX, NULL, 0},
+    {"chat-format", 0, OPTION_TEXT, FIELD(chat_format), "", "NAME",
+     "how chats are rendered where the model's file does not say it, or says it "
+     "wrong: " CHAT_FORMATS,
+     0, 0, NULL, 0},
     {"max-step-ms", 0, OPTION_INT, FIELD(max_step_ms), TEXT_OF(DEFAULT_STEP_MS), "MS",
      "a step that reads prompts beside running answers takes about this long at most", 1, 60000,
      NULL, 0},
@@ -93,6 +101,9 @@ static const struct option options[] = {
      "keep device memory unreadable outside of operations (a check; slow)", 0, 0, NULL, 0},
     {"log-level", 0, OPTION_CHOICE, FIELD(log_level), "info", "LEVEL",
      "debug, info, warn, error or none", 0, 0, "debug|info|warn|error|none", 0},
+    {"log-format", 0, OPTION_CHOICE, FIELD(log_format), "pairs", "FORMAT",
+     "a record of the log is a line of key=value pairs, or a JSON object (json)", 0, 0,
+     "pairs|json", 0},
     {"parent-fd", 0, OPTION_INT, FIELD(parent_fd), "-1", "FD",
      "stop when this descriptor (a pipe from the parent) reaches its end", -1, 1 << 20, NULL, 0},
     {NULL, 0, 0, 0, NULL, NULL, NULL, 0, 0, NULL, 0},
@@ -107,6 +118,7 @@ static const struct command command = {
     .examples = "  quire serve --model SmolLM2-135M-Instruct.Q4_1.gguf\n"
                 "  quire serve -m scout.gguf --listen 0.0.0.0:7070 --insecure --kv-memory 8GiB\n"
                 "  quire serve -m scout.gguf --backend cuda --device 1 --max-context 131072\n"
+                "  quire serve -m strange.gguf --chat-format chatml --log-format json\n"
                 "  QUIRE_MODEL=m.gguf QUIRE_LISTEN=unix:/run/quire.sock quire serve\n",
 };
 
@@ -191,6 +203,7 @@ static int load(const struct serve_options *in, struct server *server, struct en
         .kv_dtype = kv_dtypes[in->kv_dtype],
         .kv_memory_bytes = in->kv_memory,
         .max_context = (uint32_t)in->max_context,
+        .chat_format = in->chat_format,
         .max_sequences = (uint32_t)in->max_sequences,
         .max_queued = (uint32_t)in->max_queued,
         .max_step_ns = in->max_step_ms * NS_PER_MS,
@@ -353,6 +366,7 @@ int serve_main(int argc, char **argv)
                         "which model? Give --model FILE (or QUIRE_MODEL); see quire serve --help");
     if (status == STATUS_OK) {
         log_set_level((enum log_level)in.log_level);
+        log_set_format((enum log_format)in.log_format);
         status = serve(&in, &is_usage, &why);
     }
     if (status == STATUS_OK)

@@ -29,8 +29,8 @@ struct wire_generate {
     struct slice text;
     const uint32_t *ids;
     size_t n_ids;
-    struct chat_message *messages;
-    size_t n_messages;
+    struct chat chat;
+    bool truncates_oldest;
     struct sampling sampling;
     struct stop_list stop;
     bool has_max_tokens, ignore_eos, want_text, want_ids, want_logprobs;
@@ -43,16 +43,36 @@ int wire_unpack_generate(struct arena *arena, struct slice body, struct wire_gen
 struct wire_finished {
     const struct event_finished *event;
     struct slice stop; /* the stop string that matched; len 0: none did */
+    const struct chat_call *calls; /* [n_calls], n_calls <= TOOL_CALLS_MAX */
+    size_t n_calls;
+};
+
+/* What was left out of a chat. */
+struct chat_cut {
+    uint32_t n_tokens, n_messages;
 };
 
 size_t wire_pack_accepted(uint8_t *out, size_t cap, const struct event_accepted *event,
-                          const char *id);
+                          const char *id, const struct chat_cut *cut);
 size_t wire_pack_progress(uint8_t *out, size_t cap, const struct event_progress *event);
 /* 0 bytes with *empty set: nothing of it is wanted. Token bytes of logprobs come from the engine's
  * vocabulary. */
 size_t wire_pack_delta(uint8_t *out, size_t cap, const struct event_delta *event,
                        const struct engine *engine, bool want_text, bool want_ids, bool *empty);
 size_t wire_pack_finished(uint8_t *out, size_t cap, const struct wire_finished *finished);
+
+/* --- estimate --- */
+
+struct wire_estimate {
+    bool has_request;
+    struct wire_generate request;
+    uint32_t n_prompt; /* when there is no request */
+    bool has_max_tokens;
+    uint32_t max_tokens;
+};
+int wire_unpack_estimate(struct arena *arena, struct slice body, struct wire_estimate *out,
+                         struct why *why);
+size_t wire_pack_estimate(uint8_t *out, size_t cap, const struct event_estimate *event);
 
 /* --- summarize --- */
 

@@ -3,6 +3,7 @@
 
 #include "quire/v1/quire.pb-c.h"
 
+#include <assert.h>
 #include <string.h>
 
 static size_t pack_event(uint8_t *out, size_t cap, Quire__V1__GenerateEvent__EventCase kind,
@@ -15,7 +16,7 @@ static size_t pack_event(uint8_t *out, size_t cap, Quire__V1__GenerateEvent__Eve
 }
 
 size_t wire_pack_accepted(uint8_t *out, size_t cap, const struct event_accepted *event,
-                          const char *id)
+                          const char *id, const struct chat_cut *cut)
 {
     Quire__V1__Accepted accepted = QUIRE__V1__ACCEPTED__INIT;
     accepted.id = wire_bytes(id, strlen(id));
@@ -25,6 +26,8 @@ size_t wire_pack_accepted(uint8_t *out, size_t cap, const struct event_accepted 
     accepted.queued_ahead = event->n_ahead;
     accepted.first_token_seconds = event->first_token_s;
     accepted.total_seconds = event->total_s;
+    accepted.truncated_tokens = cut->n_tokens;
+    accepted.truncated_messages = cut->n_messages;
     return pack_event(out, cap, QUIRE__V1__GENERATE_EVENT__EVENT_ACCEPTED, &accepted);
 }
 
@@ -82,7 +85,19 @@ size_t wire_pack_finished(uint8_t *out, size_t cap, const struct wire_finished *
     Quire__V1__Finished message = QUIRE__V1__FINISHED__INIT;
     Quire__V1__Usage usage = QUIRE__V1__USAGE__INIT;
     Quire__V1__Timings timings = QUIRE__V1__TIMINGS__INIT;
+    Quire__V1__ToolCall calls[TOOL_CALLS_MAX], *call_list[TOOL_CALLS_MAX];
 
+    assert(finished->n_calls <= TOOL_CALLS_MAX);
+    for (size_t i = 0; i < finished->n_calls; i++) {
+        const struct chat_call *call = &finished->calls[i];
+        quire__v1__tool_call__init(&calls[i]);
+        calls[i].id = wire_bytes(call->id.bytes, call->id.len);
+        calls[i].name = wire_bytes(call->name.bytes, call->name.len);
+        calls[i].arguments = wire_bytes(call->arguments.bytes, call->arguments.len);
+        call_list[i] = &calls[i];
+    }
+    message.tool_calls = call_list;
+    message.n_tool_calls = finished->n_calls;
     message.reason = event->reason == FINISH_STOP ? QUIRE__V1__FINISH_REASON__FINISH_REASON_STOP
                                                   : QUIRE__V1__FINISH_REASON__FINISH_REASON_LENGTH;
     if (finished->stop.len > 0) {
@@ -103,4 +118,21 @@ size_t wire_pack_finished(uint8_t *out, size_t cap, const struct wire_finished *
     message.usage = &usage;
     message.timings = &timings;
     return pack_event(out, cap, QUIRE__V1__GENERATE_EVENT__EVENT_FINISHED, &message);
+}
+
+size_t wire_pack_estimate(uint8_t *out, size_t cap, const struct event_estimate *event)
+{
+    Quire__V1__EstimateResponse message = QUIRE__V1__ESTIMATE_RESPONSE__INIT;
+
+    message.prompt_tokens = event->accepted.n_prompt;
+    message.max_tokens = event->accepted.max_tokens;
+    message.pages = event->n_pages;
+    message.bytes = event->n_bytes;
+    message.free_pages = event->n_free_pages;
+    message.fits = event->status == STATUS_OK;
+    message.refusal = wire_bytes(event->text, strlen(event->text));
+    message.queued_ahead = event->accepted.n_ahead;
+    message.first_token_seconds = event->accepted.first_token_s;
+    message.total_seconds = event->accepted.total_s;
+    return wire_pack(out, cap, &message.base);
 }

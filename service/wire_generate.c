@@ -66,29 +66,6 @@ static int read_stops(const Quire__V1__GenerateRequest *in, struct stop_list *ou
     return STATUS_OK;
 }
 
-static int read_messages(struct arena *arena, const Quire__V1__Chat *chat,
-                         struct wire_generate *out, struct why *why)
-{
-    if (chat->n_messages == 0)
-        return refuse(why, STATUS_INVALID, "chat.messages is empty; it needs at least one message");
-
-    out->messages = arena_alloc(arena, chat->n_messages * sizeof *out->messages);
-    if (out->messages == NULL)
-        return refuse(why, STATUS_EXHAUSTED, "%zu messages take more memory than the request may",
-                      chat->n_messages);
-    for (size_t i = 0; i < chat->n_messages; i++) {
-        const Quire__V1__Message *message = chat->messages[i];
-        if (wire_check_text("chat.messages.role", message->role, why) < 0 ||
-            wire_check_text("chat.messages.content", message->content, why) < 0)
-            return refuse_prefix(why, STATUS_INVALID, "message %zu", i);
-        out->messages[i].role = wire_slice(message->role);
-        out->messages[i].content = wire_slice(message->content);
-    }
-    out->n_messages = chat->n_messages;
-    out->prompt = WIRE_CHAT;
-    return STATUS_OK;
-}
-
 static int read_prompt(struct arena *arena, const Quire__V1__GenerateRequest *in,
                        struct wire_generate *out, struct why *why)
 {
@@ -106,23 +83,18 @@ static int read_prompt(struct arena *arena, const Quire__V1__GenerateRequest *in
                           "tokens.ids is empty; a prompt needs at least one token");
         return STATUS_OK;
     case QUIRE__V1__GENERATE_REQUEST__PROMPT_CHAT:
-        return read_messages(arena, in->chat, out, why);
+        out->prompt = WIRE_CHAT;
+        return wire_read_chat(arena, in->chat, out, why);
     default:
         return refuse(why, STATUS_INVALID, "no prompt: set one of text, tokens, chat");
     }
 }
 
-int wire_unpack_generate(struct arena *arena, struct slice body, struct wire_generate *out,
-                         struct why *why)
+static int read_request(struct arena *arena, const Quire__V1__GenerateRequest *in,
+                        struct wire_generate *out, struct why *why)
 {
-    ProtobufCMessage *message;
-    int status = wire_unpack(&quire__v1__generate_request__descriptor, arena, body, &message, why);
-    if (status < 0)
-        return status;
-
-    const Quire__V1__GenerateRequest *in = (const Quire__V1__GenerateRequest *)message;
     *out = (struct wire_generate){.sampling = SAMPLING_DEFAULT, .add_bos = -1};
-    status = read_prompt(arena, in, out, why);
+    int status = read_prompt(arena, in, out, why);
     if (status == STATUS_OK)
         status = wire_read_sampling(in->sampling, &out->sampling, why);
     if (status == STATUS_OK)
@@ -152,4 +124,40 @@ int wire_unpack_generate(struct arena *arena, struct slice body, struct wire_gen
     if (in->opt_add_bos_case)
         out->add_bos = in->add_bos ? 1 : 0;
     return STATUS_OK;
+}
+
+int wire_unpack_generate(struct arena *arena, struct slice body, struct wire_generate *out,
+                         struct why *why)
+{
+    ProtobufCMessage *message;
+    int status = wire_unpack(&quire__v1__generate_request__descriptor, arena, body, &message, why);
+    if (status < 0)
+        return status;
+    return read_request(arena, (const Quire__V1__GenerateRequest *)message, out, why);
+}
+
+int wire_unpack_estimate(struct arena *arena, struct slice body, struct wire_estimate *out,
+                         struct why *why)
+{
+    ProtobufCMessage *message;
+    int status = wire_unpack(&quire__v1__estimate_request__descriptor, arena, body, &message, why);
+    if (status < 0)
+        return status;
+
+    const Quire__V1__EstimateRequest *in = (const Quire__V1__EstimateRequest *)message;
+    *out = (struct wire_estimate){.has_max_tokens = in->opt_max_tokens_case != 0};
+    out->max_tokens = out->has_max_tokens ? in->max_tokens : 0;
+    switch (in->prompt_case) {
+    case QUIRE__V1__ESTIMATE_REQUEST__PROMPT_REQUEST:
+        out->has_request = true;
+        if (out->has_max_tokens)
+            return refuse(why, STATUS_INVALID,
+                          "max_tokens stands beside a request, which has its own: leave it out");
+        return read_request(arena, in->request, &out->request, why);
+    case QUIRE__V1__ESTIMATE_REQUEST__PROMPT_PROMPT_TOKENS:
+        out->n_prompt = in->prompt_tokens;
+        return STATUS_OK;
+    default:
+        return refuse(why, STATUS_INVALID, "no prompt: set one of request, prompt_tokens");
+    }
 }

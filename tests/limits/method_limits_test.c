@@ -24,6 +24,7 @@ static void test_method_limits__each_method_has_its_own(void **state)
     } wanted[] = {
         {"/quire.v1.Quire/Generate", GENERATE_MESSAGE_BYTES_MAX},
         {"/quire.v1.Quire/Summarize", UPLOAD_MESSAGE_BYTES_MAX},
+        {"/quire.v1.Quire/Estimate", GENERATE_MESSAGE_BYTES_MAX},
         {"/quire.v1.Quire/Tokenize", GENERATE_MESSAGE_BYTES_MAX},
         {"/quire.v1.Quire/Detokenize", GENERATE_MESSAGE_BYTES_MAX},
     };

@@ -2,6 +2,7 @@
 #include "tests/service/handler_stage.h"
 
 #include "base/clock.h"
+#include "service/estimate_call.h"
 #include "service/generate.h"
 #include "service/text_calls.h"
 
@@ -127,6 +128,191 @@ static void test_generate__a_cancelled_text_gives_its_bytes_back(void **state)
 }
 
 /* A token is a byte of the answer at least, with its span five. */
+/* --- chats --- */
+
+static void upload_chat(size_t n, const char *const *roles, const char *const *contents,
+                        bool has_tool, bool truncates)
+{
+    Quire__V1__GenerateRequest request = QUIRE__V1__GENERATE_REQUEST__INIT;
+    Quire__V1__Chat chat = QUIRE__V1__CHAT__INIT;
+    Quire__V1__Tool tool = QUIRE__V1__TOOL__INIT, *tools = &tool;
+    Quire__V1__Message messages[8], *list[8];
+    for (size_t i = 0; i < n; i++) {
+        quire__v1__message__init(&messages[i]);
+        messages[i].role = (ProtobufCBinaryData){strlen(roles[i]), (uint8_t *)roles[i]};
+        messages[i].content = (ProtobufCBinaryData){strlen(contents[i]), (uint8_t *)contents[i]};
+        list[i] = &messages[i];
+    }
+    tool.name = (ProtobufCBinaryData){3, (uint8_t *)"add"};
+    chat.messages = list;
+    chat.n_messages = n;
+    chat.tools = &tools;
+    chat.n_tools = has_tool;
+    chat.truncate = truncates ? QUIRE__V1__TRUNCATE__TRUNCATE_OLDEST
+                              : QUIRE__V1__TRUNCATE__TRUNCATE_NEVER;
+    request.prompt_case = QUIRE__V1__GENERATE_REQUEST__PROMPT_CHAT;
+    request.chat = &chat;
+    request.opt_max_tokens_case = QUIRE__V1__GENERATE_REQUEST__OPT_MAX_TOKENS_MAX_TOKENS;
+    request.max_tokens = 48;
+    upload(&request.base);
+    stage_work();
+}
+
+static Quire__V1__GenerateEvent *event_at(size_t i)
+{
+    assert_true(i < stage.n_sent);
+    return quire__v1__generate_event__unpack(NULL, stage.sent[i].len, stage.sent[i].bytes);
+}
+
+/* The text of all deltas. */
+static void read_text(char *out, size_t cap)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < stage.n_sent; i++) {
+        Quire__V1__GenerateEvent *event = event_at(i);
+        if (event->event_case == QUIRE__V1__GENERATE_EVENT__EVENT_DELTA) {
+            assert_true(len + event->delta->text.len < cap);
+            if (event->delta->text.len > 0)
+                memcpy(out + len, event->delta->text.data, event->delta->text.len);
+            len += event->delta->text.len;
+        }
+        quire__v1__generate_event__free_unpacked(event, NULL);
+    }
+    out[len] = '\0';
+}
+
+static size_t answer_with(const char *const *pieces, size_t n, char *text, size_t cap)
+{
+    stage_open(&generate_handler, generate_state_bytes());
+    upload_chat(1, (const char *[]){"user"}, (const char *[]){"Q"}, true, false);
+    assert_int_equal(stage.n_submits, 1);
+    assert_true(stage.submits[0]->want_special);
+    stage_tell(&(struct event){.kind = EVENT_ACCEPTED, .accepted = {.n_prompt = 4}});
+    for (size_t i = 0; i < n; i++)
+        stage_tell(stage_delta(0, pieces[i]));
+    finish();
+    assert_int_equal(stage.finish_status, STATUS_OK);
+    read_text(text, cap);
+    Quire__V1__GenerateEvent *last = event_at(stage.n_sent - 1);
+    size_t n_calls = last->finished->n_tool_calls;
+    for (size_t i = 0; i < n_calls; i++) {
+        assert_int_equal(last->finished->tool_calls[i]->id.len, 9);
+        assert_memory_equal(last->finished->tool_calls[i]->name.data, "add", 3);
+        assert_memory_equal(last->finished->tool_calls[i]->arguments.data, "{}", 2);
+    }
+    quire__v1__generate_event__free_unpacked(last, NULL);
+    stage_close();
+    return n_calls;
+}
+
+static void test_generate__calls_come_apart_from_the_text(void **state)
+{
+    char text[4096];
+    const char *call[] = {"Let me <b", ">see ", "<tool", "_call>{\"name\":\"add\",\"argu",
+                          "ments\":{}}</tool_call>"};
+    const char *broken[] = {"<tool_call>{\"name\":", "\"add\"}", "</tool_call>"};
+    const char *plain[] = {"It is <", "42."};
+    assert_int_equal(answer_with(call, 5, text, sizeof text), 1);
+    assert_string_equal(text, "Let me <b>see ");
+    assert_int_equal(answer_with(broken, 3, text, sizeof text), 0);
+    assert_string_equal(text, "<tool_call>{\"name\":\"add\"}</tool_call>");
+    assert_int_equal(answer_with(plain, 2, text, sizeof text), 0);
+    assert_string_equal(text, "It is <42.");
+    assert_int_equal(answer_with(NULL, 0, text, sizeof text), 0);
+}
+
+static void test_generate__a_cancelled_call_gives_its_held_text_back(void **state)
+{
+    stage_open(&generate_handler, generate_state_bytes());
+    upload_chat(1, (const char *[]){"user"}, (const char *[]){"Q"}, true, false);
+    stage_tell(&(struct event){.kind = EVENT_ACCEPTED, .accepted = {.n_prompt = 4}});
+    stage_tell(stage_delta(0, "<tool_call>{"));
+    call_cancel(&stage.call, true); /* a sanitizer sees what is lost */
+    stage_close();
+}
+
+static void test_generate__the_oldest_messages_are_left_out_when_that_is_asked_for(void **state)
+{
+    static char half[4 * 1000 + 1];
+    static const char *const roles[] = {"system", "user", "assistant", "user", "assistant", "user"};
+    const char *contents[] = {"Be.", half, "A", half, "B", "Now?"};
+    memset(half, 'a', sizeof half - 1);
+    for (int truncates = 0; truncates < 2; truncates++) {
+        stage_open(&generate_handler, generate_state_bytes());
+        upload_chat(6, roles, contents, false, truncates);
+        assert_int_equal(stage.n_submits, 1); /* never: the engine refuses it, with numbers */
+        assert_true(truncates == (stage.submits[0]->n_ids <= 2048 - 48));
+        stage_tell(&(struct event){.kind = EVENT_ACCEPTED, .accepted = {.n_prompt = 4}});
+        Quire__V1__GenerateEvent *event = event_at(0);
+        assert_int_equal(event->accepted->truncated_messages, truncates ? 2 : 0);
+        assert_true(truncates == (event->accepted->truncated_tokens >= 1000));
+        quire__v1__generate_event__free_unpacked(event, NULL);
+        const struct stage_bytes *last = &stage.rendered[stage.n_rendered - 1];
+        assert_memory_equal(last->bytes, "Be.", 3);
+        assert_memory_equal(last->bytes + last->len - 4, "Now?", 4);
+        finish();
+        stage_close();
+    }
+}
+
+static void test_generate__a_last_question_that_is_too_long_is_left_to_admission(void **state)
+{
+    static char whole[4 * 3000 + 1];
+    static const char *const roles[] = {"user", "assistant", "user"};
+    const char *contents[] = {"Q", "A", whole};
+    memset(whole, 'a', sizeof whole - 1);
+    stage_open(&generate_handler, generate_state_bytes());
+    upload_chat(3, roles, contents, false, true);
+    assert_int_equal(stage.n_submits, 1);
+    assert_int_equal(stage.submits[0]->n_ids, 3000 + STAGE_TEMPLATE_TOKENS);
+    stage_close();
+}
+
+static void test_generate__estimate_asks_the_engine_and_answers_once(void **state)
+{
+    for (int by_number = 0; by_number < 2; by_number++) {
+        Quire__V1__EstimateRequest request = QUIRE__V1__ESTIMATE_REQUEST__INIT;
+        Quire__V1__GenerateRequest prompt = QUIRE__V1__GENERATE_REQUEST__INIT;
+        stage_open(&estimate_handler, estimate_state_bytes());
+        prompt.prompt_case = QUIRE__V1__GENERATE_REQUEST__PROMPT_TEXT;
+        prompt.text = (ProtobufCBinaryData){4, (uint8_t *)"Once"};
+        request.prompt_case = by_number ? QUIRE__V1__ESTIMATE_REQUEST__PROMPT_PROMPT_TOKENS
+                                        : QUIRE__V1__ESTIMATE_REQUEST__PROMPT_REQUEST;
+        if (by_number)
+            request.prompt_tokens = 1000;
+        else
+            request.request = &prompt;
+        upload(&request.base);
+        stage_work();
+        assert_int_equal(stage.n_submits, 1);
+        assert_int_equal(stage.submits[0]->n_ids, by_number ? 1000 : 1);
+        assert_true(by_number == (stage.submits[0]->ids == NULL));
+        struct event event = {.kind = EVENT_ESTIMATE,
+                              .estimate = {.n_pages = 7, .status = STATUS_EXHAUSTED,
+                                           .text = "no"}};
+        stage_tell(&event);
+        assert_true(stage.is_finished && stage.n_sent == 1);
+        Quire__V1__EstimateResponse *told = quire__v1__estimate_response__unpack(
+            NULL, stage.sent[0].len, stage.sent[0].bytes);
+        assert_true(told->pages == 7 && !told->fits && told->refusal.len == 2);
+        quire__v1__estimate_response__free_unpacked(told, NULL);
+        stage_close();
+    }
+}
+
+static void test_generate__estimate_refuses_nothing_and_both(void **state)
+{
+    Quire__V1__EstimateRequest nothing = QUIRE__V1__ESTIMATE_REQUEST__INIT;
+    stage_open(&estimate_handler, estimate_state_bytes());
+    upload(&nothing.base);
+    refused(STATUS_INVALID, "request, prompt_tokens");
+    stage_open(&estimate_handler, estimate_state_bytes());
+    nothing.prompt_case = QUIRE__V1__ESTIMATE_REQUEST__PROMPT_PROMPT_TOKENS;
+    stage.ring_is_full = true;
+    upload(&nothing.base);
+    refused(STATUS_EXHAUSTED, "try again");
+}
+
 static void test_generate__tokenize_stops_when_no_reply_can_hold_the_tokens(void **state)
 {
     static char text[RESPONSE_MESSAGE_BYTES_MAX + 2];
@@ -171,6 +357,12 @@ int main(void)
         cmocka_unit_test(test_generate__a_message_without_memory_ends_the_call),
         cmocka_unit_test(test_generate__texts_of_all_calls_have_one_limit),
         cmocka_unit_test(test_generate__a_cancelled_text_gives_its_bytes_back),
+        cmocka_unit_test(test_generate__calls_come_apart_from_the_text),
+        cmocka_unit_test(test_generate__a_cancelled_call_gives_its_held_text_back),
+        cmocka_unit_test(test_generate__the_oldest_messages_are_left_out_when_that_is_asked_for),
+        cmocka_unit_test(test_generate__a_last_question_that_is_too_long_is_left_to_admission),
+        cmocka_unit_test(test_generate__estimate_asks_the_engine_and_answers_once),
+        cmocka_unit_test(test_generate__estimate_refuses_nothing_and_both),
         cmocka_unit_test(test_generate__tokenize_stops_when_no_reply_can_hold_the_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

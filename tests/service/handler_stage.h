@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "model/chat_calls.h"
 #include "service/server.h"
 #include "service/service.h"
 #include "service/timers.h"
@@ -99,6 +100,7 @@ bool engine_try_send(struct engine *engine, const struct message *message)
     (void)engine;
     switch (message->kind) {
     case MESSAGE_SUBMIT:
+    case MESSAGE_ESTIMATE:
         if (stage.ring_is_full)
             return false;
         assert_true(stage.n_submits < STAGE_RUNS);
@@ -135,7 +137,8 @@ void engine_model_info(const struct engine *engine, struct engine_model_info *ou
 {
     (void)engine;
     *out = (struct engine_model_info){.max_context = 2048, .page_tokens = 64, .n_pages = 512,
-                                      .chat_format = "chatml", .vocabulary = 256};
+                                      .chat_format = "chatml", .vocabulary = 256,
+                                      .chat_tools = CHAT_TOOLS_QWEN};
 }
 
 bool engine_weights_sha256(const struct engine *engine, char out[65])
@@ -180,19 +183,22 @@ int engine_tokenize(const struct engine *engine, struct slice text, int add_bos,
     return refuse(why, STATUS_TOO_LARGE, "%zu tokens of %zu", count, n_max);
 }
 
-int engine_render_chat(const struct engine *engine, const struct chat_message *messages, size_t n,
-                       size_t n_max, uint32_t **ids, size_t *n_ids, struct why *why)
+int engine_render_chat(const struct engine *engine, const struct chat *chat, size_t n_max,
+                       uint32_t **ids, size_t *n_ids, struct why *why)
 {
-    assert_int_equal(n, 1);
-    int status =
-        engine_tokenize(engine, messages[0].content, 0, false, n_max, ids, NULL, n_ids, why);
-    if (status < 0)
-        return status;
     assert_true(stage.n_rendered < STAGE_RUNS);
     struct stage_bytes *text = &stage.rendered[stage.n_rendered++];
-    text->len = messages[0].content.len;
-    text->bytes = malloc(text->len + 1);
-    memcpy(text->bytes, messages[0].content.bytes, text->len);
+    for (size_t i = 0; i < chat->n_messages; i++) { /* all contents, without anything between */
+        struct slice content = chat->messages[i].content;
+        text->bytes = realloc(text->bytes, text->len + content.len + 1);
+        if (content.len > 0)
+            memcpy(text->bytes + text->len, content.bytes, content.len);
+        text->len += content.len;
+    }
+    int status = engine_tokenize(engine, slice_of(text->bytes, text->len), 0, false, n_max, ids,
+                                 NULL, n_ids, why);
+    if (status < 0)
+        return status;
     *ids = realloc(*ids, (*n_ids + STAGE_TEMPLATE_TOKENS) * sizeof **ids);
     memset(*ids + *n_ids, 0, STAGE_TEMPLATE_TOKENS * sizeof **ids);
     *n_ids += STAGE_TEMPLATE_TOKENS;
@@ -201,6 +207,13 @@ int engine_render_chat(const struct engine *engine, const struct chat_message *m
     free(*ids);
     *ids = NULL;
     return refuse(why, STATUS_TOO_LARGE, "%zu tokens of %zu", *n_ids, n_max);
+}
+
+size_t engine_read_calls(const struct engine *engine, struct slice text, struct chat_call *calls,
+                         size_t max)
+{
+    (void)engine;
+    return chat_calls_read(CHAT_TOOLS_QWEN, text, calls, max);
 }
 
 bool engine_says_byte(const struct engine *engine, uint8_t byte)

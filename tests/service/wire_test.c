@@ -134,9 +134,9 @@ static void test_wire__ids_and_messages_arrive_as_they_were(void **state)
     request.prompt_case = QUIRE__V1__GENERATE_REQUEST__PROMPT_CHAT;
     request.chat = &chat;
     assert_int_equal(unpack(&request, &out), STATUS_OK);
-    assert_int_equal(out.n_messages, 2);
-    assert_true(slice_equal(out.messages[1].role, slice_from("user")));
-    assert_true(slice_equal(out.messages[0].content, slice_from("Be brief.")));
+    assert_int_equal(out.chat.n_messages, 2);
+    assert_true(slice_equal(out.chat.messages[1].role, slice_from("user")));
+    assert_true(slice_equal(out.chat.messages[0].content, slice_from("Be brief.")));
 
     messages[1].content = text_of("\xff");
     expect(&request, STATUS_INVALID, "message 1");

@@ -1,0 +1,117 @@
+#include "service/prompt_job.h"
+
+#include "service/chat_prompt.h"
+#include "service/server.h"
+#include "service/work.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* All of a text is counted, so that a refusal can tell how much is too much. */
+#define TOKENS_MAX GENERATE_MESSAGE_BYTES_MAX
+
+struct prompt_job *prompt_job_create(struct call *call, size_t message_bytes)
+{
+    struct prompt_job *job = calloc(1, sizeof *job);
+    if (job == NULL)
+        return NULL;
+    job->service = call->service;
+    job->calls = call->table;
+    job->call_id = call->id;
+    job->engine = call->service->engine;
+    arena_init(&job->arena, wire_arena_bytes(message_bytes));
+    return job;
+}
+
+void prompt_job_free(struct prompt_job *job)
+{
+    service_give_text(job->service, job->held_bytes);
+    arena_release(&job->arena);
+    free(job->ids);
+    free(job);
+}
+
+static void tokenize(void *arg)
+{
+    struct prompt_job *job = arg;
+    const struct wire_generate *request = &job->request;
+    uint32_t room = request->truncates_oldest
+                        ? chat_prompt_room(request, job->service->model.max_context)
+                        : 0;
+
+    if (request->prompt == WIRE_CHAT)
+        job->status = chat_prompt_render(job->engine, &request->chat, TOKENS_MAX, room, &job->ids,
+                                         &job->n_ids, &job->cut, &job->why);
+    else
+        job->status = engine_tokenize(job->engine, request->text, request->add_bos, false,
+                                      TOKENS_MAX, &job->ids, NULL, &job->n_ids, &job->why);
+    if (job->status == STATUS_OK && job->n_ids == 0)
+        job->status = refuse(&job->why, STATUS_INVALID, "the prompt is empty: give some text%s",
+                             job->service->model.has_bos ? ", or set add_bos" : "");
+}
+
+static void on_tokenized(void *arg, int status)
+{
+    struct prompt_job *job = arg;
+    struct call *call = call_find(job->calls, job->call_id);
+
+    if (call != NULL) {
+        if (status == STATUS_OK)
+            status = job->status;
+        if (status == STATUS_OK)
+            job->on_ready(call, job);
+        else if (job->why.text[0] != '\0')
+            service_refuse_why(call, status, &job->why);
+        else
+            service_refuse(call, status, "the server is stopping");
+    }
+    prompt_job_free(job);
+}
+
+int prompt_job_start(struct call *call, struct prompt_job *job, struct why *why)
+{
+    int status = service_hold_text(call->service, job->arena.used, why);
+    if (status < 0) {
+        prompt_job_free(job);
+        return status;
+    }
+    job->held_bytes = job->arena.used;
+    if (job->request.prompt == WIRE_TOKENS) {
+        if (job->request.n_ids <= UINT32_MAX)
+            job->n_ids = job->request.n_ids;
+        job->on_ready(call, job);
+        prompt_job_free(job);
+        return STATUS_OK;
+    }
+    status = work_submit(server_loop(call->service->server), tokenize, on_tokenized, job);
+    if (status < 0) {
+        prompt_job_free(job);
+        return refuse(why, status, "too many prompts are being tokenized: try again in a second");
+    }
+    return STATUS_OK;
+}
+
+struct submit *prompt_job_submit(const struct call *call, const struct prompt_job *job)
+{
+    const struct wire_generate *request = &job->request;
+    struct submit *submit = submit_create((uint32_t)job->n_ids);
+
+    if (submit == NULL)
+        return NULL;
+    memcpy(submit->ids, job->ids != NULL ? job->ids : request->ids,
+           job->n_ids * sizeof *submit->ids);
+    submit->call_id = call->id;
+    submit->has_max_tokens = request->has_max_tokens;
+    submit->max_tokens = request->max_tokens;
+    submit->sampling = request->sampling;
+    submit->stop = request->stop;
+    submit->ignore_eos = request->ignore_eos;
+    submit->want_text = request->want_text;
+    submit->want_ids = request->want_ids;
+    submit->want_logprobs = request->want_logprobs;
+    submit->want_special = request->prompt == WIRE_CHAT && request->chat.n_tools > 0;
+    submit->n_top = request->n_top;
+    submit->deadline_ns = call->deadline_ns;
+    submit->arrived_ns = call->arrived_ns;
+    return submit;
+}
