@@ -9,6 +9,7 @@
 int tools_inspect(int argc, char **argv); /* what a GGUF file holds */
 int tools_logits(int argc, char **argv);  /* logits of given tokens, in NumPy's format */
 int tools_bench(int argc, char **argv);   /* speed beside the machine's peaks */
+int tools_eval(int argc, char **argv);    /* how likely a text is, and what coarser forms change */
 int tools_plan(int argc, char **argv);    /* what a model would take of GPUs */
 int tools_devices(int argc, char **argv); /* what this machine can compute with */
 

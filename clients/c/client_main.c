@@ -9,6 +9,7 @@ static const struct entry {
     int (*run)(int argc, char **argv);
 } entries[] = {
     {"generate", generate_command}, {"summarize", summarize_command},
+    {"chat", chat_command},         {"estimate", estimate_command},
     {"tokenize", tokenize_command}, {"detokenize", detokenize_command},
     {"model", model_command},       {"stats", stats_command},
     {"health", health_command},

@@ -9,6 +9,8 @@ int client_main(int argc, char **argv); /* argv[0] is a name that client_knows; 
 
 /* One file each, <name>_command.c. */
 int generate_command(int argc, char **argv);
+int chat_command(int argc, char **argv);
+int estimate_command(int argc, char **argv);
 int summarize_command(int argc, char **argv);
 int tokenize_command(int argc, char **argv);
 int detokenize_command(int argc, char **argv);

@@ -26,7 +26,7 @@ struct child_option {
     const char *name, *variable, *value;
 };
 
-#define CHILD_OPTIONS 7
+#define CHILD_OPTIONS 8
 
 static void list_child_options(const struct client_options *in,
                                struct child_option out[CHILD_OPTIONS])
@@ -38,6 +38,7 @@ static void list_child_options(const struct client_options *in,
     out[4] = (struct child_option){"--max-context", "QUIRE_MAX_CONTEXT", in->max_context};
     out[5] = (struct child_option){"--backend", "QUIRE_BACKEND", in->backend};
     out[6] = (struct child_option){"--device", "QUIRE_DEVICE", in->device};
+    out[7] = (struct child_option){"--chat-format", "QUIRE_CHAT_FORMAT", in->chat_format};
 }
 
 /* The variables are the server's too: what stands there may mean nothing to this command. */
@@ -131,27 +132,36 @@ struct quire_call_options client_run_call_options(const struct client_run *run)
     };
 }
 
-bool client_run_call(struct client_run *run, const char *method, const ProtobufCMessage *request,
-                     bool (*on_message)(void *arg, const void *bytes, size_t len), void *arg)
+bool client_run_call_packed(struct client_run *run, const char *method, const void *request,
+                            size_t len,
+                            bool (*on_message)(void *arg, const void *bytes, size_t len),
+                            void *arg)
 {
     struct quire_call_options options = client_run_call_options(run);
-    size_t len;
     options.on_message = on_message;
     options.arg = arg;
-    void *bytes = message_codec_pack(request, &len);
-    struct quire_call *call = bytes != NULL ? quire_call_open(run->client, method, &options) : NULL;
-    if (call == NULL) {
-        free(bytes);
+    struct quire_call *call = quire_call_open(run->client, method, &options);
+    if (call == NULL)
         return fail(run, QUIRE_RESOURCE_EXHAUSTED, "no memory for the request");
-    }
     run->status.code = QUIRE_OK; /* on_message may refuse what came, and say why */
-    quire_call_send(call, bytes, len, true);
+    quire_call_send(call, request, len, true);
     const struct quire_status *status = quire_call_wait(call);
     if (run->status.code == QUIRE_OK)
         run->status = *status;
     quire_call_free(call);
-    free(bytes);
     return run->status.code == QUIRE_OK;
+}
+
+bool client_run_call(struct client_run *run, const char *method, const ProtobufCMessage *request,
+                     bool (*on_message)(void *arg, const void *bytes, size_t len), void *arg)
+{
+    size_t len;
+    void *bytes = message_codec_pack(request, &len);
+    if (bytes == NULL)
+        return fail(run, QUIRE_RESOURCE_EXHAUSTED, "no memory for the request");
+    bool ok = client_run_call_packed(run, method, bytes, len, on_message, arg);
+    free(bytes);
+    return ok;
 }
 
 void *client_run_unpack(struct client_run *run, const ProtobufCMessageDescriptor *type,

@@ -28,6 +28,7 @@ struct client_options {
     const char *server, *model;
     /* of the child */
     const char *threads, *kv_memory, *kv_dtype, *activations, *max_context, *backend, *device;
+    const char *chat_format;
     const char *request_id;
     double timeout; /* s; 0: none */
     bool json, quiet;
@@ -54,6 +55,7 @@ struct client_options {
     CLIENT_TEXT_ROW("max-context", 0, max_context, "N", "with --model: tokens of one sequence"),   \
     CLIENT_TEXT_ROW("backend", 0, backend, "NAME", "with --model: cpu, cuda or auto"),             \
     CLIENT_TEXT_ROW("device", 0, device, "N", "with --model: which GPU"),                          \
+    CLIENT_TEXT_ROW("chat-format", 0, chat_format, "NAME", "with --model: how chats are rendered"),\
     CLIENT_REAL_ROW("timeout", timeout, "SECONDS", CLIENT_TIMEOUT_HELP),                           \
     CLIENT_TEXT_ROW("request-id", 0, request_id, "ID", "x-request-id; stands in the server's log"),\
     CLIENT_FLAG_ROW("json", 'j', json, "one JSON object an event"),                                \
@@ -97,6 +99,11 @@ bool client_run_open(struct client_run *run);
 /* One call with one request; each message goes to on_message. True when it ended OK. */
 bool client_run_call(struct client_run *run, const char *method, const ProtobufCMessage *request,
                      bool (*on_message)(void *arg, const void *bytes, size_t len), void *arg);
+/* The same with a request that is packed already. */
+bool client_run_call_packed(struct client_run *run, const char *method, const void *request,
+                            size_t len,
+                            bool (*on_message)(void *arg, const void *bytes, size_t len),
+                            void *arg);
 /* A message, valid until the next one is unpacked. NULL, and status set, when it is none. */
 void *client_run_unpack(struct client_run *run, const ProtobufCMessageDescriptor *type,
                         const void *bytes, size_t len);

@@ -17,17 +17,27 @@ static void on_signal(int number)
         quire_client_interrupt(client);
 }
 
-void client_signals_catch(void)
+static void handle_by(void (*handler)(int number), int flags)
 {
     static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+        struct sigaction action = {.sa_handler = handler, .sa_flags = flags};
         struct sigaction before;
         sigemptyset(&action.sa_mask);
         if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
             sigaction(numbers[i], &action, NULL); /* nohup stays nohup */
     }
+}
+
+void client_signals_catch(void)
+{
+    handle_by(on_signal, (int)SA_RESETHAND);
     signal(SIGPIPE, SIG_IGN);
+}
+
+void client_signals_release(void)
+{
+    handle_by(SIG_DFL, 0);
 }
 
 void client_signals_watch(struct quire_client *client)
@@ -35,6 +45,16 @@ void client_signals_watch(struct quire_client *client)
     atomic_store(&watched, client);
     if (client != NULL && caught != 0)
         quire_client_interrupt(client);
+}
+
+void client_signals_forget(void)
+{
+    struct quire_client *client = atomic_load(&watched);
+    if (caught == 0)
+        return;
+    caught = 0;
+    if (client != NULL)
+        quire_client_resume(client);
 }
 
 int client_signals_caught(void)

@@ -11,5 +11,9 @@ void client_signals_catch(void);
 void client_signals_watch(struct quire_client *client); /* NULL: none any more */
 
 int client_signals_caught(void); /* the number of the signal; 0: none */
+/* Signals do again what they did before: nobody waits for an answer. */
+void client_signals_release(void);
+/* The signal was dealt with: the client that is watched works again. */
+void client_signals_forget(void);
 
 #endif

@@ -183,6 +183,15 @@ void quire_client_interrupt(struct quire_client *client)
     errno = before;
 }
 
+void quire_client_resume(struct quire_client *client)
+{
+    uint64_t n;
+    ssize_t taken = read(client->wake_fd, &n, sizeof n);
+    (void)taken; /* nothing there: nobody interrupted */
+    atomic_store(&client->is_interrupted, false);
+    client_session_flush(client); /* the server hears of calls that were ended */
+}
+
 bool quire_client_is_interrupted(const struct quire_client *client)
 {
     return atomic_load(&client->is_interrupted);

@@ -50,8 +50,10 @@ const char *quire_client_address(const struct quire_client *client); /* as it wa
 void quire_client_watch_reader(struct quire_client *client, int fd);
 
 /* Every open call ends CANCELLED as soon as its waiting function looks, and later ones at once.
- * Safe in signal handlers and other threads. Cannot be undone. */
+ * Safe in signal handlers and other threads. */
 void quire_client_interrupt(struct quire_client *client);
+/* Calls opened from now on go on again. */
+void quire_client_resume(struct quire_client *client);
 bool quire_client_is_interrupted(const struct quire_client *client);
 
 #endif

@@ -99,23 +99,32 @@ class Client:
         return self._generate(request, max_tokens, stop, ignore_eos, logprobs, on_progress, timeout,
                               request_id, sampling)
 
-    def chat(self, messages: Union[str, Sequence[Mapping[str, str]]], *,
-             system: Optional[str] = None, max_tokens: Optional[int] = None,
+    def chat(self, messages: Union[str, Sequence[Mapping[str, Any]]], *,
+             system: Optional[str] = None, tools: Sequence[Mapping[str, str]] = (),
+             thinking: Optional[bool] = None, truncate_oldest: bool = False,
+             max_tokens: Optional[int] = None,
              stop: Union[str, Sequence[str]] = (), ignore_eos: bool = False,
              logprobs: Optional[int] = None, on_progress: Optional[ProgressCallback] = None,
              timeout: Optional[float] = None, request_id: Optional[str] = None,
              **sampling: Unpack[SamplingOptions]) -> Completion:
         """Answers a user's text, or messages {"role": ..., "content": ...}; returns a Completion.
 
-        system  the system message, put before the others; the rest is as for generate
+        system           the system message, put before the others
+        tools            {"name": ..., "description": ..., "parameters": a JSON schema}; calls are
+                         in the completion's finished.tool_calls
+        thinking         of models that can think before they answer; None: as they do
+        truncate_oldest  leaves the oldest messages out where all do not fit; the completion's
+                         accepted tells how many tokens that were
+        The rest is as for generate.
         """
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
         if system is not None:
             messages = [{"role": "system", "content": system}, *messages]
         request = pb.GenerateRequest(
-            chat=pb.Chat(messages=[pb.Message(role=message["role"], content=message["content"])
-                                   for message in messages]))
+            chat=pb.Chat(messages=[pb.Message(**message) for message in messages],
+                         tools=[pb.Tool(**tool) for tool in tools], thinking=thinking,
+                         truncate=pb.TRUNCATE_OLDEST if truncate_oldest else pb.TRUNCATE_NEVER))
         return self._generate(request, max_tokens, stop, ignore_eos, logprobs, on_progress, timeout,
                               request_id, sampling)
 
@@ -144,6 +153,17 @@ class Client:
                                     metadata=_metadata_of(request_id))
         upload.begin(call)
         return Summary(call, upload, on_progress)
+
+    def estimate(self, prompt: Union[str, int], *,
+                 max_tokens: Optional[int] = None) -> pb.EstimateResponse:
+        """What a prompt (or one of so many tokens) would take, and whether it would be admitted."""
+        if isinstance(prompt, int):
+            request = pb.EstimateRequest(prompt_tokens=prompt, max_tokens=max_tokens)
+        else:
+            request = pb.EstimateRequest(
+                request=pb.GenerateRequest(text=prompt, max_tokens=max_tokens))
+        reply: pb.EstimateResponse = self._unary(self._stub.Estimate, request)
+        return reply
 
     def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = False,
                  spans: bool = False) -> Tokens:

@@ -251,6 +251,20 @@ def test_the_model_and_its_health_are_told(client):
     assert client.is_serving()
 
 
+def test_an_estimate_tells_pages_and_admission(client):
+    told = client.estimate("Once upon a time", max_tokens=60)
+    assert told.fits and told.pages == 1 and told.total_seconds > 0
+    refused = client.estimate(10 ** 6)
+    assert not refused.fits and "1000001 tokens" in refused.refusal
+
+
+def test_what_a_chat_format_has_no_place_for_is_unsupported(client):
+    with pytest.raises(quire.Unsupported, match="tools"):
+        client.chat("Hi", tools=[{"name": "add"}]).result()
+    with pytest.raises(quire.Unsupported, match="thinking"):
+        client.chat("Hi", thinking=True).result()
+
+
 def test_stats_go_on_until_the_caller_leaves(client):
     begun = time.monotonic()
     told = [stats for stats, _ in zip(client.stats(interval=0.2), range(3))]

@@ -1,0 +1,91 @@
+"""`quire chat`: over a pipe and on a terminal; what Ctrl-C ends and what it does not."""
+
+import contextlib
+import os
+import re
+import select
+import time
+
+from client_runs import ANSWER, QUESTION, SECONDS, ask, run, running_sequences, server, \
+    start_on_terminal, wait_until
+
+
+class Terminal:
+    """A program on a terminal: type, and wait for what it shows."""
+
+    def __init__(self, *words):
+        self.process, self.fd = start_on_terminal(words)
+        self.shown = b""
+
+    def expect(self, pattern):
+        deadline = time.monotonic() + SECONDS
+        while not (found := re.search(pattern, self.shown)):
+            assert time.monotonic() < deadline, self.shown.decode(errors="replace")
+            with contextlib.suppress(OSError):  # EIO: it has ended
+                if select.select([self.fd], [], [], 0.1)[0]:
+                    self.shown += os.read(self.fd, 65536)
+        self.shown = self.shown[found.end() :]
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def end(self):
+        status = self.process.wait(SECONDS)
+        os.close(self.fd)
+        return status
+
+
+def test_a_conversation_over_a_pipe_remembers_what_was_said(ask):
+    lines = f"{QUESTION}\nWhat did I ask?\n/clear\n{QUESTION}\n/exit\nnever asked\n"
+    ran = ask("chat", "--temperature", "0", "--max-tokens", "40", given=lines.encode())
+    answers = ran.text.splitlines()
+    assert ran.status == 0 and answers[0] == ANSWER and answers[-1] == ANSWER
+    assert "forgotten" in ran.err and "never" not in ran.text
+    asked = ask("chat", "--json", "--temperature", "0", "-n", "8",
+                given=f"{QUESTION}\n{QUESTION}\n".encode())
+    prompts = [event["prompt_tokens"] for event in asked.events if event["event"] == "accepted"]
+    assert len(prompts) == 2 and prompts[1] > prompts[0] + 10
+
+
+def test_lines_that_cannot_be_answered_are_told_and_passed(ask):
+    ran = ask("chat", "--temperature", "0", given=b"\xff\n" + QUESTION.encode() + b"\n")
+    assert ran.status == 0 and "not UTF-8 at byte 0" in ran.err and ran.text.strip() == ANSWER
+    wrong = ask("chat", "--system", "-", given=b"")
+    assert wrong.status == 2 and "standard input" in wrong.err
+    gone = ask("chat", "--server", "127.0.0.1:1", given=b"Hi\n")
+    assert gone.status == 1 and "no server at" in gone.err
+
+
+def test_a_conversation_that_outgrows_the_context_is_refused_or_cut(run, module_server, model):
+    small = module_server("--max-context", "256", model=model)
+    turn = ("word " * 90).strip() + "\n"
+    words = ["chat", "--server", small.address, "--temperature", "0", "-n", "16"]
+    refused = run(*words, given=(turn * 3).encode())
+    assert refused.status == 0 and "tokens of context" in refused.err and "256" in refused.err
+    cut = run(*words, "--truncate", "oldest", given=(turn * 3).encode())
+    assert cut.status == 0 and "tokens of context" not in cut.err
+    assert re.search(r"left out: the oldest [24] messages, \d+ tokens", cut.err)
+
+
+def test_ctrl_c_cancels_the_answer_and_the_line_but_not_the_program(quire, stubs, server):
+    chat = Terminal(quire, "chat", "--server", server.address, "--temperature", "0")
+    chat.expect(b"> ")
+    chat.type("this is dropped\x03")
+    chat.expect(b"> ")
+    chat.type("Write a very long story about a ship and its many sailors.\n")
+    chat.expect(rb"\w+ \w+ \w+ \w+")
+    wait_until(lambda: running_sequences(stubs, server) > 0)
+    chat.type("\x03")
+    chat.expect(b"cancelled")
+    wait_until(lambda: running_sequences(stubs, server) == 0)
+    chat.expect(b"> ")
+    chat.type("/clear\n")
+    chat.expect(b"forgotten")
+    chat.expect(b"> ")
+    chat.type(f"What is the capital of Spain?\x15{QUESTION}\n")  # Ctrl-U: the line is edited
+    chat.expect(ANSWER.encode())
+    chat.expect(b"> ")
+    chat.type("\x10")  # Ctrl-P: the line before
+    chat.expect(QUESTION.encode())
+    chat.type("\x15\x04")  # Ctrl-D on an empty line
+    assert chat.end() == 0
