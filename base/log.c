@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/log_json.h"
 #include "base/status.h"
 #include "base/utf8.h"
 
@@ -17,6 +18,12 @@
 static const char *const level_names[] = {"debug", "info", "warn", "error", "none"};
 
 static _Atomic int lowest_level = LOG_INFO;
+static _Atomic int line_format = LOG_PAIRS;
+
+void log_set_format(enum log_format format)
+{
+    atomic_store_explicit(&line_format, format, memory_order_relaxed);
+}
 
 void log_set_level(enum log_level level)
 {
@@ -75,8 +82,15 @@ void log_write(enum log_level level, const char *event, const char *format, ...)
             len += utf8_complete_len(line + len, sizeof line - len - 1);
     }
     flatten(line, len);
-    line[len++] = '\n'; /* in place of the NUL */
-    ssize_t written = write(STDERR_FILENO, line, len);
+    ssize_t written;
+    if (atomic_load_explicit(&line_format, memory_order_relaxed) == LOG_JSON) {
+        char object[LOG_JSON_BYTES_OF(LINE_BYTES)];
+        len = log_json_line(line, len, object);
+        written = write(STDERR_FILENO, object, len);
+    } else {
+        line[len++] = '\n'; /* in place of the NUL */
+        written = write(STDERR_FILENO, line, len);
+    }
     (void)written; /* there is nowhere to say that the log is gone */
 }
 

@@ -12,6 +12,10 @@
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_NONE };
 
+/* LOG_JSON: the same records, each a JSON object: {"ts":"...","level":"info","event":"ready",...};
+ * what is a number in JSON is one there, every other value a string. */
+enum log_format { LOG_PAIRS, LOG_JSON };
+void log_set_format(enum log_format format); /* default LOG_PAIRS */
 void log_set_level(enum log_level level);                   /* default LOG_INFO */
 int log_level_parse(const char *text, enum log_level *out); /* STATUS_INVALID */
 void log_write(enum log_level level, const char *event, const char *format, ...)

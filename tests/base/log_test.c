@@ -56,6 +56,27 @@ static void test_log__writes_nothing_below_its_level(void **state)
     assert_non_null(strstr(text, "level=debug event=said n=5\n"));
 }
 
+static void test_log__a_record_may_be_a_json_object(void **state)
+{
+    char quoted[100];
+    capture_begin(&capture, STDERR_FILENO);
+    log_set_format(LOG_JSON);
+    log_write(LOG_INFO, "call", "n=%d s=%.3f id=%s text=%s zero=%s none=%s", -7, 0.25, "007",
+              log_quote(quoted, sizeof quoted, "a \"b\"\\\x01\n=", 9), "0", "\"\"");
+    log_write(LOG_WARN, "bare", NULL);
+    log_write(LOG_INFO, "cut", "text=\"%s", "never closed\\");
+    log_set_format(LOG_PAIRS);
+    const char *text = capture_read(&capture);
+    capture_end(&capture);
+    assert_memory_equal(text, "{\"ts\":\"2", 8);
+    assert_non_null(strstr(text, "Z\",\"level\":\"info\",\"event\":\"call\",\"n\":-7,\"s\":0.250"
+                                 ",\"id\":\"007\""));
+    assert_non_null(strstr(text, "\"007\",\"text\":\"a \\\"b\\\"\\\\\\u0001\\n=\",\"zero\":0,"
+                                 "\"none\":\"\"}\n"));
+    assert_non_null(strstr(text, "\"level\":\"warn\",\"event\":\"bare\"}\n"));
+    assert_non_null(strstr(text, "\"text\":\"never closed\\\\\"}\n"));
+}
+
 static void test_log__cuts_a_line_at_two_kib_between_characters(void **state)
 {
     static char euros[6000];
@@ -173,6 +194,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_log__a_record_is_one_line_of_pairs_with_a_utc_stamp),
         cmocka_unit_test(test_log__writes_nothing_below_its_level),
+        cmocka_unit_test(test_log__a_record_may_be_a_json_object),
         cmocka_unit_test(test_log__cuts_a_line_at_two_kib_between_characters),
         cmocka_unit_test(test_log__a_careless_value_cannot_make_a_second_line),
         cmocka_unit_test(test_log__lines_of_several_threads_stay_whole),

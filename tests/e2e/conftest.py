@@ -173,7 +173,7 @@ class Server:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             ready = re.search(
-                r"^.*\bevent=ready\b.*\baddress=\"?([^\s\"]+)", self.log(), re.MULTILINE
+                r"^.*\bevent\W+ready\b.*\baddress\"?[=:]\"?([^\s\"]+)", self.log(), re.MULTILINE
             )
             if ready:
                 self.address = ready.group(1)
