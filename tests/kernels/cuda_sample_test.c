@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "base/status.h"
+#include "kernels/cpu/cpu_math.h"
+#include "kernels/cpu/cpu_sample.h"
 #include "tests/kernels/matrix_fixture.h"
 #include "tests/kernels/twin_fixture.h"
 
@@ -80,6 +82,22 @@ static void check_logits(const char *shapes, const float *logits, uint32_t vocab
     free(rows);
 }
 
+static void check_rows(const float *logits, uint32_t vocabulary, struct sample_params params)
+{
+    enum { ROWS = 16 };
+    struct sample_params of_row[ROWS];
+    float *rows = malloc(sizeof *rows * vocabulary * ROWS);
+    for (uint32_t r = 0; r < ROWS; r++) {
+        of_row[r] = params;
+        of_row[r].seed = r;
+        memcpy(rows + (size_t)r * vocabulary, logits, sizeof *rows * vocabulary);
+    }
+    struct draw draw = {
+        .logits = rows, .n_rows = ROWS, .vocabulary = vocabulary, .params = of_row};
+    assert_same("cuts", &draw);
+    free(rows);
+}
+
 static void test_cuda_sample__takes_any_vocabulary(void **state)
 {
     static const uint32_t sizes[] = {1, 2, 19, 31, 33, 1023, 1024, 2049};
@@ -124,6 +142,54 @@ static void test_cuda_sample__breaks_ties_by_id(void **state)
     for (uint32_t i = 0; i < N; i++) /* ties among what cannot be drawn */
         logits[i] = i == 1100 ? 1.0f : i % 3 == 0 ? -INFINITY : -1e30f;
     check_logits("ties", logits, N);
+
+    static const float pair[2] = {0.0f, 0.0f}; /* the last id is the last tie that is kept */
+    struct sample_params params = plain;
+    params.top_p = 0.99f;
+    check_rows(pair, 2, params);
+}
+
+/* Beside a logit of 0. */
+static uint64_t mass_of(float logit)
+{
+    return cpu_sample_mass(cpu_exp2(logit * LOG2_E));
+}
+
+/* The greatest logit from -40 to `most` whose mass is at most that. */
+static float logit_of_mass(float most, uint64_t mass)
+{
+    float least = -40.0f;
+    if (mass_of(most) <= mass)
+        return most;
+    while (nextafterf(least, 0.0f) < most) {
+        float middle = least + (most - least) / 2;
+        bool fits = mass_of(middle) <= mass;
+        *(fits ? &least : &most) = middle;
+    }
+    return least;
+}
+
+/* What is within 8 of the best lacks just one of what is wanted: a token, and then a mass of 1. */
+static void test_cuda_sample__looks_beyond_the_nearest_logits(void **state)
+{
+    enum { N = 5003, NEAR = 9 };
+    struct sample_params params = plain;
+    float logits[N];
+    for (uint32_t i = 0; i < N; i++)
+        logits[i] = i % 500 == 7 && i < NEAR * 500 ? -0.1f * (float)(i / 500) : -8.5f;
+    params.top_k = NEAR + 1;
+    check_rows(logits, N, params);
+
+    uint64_t left = mass_of(0.0f) + 2; /* half of all is one more than the first */
+    logits[0] = 0.0f;
+    for (uint32_t i = 1; i < N; i++) {
+        logits[i] = left > 0 ? logit_of_mass(-8.1f, left) : -40.0f;
+        left -= mass_of(logits[i]);
+    }
+    assert_int_equal(left, 0);
+    params.top_k = 0;
+    params.top_p = 0.5f;
+    check_rows(logits, N, params);
 }
 
 /* More banned ids than a block has threads, each the likeliest; then the last id of a strip. */
@@ -252,6 +318,7 @@ int main(void)
         cmocka_unit_test(test_cuda_sample__takes_any_vocabulary),
         cmocka_unit_test(test_cuda_sample__takes_a_large_vocabulary),
         cmocka_unit_test(test_cuda_sample__breaks_ties_by_id),
+        cmocka_unit_test(test_cuda_sample__looks_beyond_the_nearest_logits),
         cmocka_unit_test(test_cuda_sample__never_draws_what_is_banned),
         cmocka_unit_test(test_cuda_sample__a_row_does_not_depend_on_the_others),
         cmocka_unit_test(test_cuda_sample__fails_where_the_cpu_does),
