@@ -154,6 +154,40 @@ static void test_cuda_moe__is_close_to_the_op_of_the_cpu(void **state)
     }
 }
 
+static void test_cuda_moe__one_graph_serves_whatever_rows_choose(void **state)
+{
+    struct moe_case c = {TENSOR_Q8_0, TENSOR_Q8_0, TENSOR_F16, 6, 2, 64, 32, 20, 12,
+                         false,       LINEAR_SET,  0};
+    struct moe_inputs inputs = moe_inputs_of(&c);
+    struct twin twin = twin_open(BACKEND_CUDA);
+    struct moe_bench bench = bench_of(&twin, BACKEND_CUDA);
+    struct moe_args args = moe_open(&bench, &c, &inputs);
+    size_t n_pairs = c.n_rows * c.n_used;
+    struct graph *graph;
+    assert_int_equal(graph_begin(twin.stream, NULL), STATUS_OK);
+    twin.ops->moe(twin.stream, &args);
+    assert_int_equal(graph_end(twin.stream, &graph, NULL), STATUS_OK);
+    for (uint32_t turn = 0; turn < 3; turn++) { /* spread; all on one; spread otherwise */
+        int status;
+        for (uint32_t i = 0; i < n_pairs; i++)
+            inputs.experts[i] = turn == 1 ? 3 : (i * (turn + 1) + i / 5) % c.n_experts;
+        float *want = moe_result(&bench, &c, &inputs, &status);
+        device_upload(twin.device, (void *)(uintptr_t)args.experts, inputs.experts,
+                      n_pairs * sizeof *inputs.experts);
+        graph_run(twin.stream, graph);
+        float *got = moe_wait(&bench, &c, &args, &status);
+        assert_int_equal(status, STATUS_OK);
+        assert_memory_equal(want, got, (size_t)c.n_rows * c.n_out * sizeof *got);
+        free(want);
+        free(got);
+    }
+    graph_free(graph);
+    moe_close(&bench, &args);
+    twin_close(&twin);
+    moe_inputs_free(&c, &inputs);
+    matrix_passed("moe", "Q8_0", "from a graph");
+}
+
 static void test_cuda_moe__an_expert_that_is_not_there_sticks(void **state)
 {
     struct moe_case c = case_of(2);
@@ -187,6 +221,7 @@ int main(void)
         cmocka_unit_test(test_cuda_moe__is_linears_summed_by_slot),
         cmocka_unit_test(test_cuda_moe__sorts_many_pairs_and_experts),
         cmocka_unit_test(test_cuda_moe__is_close_to_the_op_of_the_cpu),
+        cmocka_unit_test(test_cuda_moe__one_graph_serves_whatever_rows_choose),
         cmocka_unit_test(test_cuda_moe__an_expert_that_is_not_there_sticks),
     };
     const struct CMUnitTest medium[] = {

@@ -92,52 +92,73 @@ static struct weight *load(struct moe_bench *bench, enum weight_fuse fuse,
     return weight;
 }
 
-float *moe_result(struct moe_bench *bench, const struct moe_case *c,
-                  const struct moe_inputs *inputs, int *status)
+static size_t y_values(const struct moe_case *c)
+{
+    return (size_t)c->n_rows * (c->n_out + c->extra_stride);
+}
+
+struct moe_args moe_open(struct moe_bench *bench, const struct moe_case *c,
+                         const struct moe_inputs *inputs)
 {
     const struct ops *ops = bench->ops;
     struct weight *gate_up = load(bench, WEIGHT_EXPERTS_GATE_UP, inputs->gate_up, 2 * c->n_experts);
     struct weight *down = load(bench, WEIGHT_EXPERTS, inputs->down, c->n_experts);
-    size_t n_pairs = (size_t)c->n_rows * c->n_used, stride = c->n_out + c->extra_stride;
-    size_t y_bytes = c->n_rows * stride * sizeof(float);
-    float *y = room(y_bytes);
-    for (size_t i = 0; i < c->n_rows * stride; i++)
-        y[i] = 0.5f;
-    struct act in = bench->panel(bench->owner, inputs->rows, c->n_rows, c->n_in,
-                                 ops->weight_info(gate_up).act_forms);
-    size_t workspace =
-        ops->moe_workspace_bytes(bench->device, gate_up, down, c->n_rows, c->n_used);
+    size_t n_pairs = (size_t)c->n_rows * c->n_used;
+    size_t workspace = ops->moe_workspace_bytes(bench->device, gate_up, down, c->n_rows, c->n_used);
     uint8_t *garbage = room(workspace);
+    float *y = room(y_values(c) * sizeof *y);
     memset(garbage, 0xff, workspace);
-    void *parts[] = {
-        device_room(bench, inputs->experts, n_pairs * sizeof(uint32_t)),
-        device_room(bench, inputs->weights, n_pairs * sizeof(float)),
-        device_room(bench, garbage, workspace),
-        device_room(bench, y, y_bytes),
+    for (size_t i = 0; i < y_values(c); i++)
+        y[i] = 0.5f;
+    struct moe_args args = {
+        .gate_up = gate_up,
+        .down = down,
+        .in = bench->panel(bench->owner, inputs->rows, c->n_rows, c->n_in,
+                           ops->weight_info(gate_up).act_forms),
+        .experts = device_room(bench, inputs->experts, n_pairs * sizeof(uint32_t)),
+        .weights = device_room(bench, inputs->weights, n_pairs * sizeof(float)),
+        .n_rows = c->n_rows,
+        .n_used = c->n_used,
+        .scales_input = c->scales_input,
+        .workspace = device_room(bench, garbage, workspace),
+        .workspace_bytes = workspace,
+        .mode = c->mode,
+        .y = device_room(bench, y, y_values(c) * sizeof *y),
+        .y_stride = c->n_out + c->extra_stride,
     };
-    ops->moe(bench->stream, &(struct moe_args){.gate_up = gate_up,
-                                               .down = down,
-                                               .in = in,
-                                               .experts = parts[0],
-                                               .weights = parts[1],
-                                               .n_rows = c->n_rows,
-                                               .n_used = c->n_used,
-                                               .scales_input = c->scales_input,
-                                               .workspace = parts[2],
-                                               .workspace_bytes = workspace,
-                                               .mode = c->mode,
-                                               .y = parts[3],
-                                               .y_stride = (uint32_t)stride});
     free(garbage);
+    free(y);
+    return args;
+}
+
+void moe_close(struct moe_bench *bench, const struct moe_args *args)
+{
+    void *parts[] = {args->in.base, (void *)(uintptr_t)args->experts,
+                     (void *)(uintptr_t)args->weights, args->workspace, args->y};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        device_free(bench->device, parts[i]);
+    bench->ops->weight_free(bench->device, (struct weight *)(uintptr_t)args->gate_up);
+    bench->ops->weight_free(bench->device, (struct weight *)(uintptr_t)args->down);
+}
+
+float *moe_wait(struct moe_bench *bench, const struct moe_case *c, const struct moe_args *args,
+                int *status)
+{
+    float *y = room(y_values(c) * sizeof *y);
     device_submit(bench->stream);
     *status = device_wait(bench->stream, NULL, NULL);
     if (*status == STATUS_OK)
-        assert_int_equal(device_download(bench->device, y, parts[3], y_bytes), STATUS_OK);
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        device_free(bench->device, parts[i]);
-    device_free(bench->device, in.base);
-    ops->weight_free(bench->device, gate_up);
-    ops->weight_free(bench->device, down);
+        assert_int_equal(device_download(bench->device, y, args->y, y_values(c) * sizeof *y), 0);
+    return y;
+}
+
+float *moe_result(struct moe_bench *bench, const struct moe_case *c,
+                  const struct moe_inputs *inputs, int *status)
+{
+    struct moe_args args = moe_open(bench, c, inputs);
+    bench->ops->moe(bench->stream, &args);
+    float *y = moe_wait(bench, c, &args, status);
+    moe_close(bench, &args);
     return y;
 }
 

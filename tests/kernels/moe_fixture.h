@@ -37,6 +37,13 @@ struct moe_bench { /* of one backend */
 struct moe_inputs moe_inputs_of(const struct moe_case *c);
 void moe_inputs_free(const struct moe_case *c, struct moe_inputs *inputs);
 
+/* Weights, panel, routing and workspace on the device, the latter garbage; y is 0.5 everywhere. */
+struct moe_args moe_open(struct moe_bench *bench, const struct moe_case *c,
+                         const struct moe_inputs *inputs);
+void moe_close(struct moe_bench *bench, const struct moe_args *args);
+/* Submits and waits; malloc'd [n_rows, y_stride]. */
+float *moe_wait(struct moe_bench *bench, const struct moe_case *c, const struct moe_args *args,
+                int *status);
 /* malloc'd [n_rows, y_stride]; y is 0.5 everywhere before. *status gets that of the stream. */
 float *moe_result(struct moe_bench *bench, const struct moe_case *c,
                   const struct moe_inputs *inputs, int *status);
