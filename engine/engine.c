@@ -249,6 +249,8 @@ static bool answers(const struct event *event)
 
 bool engine_try_send(struct engine *engine, const struct message *message)
 {
+    if (engine->info.is_vocabulary)
+        return false;
     if (asks(message)) {
         size_t n_kept = ring_capacity(engine->messages) - MESSAGE_RING_SLOTS;
         if (engine->n_unanswered == MESSAGE_RING_SLOTS ||
@@ -269,7 +271,7 @@ bool engine_try_send(struct engine *engine, const struct message *message)
 const struct event *engine_peek_event(struct engine *engine)
 {
     size_t bytes;
-    return byte_ring_peek(engine->events, &bytes);
+    return engine->info.is_vocabulary ? NULL : byte_ring_peek(engine->events, &bytes);
 }
 
 void engine_pop_event(struct engine *engine)
@@ -305,6 +307,8 @@ int engine_start(struct engine *engine, void (*wake)(void *arg), void *arg, stru
     engine->wake = wake;
     engine->wake_arg = arg;
     engine->started_ns = clock_now(engine->clock);
+    if (engine->info.is_vocabulary)
+        return STATUS_OK; /* nothing runs, and there are no weights to digest */
     int error = pthread_create(&engine->thread, NULL, step_thread, engine);
     if (error != 0)
         return refuse(why, STATUS_UNAVAILABLE, "the step thread did not start: %s",
@@ -320,7 +324,8 @@ void engine_stop(struct engine *engine)
 {
     atomic_store(&engine->is_stopping, 1);
     __atomic_store_n(&engine->stop_digest, 1, __ATOMIC_RELAXED);
-    ring_bell(engine);
+    if (engine->has_thread)
+        ring_bell(engine);
     if (engine->has_thread)
         pthread_join(engine->thread, NULL);
     if (engine->has_digest_thread)

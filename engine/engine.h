@@ -78,6 +78,9 @@ struct engine_model_info {
     uint32_t n_end_ids;
     bool has_bos;         /* add_bos = 1 adds a token */
     enum chat_tool_style chat_tools;
+    /* The file has no tensors: only the read-only functions answer, and engine_try_send is false.
+     * Names, vocabulary, end_ids and has_bos are told, the rest is 0. */
+    bool is_vocabulary;
 };
 void engine_model_info(const struct engine *engine, struct engine_model_info *out);
 /* True and hex digits once the digest is known. */

@@ -59,20 +59,17 @@ static uint32_t context_held(const struct engine *engine)
     return held < engine->options.max_context ? (uint32_t)held : engine->options.max_context;
 }
 
-static void fill_info(struct engine *engine, enum kv_dtype dtype)
+/* What a vocabulary alone has too. */
+static void fill_text_info(struct engine *engine)
 {
     const struct model_plan *plan = model_plan(engine->model);
     const struct vocabulary *vocabulary = model_vocabulary(engine->model);
     const struct chat_template *chat = model_chat_template(engine->model);
     struct engine_model_info *info = &engine->info;
-    struct kv_cache_stats cache;
 
-    kv_cache_read_stats(engine->cache, &cache);
+    info->is_vocabulary = model_is_vocabulary(engine->model);
     snprintf(info->name, sizeof info->name, "%s", plan->name);
     snprintf(info->architecture, sizeof info->architecture, "%s", plan->architecture);
-    snprintf(info->activations, sizeof info->activations, "%s",
-             device_is_gpu(engine->device) ? "f16" : engine->options.activations);
-    snprintf(info->kv_dtype, sizeof info->kv_dtype, "%s", kv_dtype_name(dtype));
     snprintf(info->device, sizeof info->device, "%s", device_name(engine->device));
     if (chat != NULL) {
         snprintf(info->chat_format, sizeof info->chat_format, "%s", chat_template_family(chat));
@@ -81,21 +78,34 @@ static void fill_info(struct engine *engine, enum kv_dtype dtype)
         snprintf(info->chat_refusal, sizeof info->chat_refusal, "%.*s",
                  (int)sizeof info->chat_refusal - 1, model_chat_refusal(engine->model));
     }
+    info->has_bos = vocabulary_bos_id(vocabulary) >= 0;
+    info->vocabulary = plan->vocabulary;
+    for (uint32_t id = 0; id < plan->vocabulary; id++)
+        if (info->n_end_ids < sizeof info->end_ids / sizeof *info->end_ids &&
+            vocabulary_is_end_of_generation(vocabulary, id))
+            info->end_ids[info->n_end_ids++] = id;
+}
+
+static void fill_info(struct engine *engine, enum kv_dtype dtype)
+{
+    const struct model_plan *plan = model_plan(engine->model);
+    struct engine_model_info *info = &engine->info;
+    struct kv_cache_stats cache;
+
+    fill_text_info(engine);
+    kv_cache_read_stats(engine->cache, &cache);
+    snprintf(info->activations, sizeof info->activations, "%s",
+             device_is_gpu(engine->device) ? "f16" : engine->options.activations);
+    snprintf(info->kv_dtype, sizeof info->kv_dtype, "%s", kv_dtype_name(dtype));
     info->n_parameters = plan->n_parameters;
     info->weight_bytes = plan->weight_bytes;
     info->max_context = context_held(engine);
     info->trained_context = plan->context;
-    info->has_bos = vocabulary_bos_id(vocabulary) >= 0;
-    info->vocabulary = plan->vocabulary;
     info->page_tokens = PAGE_TOKENS;
     info->n_groups = plan->n_groups;
     info->token_bytes = model_plan_token_bytes(plan, dtype);
     info->n_pages = cache.n_pages;
     info->kv_bytes = cache.memory_bytes;
-    for (uint32_t id = 0; id < plan->vocabulary; id++)
-        if (info->n_end_ids < sizeof info->end_ids / sizeof *info->end_ids &&
-            vocabulary_is_end_of_generation(vocabulary, id))
-            info->end_ids[info->n_end_ids++] = id;
 }
 
 static int check_context(struct engine *engine, struct why *why)
@@ -170,6 +180,25 @@ static int allocate(struct engine *engine, struct why *why)
     return status;
 }
 
+/* All that runs: the cache, the steps, the rings, and what they cost at first. */
+static int open_runs(struct engine *engine, enum kv_dtype kv_dtype, struct why *why)
+{
+    int status = check_context(engine, why);
+    if (status == STATUS_OK)
+        status = device_batch_create(engine->device, engine->model, engine->options.max_sequences,
+                                     engine_outputs_max(engine), &engine->on_device, why);
+    if (status == STATUS_OK) /* plans what the rest leaves, of which no more is taken then */
+        status = engine_cache_open(engine, kv_dtype, why);
+    if (status == STATUS_OK)
+        status = open_steps(engine, why);
+    if (status == STATUS_OK)
+        status = allocate(engine, why);
+    if (status < 0)
+        return status;
+    fill_info(engine, kv_dtype);
+    return warm_up(engine, why);
+}
+
 int engine_create(const struct engine_options *options, struct engine **out, struct why *why)
 {
     struct engine *engine = calloc(1, sizeof *engine);
@@ -196,23 +225,13 @@ int engine_create(const struct engine_options *options, struct engine **out, str
         status = model_load(engine->device, options->model_path,
                             &(struct model_options){.on_progress = options->on_progress,
                                                     .on_progress_arg = options->on_progress_arg,
+                                                    .takes_vocabulary = true,
                                                     .chat_format = options->chat_format},
                             &engine->model, why);
-    if (status == STATUS_OK)
-        status = check_context(engine, why);
-    if (status == STATUS_OK)
-        status = device_batch_create(engine->device, engine->model, options->max_sequences,
-                                     engine_outputs_max(engine), &engine->on_device, why);
-    if (status == STATUS_OK) /* plans what the rest leaves, of which no more is taken then */
-        status = engine_cache_open(engine, (enum kv_dtype)kv_dtype, why);
-    if (status == STATUS_OK)
-        status = open_steps(engine, why);
-    if (status == STATUS_OK)
-        status = allocate(engine, why);
-    if (status == STATUS_OK) {
-        fill_info(engine, (enum kv_dtype)kv_dtype);
-        status = warm_up(engine, why);
-    }
+    if (status == STATUS_OK && model_is_vocabulary(engine->model))
+        fill_text_info(engine);
+    else if (status == STATUS_OK)
+        status = open_runs(engine, (enum kv_dtype)kv_dtype, why);
     if (status < 0) {
         engine_free(engine);
         return status;

@@ -133,6 +133,18 @@ int model_plan_read(const struct gguf *file, struct model_plan *out, struct why 
                   ARCHITECTURES_READ);
 }
 
+void model_plan_read_names(const struct gguf *file, struct model_plan *out)
+{
+    struct slice architecture;
+    struct why ignored;
+
+    memset(out, 0, sizeof *out);
+    read_name(file, out);
+    if (gguf_string(file, "general.architecture", &architecture, &ignored) == 1)
+        log_quote(out->architecture, sizeof out->architecture, (const char *)architecture.bytes,
+                  architecture.len);
+}
+
 void model_plan_release(struct model_plan *plan)
 {
     for (uint32_t i = 0; i < plan->n_ropes; i++)

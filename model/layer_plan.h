@@ -74,6 +74,8 @@ struct model_plan {
  * STATUS_UNSUPPORTED lists what this build knows; STATUS_CORRUPT names key or tensor and numbers.
  * */
 int model_plan_read(const struct gguf *file, struct model_plan *out, struct why *why);
+/* Of a file with a vocabulary and no tensors: its names, as far as it has them, and no layers. */
+void model_plan_read_names(const struct gguf *file, struct model_plan *out);
 void model_plan_release(struct model_plan *plan);
 /* Bytes of keys and values of one token, all layers of all groups. */
 uint64_t model_plan_token_bytes(const struct model_plan *plan, enum kv_dtype dtype);

@@ -40,18 +40,14 @@ int model_read_vocabulary(const struct gguf *file, const struct model_plan *plan
     return STATUS_OK;
 }
 
-static int load_text(struct model *model, const char *chat_format, struct why *why)
+static int load_template(struct model *model, const char *chat_format, struct why *why)
 {
-    int status = model_read_vocabulary(model->file, &model->plan, &model->vocabulary, why);
-    if (status < 0)
-        return status;
-
     bool is_asked = chat_format != NULL && chat_format[0] != '\0';
     struct chat_source source = {.text = vocabulary_chat_template(model->vocabulary),
                                  .format = slice_from(is_asked ? chat_format : "")};
     gguf_string(model->file, "tokenizer.ggml.pre", &source.pre, NULL);
-    status = chat_template_create(&source, model->vocabulary, &model->chat_template,
-                                  is_asked ? why : &model->chat_refusal);
+    int status = chat_template_create(&source, model->vocabulary, &model->chat_template,
+                                      is_asked ? why : &model->chat_refusal);
     if (is_asked)
         return status;
     return status == STATUS_NO_MEMORY ? refuse(why, status, "no memory for the chat template")
@@ -73,14 +69,34 @@ static int check_room(const struct model *model, struct why *why)
                   text_bytes(left, free_bytes));
 }
 
+static bool holds_vocabulary_alone(const struct gguf *file)
+{
+    return gguf_n_tensors(file) == 0 && gguf_find(file, "tokenizer.ggml.tokens") != NULL;
+}
+
+static int load_vocabulary(struct model *model, const char *chat_format, struct why *why)
+{
+    model_plan_read_names(model->file, &model->plan);
+    int status = vocabulary_gguf_read(model->file, &model->vocabulary, why);
+    if (status < 0)
+        return status;
+    model->plan.vocabulary = vocabulary_n_tokens(model->vocabulary);
+    return load_template(model, chat_format, why);
+}
+
 /* What the open file holds: a refusal says what is wrong, the caller of which file. */
 static int load_file(struct model *model, const struct model_options *options, struct why *why)
 {
+    const char *chat_format = options != NULL ? options->chat_format : NULL;
+    if (options != NULL && options->takes_vocabulary && holds_vocabulary_alone(model->file))
+        return load_vocabulary(model, chat_format, why);
     int status = model_plan_read(model->file, &model->plan, why);
     if (status == STATUS_OK)
         status = check_room(model, why);
     if (status == STATUS_OK)
-        status = load_text(model, options != NULL ? options->chat_format : NULL, why);
+        status = model_read_vocabulary(model->file, &model->plan, &model->vocabulary, why);
+    if (status == STATUS_OK)
+        status = load_template(model, chat_format, why);
     if (status == STATUS_OK)
         status =
             weights_load(model->device, model->file, &model->plan, options, &model->weights, why);
@@ -121,6 +137,11 @@ void model_free(struct model *model)
     model_plan_release(&model->plan);
     gguf_close(model->file);
     free(model);
+}
+
+bool model_is_vocabulary(const struct model *model)
+{
+    return model->plan.n_layers == 0;
 }
 
 const struct model_plan *model_plan(const struct model *model)

@@ -18,6 +18,7 @@ struct model_options {
     /* bytes of weights; may be NULL */
     void (*on_progress)(void *arg, uint64_t n_done, uint64_t n_total);
     void *on_progress_arg;
+    bool takes_vocabulary; /* a file with a vocabulary and no tensors will do */
     const char *chat_format; /* of --chat-format; NULL or "": as the file's template says */
 };
 
@@ -32,6 +33,8 @@ int model_read_vocabulary(const struct gguf *file, const struct model_plan *plan
 int model_load(struct device *device, const char *path, const struct model_options *options,
                struct model **out, struct why *why);
 void model_free(struct model *model);
+/* The file has a vocabulary and no tensors: text becomes tokens and back, and nothing runs. */
+bool model_is_vocabulary(const struct model *model);
 const struct model_plan *model_plan(const struct model *model);
 const struct vocabulary *model_vocabulary(const struct model *model);
 /* NULL when the file's template is unknown or absent; then model_chat_refusal says why chat is

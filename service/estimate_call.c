@@ -68,7 +68,9 @@ static int on_message(struct call *call, struct slice body, struct why *why)
     if (job == NULL)
         return refuse(why, STATUS_NO_MEMORY, "no memory for a request of %zu bytes", body.len);
     state->client.on_event = handle_event;
-    int status = wire_unpack_estimate(&job->arena, body, &in, why);
+    int status = service_check_weights(call->service, why);
+    if (status == STATUS_OK)
+        status = wire_unpack_estimate(&job->arena, body, &in, why);
     if (status == STATUS_OK && in.has_request) {
         job->request = in.request;
         job->on_ready = on_ready;

@@ -247,7 +247,9 @@ static int begin(struct call *call, struct slice body, struct why *why)
 
 static int on_message(struct call *call, struct slice body, struct why *why)
 {
-    int status = begin(call, body, why);
+    int status = service_check_weights(call->service, why);
+    if (status == STATUS_OK)
+        status = begin(call, body, why);
     return status < 0 ? service_refuse_request(call, status, why) : STATUS_OK;
 }
 

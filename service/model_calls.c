@@ -108,7 +108,9 @@ static void on_change(struct watcher *watcher)
 static int on_watch(struct call *call, struct slice body, struct why *why)
 {
     struct watch_stats *watch = call_state_of(call);
-    int status = wire_unpack_watch_stats(&call->arena, body, &watch->interval_ms, why);
+    int status = service_check_weights(call->service, why);
+    if (status == STATUS_OK)
+        status = wire_unpack_watch_stats(&call->arena, body, &watch->interval_ms, why);
     if (status < 0)
         return service_refuse_request(call, status, why);
 

@@ -48,7 +48,9 @@ static const char *const isas[] = {"auto", "scalar", "avx2", "avx512"};
 
 static const struct option options[] = {
     {"model", 'm', OPTION_TEXT, FIELD(model), NULL, "FILE",
-     "the GGUF file to serve; of a split model the first part", 0, 0, NULL, 0},
+     "the GGUF file to serve; of a split model the first part; of a file with a vocabulary and no "
+     "tensors only Tokenize, Detokenize and GetModel",
+     0, 0, NULL, 0},
     {"listen", 'l', OPTION_TEXT, FIELD(listen), "127.0.0.1:" TEXT_OF(DEFAULT_PORT), "ADDRESS",
      "HOST:PORT (port 0: the system picks), [IPV6]:PORT or unix:PATH", 0, 0, NULL, 0},
     {"insecure", 0, OPTION_FLAG, FIELD(insecure), NULL, NULL,

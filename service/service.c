@@ -82,6 +82,16 @@ void service_on_draining(void *arg)
     tell_watchers(service);
 }
 
+int service_check_weights(const struct service *service, struct why *why)
+{
+    if (!service->model.is_vocabulary)
+        return STATUS_OK;
+    return refuse(why, STATUS_PRECONDITION,
+                  "%s has a vocabulary of %u tokens and no weights: Tokenize, Detokenize and "
+                  "GetModel answer here; start quire serve with a whole model for the rest",
+                  service->model.name, service->model.vocabulary);
+}
+
 /* --- texts --- */
 
 int service_room_for_text(const struct service *service, size_t bytes, struct why *why)

@@ -55,6 +55,9 @@ int service_room_for_text(const struct service *service, size_t bytes, struct wh
 int service_hold_text(struct service *service, size_t bytes, struct why *why);
 void service_give_text(struct service *service, size_t bytes);
 
+/* STATUS_PRECONDITION when the file that is served has a vocabulary and no weights. */
+int service_check_weights(const struct service *service, struct why *why);
+
 /* Times of a prompt whose end the engine may never tell: a deadline, a cancel. */
 void service_follow(struct call_clock *clock, const struct event *event);
 /* Adds what a prompt took until now, once. */

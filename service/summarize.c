@@ -245,7 +245,9 @@ static int on_message(struct call *call, struct slice body, struct why *why)
     struct arena arena;
 
     arena_init(&arena, wire_arena_bytes(body.len));
-    int status = wire_unpack_summarize(&arena, body, &message, why);
+    int status = service_check_weights(call->service, why);
+    if (status == STATUS_OK)
+        status = wire_unpack_summarize(&arena, body, &message, why);
     bool is_first = state->stage == STAGE_OPTIONS;
     if (status == STATUS_OK && is_first != message.has_options)
         status = refuse(why, STATUS_INVALID,

@@ -41,10 +41,10 @@ static void show_cache(struct answer_output *output, const Quire__V1__KvGeometry
         text_bytes(per_token, kv->bytes_per_token), kv->groups, kv->groups == 1 ? "" : "s");
 }
 
-static void show(struct answer_output *output, const Quire__V1__Model *model)
+/* What a file with a vocabulary and no tensors lacks. */
+static void show_weights(struct answer_output *output, const Quire__V1__Model *model)
 {
     char first[TEXT_NUMBER_BYTES], second[TEXT_NUMBER_BYTES];
-    answer_output_format(output, "name          %.*s\n", TEXT(model->name));
     answer_output_format(output, "architecture  %.*s, %s parameters, %s of weights\n",
                          TEXT(model->architecture), text_count(first, model->parameters),
                          text_bytes(second, model->weight_bytes));
@@ -55,15 +55,27 @@ static void show(struct answer_output *output, const Quire__V1__Model *model)
     answer_output_format(output, "context       %s tokens (trained with %s)\n",
                          text_count(first, model->context_tokens),
                          text_count(second, model->trained_context_tokens));
+    if (model->kv != NULL)
+        show_cache(output, model->kv);
+    answer_output_format(output, "arithmetic    activations %.*s on %.*s\n",
+                         TEXT(model->activations), TEXT(model->device));
+}
+
+static void show(struct answer_output *output, const Quire__V1__Model *model)
+{
+    char first[TEXT_NUMBER_BYTES];
+    answer_output_format(output, "name          %.*s\n", TEXT(model->name));
+    if (model->context_tokens > 0)
+        show_weights(output, model);
+    else
+        answer_output_format(output,
+                             "weights       none: the file serves only Tokenize, Detokenize "
+                             "and GetModel\n");
     answer_output_format(output, "vocabulary    %s tokens\n", text_count(first, model->vocabulary));
     if (model->chat_format.len > 0)
         answer_output_format(output, "chat          %.*s\n", TEXT(model->chat_format));
     else
         answer_output_format(output, "chat          refused: %.*s\n", TEXT(model->chat_refusal));
-    if (model->kv != NULL)
-        show_cache(output, model->kv);
-    answer_output_format(output, "arithmetic    activations %.*s on %.*s\n",
-                         TEXT(model->activations), TEXT(model->device));
     answer_output_format(output, "requests      up to %s, %" PRIu32 " alternatives a token\n",
                          text_bytes(first, model->message_bytes_max), model->top_logprobs_max);
     answer_output_format(output, "server        quire %.*s\n", TEXT(model->version));

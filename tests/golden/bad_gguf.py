@@ -59,7 +59,12 @@ quick(
     ("tensor",),
     lambda f: setattr(f, "n_tensors", (1 << 64) - 1),
 )
-quick("no_tensors", ("tensor",), lambda f: f.tensors.clear())
+# (with its vocabulary, such a file serves Tokenize)
+quick(
+    "no_tensors",
+    ("tensor",),
+    lambda f: (f.tensors.clear(), f.drop("tokenizer.ggml.tokens")),
+)
 quick("no_keys", ("key", "architecture"), lambda f: f.keys.clear())
 quick("empty_file", ("GGUF", "bytes", "empty"), lambda f: b"")
 quick("text_file", ("GGUF",), lambda f: b"This is not a model.\n" * 40)
