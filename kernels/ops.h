@@ -110,9 +110,10 @@ enum linear_mode { LINEAR_SET, LINEAR_ADD };
 
 /* y[r, o] (= or +=) (chain over k of w[o, k] * x[r, k]) + bias[o].
  * Integer blocks: per block b ascending, s = exact integer dot, acc = fma(f32(s), d_w * d_x, acc),
- * then for types with a minimum acc = fma(m_w, d_x * sum(x), acc) (cpu_kernels.md 3 and 14). Float
- * weights, and ACTIVATIONS_F32: acc = fma(w, x, acc), k ascending. Then + bias, then SET or ADD of
- * the whole chain. */
+ * then for types with a minimum acc = fma(m_w, d_x * sum(x), acc) (cpu_kernels.md 3 and 14). Types
+ * with two scales in 32 values take the first step for each 16, those with two minima the second
+ * (cpu_product.h). Float weights, and ACTIVATIONS_F32: acc = fma(w, x, acc), k ascending. Then +
+ * bias, then SET or ADD of the whole chain. */
 struct linear_args {
     const struct weight *weight;
     struct act in;

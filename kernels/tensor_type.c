@@ -3,41 +3,41 @@
 #include <assert.h>
 #include <string.h>
 
-#define QUANT_VALUES 32
+#include "kernels/tensor_block.h"
 
 static const struct tensor_type_info TYPES[] = {
     [TENSOR_F32] = {"F32", 1, 4, true},
     [TENSOR_F16] = {"F16", 1, 2, true},
     [TENSOR_Q4_0] = {"Q4_0", 32, 18, true},
     [TENSOR_Q4_1] = {"Q4_1", 32, 20, true},
-    [6] = {"Q5_0", 32, 22, false},
-    [7] = {"Q5_1", 32, 24, false},
+    [TENSOR_Q5_0] = {"Q5_0", 32, 22, true},
+    [TENSOR_Q5_1] = {"Q5_1", 32, 24, true},
     [TENSOR_Q8_0] = {"Q8_0", 32, 34, true},
     [9] = {"Q8_1", 32, 36, false},
-    [10] = {"Q2_K", 256, 84, false},
-    [11] = {"Q3_K", 256, 110, false},
-    [12] = {"Q4_K", 256, 144, false},
-    [13] = {"Q5_K", 256, 176, false},
-    [14] = {"Q6_K", 256, 210, false},
+    [TENSOR_Q2_K] = {"Q2_K", 256, 84, true},
+    [TENSOR_Q3_K] = {"Q3_K", 256, 110, true},
+    [TENSOR_Q4_K] = {"Q4_K", 256, 144, true},
+    [TENSOR_Q5_K] = {"Q5_K", 256, 176, true},
+    [TENSOR_Q6_K] = {"Q6_K", 256, 210, true},
     [15] = {"Q8_K", 256, 292, false},
     [16] = {"IQ2_XXS", 256, 66, false},
     [17] = {"IQ2_XS", 256, 74, false},
     [18] = {"IQ3_XXS", 256, 98, false},
     [19] = {"IQ1_S", 256, 50, false},
-    [20] = {"IQ4_NL", 32, 18, false},
+    [TENSOR_IQ4_NL] = {"IQ4_NL", 32, 18, true},
     [21] = {"IQ3_S", 256, 110, false},
     [22] = {"IQ2_S", 256, 82, false},
-    [23] = {"IQ4_XS", 256, 136, false},
+    [TENSOR_IQ4_XS] = {"IQ4_XS", 256, 136, true},
     [24] = {"I8", 1, 1, false},
     [25] = {"I16", 1, 2, false},
     [26] = {"I32", 1, 4, false},
     [27] = {"I64", 1, 8, false},
     [28] = {"F64", 1, 8, false},
     [29] = {"IQ1_M", 256, 56, false},
-    [30] = {"BF16", 1, 2, false},
+    [TENSOR_BF16] = {"BF16", 1, 2, true},
     [34] = {"TQ1_0", 256, 54, false},
     [35] = {"TQ2_0", 256, 66, false},
-    [39] = {"MXFP4", 32, 17, false},
+    [TENSOR_MXFP4] = {"MXFP4", 32, 17, true},
     [40] = {"NVFP4", 64, 36, false},
     [41] = {"Q1_0", 128, 18, false},
     [42] = {"Q2_0", 64, 18, false},
@@ -64,72 +64,30 @@ uint64_t tensor_type_bytes(uint32_t type, uint64_t n_in, uint64_t n_rows)
     return bytes;
 }
 
-static float half_at(const uint8_t *bytes)
-{
-    uint16_t half;
-    memcpy(&half, bytes, sizeof half);
-    return f16_to_f32(half);
-}
-
-/* Byte j of `nibbles` holds value j in its low half and value j + 16 in its high half. */
-static void row_q4_0(const uint8_t *block, float *out)
-{
-    const uint8_t *nibbles = block + 2;
-    float d = half_at(block);
-    for (int j = 0; j < 16; j++) {
-        out[j] = d * (float)((nibbles[j] & 15) - 8);
-        out[j + 16] = d * (float)((nibbles[j] >> 4) - 8);
-    }
-}
-
-static void row_q4_1(const uint8_t *block, float *out)
-{
-    const uint8_t *nibbles = block + 4;
-    float d = half_at(block), m = half_at(block + 2);
-    for (int j = 0; j < 16; j++) {
-        out[j] = d * (float)(nibbles[j] & 15) + m;
-        out[j + 16] = d * (float)(nibbles[j] >> 4) + m;
-    }
-}
-
-static void row_q8_0(const uint8_t *block, float *out)
-{
-    const int8_t *q = (const int8_t *)block + 2;
-    float d = half_at(block);
-    for (int j = 0; j < QUANT_VALUES; j++)
-        out[j] = d * (float)q[j];
-}
-
 void tensor_type_row_to_f32(uint32_t type, const void *row, uint32_t n_in, float *out)
 {
     const struct tensor_type_info *info = tensor_type_info(type);
     assert(info != NULL && info->is_read && n_in % info->block_values == 0);
 
-    const uint8_t *block = row;
-    for (uint32_t i = 0; i < n_in; i += info->block_values, block += info->block_bytes) {
-        switch (type) {
-        case TENSOR_F32:
-            memcpy(&out[i], block, sizeof out[i]);
-            break;
-        case TENSOR_F16:
-            out[i] = half_at(block);
-            break;
-        case TENSOR_Q4_0:
-            row_q4_0(block, out + i);
-            break;
-        case TENSOR_Q4_1:
-            row_q4_1(block, out + i);
-            break;
-        case TENSOR_Q8_0:
-            row_q8_0(block, out + i);
-            break;
-        }
+    const uint8_t *bytes = row;
+    if (tensor_type_is_float(type)) {
+        for (uint32_t i = 0; i < n_in; i++, bytes += info->block_bytes)
+            out[i] = tensor_block_float(type, bytes);
+        return;
+    }
+    for (uint32_t b = 0; b < n_in / TENSOR_BLOCK_VALUES; b++) {
+        struct tensor_block block;
+        struct tensor_values values;
+        tensor_block_read(type, bytes, b, &block);
+        tensor_block_values(type, &block, &values);
+        tensor_block_to_f32(type, &values, out + (size_t)b * TENSOR_BLOCK_VALUES);
     }
 }
 
 const char *tensor_type_read_list(void)
 {
-    return "F32, F16, Q4_0, Q4_1, Q8_0";
+    return "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, "
+           "IQ4_NL, IQ4_XS, MXFP4";
 }
 
 static float float_of_bits(uint32_t bits)

@@ -205,8 +205,8 @@ void arch_vector(struct arch_reader *reader, const char *name, uint64_t n)
     const struct gguf_tensor *tensor = find(reader, name, n, 1, 1);
     if (tensor == NULL || reader->status < 0)
         return;
-    if (tensor->type != TENSOR_F32 && tensor->type != TENSOR_F16)
-        arch_fault(reader, STATUS_UNSUPPORTED, "%s is %s; a vector must be F32 or F16", name,
+    if (!tensor_type_is_float(tensor->type))
+        arch_fault(reader, STATUS_UNSUPPORTED, "%s is %s; a vector must be F32, F16 or BF16", name,
                    tensor_type_info(tensor->type)->name);
 }
 

@@ -4,7 +4,7 @@
 #include "kernels/cpu/cpu_moe_plan.h"
 #include "kernels/cpu/cpu_page.h"
 #include "kernels/cpu/cpu_panel_forms.h"
-#include "kernels/cpu/cpu_tile.h"
+#include "kernels/cpu/cpu_product.h"
 #include "kernels/cpu/cpu_walk.h"
 
 /* operations of one value, as the scalar forms have them */
@@ -59,9 +59,24 @@ struct op_cost cpu_cost_norm(const struct norm_args *args, enum activations acti
 /* Of one value: d * w + m. */
 static double ops_of_reading(uint32_t type)
 {
-    if (type == TENSOR_F32 || type == TENSOR_F16)
+    if (tensor_type_is_float(type))
         return 0;
-    return type == TENSOR_Q4_1 ? 2 : 1;
+    return tensor_block_has_minimum(type) ? 2 : 1;
+}
+
+/* The float steps of a block. */
+static double ops_of_scales(uint32_t type)
+{
+    switch (cpu_form_of(type)) {
+    case FORM_ONE_MINIMUM:
+        return OPS_SCALE + OPS_MINIMUM;
+    case FORM_TWO:
+        return 2 * OPS_SCALE;
+    case FORM_ONE_TWO_MINIMA:
+        return OPS_SCALE + 2 * (OPS_MINIMUM + 1); /* da times each half's sum */
+    default:
+        return OPS_SCALE;
+    }
 }
 
 /* A row is a sixteenth of a tile. */
@@ -89,13 +104,12 @@ static struct op_cost cost_of_products(const struct weight *weight, uint32_t n_r
         bool floats = cpu_tile_wants_floats(segment->type, activations);
         double n_chains = (double)n_rows * segment->n_tiles * TILE_ROWS;
         double n_blocks = n_blocks_of(weight->n_in);
-        bool has_minimum = segment->type == TENSOR_Q4_1;
         if (floats)
             cost.float_ops += 2 * n_chains * weight->n_in;
         else
             cost.int8_ops += 2 * planes * n_chains * n_blocks * BLOCK_VALUES;
         if (!floats)
-            cost.float_ops += n_chains * n_blocks * (OPS_SCALE + (has_minimum ? OPS_MINIMUM : 0));
+            cost.float_ops += n_chains * n_blocks * ops_of_scales(segment->type);
         forms |= floats ? ACT_FLOATS : ACT_BLOCKS;
     }
     cost.read = (double)weight->bytes * n_walks +

@@ -1,5 +1,5 @@
 #include "kernels/cpu/cpu_math_avx512.h"
-#include "kernels/cpu/cpu_tile.h"
+#include "kernels/cpu/cpu_product.h"
 
 void cpu_glu_avx512(const float *gate, const float *up, float *out)
 {

@@ -73,6 +73,7 @@ struct cpu_panel_block cpu_panel_block(uint8_t *group, enum activations activati
         .da = (float *)scales + row,
         .sa = (float *)scales + m + row,
         .nb = (int32_t *)scales + 2 * (size_t)m + row,
+        .nh = (int32_t *)scales + 3 * (size_t)m + row,
     };
 }
 
@@ -173,10 +174,11 @@ static void quantize_scalar(const float *x, const struct cpu_panel_block *to)
     memcpy(&amax, &bits, sizeof amax);
     float scale = cpu_panel_scale(bits, amax, limit);
 
-    int32_t sum = 0;
+    int32_t sum = 0, first = 0;
     for (int i = 0; i < BLOCK_VALUES; i++) {
         int32_t v = scale != 0 ? (int32_t)lrintf(x[i] * scale) : 0;
         sum += v;
+        first += i < BLOCK_VALUES / 2 ? v : 0;
         if (to->lo != NULL) {
             to->hi[i] = (int8_t)((v + 128) >> 8);
             to->lo[i] = (int8_t)(uint8_t)v;
@@ -184,7 +186,7 @@ static void quantize_scalar(const float *x, const struct cpu_panel_block *to)
             to->hi[i] = (int8_t)v;
         }
     }
-    cpu_panel_finish(to, bits, amax, limit, sum);
+    cpu_panel_finish(to, bits, amax, limit, sum, first);
 }
 
 static void write_scalar(const struct act *act, enum activations activations, uint32_t row,

@@ -4,8 +4,11 @@
  * of a step stands in group r / 12 at r % 12. Per block of 32 values a group holds, for its m rows
  * (cpu_kernels.md 2 and 14):
  *
- *   ACTIVATIONS_16:   hi[m][32] i8 | lo[m][32] i8 | da[m] f32 | sa[m] f32 | nb[m] i32   76 m bytes
- *   ACTIVATIONS_INT8: q[m][32] i8  | da[m] f32 | sa[m] f32 | nb[m] i32                  44 m bytes
+ *   ACTIVATIONS_16:   hi[m][32] i8 | lo[m][32] i8 | da[m] f32 | sa[m] f32 | nb[m] i32 | nh[m] i32
+ *   ACTIVATIONS_INT8: q[m][32] i8  | da[m] f32 | sa[m] f32 | nb[m] i32 | nh[m] i32
+ *
+ * 80 m and 48 m bytes. sa = da * sum, nb = -128 * sum; nh = -128 * the sum of the first 16 values,
+ * for weights with two scales in a block.
  *
  * ACT_FLOATS: plain rows f32 [n_rows, width] behind the blocks form (64-byte aligned). ACT_QUERY:
  * plain rows f32.
@@ -18,8 +21,8 @@
 
 #define PANEL_ROWS 12
 #define BLOCK_VALUES 32
-#define PANEL_BYTES_16 76
-#define PANEL_BYTES_INT8 44
+#define PANEL_BYTES_16 80
+#define PANEL_BYTES_INT8 48
 
 size_t cpu_act_bytes(const struct device *device, uint32_t max_rows, uint32_t width,
                      uint32_t forms);

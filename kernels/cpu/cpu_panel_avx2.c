@@ -41,12 +41,12 @@ static void quantize_avx2(const float *x, const struct cpu_panel_block *to)
     float scale = cpu_panel_scale(bits, amax, limit);
 
     __m256i keep = _mm256_set1_epi32(scale != 0 ? -1 : 0);
-    __m256i sum = _mm256_setzero_si256();
     for (int i = 0; i < 4; i++) {
         v[i] = _mm256_cvtps_epi32(_mm256_mul_ps(in[i], _mm256_set1_ps(scale)));
         v[i] = _mm256_and_si256(v[i], keep);
-        sum = _mm256_add_epi32(sum, v[i]);
     }
+    int32_t first = sum_of(_mm256_add_epi32(v[0], v[1]));
+    int32_t sum = first + sum_of(_mm256_add_epi32(v[2], v[3]));
     if (to->lo != NULL) {
         __m256i hi[4], lo[4];
         for (int i = 0; i < 4; i++) {
@@ -58,7 +58,7 @@ static void quantize_avx2(const float *x, const struct cpu_panel_block *to)
     } else {
         _mm256_storeu_si256((__m256i *)to->hi, bytes_of(v[0], v[1], v[2], v[3]));
     }
-    cpu_panel_finish(to, bits, amax, limit, sum_of(sum));
+    cpu_panel_finish(to, bits, amax, limit, sum, first);
 }
 
 void cpu_panel_write_avx2(const struct act *act, enum activations activations, uint32_t row,

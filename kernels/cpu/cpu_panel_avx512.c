@@ -16,7 +16,7 @@ static void quantize_avx512(const float *x, const struct cpu_panel_block *to)
     __mmask16 keep = scale != 0 ? 0xffff : 0;
     __m512i v = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(a, _mm512_set1_ps(scale)));
     __m512i w = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(b, _mm512_set1_ps(scale)));
-    int32_t sum = _mm512_reduce_add_epi32(_mm512_add_epi32(v, w));
+    int32_t first = _mm512_reduce_add_epi32(v), sum = first + _mm512_reduce_add_epi32(w);
 
     if (to->lo != NULL) {
         const __m512i half = _mm512_set1_epi32(128);
@@ -30,7 +30,7 @@ static void quantize_avx512(const float *x, const struct cpu_panel_block *to)
         _mm_storeu_si128((__m128i *)to->hi, _mm512_cvtepi32_epi8(v));
         _mm_storeu_si128((__m128i *)(to->hi + 16), _mm512_cvtepi32_epi8(w));
     }
-    cpu_panel_finish(to, bits, amax, limit, sum);
+    cpu_panel_finish(to, bits, amax, limit, sum, first);
 }
 
 void cpu_panel_write_avx512(const struct act *act, enum activations activations, uint32_t row,

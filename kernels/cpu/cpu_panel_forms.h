@@ -23,7 +23,7 @@ struct cpu_panel_block { /* one row of one block */
     int8_t *hi;          /* [32] high bytes; with int8 activations the values */
     int8_t *lo;          /* [32] low bytes; NULL with int8 activations */
     float *da, *sa;
-    int32_t *nb;
+    int32_t *nb, *nh;
 };
 
 typedef void cpu_panel_quantize(const float *x /* [32] */, const struct cpu_panel_block *to);
@@ -43,7 +43,7 @@ static inline float cpu_panel_scale(uint32_t amax_bits, float amax, float limit)
 }
 
 static inline void cpu_panel_finish(const struct cpu_panel_block *to, uint32_t amax_bits,
-                                    float amax, float limit, int32_t sum)
+                                    float amax, float limit, int32_t sum, int32_t first)
 {
     float d = 0.0f;
     if (amax_bits >= 0x7f800000)
@@ -53,6 +53,7 @@ static inline void cpu_panel_finish(const struct cpu_panel_block *to, uint32_t a
     *to->da = d;
     *to->sa = d * (float)sum;
     *to->nb = -128 * sum;
+    *to->nh = -128 * first;
 }
 
 void cpu_panel_write_avx2(const struct act *act, enum activations activations, uint32_t row,

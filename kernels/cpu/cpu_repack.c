@@ -3,32 +3,28 @@
 #include <assert.h>
 #include <string.h>
 
-size_t cpu_tile_block_bytes(uint32_t type)
-{
-    switch (type) {
-    case TENSOR_F32:
-        return BLOCK_VALUES * TILE_ROWS * sizeof(float);
-    case TENSOR_F16:
-        return BLOCK_VALUES * TILE_ROWS * sizeof(uint16_t);
-    case TENSOR_Q4_0:
-        return TILE_Q4_BYTES;
-    case TENSOR_Q4_1:
-        return TILE_Q4_1_BYTES;
-    case TENSOR_Q8_0:
-        return TILE_Q8_BYTES;
-    }
-    assert(!"a type that this build reads");
-    return 0;
-}
+#define WORDS 8 /* of four codes in a block */
 
 uint64_t cpu_tile_bytes(uint32_t type, uint32_t n_in)
 {
-    if (type == TENSOR_F32)
-        return (uint64_t)n_in * TILE_ROWS * sizeof(float);
-    if (type == TENSOR_F16)
-        return ((uint64_t)n_in * TILE_ROWS * sizeof(uint16_t) + 63) / 64 * 64;
-    return cpu_tile_front_bytes(type, n_in) +
-           (uint64_t)n_in / BLOCK_VALUES * cpu_tile_block_bytes(type);
+    if (tensor_type_is_float(type)) {
+        uint64_t value_bytes = type == TENSOR_F32 ? sizeof(float) : sizeof(uint16_t);
+        return (n_in * value_bytes * TILE_ROWS + 63) / 64 * 64;
+    }
+    struct cpu_tile_layout layout = cpu_tile_layout(type);
+    uint64_t n_blocks = n_in / BLOCK_VALUES;
+    return (n_blocks * layout.front_bytes + 63) / 64 * 64 +
+           n_blocks / layout.n_sub * layout.head_bytes + n_blocks * layout.block_bytes;
+}
+
+static void store16(uint8_t *bytes, uint16_t half)
+{
+    memcpy(bytes, &half, sizeof half);
+}
+
+static void store32(uint8_t *bytes, uint32_t word)
+{
+    memcpy(bytes, &word, sizeof word);
 }
 
 static uint32_t load32(const uint8_t *bytes)
@@ -38,54 +34,133 @@ static uint32_t load32(const uint8_t *bytes)
     return word;
 }
 
-static void store32(uint8_t *bytes, uint32_t word)
+/* --- codes: word g holds w[4g] to w[4g + 3], a byte each --- */
+
+static void put_nibbles(const uint32_t words[WORDS], uint8_t *to)
 {
-    memcpy(bytes, &word, sizeof word);
+    for (int g = 0; g < 4; g++)
+        store32(to + GROUP_BYTES * g,
+                (words[2 * g] & 0x0f0f0f0f) | (words[2 * g + 1] & 0x0f0f0f0f) << 4);
 }
 
-/* q[16] of the file: byte j holds value j (low) and value j + 16 (high). */
-static void repack_nibbles(const uint8_t *q, uint32_t row, uint8_t *groups)
+/* Two bits of each code, from bit `shift` on. */
+static void put_twos(const uint32_t words[WORDS], int shift, uint8_t *to)
 {
-    const uint32_t low = 0x0f0f0f0f, high = 0xf0f0f0f0;
-    uint8_t *to = groups + 4 * row;
-    for (int half = 0; half < 2; half++) { /* values 0..7 and 16..23, then 8..15 and 24..31 */
-        uint32_t a = load32(q + 8 * half), b = load32(q + 8 * half + 4);
-        store32(to + GROUP_BYTES * half, (a & low) | (b & low) << 4);
-        store32(to + GROUP_BYTES * (2 + half), (a & high) >> 4 | (b & high));
+    for (int p = 0; p < 2; p++) {
+        uint32_t line = 0;
+        for (int q = 0; q < 4; q++)
+            line |= (words[4 * p + q] >> shift & 0x03030303) << 2 * q;
+        store32(to + GROUP_BYTES * p, line);
     }
 }
 
-static void repack_q4_row(uint32_t type, uint32_t n_in, const uint8_t *from, uint32_t row,
+static void put_bits(const uint32_t words[WORDS], int shift, uint8_t *to)
+{
+    uint32_t line = 0;
+    for (int g = 0; g < WORDS; g++)
+        line |= (words[g] >> shift & 0x01010101) << g;
+    store32(to, line);
+}
+
+static void put_codes(uint32_t type, const uint8_t *code, uint8_t *to)
+{
+    uint32_t words[WORDS];
+    for (int g = 0; g < WORDS; g++)
+        words[g] = load32(code + 4 * g);
+    switch (type) {
+    case TENSOR_Q8_0:
+        for (int g = 0; g < WORDS; g++)
+            store32(to + GROUP_BYTES * g, words[g]);
+        break;
+    case TENSOR_Q2_K:
+        put_twos(words, 0, to);
+        break;
+    case TENSOR_Q3_K:
+        put_twos(words, 0, to);
+        put_bits(words, 2, to + TILE_TWOS_BYTES);
+        break;
+    case TENSOR_Q6_K:
+        put_nibbles(words, to);
+        put_twos(words, 4, to + TILE_NIBBLES_BYTES);
+        break;
+    case TENSOR_Q5_0:
+    case TENSOR_Q5_1:
+    case TENSOR_Q5_K:
+        put_bits(words, 4, to + TILE_NIBBLES_BYTES);
+        /* fall through */
+    default:
+        put_nibbles(words, to);
+    }
+}
+
+/* --- scales --- */
+
+/* Where d and m of a block stand, of row 0; m NULL where the type has none. */
+static void places_of_halves(uint32_t type, const struct cpu_tile_place *at, const uint8_t **d,
+                             const uint8_t **m)
+{
+    struct cpu_tile_layout layout = cpu_tile_layout(type);
+    *d = at->front;
+    *m = NULL;
+    if (layout.head_bytes > 0) {
+        *d = at->head;
+        *m = at->head + TILE_SCALES_BYTES;
+    } else if (layout.front_bytes == 0) {
+        *d = at->block + layout.block_bytes - 2 * TILE_SCALES_BYTES;
+        *m = *d + TILE_SCALES_BYTES;
+    }
+    if (!tensor_block_has_minimum(type))
+        *m = NULL;
+}
+
+static void put_scales(uint32_t type, const struct tensor_block *block,
+                       const struct cpu_tile_place *at, uint32_t row)
+{
+    const uint8_t *d, *m;
+    uint8_t *field = (uint8_t *)(uintptr_t)at->field + row;
+    if (type == TENSOR_MXFP4) {
+        ((uint8_t *)(uintptr_t)at->front)[row] = block->scale[0];
+        return;
+    }
+    places_of_halves(type, at, &d, &m);
+    store16((uint8_t *)(uintptr_t)d + 2 * row, block->d);
+    if (m != NULL)
+        store16((uint8_t *)(uintptr_t)m + 2 * row, block->m);
+    switch (type) {
+    case TENSOR_IQ4_XS:
+        field[0] = block->scale[0];
+        break;
+    case TENSOR_Q4_K:
+    case TENSOR_Q5_K:
+        field[0] = block->scale[0];
+        field[TILE_FIELD_BYTES] = block->minimum[0];
+        break;
+    case TENSOR_Q2_K:
+        field[0] = (uint8_t)(block->scale[0] | block->minimum[0] << 4);
+        field[TILE_FIELD_BYTES] = (uint8_t)(block->scale[1] | block->minimum[1] << 4);
+        break;
+    case TENSOR_Q3_K:
+    case TENSOR_Q6_K:
+        field[0] = block->scale[0];
+        field[TILE_FIELD_BYTES] = block->scale[1];
+        break;
+    }
+}
+
+static void repack_blocks(uint32_t type, uint32_t n_in, const uint8_t *from, uint32_t row,
                           uint8_t *tile)
 {
-    uint8_t *front = tile, *block = tile + cpu_tile_front_bytes(type, n_in);
     for (uint32_t b = 0; b < n_in / BLOCK_VALUES; b++) {
-        if (type == TENSOR_Q4_1) {
-            repack_nibbles(from + 4, row, block);
-            memcpy(block + TILE_Q4_BYTES + 2 * row, from, 2);
-            memcpy(block + TILE_Q4_BYTES + TILE_SCALES_BYTES + 2 * row, from + 2, 2);
-            from += 20, block += TILE_Q4_1_BYTES;
-        } else {
-            repack_nibbles(from + 2, row, block);
-            memcpy(front + 2 * row, from, 2);
-            from += 18, block += TILE_Q4_BYTES, front += TILE_SCALES_BYTES;
-        }
+        struct tensor_block block;
+        struct cpu_tile_place at = cpu_tile_place(type, tile, n_in, b);
+        tensor_block_read(type, from, b, &block);
+        put_codes(type, block.code, (uint8_t *)(uintptr_t)at.block + 4 * row);
+        put_scales(type, &block, &at, row);
     }
 }
 
-static void repack_q8_row(uint32_t n_in, const uint8_t *from, uint32_t row, uint8_t *tile)
-{
-    uint8_t *front = tile, *block = tile + cpu_tile_front_bytes(TENSOR_Q8_0, n_in);
-    for (uint32_t b = 0; b < n_in / BLOCK_VALUES; b++) {
-        memcpy(front + 2 * row, from, 2);
-        for (uint32_t g = 0; g < 8; g++)
-            store32(block + GROUP_BYTES * g + 4 * row, load32(from + 2 + 4 * g) ^ 0x80808080);
-        from += 34, block += TILE_Q8_BYTES, front += TILE_SCALES_BYTES;
-    }
-}
-
-static void repack_float_row(size_t value_bytes, uint32_t n_in, const uint8_t *from, uint32_t row,
-                             uint8_t *tile)
+static void repack_floats(size_t value_bytes, uint32_t n_in, const uint8_t *from, uint32_t row,
+                          uint8_t *tile)
 {
     for (size_t k = 0; k < n_in; k++)
         memcpy(tile + (k * TILE_ROWS + row) * value_bytes, from + k * value_bytes, value_bytes);
@@ -97,83 +172,11 @@ void cpu_tile_repack(uint32_t type, uint32_t n_in, const uint8_t *rows, uint32_t
     assert(n_rows <= TILE_ROWS);
     size_t row_bytes = tensor_type_bytes(type, n_in, 1);
     for (uint32_t row = 0; row < n_rows; row++, rows += row_bytes) {
-        switch (type) {
-        case TENSOR_F32:
-            repack_float_row(sizeof(float), n_in, rows, row, tile);
-            break;
-        case TENSOR_F16:
-            repack_float_row(sizeof(uint16_t), n_in, rows, row, tile);
-            break;
-        case TENSOR_Q4_0:
-        case TENSOR_Q4_1:
-            repack_q4_row(type, n_in, rows, row, tile);
-            break;
-        case TENSOR_Q8_0:
-            repack_q8_row(n_in, rows, row, tile);
-            break;
-        }
-    }
-}
-
-static float half_at(const uint8_t *bytes)
-{
-    uint16_t half;
-    memcpy(&half, bytes, sizeof half);
-    return f16_to_f32(half);
-}
-
-static void read_nibbles(const uint8_t *groups, uint32_t row, int offset, int16_t *w)
-{
-    for (uint32_t g = 0; g < 4; g++) {
-        for (uint32_t j = 0; j < 4; j++) {
-            uint8_t byte = groups[GROUP_BYTES * g + 4 * row + j];
-            w[8 * g + j] = (int16_t)((byte & 15) - offset);
-            w[8 * g + 4 + j] = (int16_t)((byte >> 4) - offset);
-        }
-    }
-}
-
-void cpu_tile_read(uint32_t type, uint32_t n_in, const uint8_t *tile, uint32_t row,
-                   uint32_t block_idx, struct cpu_tile_values *out)
-{
-    const uint8_t *block =
-        tile + cpu_tile_front_bytes(type, n_in) + (size_t)block_idx * cpu_tile_block_bytes(type);
-    out->m = 0;
-    if (type == TENSOR_Q4_1) {
-        read_nibbles(block, row, 0, out->w);
-        out->d = half_at(block + TILE_Q4_BYTES + 2 * row);
-        out->m = half_at(block + TILE_Q4_BYTES + TILE_SCALES_BYTES + 2 * row);
-        return;
-    }
-    out->d = half_at(tile + (size_t)block_idx * TILE_SCALES_BYTES + 2 * row);
-    if (type == TENSOR_Q4_0) {
-        read_nibbles(block, row, 8, out->w);
-        return;
-    }
-    assert(type == TENSOR_Q8_0);
-    for (uint32_t k = 0; k < BLOCK_VALUES; k++)
-        out->w[k] = (int8_t)(block[GROUP_BYTES * (k / 4) + 4 * row + k % 4] ^ 0x80);
-}
-
-void cpu_tile_block_to_f32(uint32_t type, uint32_t n_in, const uint8_t *tile, uint32_t row,
-                           uint32_t block_idx, float *out)
-{
-    size_t first = (size_t)block_idx * BLOCK_VALUES;
-    size_t n = n_in - first < BLOCK_VALUES ? n_in - first : BLOCK_VALUES;
-    if (type == TENSOR_F32) {
-        for (size_t k = 0; k < n; k++)
-            memcpy(&out[k], tile + ((first + k) * TILE_ROWS + row) * sizeof *out, sizeof *out);
-        return;
-    }
-    if (type == TENSOR_F16) {
-        for (size_t k = 0; k < n; k++)
-            out[k] = half_at(tile + ((first + k) * TILE_ROWS + row) * sizeof(uint16_t));
-        return;
-    }
-    struct cpu_tile_values values;
-    cpu_tile_read(type, n_in, tile, row, block_idx, &values);
-    for (size_t k = 0; k < n; k++) {
-        float product = values.d * (float)values.w[k];
-        out[k] = type == TENSOR_Q4_1 ? product + values.m : product;
+        if (type == TENSOR_F32)
+            repack_floats(sizeof(float), n_in, rows, row, tile);
+        else if (tensor_type_is_float(type))
+            repack_floats(sizeof(uint16_t), n_in, rows, row, tile);
+        else
+            repack_blocks(type, n_in, rows, row, tile);
     }
 }

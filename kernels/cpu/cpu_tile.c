@@ -1,122 +1,103 @@
-/* The definition of every product of a tile with rows; the other instruction sets equal it to the
- * bit. */
+/* The way back from a tile to the numbers of the file, one row of one block at a time. */
 #include "kernels/cpu/cpu_tile.h"
-#include "kernels/cpu/cpu_math.h"
-#include "kernels/cpu/cpu_panel_forms.h"
 
-#include <assert.h>
+#include <string.h>
 
-/* acc = fma(f32(s), d_w * d_x, acc), then fma(m_w, d_x * sum(x), acc) for types with a minimum; s
- * exact. */
-static void multiply_block(uint32_t type, const struct cpu_tile_values *weight,
-                           const struct cpu_panel_block *x, float *acc)
+static uint16_t half_at(const uint8_t *bytes)
 {
-    int32_t s = 0;
-    for (int k = 0; k < BLOCK_VALUES; k++) {
-        int32_t v = x->lo != NULL ? x->hi[k] * 256 + x->lo[k] : x->hi[k];
-        s += weight->w[k] * v;
-    }
-    *acc = fmaf((float)s, weight->d * *x->da, *acc);
-    if (type == TENSOR_Q4_1)
-        *acc = fmaf(weight->m, *x->sa, *acc);
+    uint16_t half;
+    memcpy(&half, bytes, sizeof half);
+    return half;
 }
 
-static void multiply_blocks(const struct cpu_tile_span *span, uint32_t type,
-                            enum activations activations)
+static uint8_t nibble_at(const uint8_t *line, uint32_t k)
 {
-    uint8_t *group = (uint8_t *)(uintptr_t)span->rows;
-    for (uint32_t b = span->begin; b < span->end; b++) {
-        for (uint32_t o = 0; o < TILE_ROWS; o++) {
-            struct cpu_tile_values weight;
-            cpu_tile_read(type, span->n_in, span->tile, o, b, &weight);
-            for (uint32_t row = 0; row < span->m; row++) {
-                struct cpu_panel_block x = cpu_panel_block(group, activations, span->m, row, b);
-                multiply_block(type, &weight, &x, &span->acc[row * TILE_ROWS + o]);
-            }
-        }
-    }
+    return line[GROUP_BYTES * (k / 8)] >> (k % 8 < 4 ? 0 : 4) & 15;
 }
 
-/* acc = fma(w, x, acc), k ascending; w as tensor_type_row_to_f32 gives it. */
-static void multiply_floats(const struct cpu_tile_span *span, uint32_t type)
+static uint8_t two_at(const uint8_t *line, uint32_t k)
 {
-    for (uint32_t b = span->begin; b < span->end; b++) {
-        uint32_t first = b * BLOCK_VALUES, left = span->n_in - first;
-        uint32_t n = left < BLOCK_VALUES ? left : BLOCK_VALUES;
-        for (uint32_t o = 0; o < TILE_ROWS; o++) {
-            float weight[BLOCK_VALUES];
-            cpu_tile_block_to_f32(type, span->n_in, span->tile, o, b, weight);
-            for (uint32_t row = 0; row < span->m; row++) {
-                const float *x = (const float *)span->rows + (size_t)row * span->n_in + first;
-                float *acc = &span->acc[row * TILE_ROWS + o];
-                for (uint32_t k = 0; k < n; k++)
-                    *acc = fmaf(weight[k], x[k], *acc);
-            }
-        }
-    }
+    return line[GROUP_BYTES * (k / 16)] >> 2 * (k / 4 % 4) & 3;
 }
 
-#define BLOCKS_KERNELS(name, type)                                                                 \
-    static void name##_16(const struct cpu_tile_span *span)                                        \
-    {                                                                                              \
-        multiply_blocks(span, type, ACTIVATIONS_16);                                               \
-    }                                                                                              \
-    static void name##_int8(const struct cpu_tile_span *span)                                      \
-    {                                                                                              \
-        multiply_blocks(span, type, ACTIVATIONS_INT8);                                             \
-    }
-#define FLOATS_KERNEL(name, type)                                                                  \
-    static void name##_floats(const struct cpu_tile_span *span)                                    \
-    {                                                                                              \
-        multiply_floats(span, type);                                                               \
-    }
-
-BLOCKS_KERNELS(q4_0, TENSOR_Q4_0)
-BLOCKS_KERNELS(q4_1, TENSOR_Q4_1)
-BLOCKS_KERNELS(q8_0, TENSOR_Q8_0)
-FLOATS_KERNEL(q4_0, TENSOR_Q4_0)
-FLOATS_KERNEL(q4_1, TENSOR_Q4_1)
-FLOATS_KERNEL(q8_0, TENSOR_Q8_0)
-FLOATS_KERNEL(f32, TENSOR_F32)
-FLOATS_KERNEL(f16, TENSOR_F16)
-
-static cpu_tile_multiply *const scalar_kernels[TILE_SLOTS][3] = {
-    {f32_floats, f32_floats, f32_floats},
-    {f16_floats, f16_floats, f16_floats},
-    {[ACTIVATIONS_16] = q4_0_16, [ACTIVATIONS_INT8] = q4_0_int8, [ACTIVATIONS_F32] = q4_0_floats},
-    {[ACTIVATIONS_16] = q4_1_16, [ACTIVATIONS_INT8] = q4_1_int8, [ACTIVATIONS_F32] = q4_1_floats},
-    {[ACTIVATIONS_16] = q8_0_16, [ACTIVATIONS_INT8] = q8_0_int8, [ACTIVATIONS_F32] = q8_0_floats},
-};
-
-static void glu_scalar(const float *gate, const float *up, float *out)
+static uint8_t bit_at(const uint8_t *line, uint32_t k)
 {
-    for (int i = 0; i < TILE_ROWS; i++)
-        out[i] = cpu_silu(gate[i]) * up[i];
+    return *line >> k / 4 & 1;
 }
 
-cpu_tile_multiply *cpu_tile_kernel(enum isa isa, uint32_t type, enum activations activations,
-                                   uint32_t m)
+/* Code k of a block of a row, whose byte in a line of 64 is `line`. */
+static uint8_t code_at(uint32_t type, const uint8_t *block, uint32_t row, uint32_t k)
 {
-    assert(m >= 1 && m <= PANEL_ROWS && tensor_type_info(type)->is_read);
-    int slot = cpu_tile_slot(type);
-    switch (isa) {
-    case ISA_AVX512:
-        return cpu_linear_avx512[slot][activations][m - 1];
-    case ISA_AVX2:
-        return cpu_linear_avx2[slot][activations][m - 1];
+    const uint8_t *line = block + 4 * row + k % 4;
+    switch (type) {
+    case TENSOR_Q8_0:
+        return line[GROUP_BYTES * (k / 4)];
+    case TENSOR_Q2_K:
+        return two_at(line, k);
+    case TENSOR_Q3_K:
+        return (uint8_t)(two_at(line, k) | bit_at(line + TILE_TWOS_BYTES, k) << 2);
+    case TENSOR_Q6_K:
+        return (uint8_t)(nibble_at(line, k) | two_at(line + TILE_NIBBLES_BYTES, k) << 4);
+    case TENSOR_Q5_0:
+    case TENSOR_Q5_1:
+    case TENSOR_Q5_K:
+        return (uint8_t)(nibble_at(line, k) | bit_at(line + TILE_NIBBLES_BYTES, k) << 4);
     default:
-        return scalar_kernels[slot][activations];
+        return nibble_at(line, k);
     }
 }
 
-cpu_tile_glu *cpu_tile_glu_kernel(enum isa isa)
+static void read_scales(uint32_t type, const struct cpu_tile_place *at, uint32_t row,
+                        struct tensor_block *out)
 {
-    switch (isa) {
-    case ISA_AVX512:
-        return cpu_glu_avx512;
-    case ISA_AVX2:
-        return cpu_glu_avx2;
-    default:
-        return glu_scalar;
+    struct cpu_tile_layout layout = cpu_tile_layout(type);
+    const uint8_t *field = at->field + row, *d = at->front;
+    if (type == TENSOR_MXFP4) {
+        out->scale[0] = out->scale[1] = at->front[row];
+        return;
     }
+    if (layout.head_bytes > 0)
+        d = at->head;
+    else if (layout.front_bytes == 0)
+        d = at->block + layout.block_bytes - 2 * TILE_SCALES_BYTES;
+    out->d = half_at(d + 2 * row);
+    if (tensor_block_has_minimum(type))
+        out->m = half_at(d + TILE_SCALES_BYTES + 2 * row);
+    bool has_pair = type == TENSOR_Q4_K || type == TENSOR_Q5_K;
+    for (int half = 0; half < 2 && layout.head_bytes > 0; half++) {
+        bool is_shared = has_pair || type == TENSOR_IQ4_XS;
+        uint8_t byte = field[is_shared ? 0 : half * TILE_FIELD_BYTES];
+        out->scale[half] = type == TENSOR_Q2_K ? byte & 15 : byte;
+        if (type == TENSOR_Q2_K)
+            out->minimum[half] = byte >> 4;
+        else if (has_pair)
+            out->minimum[half] = field[TILE_FIELD_BYTES];
+    }
+}
+
+void cpu_tile_read(uint32_t type, uint32_t n_in, const uint8_t *tile, uint32_t row,
+                   uint32_t block_idx, struct tensor_values *out)
+{
+    struct cpu_tile_place at = cpu_tile_place(type, tile, n_in, block_idx);
+    struct tensor_block block = {.d = 0};
+    for (uint32_t k = 0; k < BLOCK_VALUES; k++)
+        block.code[k] = code_at(type, at.block, row, k);
+    read_scales(type, &at, row, &block);
+    tensor_block_values(type, &block, out);
+}
+
+void cpu_tile_block_to_f32(uint32_t type, uint32_t n_in, const uint8_t *tile, uint32_t row,
+                           uint32_t block_idx, float *out)
+{
+    if (!tensor_type_is_float(type)) {
+        struct tensor_values values;
+        cpu_tile_read(type, n_in, tile, row, block_idx, &values);
+        tensor_block_to_f32(type, &values, out);
+        return;
+    }
+    size_t first = (size_t)block_idx * BLOCK_VALUES;
+    size_t n = n_in - first < BLOCK_VALUES ? n_in - first : BLOCK_VALUES;
+    size_t value_bytes = type == TENSOR_F32 ? sizeof(float) : sizeof(uint16_t);
+    for (size_t k = 0; k < n; k++)
+        out[k] = tensor_block_float(type, tile + ((first + k) * TILE_ROWS + row) * value_bytes);
 }

@@ -17,24 +17,66 @@ static const void *rows_of(const struct cpu_input *input, bool floats, uint32_t 
     return rows + (size_t)group_idx * PANEL_ROWS * input->act->width;
 }
 
-/* Blocks of k that are multiplied at a time. */
-static uint32_t piece_blocks(uint32_t type, uint32_t n_blocks, bool streams)
+/* Bytes of a block as the kernels of many rows have it. */
+static uint32_t wide_bytes_of(const struct cpu_products *products, uint32_t type, bool floats)
 {
-    if (streams)
-        return n_blocks;
-    uint32_t most = WALK_PIECE_BYTES / (uint32_t)cpu_tile_block_bytes(type);
+    if (products == NULL)
+        return BLOCK_VALUES * TILE_ROWS;
+    return products->wide_bytes[floats ? FORM_FLOATS : cpu_form_of(type)];
+}
+
+/* Blocks of k that are multiplied at a time. */
+static uint32_t piece_blocks(uint32_t wide_bytes, uint32_t n_blocks, bool streams)
+{
+    uint32_t most = (streams ? WALK_STREAM_BYTES : WALK_PIECE_BYTES) / wide_bytes;
     uint32_t n_pieces = (n_blocks + most - 1) / most;
     return (n_blocks + n_pieces - 1) / n_pieces;
+}
+
+/* Blocks [begin, end) with the rows of every group of the pass. */
+static void multiply_piece(const struct cpu_input *input, const struct cpu_products *products,
+                           const struct cpu_pass *pass, bool floats, struct cpu_span *span)
+{
+    uint8_t *wide = span->wide;
+    bool is_unpacked = false;
+    for (uint32_t group = pass->group_begin; group < pass->group_end; group++) {
+        span->m = min_u32(PANEL_ROWS, input->n_rows - group * PANEL_ROWS);
+        span->rows = rows_of(input, floats, group);
+        span->acc = pass->acc + (group - pass->group_begin) * PANEL_ROWS * TILE_ROWS;
+        if (products == NULL) {
+            cpu_multiply_scalar(span);
+        } else if (span->m == 1) {
+            products->one[span->type][span->activations](span);
+        } else {
+            cpu_multiply *unpack = products->unpack[span->type][floats ? 1 : 0];
+            if (unpack == NULL) /* f32: the tile is as wide as it can be */
+                span->wide = (uint8_t *)(uintptr_t)span->tile +
+                             (size_t)span->begin * BLOCK_VALUES * TILE_ROWS * sizeof(float);
+            else if (!is_unpacked)
+                unpack(span);
+            is_unpacked = true;
+            enum cpu_form form = floats ? FORM_FLOATS : cpu_form_of(span->type);
+            products->wide[form][span->activations][span->m - 1](span);
+        }
+    }
+    span->wide = wide;
 }
 
 void cpu_walk_tile(const struct cpu_input *input, uint32_t type, const uint8_t *tile,
                    const struct cpu_pass *pass)
 {
+    _Alignas(64) uint8_t wide[WALK_PIECE_BYTES];
+    const struct cpu_products *products = cpu_products(input->isa);
     bool floats = cpu_tile_wants_floats(type, input->activations);
     uint32_t n_in = input->act->width, n_blocks = (n_in + BLOCK_VALUES - 1) / BLOCK_VALUES;
-    uint32_t piece = piece_blocks(type, n_blocks, pass->streams);
-    struct cpu_tile_span span = {
+    uint32_t piece = piece_blocks(wide_bytes_of(products, type, floats), n_blocks, pass->streams);
+    if (pass->streams && input->n_rows == 1)
+        piece = n_blocks; /* nothing is unpacked */
+    struct cpu_span span = {
+        .type = type,
+        .activations = input->activations,
         .tile = tile,
+        .wide = wide,
         .n_in = n_in,
         .prefetch_bytes = pass->streams ? WALK_PREFETCH_BYTES : 0,
     };
@@ -43,12 +85,7 @@ void cpu_walk_tile(const struct cpu_input *input, uint32_t type, const uint8_t *
            (pass->group_end - pass->group_begin) * PANEL_ROWS * TILE_ROWS * sizeof(float));
     for (span.begin = 0; span.begin < n_blocks; span.begin = span.end) {
         span.end = min_u32(span.begin + piece, n_blocks);
-        for (uint32_t group = pass->group_begin; group < pass->group_end; group++) {
-            span.m = min_u32(PANEL_ROWS, input->n_rows - group * PANEL_ROWS);
-            span.rows = rows_of(input, floats, group);
-            span.acc = pass->acc + (group - pass->group_begin) * PANEL_ROWS * TILE_ROWS;
-            cpu_tile_kernel(input->isa, type, input->activations, span.m)(&span);
-        }
+        multiply_piece(input, products, pass, floats, &span);
     }
 }
 

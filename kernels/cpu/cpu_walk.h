@@ -14,10 +14,11 @@
 #ifndef QUIRE_KERNELS_CPU_WALK_H
 #define QUIRE_KERNELS_CPU_WALK_H
 
-#include "kernels/cpu/cpu_tile.h"
+#include "kernels/cpu/cpu_product.h"
 
 #define WALK_PANEL_BYTES (448u << 10)
-#define WALK_PIECE_BYTES (16u << 10) /* of a tile, along k */
+#define WALK_PIECE_BYTES (16u << 10) /* of a tile's wide blocks, along k */
+#define WALK_STREAM_BYTES (8u << 10) /* the same where weights come from memory */
 #define WALK_PREFETCH_BYTES (12u << 10)
 
 struct cpu_input { /* the rows that a linear multiplies */
@@ -29,7 +30,7 @@ struct cpu_input { /* the rows that a linear multiplies */
 
 struct cpu_pass { /* a few panel groups with their accumulators */
     uint32_t group_begin, group_end;
-    bool streams; /* the weights come from memory: prefetch, and do not cut k */
+    bool streams; /* the weights come from memory: prefetch, and cut k finely */
     float *acc;   /* [group_end - group_begin, 12, 16]; written whole */
 };
 

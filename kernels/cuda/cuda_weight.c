@@ -106,11 +106,24 @@ static int upload_source(struct device *device, const struct weight *weight, uin
     return upload_segment(device, &segment, weight->n_in_tiles, source, why);
 }
 
+static bool has_plane(uint32_t type)
+{
+    return type == TENSOR_F32 || type == TENSOR_F16 || type == TENSOR_Q4_0 ||
+           type == TENSOR_Q4_1 || type == TENSOR_Q8_0;
+}
+
 int cuda_weight_plan(enum weight_fuse fuse, const struct weight_source *sources, uint32_t n_sources,
                      struct weight *out, struct why *why)
 {
     struct weight_parts parts;
     int status = weight_source_check(fuse, sources, n_sources, &parts, why);
+    for (uint32_t i = 0; i < n_sources && status == STATUS_OK; i++)
+        if (!has_plane(sources[i].type))
+            status = refuse(why, STATUS_UNSUPPORTED,
+                            "%s is %s, which this build multiplies on the CPU only; take "
+                            "--backend cpu, or a file of F32, F16, Q4_0, Q4_1 or Q8_0",
+                            weight_source_name(&sources[i]),
+                            tensor_type_info(sources[i].type)->name);
     if (status < 0)
         return status;
     *out = (struct weight){.fuse = fuse,

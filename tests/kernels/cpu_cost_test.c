@@ -39,7 +39,7 @@ static void test_cpu_cost__a_linear_reads_whole_tiles_and_multiplies_two_planes(
                                .bias = &bias};
     double chains = 3 * 32;
     assert_cost(cpu_cost_linear(&args, ACTIVATIONS_16),
-                2 * 2 * 320 + 3 * 2 * 76 + 4 * 3 * 20 + 4 * 20, 4 * 3 * 20, 2 * 2 * chains * 64,
+                2 * 2 * 320 + 3 * 2 * 80 + 4 * 3 * 20 + 4 * 20, 4 * 3 * 20, 2 * 2 * chains * 64,
                 chains * 2 * 5 + 2 * 3 * 20);
 }
 
@@ -64,14 +64,14 @@ static void test_cpu_cost__a_looked_up_row_is_a_sixteenth_of_a_tile(void **state
 static void test_cpu_cost__many_rows_let_the_weights_pass_again(void **state)
 {
     struct weight weight = weight_of(TENSOR_Q4_1, 4096, 16);
-    /* 3 groups of 12 rows of 128 blocks of 76 bytes stay in 448 KiB; 512 rows are 43 groups */
+    /* 3 groups of 12 rows of 128 blocks of 80 bytes stay in 448 KiB; 512 rows are 43 groups */
     struct linear_args args = {
         .weight = &weight, .in = {NULL, 512, 4096, ACT_BLOCKS}, .n_rows = 512, .mode = LINEAR_SET};
     struct op_cost cost = cpu_cost_linear(&args, ACTIVATIONS_16);
-    assert_true(cost.read == 15.0 * weight.bytes + 512.0 * 128 * 76);
+    assert_true(cost.read == 15.0 * weight.bytes + 512.0 * 128 * 80);
     args.n_rows = 12;
     cost = cpu_cost_linear(&args, ACTIVATIONS_16);
-    assert_true(cost.read == 1.0 * weight.bytes + 12.0 * 128 * 76);
+    assert_true(cost.read == 1.0 * weight.bytes + 12.0 * 128 * 80);
 }
 
 /* Three rows of two slots: expert 2 has three pairs, expert 0 two, expert 3 one, expert 1 none. */
@@ -171,7 +171,7 @@ static void test_cpu_cost__append_writes_halves_and_turns_pairs(void **state)
 static void test_cpu_cost__a_norm_quantises_what_blocks_want(void **state)
 {
     struct norm_args args = {.n_rows = 2, .width = 64, .out = {NULL, 2, 64, ACT_BLOCKS}};
-    assert_cost(cpu_cost_norm(&args, ACTIVATIONS_16), 4 * 64 * 3, 2 * 2 * 76, 0, 2 * 64 * (4 + 4));
+    assert_cost(cpu_cost_norm(&args, ACTIVATIONS_16), 4 * 64 * 3, 2 * 2 * 80, 0, 2 * 64 * (4 + 4));
     args.out.forms = ACT_FLOATS;
     assert_cost(cpu_cost_norm(&args, ACTIVATIONS_16), 4 * 64 * 3, 2 * 64 * 4, 0, 2 * 64 * 4);
 }

@@ -132,7 +132,7 @@ static struct glu_case case_of(int i)
     return (struct glu_case){
         .gate_type = type,
         .up_type = i % 4 == 3 ? TENSOR_Q8_0 : type,
-        .n_in = 32 * (1 + (uint32_t)i * 7 % 40),
+        .n_in = linear_width(type, 32 * (1 + (uint32_t)i * 7 % 40)),
         .n_out = outs[i % 8],
         .n_rows = rows[(i + i / 8) % 8],
         .has_bias = i % 3 == 1,

@@ -49,7 +49,7 @@ static void check_against_doubles(enum activations activations, const struct lin
     float *y = linear_result(ISA_SCALAR, activations, 1, c);
     float *w = copy_of_dequantized(c), *x = random_rows(c->n_rows, c->n_in, c->seed + 1);
     float *bias = random_rows(1, c->n_out, c->seed + 2);
-    bool floats = activations == ACTIVATIONS_F32 || c->type == TENSOR_F32 || c->type == TENSOR_F16;
+    bool floats = activations == ACTIVATIONS_F32 || tensor_type_is_float(c->type);
 
     for (uint32_t r = 0; r < c->n_rows; r++) {
         for (uint32_t o = 0; o < c->n_out; o++) {
@@ -79,9 +79,10 @@ static void test_cpu_linear__scalar_is_the_product_that_doubles_give(void **stat
 {
     for (int t = 0; t < N_LINEAR_TYPES; t++) {
         for (int a = 0; a < 3; a++) {
-            struct linear_case c = {linear_types[t], 576, 35, 3, LINEAR_SET, false, 0, 7};
+            uint32_t type = linear_types[t], wide = linear_width(type, 576);
+            struct linear_case c = {type, wide, 35, 3, LINEAR_SET, false, 0, 7};
             check_against_doubles(ALL_ACTIVATIONS[a], &c);
-            c = (struct linear_case){linear_types[t], 96, 17, 14, LINEAR_ADD, true, 3, 8};
+            c = (struct linear_case){type, linear_width(type, 96), 17, 14, LINEAR_ADD, true, 3, 8};
             check_against_doubles(ALL_ACTIVATIONS[a], &c);
         }
     }
@@ -96,8 +97,9 @@ static struct linear_case case_of(uint32_t type, int i)
     static const uint32_t rows[] = {1, 2, 3, 5, 7, 11, 12, 13, 24, 25, 40};
     uint64_t state = (uint64_t)i * 977 + type;
     uint32_t n_in = widths[random_next(&state) % 7];
-    if ((type == TENSOR_F32 || type == TENSOR_F16) && random_next(&state) % 2 == 0)
+    if (tensor_type_is_float(type) && random_next(&state) % 2 == 0)
         n_in -= 1 + random_next(&state) % 31;
+    n_in = linear_width(type, n_in);
     return (struct linear_case){
         .type = type,
         .n_in = n_in,
@@ -128,7 +130,8 @@ static void check_isa_equals_scalar(enum isa isa)
             check_case(isa, ALL_ACTIVATIONS[(i + i / 11) % 3], 1 + i % 3, &c);
         }
         for (uint32_t m = 1; m <= 12; m++) {
-            struct linear_case c = {linear_types[t], 96, 19, m, LINEAR_SET, false, 0, m};
+            uint32_t n_in = linear_width(linear_types[t], 96);
+            struct linear_case c = {linear_types[t], n_in, 19, m, LINEAR_SET, false, 0, m};
             for (int a = 0; a < 3; a++)
                 check_case(isa, ALL_ACTIVATIONS[a], 1, &c);
         }
@@ -162,7 +165,8 @@ static void test_cpu_linear__columns_beyond_the_outputs_stay_untouched(void **st
 static void test_cpu_linear__add_is_the_old_value_plus_the_whole_chain_with_bias(void **state)
 {
     for (int t = 0; t < N_LINEAR_TYPES; t++) {
-        struct linear_case c = {linear_types[t], 96, 40, 5, LINEAR_SET, true, 0, 4};
+        uint32_t n_in = linear_width(linear_types[t], 96);
+        struct linear_case c = {linear_types[t], n_in, 40, 5, LINEAR_SET, true, 0, 4};
         float *set = linear_result(ISA_AUTO, ACTIVATIONS_16, 1, &c);
         c.mode = LINEAR_ADD;
         float *add = linear_result(ISA_AUTO, ACTIVATIONS_16, 1, &c);
@@ -198,7 +202,7 @@ static void run_chunks(struct rig *rig, const struct weight *weight, const float
 
 static void check_rows_never_depend_on_company(uint32_t type, enum activations activations)
 {
-    enum { N_IN = 1088, N_OUT = 70, N_ROWS = 67 };
+    enum { N_IN = 1280, N_OUT = 70, N_ROWS = 67 };
     static const uint32_t chunks[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 24, 37, 64, 67};
     static float want[N_ROWS * N_OUT], got[N_ROWS * N_OUT];
     uint8_t *bytes = random_weight(type, N_IN, N_OUT, 5);
@@ -222,9 +226,12 @@ static void check_rows_never_depend_on_company(uint32_t type, enum activations a
 
 static void test_cpu_linear__a_row_never_depends_on_chunks_or_threads(void **state)
 {
-    for (int t = 0; t < N_LINEAR_TYPES; t++)
-        for (int a = 0; a < 3; a++)
-            check_rows_never_depend_on_company(linear_types[t], ALL_ACTIVATIONS[a]);
+    /* one type of each form of chain, and floats of each width; the loaders hold no rows */
+    static const uint32_t types[] = {TENSOR_F32, TENSOR_BF16, TENSOR_Q8_0,
+                                     TENSOR_Q4_1, TENSOR_Q6_K, TENSOR_Q2_K};
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++)
+        for (int a = 0; a < (tensor_type_is_float(types[t]) ? 1 : 3); a++)
+            check_rows_never_depend_on_company(types[t], ALL_ACTIVATIONS[a]);
 }
 
 /* 600 rows of 2048 are more panels than one walk and more k than one piece. */
@@ -282,7 +289,7 @@ static void test_cpu_linear__a_fused_weight_gives_the_columns_of_its_parts(void 
 /* A NaN row and an Inf scale: their outputs are NaN or Inf, every other value keeps its bits. */
 static void test_cpu_linear__a_broken_row_harms_only_itself(void **state)
 {
-    enum { N_IN = 64, N_OUT = 20, N_ROWS = 14 };
+    enum { N_IN = 256, N_OUT = 20, N_ROWS = 14 };
     static float clean[N_ROWS * N_OUT], harmed[N_ROWS * N_OUT];
     for (int t = 0; t < N_LINEAR_TYPES; t++) {
         for (int a = 0; a < 3; a++) {

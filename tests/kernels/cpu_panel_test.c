@@ -15,7 +15,7 @@
 struct row_block { /* one row of one block, taken out of a panel by the layout of cpu_panel.h */
     int v[32];
     float da, sa;
-    int32_t nb;
+    int32_t nb, nh;
 };
 
 static struct row_block read_block(const struct act *act, enum activations activations,
@@ -24,7 +24,7 @@ static struct row_block read_block(const struct act *act, enum activations activ
     bool is_16 = activations == ACTIVATIONS_16;
     uint32_t left = n_rows - row / 12 * 12, m = left < 12 ? left : 12, r = row % 12;
     const uint8_t *at = cpu_act_group(act, activations, row / 12, n_rows);
-    at += (size_t)block_idx * m * (is_16 ? 76 : 44);
+    at += (size_t)block_idx * m * (is_16 ? 80 : 48);
     const int8_t *hi = (const int8_t *)at + 32 * r, *lo = (const int8_t *)at + 32 * (m + r);
     const uint8_t *floats = at + (is_16 ? 64 : 32) * m;
     struct row_block out;
@@ -33,12 +33,13 @@ static struct row_block read_block(const struct act *act, enum activations activ
     memcpy(&out.da, floats + 4 * r, 4);
     memcpy(&out.sa, floats + 4 * (m + r), 4);
     memcpy(&out.nb, floats + 4 * (2 * m + r), 4);
+    memcpy(&out.nh, floats + 4 * (3 * m + r), 4);
     return out;
 }
 
 static struct act act_of(uint32_t max_rows, uint32_t width, uint32_t forms)
 {
-    size_t bytes = (size_t)max_rows * ((width + 31) / 32) * 76 + 64 + max_rows * width * 4 + 64;
+    size_t bytes = (size_t)max_rows * ((width + 31) / 32) * 80 + 64 + max_rows * width * 4 + 64;
     void *base = aligned_alloc(64, (bytes + 63) / 64 * 64);
     memset(base, 0x5a, (bytes + 63) / 64 * 64);
     return (struct act){base, max_rows, width, forms};
@@ -63,17 +64,19 @@ static void check_values(enum activations activations, float limit)
             struct row_block block = read_block(&act, activations, r, N_ROWS, b);
             const float *x = rows + r * WIDTH + b * 32;
             float amax = 0;
-            int sum = 0;
+            int sum = 0, first = 0;
             for (int i = 0; i < 32; i++)
                 amax = fmaxf(amax, fabsf(x[i]));
             for (int i = 0; i < 32; i++) {
                 int want = amax == 0 ? 0 : (int)lrintf(x[i] * (limit / amax));
                 assert_int_equal(block.v[i], want);
                 sum += want;
+                first += i < 16 ? want : 0;
             }
             assert_true(block.da == amax * (1.0f / limit));
             assert_true(block.sa == block.da * (float)sum);
             assert_int_equal(block.nb, -128 * sum);
+            assert_int_equal(block.nh, -128 * first);
         }
     }
     free(rows);
@@ -109,7 +112,7 @@ static void check_isa(enum isa isa)
             struct act want = act_of(N_ROWS, WIDTH, FORMS), got = act_of(N_ROWS, WIDTH, FORMS);
             write_rows(ISA_SCALAR, &want, modes[a], rows, n_rows);
             write_rows(isa, &got, modes[a], rows, n_rows);
-            assert_memory_equal(want.base, got.base, (size_t)N_ROWS * WIDTH / 32 * 76);
+            assert_memory_equal(want.base, got.base, (size_t)N_ROWS * WIDTH / 32 * 80);
             assert_memory_equal(cpu_act_floats(&want, modes[a]), cpu_act_floats(&got, modes[a]),
                                 n_rows * WIDTH * sizeof *rows);
             free(want.base);
@@ -159,7 +162,7 @@ static void test_cpu_panel__a_width_inside_a_block_is_padded_with_zeros(void **s
     struct act narrow = act_of(1, 40, ACT_BLOCKS), wide = act_of(1, 64, ACT_BLOCKS);
     write_rows(ISA_SCALAR, &narrow, ACTIVATIONS_16, row, 1);
     write_rows(ISA_SCALAR, &wide, ACTIVATIONS_16, exact, 1);
-    assert_memory_equal(narrow.base, wide.base, 2 * 76);
+    assert_memory_equal(narrow.base, wide.base, 2 * 80);
     free(narrow.base);
     free(wide.base);
 }
@@ -174,7 +177,7 @@ static void test_cpu_panel__writing_block_by_block_equals_writing_the_row(void *
         for (uint32_t r = 0; r < N_ROWS; r++)
             cpu_panel_ops(ISA_SCALAR)
                 ->write(&parts, ACTIVATIONS_16, r, N_ROWS, first, 32, rows + r * WIDTH + first);
-    assert_memory_equal(whole.base, parts.base, N_ROWS * WIDTH / 32 * 76);
+    assert_memory_equal(whole.base, parts.base, N_ROWS * WIDTH / 32 * 80);
     assert_memory_equal(cpu_act_floats(&whole, ACTIVATIONS_16),
                         cpu_act_floats(&parts, ACTIVATIONS_16), N_ROWS * WIDTH * sizeof *rows);
     free(rows);
@@ -190,7 +193,7 @@ static void test_cpu_panel__act_bytes_hold_every_form_of_every_number_of_rows(vo
         for (uint32_t forms = 1; forms < 8; forms++) {
             struct act act = {(void *)64, 17, 100, forms};
             size_t bytes = rig.ops->act_bytes(rig.device, act.max_rows, act.width, forms);
-            size_t row = modes[a] == ACTIVATIONS_16 ? 76 : modes[a] == ACTIVATIONS_INT8 ? 44 : 0;
+            size_t row = modes[a] == ACTIVATIONS_16 ? 80 : modes[a] == ACTIVATIONS_INT8 ? 48 : 0;
             size_t floats_at = forms & ACT_BLOCKS ? (17 * 4 * row + 63) / 64 * 64 : 0;
             if (forms & (ACT_FLOATS | ACT_QUERY)) {
                 assert_ptr_equal(cpu_act_floats(&act, modes[a]), (uint8_t *)64 + floats_at);

@@ -1,6 +1,6 @@
 #include "tests/kernels/linear_fixture.h"
 #include "base/status.h"
-#include "kernels/cpu/cpu_tile.h"
+#include "kernels/cpu/cpu_product.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,14 +9,15 @@
 #include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static void test_cpu_weight__every_row_comes_back_exactly(void **state)
 {
-    enum { N_IN = 608, N_OUT = 37 };
+    enum { N_IN = 768, N_OUT = 37 };
     float want[N_IN], got[N_IN];
     for (int t = 0; t < N_LINEAR_TYPES; t++) {
         uint32_t type = linear_types[t];
-        uint32_t n_in = type == TENSOR_F32 || type == TENSOR_F16 ? N_IN - 7 : N_IN;
+        uint32_t n_in = tensor_type_is_float(type) ? N_IN - 7 : N_IN;
         struct rig rig = rig_open(ISA_SCALAR, ACTIVATIONS_16, 2);
         uint8_t *bytes = random_weight(type, n_in, N_OUT, 1);
         struct weight_source source = {type, n_in, N_OUT, bytes, "token_embd.weight"};
@@ -73,7 +74,7 @@ static void test_cpu_weight__tiles_are_whole_lines_of_the_stated_sizes(void **st
     assert_int_equal(cpu_tile_bytes(TENSOR_F32, 3), 192);
     assert_int_equal(cpu_tile_bytes(TENSOR_F16, 3), 128);
     for (int t = 0; t < N_LINEAR_TYPES; t++)
-        for (uint32_t n_in = 32; n_in < 4096; n_in += 32)
+        for (uint32_t n_in = 256; n_in < 4096; n_in += linear_width(linear_types[t], 1))
             assert_int_equal(cpu_tile_bytes(linear_types[t], n_in) % 64, 0);
 }
 
@@ -183,7 +184,7 @@ static void test_cpu_weight__more_memory_than_there_is_is_refused(void **state)
 
 static void test_cpu_weight__sources_may_stand_at_any_alignment(void **state)
 {
-    enum { N_IN = 64, N_OUT = 3 };
+    enum { N_IN = 256, N_OUT = 3 };
     float want[N_IN], got[N_IN];
     struct rig rig = rig_open(ISA_SCALAR, ACTIVATIONS_16, 1);
     for (int t = 0; t < N_LINEAR_TYPES; t++) {
@@ -205,6 +206,47 @@ static void test_cpu_weight__sources_may_stand_at_any_alignment(void **state)
     rig_close(&rig);
 }
 
+/* A tile that ends where memory does. */
+static void test_cpu_weight__nothing_behind_a_tile_is_read(void **state)
+{
+    enum { N_IN = 256, ROOM = 1 << 16 };
+    float want[N_IN], got[N_IN];
+    const int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    uint8_t *memory = mmap(NULL, 2 * ROOM, prot, flags, -1, 0);
+    assert_ptr_not_equal(memory, MAP_FAILED);
+    assert_int_equal(mprotect(memory + ROOM, ROOM, PROT_NONE), 0);
+    _Alignas(64) static uint8_t wide[1 << 16];
+    _Alignas(64) static float acc[TILE_ROWS], rows[N_IN];
+    for (int t = 0; t < N_LINEAR_TYPES; t++) {
+        uint32_t type = linear_types[t];
+        uint8_t *bytes = random_weight(type, N_IN, TILE_ROWS, 9);
+        uint8_t *tile = memory + ROOM - cpu_tile_bytes(type, N_IN);
+        memset(memory, 0, ROOM);
+        cpu_tile_repack(type, N_IN, bytes, TILE_ROWS, tile);
+        for (uint32_t row = 0; row < TILE_ROWS; row++) {
+            size_t row_bytes = tensor_type_bytes(type, N_IN, 1);
+            tensor_type_row_to_f32(type, bytes + row * row_bytes, N_IN, want);
+            for (uint32_t b = 0; b < N_IN / BLOCK_VALUES; b++)
+                cpu_tile_block_to_f32(type, N_IN, tile, row, b, got + b * BLOCK_VALUES);
+            assert_memory_equal(want, got, sizeof got);
+        }
+        struct cpu_span span = {.type = type, .activations = ACTIVATIONS_F32, .tile = tile,
+                                .wide = wide, .n_in = N_IN, .m = 1, .end = N_IN / BLOCK_VALUES,
+                                .rows = rows, .acc = acc};
+        for (enum isa isa = ISA_AVX2; isa <= ISA_AVX512; isa++) {
+            if (!isa_is_available(isa))
+                continue;
+            cpu_multiply *const *unpack = cpu_products(isa)->unpack[type];
+            cpu_products(isa)->one[type][ACTIVATIONS_F32](&span);
+            for (int i = 0; i < 2; i++)
+                if (unpack[i] != NULL)
+                    unpack[i](&span);
+        }
+        free(bytes);
+    }
+    munmap(memory, 2 * ROOM);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +257,7 @@ int main(void)
         cmocka_unit_test(test_cpu_weight__what_cannot_be_loaded_is_refused_with_its_name),
         cmocka_unit_test(test_cpu_weight__more_memory_than_there_is_is_refused),
         cmocka_unit_test(test_cpu_weight__sources_may_stand_at_any_alignment),
+        cmocka_unit_test(test_cpu_weight__nothing_behind_a_tile_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

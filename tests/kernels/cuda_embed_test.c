@@ -150,7 +150,7 @@ static void test_cuda_embed__refuses_what_no_op_can_read(void **state)
     assert_int_equal(
         ops->weight_load(twin.device, WEIGHT_PLAIN, &source, 1, 0, 1, &weight, &why),
         STATUS_INVALID);
-    source.type = 12; /* Q4_K */
+    source.type = 16; /* IQ2_XXS */
     assert_int_equal(
         ops->weight_load(twin.device, WEIGHT_PLAIN, &source, 1, 0, 1, &weight, &why),
         STATUS_UNSUPPORTED);

@@ -150,7 +150,7 @@ static void test_cuda_glu__is_silu_of_gate_times_up_in_the_panel(void **state)
 {
     static const uint32_t outs[] = {32, 16, 48, 65, 7, 100}, rows[] = {1, 12, 8, 33, 2, 9};
     for (uint32_t i = 0; i < 12; i++) {
-        uint32_t type = linear_types[i % N_LINEAR_TYPES];
+        uint32_t type = linear_types[i % N_CUDA_LINEAR_TYPES];
         static const uint32_t forms[] = {ACT_BLOCKS, ACT_BLOCKS | ACT_FLOATS, ACT_FLOATS};
         struct glu_case c = {
             .gate_type = type,
@@ -167,7 +167,7 @@ static void test_cuda_glu__is_silu_of_gate_times_up_in_the_panel(void **state)
 
 static void test_cuda_glu__of_many_rows_has_the_same_bits(void **state)
 {
-    for (int t = 0; t < N_LINEAR_TYPES; t++) {
+    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++) {
         struct glu_case c = {linear_types[t], linear_types[t], 224, 90, 33 + 32 * (t % 2),
                              t % 2 == 0,      t == 1 ? ACT_FLOATS : ACT_BLOCKS | ACT_FLOATS};
         check_glu(&c, 1.0f, 1.0f);
@@ -189,7 +189,7 @@ static void test_cuda_glu__scales_the_rows_that_pass_f16(void **state)
 /* 2^-9 of |up| sum |gate terms| + |silu| sum |up terms|: both sides round their activations. */
 static void test_cuda_glu__is_close_to_the_op_of_the_cpu(void **state)
 {
-    for (int t = 0; t < N_LINEAR_TYPES; t++) {
+    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++) {
         struct glu_case c = {linear_types[t], linear_types[t], 544, 36, 10, true, ACT_FLOATS};
         struct twin cuda = twin_open(BACKEND_CUDA);
         struct glu_input input = input_of(&c);
@@ -268,7 +268,7 @@ static void test_cuda_glu__a_row_does_not_depend_on_the_others(void **state)
 static void test_cuda_glu__of_a_models_rows_is_silu_of_gate_times_up(void **state)
 {
     static const uint32_t rows[] = {1, 32, 128};
-    for (int t = 0; t < N_LINEAR_TYPES; t++)
+    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++)
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
             struct glu_case c = {linear_types[t], linear_types[t], 1024, 256, rows[i],
                                  false,           ACT_BLOCKS | ACT_FLOATS};

@@ -124,7 +124,7 @@ static void check_exact(const struct linear_case *c, const char *shapes)
 
 static void test_cuda_linear__gives_the_exact_product_of_f16_rows(void **state)
 {
-    for (int t = 0; t < N_LINEAR_TYPES; t++)
+    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++)
         for (uint32_t i = 0; i < N_CASES; i++) {
             struct linear_case c = case_of(linear_types[t], i);
             check_exact(&c, c.n_rows <= 8    ? "1-8 rows"
@@ -136,7 +136,7 @@ static void test_cuda_linear__gives_the_exact_product_of_f16_rows(void **state)
 static void test_cuda_linear__gives_the_exact_product_of_a_models_rows(void **state)
 {
     static const uint32_t rows[] = {1, 8, 33, 128, 512};
-    for (int t = 0; t < N_LINEAR_TYPES; t++)
+    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++)
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
             struct linear_case c = {linear_types[t], 1024, 256, rows[i], LINEAR_SET, true, 0, 60};
             check_exact(&c, "medium");
@@ -145,7 +145,7 @@ static void test_cuda_linear__gives_the_exact_product_of_a_models_rows(void **st
 
 static void test_cuda_linear__is_close_to_the_op_of_the_cpu(void **state)
 {
-    for (int t = 0; t < N_LINEAR_TYPES; t++) {
+    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++) {
         struct linear_case c = {linear_types[t], 1024, 72, 70, LINEAR_ADD, true, 3, 7};
         float *x = random_rows(c.n_rows, c.n_in, c.seed + 1); /* as linear_result takes them */
         float *bias = random_rows(1, c.n_out, c.seed + 2);
@@ -174,7 +174,7 @@ static void test_cuda_linear__columns_beyond_the_outputs_stay_untouched(void **s
 
 static void test_cuda_linear__add_is_the_old_value_plus_the_whole_chain_with_bias(void **state)
 {
-    for (int t = 0; t < N_LINEAR_TYPES; t++) {
+    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++) {
         struct linear_case c = {linear_types[t], 160, 20, 9, LINEAR_SET, true, 0, 4};
         float *x = random_rows(c.n_rows, c.n_in, 1), *bias = random_rows(1, c.n_out, 2);
         float *set = run_case(&c, x, bias);
@@ -218,7 +218,7 @@ static void check_company(uint32_t type, uint32_t n_in, uint32_t n_out, uint32_t
 static void test_cuda_linear__a_row_never_depends_on_its_company(void **state)
 {
     static const uint32_t chunks[] = {1, 3, 8, 9, 32, 33, 64};
-    for (int t = 0; t < N_LINEAR_TYPES; t++)
+    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++)
         check_company(linear_types[t], 672, 20, 67, chunks, sizeof chunks / sizeof *chunks);
     check_company(TENSOR_Q4_1, 96, 150, 130, chunks + 4, 2); /* fewer tiles than stages */
     check_company(TENSOR_F16, 60, 260, 65, chunks + 4, 1);
@@ -267,7 +267,7 @@ static void test_cuda_linear__a_fused_weight_gives_the_columns_of_its_parts(void
 static void test_cuda_linear__takes_rows_that_pass_f16(void **state)
 {
     enum { N_IN = 96, N_ROWS = 3 };
-    for (int t = 0; t < N_LINEAR_TYPES; t++) {
+    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++) {
         struct linear_case c = {linear_types[t], N_IN, 17, N_ROWS, LINEAR_SET, false, 0, 50};
         float *x = random_rows(N_ROWS, N_IN, 51);
         for (int i = 0; i < N_IN * N_ROWS; i++)
@@ -289,7 +289,7 @@ static void test_cuda_linear__takes_rows_that_pass_f16(void **state)
 static void test_cuda_linear__a_broken_row_harms_only_itself(void **state)
 {
     enum { N_IN = 96, N_ROWS = 14 };
-    for (int t = 0; t < N_LINEAR_TYPES; t++) {
+    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++) {
         struct linear_case c = {linear_types[t], N_IN, 20, N_ROWS, LINEAR_SET, false, 0, 40};
         float *x = random_rows(N_ROWS, N_IN, 41);
         float *clean = run_case(&c, x, NULL);
@@ -323,10 +323,10 @@ static void test_cuda_linear__refuses_weights_that_it_cannot_multiply(void **sta
     assert_null(weight);
     assert_int_equal(ops->weight_load(twin.device, WEIGHT_PLAIN, pair, 1, 1, 2, &weight, &why),
                      STATUS_UNSUPPORTED);
-    pair[0].type = 12;
+    pair[0].type = 16;
     assert_int_equal(ops->weight_load(twin.device, WEIGHT_PLAIN, pair, 1, 0, 1, &weight, &why),
                      STATUS_UNSUPPORTED);
-    assert_non_null(strstr(why.text, "Q4_K"));
+    assert_non_null(strstr(why.text, "IQ2_XXS"));
     twin_close(&twin);
 }
 

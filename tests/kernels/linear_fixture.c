@@ -9,8 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-const uint32_t linear_types[N_LINEAR_TYPES] = {TENSOR_F32, TENSOR_F16, TENSOR_Q4_0, TENSOR_Q4_1,
-                                               TENSOR_Q8_0};
+const uint32_t linear_types[N_LINEAR_TYPES] = {
+    TENSOR_F32,  TENSOR_F16,  TENSOR_Q4_0, TENSOR_Q4_1,   TENSOR_Q8_0,   TENSOR_BF16,
+    TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q2_K, TENSOR_Q3_K,   TENSOR_Q4_K,   TENSOR_Q5_K,
+    TENSOR_Q6_K, TENSOR_IQ4_NL, TENSOR_IQ4_XS, TENSOR_MXFP4};
+
+uint32_t linear_width(uint32_t type, uint32_t n_in)
+{
+    uint32_t block = tensor_type_info(type)->block_values;
+    return (n_in + block - 1) / block * block;
+}
 
 struct rig rig_open(enum isa isa, enum activations activations, int n_threads)
 {
@@ -92,6 +100,34 @@ float random_float(uint64_t *state)
     return sum * 1.7320508f;
 }
 
+/* Where the f16 scales of a block stand; -1: it has no such one. */
+static void places_of_halves(uint32_t type, int *d, int *m)
+{
+    *d = 0;
+    *m = -1;
+    switch (type) {
+    case TENSOR_Q4_1:
+    case TENSOR_Q5_1:
+    case TENSOR_Q4_K:
+    case TENSOR_Q5_K:
+        *m = 2;
+        break;
+    case TENSOR_Q2_K:
+        *d = 80;
+        *m = 82;
+        break;
+    case TENSOR_Q3_K:
+        *d = 108;
+        break;
+    case TENSOR_Q6_K:
+        *d = 208;
+        break;
+    case TENSOR_MXFP4:
+        *d = -1;
+        break;
+    }
+}
+
 uint8_t *random_weight(uint32_t type, uint32_t n_in, uint32_t n_out, uint64_t seed)
 {
     const struct tensor_type_info *info = tensor_type_info(type);
@@ -99,18 +135,28 @@ uint8_t *random_weight(uint32_t type, uint32_t n_in, uint32_t n_out, uint64_t se
     uint8_t *weight = malloc(bytes);
     assert_non_null(weight);
     uint64_t state = seed;
+    bool is_k = info->block_values == 256; /* its small scales multiply by up to 128 */
+    int d_at, m_at;
+    places_of_halves(type, &d_at, &m_at);
     for (size_t at = 0; at < bytes; at += info->block_bytes) {
-        float value = random_float(&state);
-        uint16_t d = f16_from_f32(value * 0.05f), m = f16_from_f32(random_float(&state) * 0.1f);
+        float value = random_float(&state), bend = is_k ? 0.002f : 0.05f;
+        uint16_t d = f16_from_f32(value * bend), m = f16_from_f32(random_float(&state) * 2 * bend);
         for (uint32_t i = 0; i < info->block_bytes; i++)
             weight[at + i] = (uint8_t)random_next(&state);
         if (type == TENSOR_F32) {
             memcpy(weight + at, &value, 4);
             continue;
         }
-        memcpy(weight + at, &d, 2);
-        if (type == TENSOR_Q4_1)
-            memcpy(weight + at + 2, &m, 2);
+        if (type == TENSOR_BF16) {
+            memcpy(weight + at, (uint8_t *)&value + 2, 2);
+            continue;
+        }
+        if (d_at < 0)
+            weight[at] = (uint8_t)(120 + weight[at] % 8);
+        else
+            memcpy(weight + at + d_at, &d, 2);
+        if (m_at >= 0)
+            memcpy(weight + at + m_at, &m, 2);
     }
     return weight;
 }

@@ -24,7 +24,10 @@ struct act rig_act(struct rig *rig, uint32_t max_rows, uint32_t width, uint32_t 
 void rig_fill_act(struct rig *rig, const struct act *act, const float *rows, uint32_t n_rows);
 
 extern const uint32_t linear_types[];
-#define N_LINEAR_TYPES 5
+#define N_LINEAR_TYPES 16
+#define N_CUDA_LINEAR_TYPES 5 /* the first ones are those that CUDA multiplies */
+/* The next width that is whole blocks of the type. */
+uint32_t linear_width(uint32_t type, uint32_t n_in);
 
 uint32_t random_next(uint64_t *state);
 float random_float(uint64_t *state); /* about normal, deviation 1 */

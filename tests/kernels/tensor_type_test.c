@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static double half_by_definition(uint16_t half)
@@ -134,6 +135,48 @@ static void test_tensor_type__rows_follow_the_formulas_of_the_file_format(void *
         assert_true(row[j] == 0.5f * (float)(int8_t)block[2 + j]);
 }
 
+/* Random blocks against the dequantisation of the `gguf` package (golden/make_tensor_blocks.py). */
+static void test_tensor_type__blocks_become_what_the_gguf_package_makes_of_them(void **state)
+{
+    FILE *file = fopen(SOURCE_DIR "/tests/golden/tensor_blocks.bin", "rb");
+    assert_non_null(file);
+    static uint8_t raw[4096], odd[4097];
+    static float want[2048], got[2048];
+    uint32_t head[3], n_types = 0;
+    for (; fread(head, sizeof head, 1, file) == 1; n_types++) {
+        assert_true(head[1] <= sizeof raw && head[2] <= 2048);
+        assert_int_equal(fread(raw, 1, head[1], file), head[1]);
+        assert_int_equal(fread(want, sizeof *want, head[2], file), head[2]);
+        memcpy(odd + 1, raw, head[1]);
+        tensor_type_row_to_f32(head[0], odd + 1, head[2], got);
+        for (uint32_t i = 0; i < head[2]; i++)
+            if (!(got[i] == want[i]))
+                fail_msg("%s, value %u: %g, not %g", tensor_type_info(head[0])->name, i,
+                         (double)got[i], (double)want[i]);
+    }
+    fclose(file);
+    assert_int_equal(n_types, 14);
+}
+
+/* Scales that are NaN or infinite and codes of all kinds: some number or none, but no crash. */
+static void test_tensor_type__hostile_scales_give_values_of_some_kind(void **state)
+{
+    static const uint8_t fills[] = {0x00, 0x7c, 0x7e, 0xff, 0xfc, 0x80, 0x01};
+    uint8_t block[292];
+    float row[256];
+    for (uint32_t type = 0; type < TENSOR_TYPES; type++) {
+        const struct tensor_type_info *info = tensor_type_info(type);
+        if (info == NULL || !info->is_read)
+            continue;
+        for (size_t f = 0; f < sizeof fills; f++) {
+            memset(block, fills[f], sizeof block);
+            row[0] = 4711;
+            tensor_type_row_to_f32(type, block, info->block_values, row);
+            assert_true(row[0] != 4711);
+        }
+    }
+}
+
 static void test_tensor_type__float_rows_may_stand_at_any_alignment(void **state)
 {
     uint8_t bytes[1 + 4 * 3];
@@ -159,6 +202,8 @@ int main(void)
             test_tensor_type__every_id_ever_given_has_a_name_and_removed_ones_have_none),
         cmocka_unit_test(test_tensor_type__bytes_refuse_broken_blocks_and_overflow),
         cmocka_unit_test(test_tensor_type__rows_follow_the_formulas_of_the_file_format),
+        cmocka_unit_test(test_tensor_type__blocks_become_what_the_gguf_package_makes_of_them),
+        cmocka_unit_test(test_tensor_type__hostile_scales_give_values_of_some_kind),
         cmocka_unit_test(test_tensor_type__float_rows_may_stand_at_any_alignment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

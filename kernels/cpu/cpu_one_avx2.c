@@ -1,0 +1,113 @@
+/* One row: decode, from the tile's own bytes. Small codes go through maddubs: as many sums as 16
+ * bits hold exactly (8 x 2 x 15 x 128 = 30720, 4 x 2 x 31 x 128 = 31744, 2 x 2 x 63 x 128 = 32256).
+ * Whole bytes become signed 16-bit values and meet activations that are so too. */
+#include "kernels/cpu/cpu_dot_avx2.h"
+#include "kernels/cpu/cpu_unpack_body.h"
+
+/* Words of four codes that may be summed in 16 bits; 0: none. */
+INLINE int words_that_fit(const uint32_t type)
+{
+    switch (type) {
+    case TENSOR_Q4_0:
+    case TENSOR_Q4_1:
+    case TENSOR_Q4_K:
+        return 8;
+    case TENSOR_Q5_0:
+    case TENSOR_Q5_1:
+    case TENSOR_Q5_K:
+    case TENSOR_MXFP4:
+        return 4;
+    case TENSOR_Q2_K:
+    case TENSOR_Q6_K:
+        return 2;
+    default:
+        return 0;
+    }
+}
+
+INLINE __m256i dot_small(const __m256i *w, const int begin, const int end, const int fit,
+                         const uint8_t *x)
+{
+    __m256i total = _mm256_setzero_si256();
+    UNROLL(4)
+    for (int g = begin; g < end; g += fit) {
+        __m256i sum = _mm256_maddubs_epi16(w[g], broadcast4(x + 4 * g));
+        UNROLL(7)
+        for (int j = g + 1; j < g + fit; j++)
+            sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(w[j], broadcast4(x + 4 * j)));
+        total = _mm256_add_epi32(total, _mm256_madd_epi16(sum, _mm256_set1_epi16(1)));
+    }
+    return total;
+}
+
+INLINE __m256i dot_bytes(const __m256i *w, const int begin, const int end, const int offset,
+                         const struct wide_row *x)
+{
+    __m256i even = _mm256_setzero_si256(), odd = even;
+    UNROLL(8)
+    for (int g = begin; g < end; g++) {
+        struct wide_row weights = widen_weights(w[g], offset);
+        __m256i x_even = broadcast4((const uint8_t *)&x->even + 4 * g);
+        __m256i x_odd = broadcast4((const uint8_t *)&x->odd + 4 * g);
+        even = _mm256_add_epi32(even, _mm256_madd_epi16(weights.even, x_even));
+        odd = _mm256_add_epi32(odd, _mm256_madd_epi16(weights.odd, x_odd));
+    }
+    return _mm256_add_epi32(even, odd);
+}
+
+/* The exact sum over words [begin, end) of a block; n = -128 * the sum of their activations. */
+INLINE __m256i dot_words(const uint32_t type, const bool is_16, const __m256i *w, const int begin,
+                         const int end, int32_t n, const struct panel_row *x,
+                         const struct wide_row *wide)
+{
+    const int fit = words_that_fit(type), offset = offset_of(type);
+    if (fit == 0)
+        return dot_bytes(w, begin, end, offset, wide);
+    __m256i s = dot_small(w, begin, end, fit, x->hi);
+    if (is_16)
+        s = _mm256_add_epi32(_mm256_slli_epi32(s, 8), dot_small(w, begin, end, fit, x->lo));
+    if (offset != 0) /* 128 / offset is a power of two, and n a multiple of 128 */
+        s = _mm256_add_epi32(s, _mm256_set1_epi32(n / (128 / offset)));
+    return s;
+}
+
+INLINE __m256 chain_block(const uint32_t type, const bool is_16, const struct unpacked *weights,
+                          const struct panel_row *x, const struct wide_row *wide, __m256 acc)
+{
+    const enum cpu_form form = cpu_form_of(type);
+    int32_t nb = int_at(x->nb), nh = int_at(x->nh);
+    if (form == FORM_TWO) {
+        __m256i first = dot_words(type, is_16, weights->w, 0, 4, nh, x, wide);
+        __m256i second = dot_words(type, is_16, weights->w, 4, 8, nb - nh, x, wide);
+        return add_block(second, weights->d[1], x, add_block(first, weights->d[0], x, acc));
+    }
+    __m256i s = dot_words(type, is_16, weights->w, 0, 8, nb, x, wide);
+    return add_minima(form, weights->m, x, add_block(s, weights->d[0], x, acc));
+}
+
+INLINE void multiply_one(const struct cpu_span *span, const uint32_t type, const bool is_16)
+{
+    const size_t row_bytes = row_bytes_of(is_16);
+    const uint8_t *block = (const uint8_t *)span->rows + span->begin * row_bytes;
+    __m256 acc[2] = {_mm256_load_ps(span->acc), _mm256_load_ps(span->acc + VEC_ROWS)};
+    for (size_t b = span->begin; b < span->end; b++, block += row_bytes) {
+        struct cpu_tile_place at = cpu_tile_place(type, span->tile, span->n_in, b);
+        struct panel_row x = panel_row_of(block, is_16, 1, 0);
+        struct wide_row wide = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+        prefetch_block(type, &at, b, span->prefetch_bytes);
+        if (words_that_fit(type) == 0)
+            wide = widen_row(&x, is_16);
+        UNROLL(2)
+        for (int part = 0; part < 2; part++) {
+            struct unpacked weights;
+            unpack_block(type, &at, part, &weights);
+            acc[part] = chain_block(type, is_16, &weights, &x, &wide, acc[part]);
+        }
+    }
+    _mm256_store_ps(span->acc, acc[0]);
+    _mm256_store_ps(span->acc + VEC_ROWS, acc[1]);
+}
+
+#include "kernels/cpu/cpu_one_body.h"
+
+cpu_multiply *const cpu_one_avx2[TENSOR_TYPES][3] = ONE_TABLE;

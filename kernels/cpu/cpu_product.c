@@ -1,0 +1,108 @@
+/* The definition of every product of a tile with rows. */
+#include "kernels/cpu/cpu_product.h"
+#include "kernels/cpu/cpu_math.h"
+#include "kernels/cpu/cpu_panel_forms.h"
+
+#include <assert.h>
+
+/* The exact sum over values [begin, end) of a block. */
+static int32_t dot(const int16_t *w, const struct cpu_panel_block *x, int begin, int end)
+{
+    int32_t s = 0;
+    for (int k = begin; k < end; k++)
+        s += w[k] * (x->lo != NULL ? x->hi[k] * 256 + x->lo[k] : x->hi[k]);
+    return s;
+}
+
+static void multiply_block(enum cpu_form form, const struct tensor_values *weight,
+                           const struct cpu_panel_block *x, float *acc)
+{
+    float da = *x->da;
+    int32_t first = -(*x->nh >> 7), sum = -(*x->nb >> 7); /* exact: multiples of 128 */
+    if (form == FORM_TWO) {
+        *acc = fmaf((float)dot(weight->w, x, 0, 16), weight->d[0] * da, *acc);
+        *acc = fmaf((float)dot(weight->w, x, 16, BLOCK_VALUES), weight->d[1] * da, *acc);
+        return;
+    }
+    *acc = fmaf((float)dot(weight->w, x, 0, BLOCK_VALUES), weight->d[0] * da, *acc);
+    if (form == FORM_ONE_MINIMUM)
+        *acc = fmaf(weight->m[0], *x->sa, *acc);
+    if (form == FORM_ONE_TWO_MINIMA) {
+        *acc = fmaf(weight->m[0], da * (float)first, *acc);
+        *acc = fmaf(weight->m[1], da * (float)(sum - first), *acc);
+    }
+}
+
+static void multiply_blocks(const struct cpu_span *span)
+{
+    uint8_t *group = (uint8_t *)(uintptr_t)span->rows;
+    enum cpu_form form = cpu_form_of(span->type);
+    for (uint32_t b = span->begin; b < span->end; b++) {
+        for (uint32_t o = 0; o < TILE_ROWS; o++) {
+            struct tensor_values weight;
+            cpu_tile_read(span->type, span->n_in, span->tile, o, b, &weight);
+            for (uint32_t row = 0; row < span->m; row++) {
+                struct cpu_panel_block x =
+                    cpu_panel_block(group, span->activations, span->m, row, b);
+                multiply_block(form, &weight, &x, &span->acc[row * TILE_ROWS + o]);
+            }
+        }
+    }
+}
+
+/* w as tensor_type_row_to_f32 gives it. */
+static void multiply_floats(const struct cpu_span *span)
+{
+    for (uint32_t b = span->begin; b < span->end; b++) {
+        uint32_t first = b * BLOCK_VALUES, left = span->n_in - first;
+        uint32_t n = left < BLOCK_VALUES ? left : BLOCK_VALUES;
+        for (uint32_t o = 0; o < TILE_ROWS; o++) {
+            float weight[BLOCK_VALUES];
+            cpu_tile_block_to_f32(span->type, span->n_in, span->tile, o, b, weight);
+            for (uint32_t row = 0; row < span->m; row++) {
+                const float *x = (const float *)span->rows + (size_t)row * span->n_in + first;
+                float *acc = &span->acc[row * TILE_ROWS + o];
+                for (uint32_t k = 0; k < n; k++)
+                    *acc = fmaf(weight[k], x[k], *acc);
+            }
+        }
+    }
+}
+
+void cpu_multiply_scalar(const struct cpu_span *span)
+{
+    if (cpu_tile_wants_floats(span->type, span->activations))
+        multiply_floats(span);
+    else
+        multiply_blocks(span);
+}
+
+const struct cpu_products *cpu_products(enum isa isa)
+{
+    switch (isa) {
+    case ISA_AVX512:
+        return &cpu_products_avx512;
+    case ISA_AVX2:
+        return &cpu_products_avx2;
+    default:
+        return NULL;
+    }
+}
+
+static void glu_scalar(const float *gate, const float *up, float *out)
+{
+    for (int i = 0; i < TILE_ROWS; i++)
+        out[i] = cpu_silu(gate[i]) * up[i];
+}
+
+cpu_tile_glu *cpu_tile_glu_kernel(enum isa isa)
+{
+    switch (isa) {
+    case ISA_AVX512:
+        return cpu_glu_avx512;
+    case ISA_AVX2:
+        return cpu_glu_avx2;
+    default:
+        return glu_scalar;
+    }
+}

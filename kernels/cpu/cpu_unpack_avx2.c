@@ -1,0 +1,30 @@
+#include "kernels/cpu/cpu_wide_avx2.h"
+#include "kernels/cpu/cpu_unpack_body.h"
+
+INLINE void store_wide(const uint32_t type, const struct cpu_tile_place *at, uint8_t *wide)
+{
+    const enum cpu_form form = cpu_form_of(type);
+    UNROLL(2)
+    for (int part = 0; part < 2; part++) {
+        struct unpacked block;
+        unpack_block(type, at, part, &block);
+        UNROLL(8)
+        for (int g = 0; g < 8; g++) {
+            struct wide_row w = widen_weights(block.w[g], offset_of(type));
+            _mm256_store_si256((__m256i *)(wide + 128 * g + 32 * part), w.even);
+            _mm256_store_si256((__m256i *)(wide + 128 * g + 64 + 32 * part), w.odd);
+        }
+        float *scales = (float *)(wide + WIDE_CODES_BYTES) + VEC_ROWS * part;
+        _mm256_store_ps(scales, block.d[0]);
+        if (form == FORM_TWO)
+            _mm256_store_ps(scales + TILE_ROWS, block.d[1]);
+        if (form == FORM_ONE_MINIMUM || form == FORM_ONE_TWO_MINIMA)
+            _mm256_store_ps(scales + TILE_ROWS, block.m[0]);
+        if (form == FORM_ONE_TWO_MINIMA)
+            _mm256_store_ps(scales + 2 * TILE_ROWS, block.m[1]);
+    }
+}
+
+#include "kernels/cpu/cpu_unpack_table.h"
+
+PRODUCTS(avx2)
