@@ -163,6 +163,46 @@ PLANS = [
     ),
 ]
 
+# One of each further type, and the mixes that published files have (models.md 2.3). Their goldens
+# are computed where they are needed: by reference.py, over the dequantised file.
+BLOCKS_256 = dict(d=256, heads=4, kv_heads=1, head_dim=64, ff=512)
+TYPE_PLANS = [
+    Plan("bf16", T.BF16, d=200, heads=6, kv_heads=2, head_dim=32, ff=232, own_output=True),
+    Plan("q5_0", T.Q5_0, d=192, heads=3, kv_heads=1, head_dim=64, ff=352),
+    Plan("q5_1", T.Q5_1, d=192, heads=3, kv_heads=1, head_dim=64, ff=352, own_output=True),
+    Plan("iq4_nl", T.IQ4_NL, d=192, heads=3, kv_heads=1, head_dim=64, ff=288),
+    Plan("mxfp4", T.MXFP4, d=192, heads=3, kv_heads=1, head_dim=64, ff=288),
+    Plan("q2_k", T.Q2_K, **BLOCKS_256),
+    Plan("q3_k", T.Q3_K, **BLOCKS_256),
+    Plan("q4_k", T.Q4_K, **BLOCKS_256, own_output=True),
+    Plan("q5_k", T.Q5_K, **BLOCKS_256),
+    Plan("q6_k", T.Q6_K, **BLOCKS_256),
+    Plan("iq4_xs", T.IQ4_XS, **BLOCKS_256),
+    Plan(
+        "q4_k_m",
+        T.Q4_K,
+        **BLOCKS_256,
+        kinds={"token_embd": T.Q6_K, "attn_v": T.Q6_K, "ffn_down": T.Q6_K},
+    ),
+    Plan(
+        "q3_k_m",
+        T.Q3_K,
+        **BLOCKS_256,
+        kinds={"attn_v": T.Q5_K, "attn_output": T.Q4_K, "ffn_up": T.Q2_K, "ffn_down": T.Q4_K},
+        own_output=True,
+    ),
+    Plan(  # rows of 192 values are no blocks of 256
+        "q4_k_m_narrow",
+        T.Q5_0,
+        d=192,
+        heads=3,
+        kv_heads=1,
+        head_dim=64,
+        ff=352,
+        kinds={"token_embd": T.Q8_0, "attn_k": T.BF16, "attn_v": T.Q8_0, "ffn_up": T.Q5_1},
+    ),
+]
+
 
 def byte_texts():
     """GPT-2's printable stand-in of each byte, in byte order."""
@@ -192,15 +232,43 @@ class Dice:
         deviation = 2 * half / 3**0.5  # of the sum of four uniform integers
         return (total * (spread / deviation) + centre).astype(np.float32)
 
+    def blocks(self, shape, kind, spread):
+        """Random blocks of a type that the gguf package does not write, [out, bytes of a row]."""
+        out, width = shape
+        block_values, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+        deviation, places, ratio = UNIT[kind]
+        n = out * width // block_values
+        raw = self.rng.integers(0, 256, size=(n, block_bytes), dtype=np.uint8)
+        steps = self.rng.integers(0, 8, size=n)
+        d = spread / deviation * (1 + steps % 4 / 8) * np.where(steps < 4, 1, -1)
+        for at, factor in zip(places, (1.0, ratio), strict=False):
+            halves = (d * factor).astype("<f2").view(np.uint8).reshape(n, 2)
+            raw[:, at : at + 2] = halves
+        return raw.reshape(out, width // block_values * block_bytes)
+
+
+# Of random blocks with d = 1: the values' deviation, where d and dmin stand, and the dmin that
+# leaves them no mean.
+UNIT = {
+    T.Q2_K: (13.9, (80, 82), 1.5),
+    T.Q3_K: (43.5, (108,), 0),
+    T.Q4_K: (258.0, (0, 2), 7.5),
+    T.Q5_K: (529.0, (0, 2), 15.5),
+    T.Q6_K: (1364.0, (208,), 0),
+    T.IQ4_NL: (67.4, (0,), 0),
+    T.IQ4_XS: (1247.0, (0,), 0),
+}
+
 
 def tensors_of(plan):
-    """(name, float32 values [out, in], type) in file order."""
+    """(name, float32 values [out, in] or blocks, type) in file order."""
     dice, d = Dice(plan.name), plan.d
     q_width, kv_width = plan.heads * plan.head_dim, plan.kv_heads * plan.head_dim
 
     def matrix(name, out, width, gain=1.0):
         kind = plan.kinds.get(name.split(".")[-2], plan.kind)
-        yield name, dice.values((out, width), gain / width**0.5), kind
+        make = dice.blocks if kind in UNIT else dice.values
+        yield name, make((out, width), *([kind] if kind in UNIT else []), gain / width**0.5), kind
         if plan.biases and name.startswith("blk."):
             yield name.replace(".weight", ".bias"), dice.values((out,), 0.3), T.F32
 
@@ -280,6 +348,8 @@ def write_model(plan, path, tensors):
     for name, values, kind in tensors:
         if kind in (T.F32, T.F16):
             writer.add_tensor(name, values.astype(np.float32 if kind == T.F32 else np.float16))
+        elif values.dtype == np.uint8:
+            writer.add_tensor(name, values, raw_dtype=kind)
         else:
             writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
     writer.write_header_to_file()
@@ -306,7 +376,7 @@ def make_all(folder):
     source = pathlib.Path(__file__).read_bytes()
     seal = hashlib.sha256(source).hexdigest() + f" gguf {metadata.version('gguf')} numpy {np.__version__}\n"
     stamp = folder / "made-by.txt"
-    paths = {plan.name: plan.path(folder) for plan in PLANS}
+    paths = {plan.name: plan.path(folder) for plan in PLANS + TYPE_PLANS}
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # suites that run side by side make them once
@@ -322,7 +392,7 @@ def make_where_missing(folder, stamp, seal, paths):
     ):
         return
     stamp.unlink(missing_ok=True)
-    for plan in PLANS:
+    for plan in PLANS + TYPE_PLANS:
         for old in folder.glob(f"{plan.name}*.gguf"):
             if old == paths[plan.name] or plan.parts > 1:
                 old.unlink()
