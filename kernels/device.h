@@ -42,8 +42,8 @@ enum backend { BACKEND_CPU, BACKEND_CUDA, BACKEND_AUTO };
 
 enum isa { ISA_AUTO, ISA_SCALAR, ISA_AVX2, ISA_AVX512 };
 
-/* What linears multiply integer-block weights by (cpu_kernels.md 14). F32 and F16 weights always
- * take f32. */
+/* What linears multiply integer-block weights by (cpu_kernels.md 14). F32, F16 and BF16 weights
+ * always take f32. */
 enum activations { ACTIVATIONS_16, ACTIVATIONS_INT8, ACTIVATIONS_F32 };
 
 struct device_options {

@@ -125,7 +125,7 @@ static void check_case(enum isa isa, enum activations activations, int n_threads
 static void check_isa_equals_scalar(enum isa isa)
 {
     for (int t = 0; t < N_LINEAR_TYPES; t++) {
-        for (int i = 0; i < 33; i++) {
+        for (int i = 0; i < 33; i += t < 5 ? 1 : 3) { /* every third has every number of rows */
             struct linear_case c = case_of(linear_types[t], i);
             check_case(isa, ALL_ACTIVATIONS[(i + i / 11) % 3], 1 + i % 3, &c);
         }
