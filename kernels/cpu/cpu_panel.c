@@ -149,6 +149,7 @@ void cpu_panel_copy(const struct act *from, uint32_t from_row, uint32_t from_row
         *y.da = *x.da;
         *y.sa = *x.sa;
         *y.nb = *x.nb;
+        *y.nh = *x.nh;
     }
 }
 

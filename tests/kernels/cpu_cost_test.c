@@ -95,7 +95,7 @@ static void test_cpu_cost__experts_are_read_once_each_and_only_those_chosen(void
                             .n_rows = 3,
                             .n_used = 2,
                             .mode = LINEAR_ADD};
-    double matrices = 4 * 2 * 320 + 1 * (64 + 512), in = 2 * 76, gated = 76;
+    double matrices = 4 * 2 * 320 + 1 * (64 + 512), in = 2 * 80, gated = 80;
     double up_chains = 6 * 2 * 32, down_chains = 6 * 16;
     struct op_cost cost = cpu_cost_moe(&args, ACTIVATIONS_16);
     /* brought, multiplied, multiplied again, summed into y */

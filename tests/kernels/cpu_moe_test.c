@@ -35,14 +35,15 @@ static struct moe_case case_of(int i)
     static const uint32_t experts[] = {4, 1, 5, 3, 4, 16, 9, 3};
     static const uint32_t outs[] = {16, 33, 7, 300, 48, 20, 64, 100};
     uint32_t type = linear_types[i % N_LINEAR_TYPES];
+    uint32_t down_type = linear_types[(i / 2 + 1) % N_LINEAR_TYPES];
     return (struct moe_case){
         .gate_type = type,
         .up_type = i % 4 == 3 ? TENSOR_Q8_0 : type,
-        .down_type = linear_types[(i / 2 + 1) % N_LINEAR_TYPES],
+        .down_type = down_type,
         .n_experts = experts[i % 8],
         .n_used = used[i % 8],
-        .n_in = 32 * (1 + (uint32_t)i % 4),
-        .n_ff = i % 3 == 0 ? 96 : 32,
+        .n_in = linear_width(type, 32 * (1 + (uint32_t)i % 4)),
+        .n_ff = linear_width(down_type, i % 3 == 0 ? 96 : 32),
         .n_out = outs[i % 8],
         .n_rows = rows[i % 8],
         .scales_input = i % 5 == 1,
@@ -68,7 +69,7 @@ static const enum activations ALL_ACTIVATIONS[] = {ACTIVATIONS_16, ACTIVATIONS_I
 
 static void check_isa(enum isa isa)
 {
-    for (int i = 0; i < 15; i++) {
+    for (int i = 0; i < N_LINEAR_TYPES; i++) {
         struct moe_case c = case_of(i);
         struct moe_inputs inputs = moe_inputs_of(&c);
         enum activations activations = ALL_ACTIVATIONS[i % 3];

@@ -75,11 +75,11 @@ static struct moe_case case_of(uint32_t i)
 {
     static const uint32_t rows[] = {1, 9, 5, 40, 8}, used[] = {2, 1, 3, 2, 4};
     static const uint32_t experts[] = {4, 1, 5, 3, 40}, outs[] = {16, 33, 7, 70, 48};
-    uint32_t type = linear_types[i % N_LINEAR_TYPES];
+    uint32_t type = linear_types[i % N_CUDA_LINEAR_TYPES];
     return (struct moe_case){
         .gate_type = type,
         .up_type = i % 4 == 3 ? TENSOR_Q8_0 : type,
-        .down_type = linear_types[(i + 2) % N_LINEAR_TYPES],
+        .down_type = linear_types[(i + 2) % N_CUDA_LINEAR_TYPES],
         .n_experts = experts[i % 5],
         .n_used = used[i % 5],
         .n_in = 32 * (1 + i % 3),
@@ -128,7 +128,7 @@ static void test_cuda_moe__sorts_many_pairs_and_experts(void **state)
 /* Both sides round their activations twice. */
 static void test_cuda_moe__is_close_to_the_op_of_the_cpu(void **state)
 {
-    for (uint32_t t = 0; t < N_LINEAR_TYPES; t++) {
+    for (uint32_t t = 0; t < N_CUDA_LINEAR_TYPES; t++) {
         struct moe_case c = {linear_types[t], linear_types[t], linear_types[t], 4, 2, 64, 32, 20, 9,
                              t == 1,          LINEAR_SET,      0};
         struct moe_inputs inputs = moe_inputs_of(&c);
@@ -206,7 +206,7 @@ static void test_cuda_moe__an_expert_that_is_not_there_sticks(void **state)
 static void test_cuda_moe__of_a_models_rows_is_linears_summed_by_slot(void **state)
 {
     static const uint32_t rows[] = {1, 8, 64};
-    for (uint32_t t = 0; t < N_LINEAR_TYPES; t++)
+    for (uint32_t t = 0; t < N_CUDA_LINEAR_TYPES; t++)
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
             struct moe_case c = {linear_types[t], linear_types[t], linear_types[t], 4,    2, 1024,
                                  256,             128,             rows[i],         false,
