@@ -318,9 +318,9 @@ for _kind in (4, 5, 31, 32, 33, 36, 37, 38, 43, 0xFFFFFFFF):
         lambda f, kind=_kind: setattr(f.tensor("blk.0.attn_q.weight"), "kind", kind),
     )
 quick(
-    "tensor_of_a_type_without_kernels",  # of blocks of 32, and smaller ones than those it replaces
-    ("blk.0.attn_q.weight is IQ4_NL",),
-    lambda f: setattr(f.tensor("blk.0.attn_q.weight"), "kind", 20),
+    "tensor_of_a_type_without_kernels",  # of blocks of 64, smaller than those it replaces
+    ("blk.0.attn_q.weight is Q2_0",),
+    lambda f: setattr(f.tensor("blk.0.attn_q.weight"), "kind", 42),
 )
 quick(
     "row_is_not_whole_blocks_of_256",
