@@ -191,9 +191,21 @@ struct moe_args {
 
 enum rope_style { ROPE_NONE, ROPE_NORM, ROPE_NEOX }; /* pairs (2k, 2k + 1), or (k, k + n/2) */
 
-/* Rotates q and k by position * inv_freq (double; own polynomial for sin and cos, rounded to f32
- * once), multiplies q by q_scale, writes K and V into the OPEN page of each row's position (f16:
- * round to even, saturating, counted), q to `q`. */
+/* RMS of each head of q and of k, over all its values: weighted before the rotation (Qwen 3), or
+ * without weights after it (Llama 4). */
+enum qk_norm { QK_NORM_NONE, QK_NORM_BEFORE, QK_NORM_AFTER };
+
+/* Queries grow with their position by 1 + scale * ln(1 + floor((position + offset) / length)). */
+struct q_temperature {
+    float scale;               /* 0: they do not */
+    uint32_t length, offset;   /* tokens */
+};
+
+/* Per head of q and k: the norm before, the rotation by position * inv_freq (double; own polynomial
+ * for sin and cos, rounded to f32 once), the norm after; then q times q_scale x temperature (one
+ * f32 factor, made in double). Writes K and V into the OPEN page of each row's position (f16:
+ * round to even, saturating, counted), q to `q`. A norm is that of norm_args: the same sums and
+ * products. */
 struct rope_append_args {
     const float *qkv;          /* device [n_rows, qkv_stride]: q heads, k heads, v heads */
     uint32_t qkv_stride;
@@ -202,7 +214,11 @@ struct rope_append_args {
     uint32_t n_rot;            /* rotated dims of a head, even; dims beyond pass through */
     const double *inv_freq;    /* device [n_rot / 2], scaling included */
     float rope_scale;          /* multiplies cos and sin (YaRN); 1 otherwise */
+    enum qk_norm qk_norm;
+    const float *q_norm, *k_norm; /* device [k_dim] each; of QK_NORM_BEFORE */
+    float norm_eps;
     float q_scale;             /* log2(e) / sqrt(head dim): attend works with exp2 */
+    struct q_temperature q_temperature;
     struct rows_view rows;
     struct kv_group_view group;
     uint32_t layer_idx;        /* within the group */

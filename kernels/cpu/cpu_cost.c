@@ -12,6 +12,7 @@
 #define OPS_SILU (OPS_EXP2 + 4)
 #define OPS_QUANTIZE 4  /* magnitude's maximum, product, rounding, sum */
 #define OPS_SINCOS 46   /* reduction 7, two polynomials of 8 and 9 fma, quadrant 5; of one angle */
+#define OPS_HEAD_NORM 4 /* fma, and two products: with scale and weight, or scale and factor */
 #define OPS_SCALE 3     /* of a block: product of the scales, fma */
 #define OPS_MINIMUM 2   /* of a block: fma */
 
@@ -209,11 +210,13 @@ struct op_cost cpu_cost_rope_append(const struct rope_append_args *args)
     double q = (double)args->n_heads * shape->k_dim, k = (double)shape->n_kv_heads * shape->k_dim;
     double v = shape->v_in_k ? 0 : (double)shape->n_kv_heads * shape->v_dim;
     double n_heads = (double)args->n_heads + shape->n_kv_heads;
+    bool is_weighted = args->qk_norm == QK_NORM_BEFORE;
+    double norms = args->qk_norm == QK_NORM_NONE ? 0 : OPS_HEAD_NORM * (q + k);
     return (struct op_cost){
-        .read = n * 4 * (q + k + v) + 8 * n_pairs,
+        .read = n * 4 * (q + k + v) + 8 * n_pairs + (is_weighted ? 2 * 4.0 * shape->k_dim : 0),
         .written = n * (4 * q + (k + v) * (double)kv_dtype_bytes(args->group.dtype_open)),
         /* a rotation is four products and two sums; queries and keys are scaled */
-        .float_ops = n * (n_pairs * (OPS_SINCOS + 6 * n_heads) + q + k),
+        .float_ops = n * (n_pairs * (OPS_SINCOS + 6 * n_heads) + q + k + norms),
     };
 }
 

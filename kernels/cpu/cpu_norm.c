@@ -20,7 +20,7 @@ void cpu_norm_row_scalar(const float *x, const float *weight, float eps, uint32_
         lanes[i % 16] = fmaf(x[i], x[i], lanes[i % 16]);
     float scale = 1.0f / sqrtf(cpu_fold16(lanes) / (float)width + eps);
     for (uint32_t i = 0; i < width; i++)
-        out[i] = x[i] * scale * weight[i];
+        out[i] = weight == NULL ? x[i] * scale : x[i] * scale * weight[i];
 }
 
 static void run_norm(const struct cpu_worker *worker, const void *args)

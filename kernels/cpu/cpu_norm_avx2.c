@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu_norm.h"
 
 #include <immintrin.h>
+#include <stddef.h>
 
 #include "kernels/cpu/cpu_math.h"
 
@@ -23,8 +24,10 @@ void cpu_norm_row_avx2(const float *x, const float *weight, float eps, uint32_t 
     __m256 scales = _mm256_set1_ps(scale);
     for (uint32_t i = 0; i < whole; i += 8) {
         __m256 v = _mm256_mul_ps(_mm256_loadu_ps(x + i), scales);
-        _mm256_storeu_ps(out + i, _mm256_mul_ps(v, _mm256_loadu_ps(weight + i)));
+        if (weight != NULL)
+            v = _mm256_mul_ps(v, _mm256_loadu_ps(weight + i));
+        _mm256_storeu_ps(out + i, v);
     }
     for (uint32_t i = whole; i < width; i++)
-        out[i] = x[i] * scale * weight[i];
+        out[i] = weight == NULL ? x[i] * scale : x[i] * scale * weight[i];
 }

@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu_norm.h"
 
 #include <immintrin.h>
+#include <stddef.h>
 
 #include "kernels/cpu/cpu_math.h"
 
@@ -22,9 +23,12 @@ void cpu_norm_row_avx512(const float *x, const float *weight, float eps, uint32_
     __m512 scales = _mm512_set1_ps(scale);
     for (uint32_t i = 0; i < whole; i += 16) {
         __m512 v = _mm512_mul_ps(_mm512_loadu_ps(x + i), scales);
-        _mm512_storeu_ps(out + i, _mm512_mul_ps(v, _mm512_loadu_ps(weight + i)));
+        if (weight != NULL)
+            v = _mm512_mul_ps(v, _mm512_loadu_ps(weight + i));
+        _mm512_storeu_ps(out + i, v);
     }
     tail = _mm512_mul_ps(tail, scales);
-    tail = _mm512_mul_ps(tail, _mm512_maskz_loadu_ps(rest, weight + whole));
+    if (weight != NULL)
+        tail = _mm512_mul_ps(tail, _mm512_maskz_loadu_ps(rest, weight + whole));
     _mm512_mask_storeu_ps(out + whole, rest, tail);
 }

@@ -5,21 +5,24 @@
 #include <string.h>
 
 #include "base/status.h"
+#include "kernels/cpu/cpu_norm.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/cpu_page.h"
 #include "kernels/cpu/cpu_panel.h"
 #include "kernels/cpu/cpu_rope_body.h"
+#include "kernels/q_temperature.h"
 #include "kernels/tensor_type.h"
 
 struct rope_run {
     struct rope_append_args args;
     const struct cpu_rope_ops *ops;
+    cpu_norm_row *norm;
     enum activations activations;
 };
 
 struct rope_row { /* a worker's scratch, one row at a time */
     float cosine[MODEL_HEAD_DIM_MAX / 2], sine[MODEL_HEAD_DIM_MAX / 2];
-    float rotated[MODEL_HEAD_DIM_MAX];
+    float normed[MODEL_HEAD_DIM_MAX], rotated[MODEL_HEAD_DIM_MAX];
     uint16_t halves[MODEL_HEAD_DIM_MAX];
 };
 _Static_assert(sizeof(struct rope_row) <= CPU_SCRATCH_BYTES, "a row's rotation fits the scratch");
@@ -69,6 +72,26 @@ static uint32_t put_v(const struct rope_run *run, const float *v, uint8_t *plane
     return run->ops->halves(v, n, (uint16_t *)plane + (size_t)slot * n);
 }
 
+/* One head of q or k: normed, rotated, times factor. */
+static void turn_head(const struct rope_run *run, const float *from, const float *weight,
+                      float factor, struct rope_row *row, float *to)
+{
+    const struct rope_append_args *args = &run->args;
+    uint32_t n = args->group.shape.k_dim;
+    if (args->qk_norm == QK_NORM_BEFORE) {
+        run->norm(from, weight, args->norm_eps, n, row->normed);
+        from = row->normed;
+    }
+    bool is_normed_after = args->qk_norm == QK_NORM_AFTER;
+    run->ops->rotate(from, n, args->n_rot, args->style, row->cosine, row->sine,
+                     is_normed_after ? 1.0f : factor, to);
+    if (!is_normed_after)
+        return;
+    run->norm(to, NULL, args->norm_eps, n, to);
+    for (uint32_t d = 0; d < n; d++)
+        to[d] *= factor;
+}
+
 static uint32_t append_row(const struct rope_run *run, uint32_t r, struct rope_row *row,
                            int *status)
 {
@@ -90,17 +113,17 @@ static uint32_t append_row(const struct rope_run *run, uint32_t r, struct rope_r
     const float *k = q + (size_t)args->n_heads * shape->k_dim;
     const float *v = k + (size_t)shape->n_kv_heads * shape->k_dim;
     float *q_out = cpu_act_floats(&args->q, run->activations) + (size_t)r * args->q.width;
+    float factor = q_temperature_factor(args->q_scale, &args->q_temperature, position);
     for (uint32_t h = 0; h < args->n_heads; h++)
-        run->ops->rotate(q + (size_t)h * shape->k_dim, shape->k_dim, args->n_rot, args->style,
-                         row->cosine, row->sine, args->q_scale, q_out + (size_t)h * shape->k_dim);
+        turn_head(run, q + (size_t)h * shape->k_dim, args->q_norm, factor, row,
+                  q_out + (size_t)h * shape->k_dim);
 
     uint32_t slot = position % PAGE_TOKENS, n_saturated = 0;
     size_t head_bytes = cpu_page_head_bytes(shape, group->dtype_open);
     size_t k_bytes = cpu_page_k_bytes(shape, group->dtype_open);
     for (uint32_t h = 0; h < shape->n_kv_heads; h++) {
         uint8_t *head = layer + h * head_bytes;
-        run->ops->rotate(k + (size_t)h * shape->k_dim, shape->k_dim, args->n_rot, args->style,
-                         row->cosine, row->sine, 1.0f, row->rotated);
+        turn_head(run, k + (size_t)h * shape->k_dim, args->k_norm, 1.0f, row, row->rotated);
         n_saturated += put_k(run, row->rotated, head, slot, row->halves);
         if (!shape->v_in_k)
             n_saturated += put_v(run, v + (size_t)h * shape->v_dim, head + k_bytes, slot);
@@ -126,13 +149,14 @@ static void run_rope(const struct cpu_worker *worker, const void *args)
         cpu_worker_fail(worker, status);
 }
 
-static const struct cpu_rope_ops *rope_ops_of(enum isa isa)
+static struct rope_run run_of(enum isa isa, const struct rope_append_args *args,
+                              enum activations activations)
 {
     if (isa == ISA_AVX512)
-        return &cpu_rope_avx512;
+        return (struct rope_run){*args, &cpu_rope_avx512, cpu_norm_row_avx512, activations};
     if (isa == ISA_AVX2)
-        return &cpu_rope_avx2;
-    return &cpu_rope_scalar;
+        return (struct rope_run){*args, &cpu_rope_avx2, cpu_norm_row_avx2, activations};
+    return (struct rope_run){*args, &cpu_rope_scalar, cpu_norm_row_scalar, activations};
 }
 
 /* Floats of one row of qkv. */
@@ -151,6 +175,8 @@ void cpu_rope_append(struct stream *stream, const struct rope_append_args *args)
     assert(args->qkv_stride >= row_floats(args));
     assert(args->q.width == args->n_heads * shape->k_dim && (args->q.forms & ACT_QUERY) != 0);
     assert(args->rows.n_rows <= args->q.max_rows);
-    struct rope_run run = {*args, rope_ops_of(stream_isa(stream)), stream_activations(stream)};
+    assert(args->qk_norm != QK_NORM_BEFORE || (args->q_norm != NULL && args->k_norm != NULL));
+    assert(args->q_temperature.scale == 0 || args->q_temperature.length > 0);
+    struct rope_run run = run_of(stream_isa(stream), args, stream_activations(stream));
     cpu_stream_push(stream, "rope_append", run_rope, &run, sizeof run, true);
 }

@@ -227,6 +227,12 @@ struct op_cost cuda_cost_rope_append(const struct rope_append_args *args)
                         (k + v) * (double)kv_dtype_bytes(args->group.dtype_open)),
         .float_ops = n_rot / 2 * OPS_TURN,
     };
+    if (args->qk_norm == QK_NORM_BEFORE) { /* a pair is normed for each of its two values */
+        cost.read += 2 * 4.0 * shape->k_dim;
+        cost.float_ops += 2 * (q + k) + 2 * (2 * (q + q_turned) + k + k_turned);
+    } else if (args->qk_norm == QK_NORM_AFTER) { /* rotated for the sum, too */
+        cost.float_ops += (q_turned + k_turned) * OPS_ROTATE + 2 * (q + k) + 2 * q + k;
+    }
     cost.float_ops += 2 * q_turned * OPS_ROTATE + q * (2 + 1 + OPS_TO_HALF);
     cost.float_ops += k_turned * OPS_ROTATE + (k + v) * put;
     cost.float_ops *= n;

@@ -12,33 +12,97 @@ extern "C" {
 #include "kernels/cuda/cuda_act.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/cuda_page.h"
+#include "kernels/q_temperature.h"
 }
 
 #define THREADS 256
 #define WARPS (THREADS / WARP_LANES)
 #define PAIRS_MAX (MODEL_HEAD_DIM_MAX / 2)
+#define CHAINS 16 /* of a sum of squares */
+#define HEADS_AT_ONCE (THREADS / CHAINS)
 
-struct turn { /* of a position; shared memory */
+struct turn { /* of a row; shared memory */
     float cosine[PAIRS_MAX], sine[PAIRS_MAX];
+    float norms[2 * MODEL_HEADS_MAX]; /* factors of q's heads, then k's; whole HEADS_AT_ONCE */
 };
+
+struct head { /* of q or k */
+    const float *values;  /* [k_dim] */
+    const float *weights; /* [k_dim] of the norm before; NULL: none */
+    float norm;           /* 1 without a norm */
+};
+
+static __device__ __forceinline__ struct head head_of(const struct rope_append_args &args,
+                                                      const struct turn &turn, const float *row,
+                                                      uint32_t idx)
+{
+    struct head head = {row + (size_t)idx * args.group.shape.k_dim, NULL, 1.0f};
+    if (args.qk_norm != QK_NORM_NONE)
+        head.norm = turn.norms[idx];
+    if (args.qk_norm == QK_NORM_BEFORE)
+        head.weights = idx < args.n_heads ? args.q_norm : args.k_norm;
+    return head;
+}
+
+static __device__ __forceinline__ float before_rotation(const struct head &head, uint32_t d)
+{
+    float value = head.values[d];
+    return head.weights == NULL ? value
+                                : __fmul_rn(__fmul_rn(value, head.norm), head.weights[d]);
+}
 
 /* Value d of a head after rotation. */
 static __device__ __forceinline__ float rotated(const struct rope_append_args &args,
-                                                const struct turn &turn, const float *head,
+                                                const struct turn &turn, const struct head &head,
                                                 uint32_t d)
 {
     if (args.style == ROPE_NONE || d >= args.n_rot)
-        return head[d];
+        return before_rotation(head, d);
     uint32_t n_pairs = args.n_rot / 2;
     bool adjacent = args.style == ROPE_NORM;
     uint32_t pair = adjacent ? d / 2 : d % n_pairs;
     bool is_second = adjacent ? d % 2 != 0 : d >= n_pairs;
-    float a = head[adjacent ? 2 * pair : pair];
-    float b = head[adjacent ? 2 * pair + 1 : pair + n_pairs];
+    float a = before_rotation(head, adjacent ? 2 * pair : pair);
+    float b = before_rotation(head, adjacent ? 2 * pair + 1 : pair + n_pairs);
     float c = turn.cosine[pair], s = turn.sine[pair];
     if (is_second)
         return fmaf(a, s, __fmul_rn(b, c));
     return fmaf(a, c, -__fmul_rn(b, s));
+}
+
+/* The same under the norm after. */
+static __device__ __forceinline__ float turned(const struct rope_append_args &args,
+                                               const struct turn &turn, const float *row,
+                                               uint32_t idx, uint32_t d)
+{
+    struct head head = head_of(args, turn, row, idx);
+    float value = rotated(args, turn, head, d);
+    return args.qk_norm == QK_NORM_AFTER ? __fmul_rn(value, head.norm) : value;
+}
+
+static_assert(2 * MODEL_HEADS_MAX % HEADS_AT_ONCE == 0, "the last heads are normed with others");
+
+/* 16 lanes sum up a head, in the order of the CPU: values lane, lane + 16 ..., then the fold. */
+static __device__ __forceinline__ void make_norms(const struct rope_append_args &args,
+                                                  struct turn &turn, const float *row)
+{
+    uint32_t k_dim = args.group.shape.k_dim, n = args.n_heads + args.group.shape.n_kv_heads;
+    uint32_t chain = threadIdx.x % CHAINS;
+    for (uint32_t first = 0; first < n; first += HEADS_AT_ONCE) {
+        uint32_t idx = first + threadIdx.x / CHAINS;
+        struct head head = {row + (size_t)min(idx, n - 1) * k_dim, NULL, 1.0f};
+        float sum = 0.0f;
+        for (uint32_t d = chain; d < k_dim; d += CHAINS) {
+            float value = args.qk_norm == QK_NORM_BEFORE ? head.values[d]
+                                                         : rotated(args, turn, head, d);
+            sum = fmaf(value, value, sum);
+        }
+        for (uint32_t apart = CHAINS / 2; apart > 0; apart /= 2)
+            sum = __fadd_rn(sum, __shfl_down_sync(ALL_LANES, sum, apart));
+        if (chain == 0) /* beyond the last head nobody reads */
+            turn.norms[idx] = __fdiv_rn(
+                1.0f, __fsqrt_rn(__fadd_rn(__fdiv_rn(sum, (float)k_dim), args.norm_eps)));
+    }
 }
 
 /* One value into a page; 1 if f16 cuts it. */
@@ -61,9 +125,10 @@ static __device__ __forceinline__ void put_queries(const struct rope_append_args
                                                    const float *from, uint32_t *greatest_of)
 {
     uint32_t row = blockIdx.x, k_dim = args.group.shape.k_dim, greatest = 0;
+    float scale =
+        q_temperature_factor(args.q_scale, &args.q_temperature, args.rows.position[row]);
     for (uint32_t i = threadIdx.x; i < q.width; i += THREADS) {
-        const float *head = from + i / k_dim * k_dim;
-        float value = __fmul_rn(rotated(args, turn, head, i % k_dim), args.q_scale);
+        float value = __fmul_rn(turned(args, turn, from, i / k_dim, i % k_dim), scale);
         greatest = max(greatest, __float_as_uint(fabsf(value)));
     }
     greatest = __reduce_max_sync(ALL_LANES, greatest);
@@ -79,10 +144,8 @@ static __device__ __forceinline__ void put_queries(const struct rope_append_args
         q.scales[row] = power_of_two(exponent);
     for (uint32_t i = threadIdx.x; i < q.stride; i += THREADS) {
         float value = 0.0f;
-        if (i < q.width) {
-            const float *head = from + i / k_dim * k_dim;
-            value = __fmul_rn(rotated(args, turn, head, i % k_dim), args.q_scale);
-        }
+        if (i < q.width)
+            value = __fmul_rn(turned(args, turn, from, i / k_dim, i % k_dim), scale);
         q.halves[(size_t)row * q.stride + i] = half_bits(__fmul_rn(value, factor));
     }
 }
@@ -90,19 +153,19 @@ static __device__ __forceinline__ void put_queries(const struct rope_append_args
 /* K and V of the row into its slot. Returns how many values f16 cut. */
 static __device__ __forceinline__ uint32_t put_keys_and_values(const struct rope_append_args &args,
                                                                const struct turn &turn,
-                                                               const float *k, uint8_t *layer)
+                                                               const float *from, uint8_t *layer)
 {
     const struct kv_shape &shape = args.group.shape;
     enum kv_dtype dtype = args.group.dtype_open;
     uint32_t slot = args.rows.position[blockIdx.x] % PAGE_TOKENS, n_cut = 0;
     for (uint32_t i = threadIdx.x; i < shape.n_kv_heads * shape.k_dim; i += THREADS) {
         uint32_t head = i / shape.k_dim, d = i % shape.k_dim;
-        float value = rotated(args, turn, k + (size_t)head * shape.k_dim, d);
+        float value = turned(args, turn, from, args.n_heads + head, d);
         n_cut += put(layer + cuda_page_k_at(&shape, dtype, head, slot), d, dtype, value);
     }
     if (shape.v_in_k)
         return n_cut;
-    const float *v = k + (size_t)shape.n_kv_heads * shape.k_dim;
+    const float *v = from + (size_t)(args.n_heads + shape.n_kv_heads) * shape.k_dim;
     for (uint32_t i = threadIdx.x; i < shape.n_kv_heads * shape.v_dim; i += THREADS) {
         uint32_t head = i / shape.v_dim, d = i % shape.v_dim;
         n_cut += put(layer + cuda_page_v_at(&shape, dtype, head, slot), d, dtype, v[i]);
@@ -130,11 +193,15 @@ static __global__ void __launch_bounds__(THREADS)
             turn.cosine[i] = (float)(cosine * (double)args.rope_scale);
             turn.sine[i] = (float)(sine * (double)args.rope_scale);
         }
-    __syncthreads();
+    __syncthreads(); /* the turn is there */
 
     const float *from = args.qkv + (size_t)row * args.qkv_stride;
+    if (args.qk_norm != QK_NORM_NONE) {
+        make_norms(args, turn, from);
+        __syncthreads(); /* the norms are there */
+    }
     put_queries(args, turn, q, from, greatest_of);
-    uint32_t n_cut = put_keys_and_values(args, turn, from + q.width, layer);
+    uint32_t n_cut = put_keys_and_values(args, turn, from, layer);
     n_cut = __reduce_add_sync(ALL_LANES, n_cut);
     if (lane_idx() == 0 && n_cut > 0 && args.n_saturated != NULL)
         atomicAdd((unsigned long long *)args.n_saturated, (unsigned long long)n_cut);
@@ -147,6 +214,9 @@ extern "C" void cuda_rope_append(struct stream *stream, const struct rope_append
     assert(args->style == ROPE_NONE || (args->n_rot % 2 == 0 && args->n_rot <= shape->k_dim));
     assert(args->q.width == args->n_heads * shape->k_dim && (args->q.forms & ACT_QUERY) != 0);
     assert(args->rows.n_rows <= args->q.max_rows);
+    assert(args->n_heads <= MODEL_HEADS_MAX && shape->n_kv_heads <= MODEL_HEADS_MAX);
+    assert(args->qk_norm != QK_NORM_BEFORE || (args->q_norm != NULL && args->k_norm != NULL));
+    assert(args->q_temperature.scale == 0 || args->q_temperature.length > 0);
     cudaStream_t cuda;
     if (!cuda_stream_begin(stream, "rope_append", &cuda) || args->rows.n_rows == 0)
         return;

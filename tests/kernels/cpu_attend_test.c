@@ -96,6 +96,22 @@ static void test_attend__is_softmax_attention(void **state)
     assert_near_exact(&shape, items, 4, 1e-3);
 }
 
+/* What rope_append makes of queries and keys beside the rotation. */
+static void test_attend__queries_and_keys_are_normed_and_grow(void **state)
+{
+    struct scene_rows items[] = {{0, 0, 3}, {0, 62, 4}, {0, 199, 1}};
+    for (int norm = QK_NORM_BEFORE; norm <= QK_NORM_AFTER; norm++)
+        for (int style = ROPE_NONE; style <= ROPE_NEOX; style++) {
+            struct scene_shape shape = shape_of(6, 2, 40, KV_F32);
+            shape.style = (enum rope_style)style;
+            shape.qk_norm = (enum qk_norm)norm;
+            assert_near_exact(&shape, items, 3, 2e-6);
+            assert_all_isas(&shape, items, 3, "normed");
+            shape.q_temperature = (struct q_temperature){0.4f, 7, (uint32_t)style};
+            assert_near_exact(&shape, items, 3, 2e-6);
+        }
+}
+
 static void test_attend__sees_exactly_its_window(void **state)
 {
     struct scene_shape shape = shape_of(2, 1, 16, KV_F32);
@@ -401,6 +417,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attend__is_softmax_attention),
+        cmocka_unit_test(test_attend__queries_and_keys_are_normed_and_grow),
         cmocka_unit_test(test_attend__sees_exactly_its_window),
         cmocka_unit_test(test_attend__takes_values_out_of_the_keys),
         cmocka_unit_test(test_attend__is_the_same_on_every_instruction_set),

@@ -166,6 +166,9 @@ static void test_cpu_cost__append_writes_halves_and_turns_pairs(void **state)
     };
     assert_cost(cpu_cost_rope_append(&args), 3 * 4 * (48 + 16 + 8) + 8 * 2,
                 3 * (4 * 48 + 2 * (16 + 8)), 0, 3 * (2 * (46 + 6 * 8) + 48 + 16));
+    args.qk_norm = QK_NORM_BEFORE;
+    assert_cost(cpu_cost_rope_append(&args), 3 * 4 * (48 + 16 + 8) + 8 * 2 + 2 * 4 * 8,
+                3 * (4 * 48 + 2 * (16 + 8)), 0, 3 * (2 * (46 + 6 * 8) + 5 * (48 + 16)));
 }
 
 static void test_cpu_cost__a_norm_quantises_what_blocks_want(void **state)

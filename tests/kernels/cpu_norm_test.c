@@ -40,6 +40,10 @@ static void test_norm__is_rms_norm(void **state)
             double exact = (double)x[i] * scale * (double)weight[i];
             assert_true(fabs((double)out[i] - exact) <= 2e-6 * fabs(exact));
         }
+        cpu_norm_row_scalar(x, NULL, 1e-5f, n, out);
+        for (uint32_t i = 0; i < n; i++)
+            assert_true(fabs((double)out[i] - (double)x[i] * scale) <=
+                        2e-6 * fabs((double)x[i] * scale));
         free(x);
         free(weight);
         free(out);
@@ -55,6 +59,9 @@ static void assert_same_form(cpu_norm_row *form)
         cpu_norm_row_scalar(x, weight, 1e-6f, n, truth);
         form(x, weight, 1e-6f, n, out);
         assert_memory_equal(out, truth, n * sizeof *out);
+        cpu_norm_row_scalar(x, NULL, 1e-6f, n, truth);
+        form(x, NULL, 1e-6f, n, x); /* without weights, and in place */
+        assert_memory_equal(x, truth, n * sizeof *out);
         memset(x, 0, n * sizeof *x); /* zeros stay zeros */
         cpu_norm_row_scalar(x, weight, 1e-6f, n, truth);
         form(x, weight, 1e-6f, n, out);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/status.h"
+#include "kernels/q_temperature.h"
 #include "kernels/tensor_type.h"
 #include "tests/kernels/isa_fixture.h"
 #include "tests/kernels/scene_fixture.h"
@@ -160,6 +161,7 @@ static void test_rope__pages_are_the_same_however_they_are_written(void **state)
 {
     for (int dtype = KV_F16; dtype <= KV_F32; dtype++) {
         struct scene_shape shape = small_shape((enum kv_dtype)dtype);
+        shape.qk_norm = dtype == KV_F16 ? QK_NORM_NONE : QK_NORM_BEFORE;
         struct scene truth = scene_open(&shape, ISA_SCALAR, 1);
         scene_fill(&truth, 512);
         for (int isa = ISA_SCALAR; isa <= ISA_AVX512; isa++) {
@@ -181,6 +183,18 @@ static void test_rope__pages_are_the_same_however_they_are_written(void **state)
         }
         scene_close(&truth);
     }
+}
+
+/* Its steps: 1 up to the last token before a multiple of the length, less the offset. */
+static void test_rope__queries_grow_by_the_logarithm_of_whole_lengths(void **state)
+{
+    struct q_temperature llama4 = {0.1f, 8192, 1}, mistral3 = {0.1f, 16384, 0}, none = {.scale = 0};
+    assert_true(q_temperature_factor(0.25f, &none, 100000) == 0.25f);
+    assert_true(q_temperature_factor(0.25f, &llama4, 8190) == 0.25f);
+    assert_true(fabs((double)q_temperature_factor(1.0f, &llama4, 8191) - 1.069314718) < 1e-7);
+    assert_true(fabs((double)q_temperature_factor(2.0f, &llama4, 16383) - 2.219722458) < 2e-7);
+    assert_true(q_temperature_factor(0.25f, &mistral3, 16383) == 0.25f);
+    assert_true(fabs((double)q_temperature_factor(1.0f, &mistral3, 16384) - 1.069314718) < 1e-7);
 }
 
 static void test_rope__values_beyond_f16_are_counted_once_each(void **state)
@@ -214,6 +228,7 @@ int main(void)
         cmocka_unit_test(test_rope__halves_round_to_even_saturate_and_are_counted),
         cmocka_unit_test(test_rope__a_page_holds_keys_by_dimension_and_values_by_token),
         cmocka_unit_test(test_rope__pages_are_the_same_however_they_are_written),
+        cmocka_unit_test(test_rope__queries_grow_by_the_logarithm_of_whole_lengths),
         cmocka_unit_test(test_rope__values_beyond_f16_are_counted_once_each),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

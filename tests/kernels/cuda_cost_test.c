@@ -261,6 +261,17 @@ static void test_cuda_cost__append_turns_queries_twice(void **state)
     assert_cost(cuda_cost_rope_append(&args), 3 * 4 * (48 + 16 + 8) + 8 * 2,
                 3 * (2 * 64 + 4 + 2 * (16 + 8)), 0,
                 3 * (2 * 48 + 2 * 24 * 3 + 48 * 5 + 8 * 3 + (16 + 8) * 5));
+    struct op_cost plain = cuda_cost_rope_append(&args);
+    args.qk_norm = QK_NORM_BEFORE; /* of 8 dims 4 are turned: 12 values of a head are normed */
+    struct op_cost normed = cuda_cost_rope_append(&args);
+    assert_true(normed.read - plain.read == 2 * 4 * 8);
+    assert_true(normed.float_ops - plain.float_ops ==
+                3 * (2 * (48 + 16) + 2 * (2 * 6 * 12 + 2 * 12)));
+    args.qk_norm = QK_NORM_AFTER;
+    normed = cuda_cost_rope_append(&args);
+    assert_true(normed.read == plain.read);
+    assert_true(normed.float_ops - plain.float_ops ==
+                3 * (8 * 4 * 3 + 2 * (48 + 16) + 2 * 48 + 16));
 }
 
 static void test_cuda_cost__a_norm_makes_what_consumers_want(void **state)

@@ -148,6 +148,23 @@ static void test_cuda_rope__queries_are_rounded_once_under_a_power_of_two(void *
     }
 }
 
+/* More heads than are normed at once; dims that are no whole sixteens. */
+static void test_cuda_rope__norms_have_the_bits_of_the_cpu(void **state)
+{
+    static const struct scene_rows items[] = {{0, 0, 2}, {0, 69, 1}, {1, 30, 3}};
+    for (int norm = QK_NORM_BEFORE; norm <= QK_NORM_AFTER; norm++)
+        for (int style = ROPE_NONE; style <= ROPE_NEOX; style++) {
+            struct scene_shape shape = small_shape(KV_F32, (enum rope_style)style);
+            shape.n_heads = style == ROPE_NORM ? 32 : 6;
+            shape.qk_norm = (enum qk_norm)norm;
+            shape.length[0] = 70;
+            shape.length[1] = 33;
+            shape.q_temperature = (struct q_temperature){0.3f, 20, 1};
+            assert_same_pages("norms", &shape, 70);
+            assert_queries(&shape, items, 3);
+        }
+}
+
 static void test_cuda_rope__the_greatest_query_may_stand_anywhere(void **state)
 {
     static const struct scene_rows item = {0, 7, 2};
@@ -206,6 +223,7 @@ int main(void)
         cmocka_unit_test(test_cuda_rope__values_beyond_f16_are_cut_and_counted),
         cmocka_unit_test(test_cuda_rope__latent_pages_hold_keys_alone),
         cmocka_unit_test(test_cuda_rope__queries_are_rounded_once_under_a_power_of_two),
+        cmocka_unit_test(test_cuda_rope__norms_have_the_bits_of_the_cpu),
         cmocka_unit_test(test_cuda_rope__the_greatest_query_may_stand_anywhere),
         cmocka_unit_test(test_cuda_rope__positions_far_out_have_the_bits_of_the_cpu),
         cmocka_unit_test(test_cuda_rope__a_missing_page_sticks_to_the_stream),

@@ -17,6 +17,7 @@
 #define SCENE_LAYERS 2
 #define SCENE_LAYER 1
 #define SCENE_BASE 10000.0
+#define SCENE_EPS 1e-5
 
 static uint32_t mix(uint32_t x)
 {
@@ -31,6 +32,12 @@ float scene_value(uint32_t seq, uint32_t position, uint32_t i)
 {
     uint32_t h = mix(mix(mix(seq + 1) + position) + i);
     return (float)((double)h / 4294967296.0 * 4.0 - 2.0);
+}
+
+/* Of the norm of q's heads or of k's. */
+static double norm_weight(bool is_k, uint32_t d)
+{
+    return 1 + 0.25 * (double)scene_value(is_k ? 1001 : 1000, d, 0);
 }
 
 void *scene_alloc(struct scene *scene, size_t bytes)
@@ -121,6 +128,16 @@ static uint32_t n_rot_of(const struct scene_shape *shape)
     return shape->n_rot > 0 ? shape->n_rot : shape->kv.k_dim;
 }
 
+static float *upload_norm(struct scene *scene, bool is_k)
+{
+    uint32_t n = scene->shape.kv.k_dim;
+    float weights[MODEL_HEAD_DIM_MAX], *memory = scene_alloc(scene, n * sizeof *weights);
+    for (uint32_t d = 0; d < n; d++)
+        weights[d] = (float)norm_weight(is_k, d);
+    device_upload(scene->device, memory, weights, n * sizeof *weights);
+    return memory;
+}
+
 static struct scene open_on(const struct scene_shape *shape, const struct device_options *options)
 {
     struct scene scene = {.shape = *shape, .is_cuda = options->backend == BACKEND_CUDA};
@@ -136,6 +153,10 @@ static struct scene open_on(const struct scene_shape *shape, const struct device
     if (n_pairs > 0) {
         scene.inv_freq = scene_alloc(&scene, n_pairs * sizeof *inv_freq);
         device_upload(scene.device, scene.inv_freq, inv_freq, n_pairs * sizeof *inv_freq);
+    }
+    if (shape->qk_norm == QK_NORM_BEFORE) {
+        scene.q_norm = upload_norm(&scene, false);
+        scene.k_norm = upload_norm(&scene, true);
     }
     scene.n_saturated = scene_alloc(&scene, sizeof *scene.n_saturated);
     return scene;
@@ -231,7 +252,12 @@ static struct act append(struct scene *scene, const struct rows_view *rows, cons
         .n_rot = n_rot_of(shape),
         .inv_freq = scene->inv_freq,
         .rope_scale = 1.0f,
+        .qk_norm = shape->qk_norm,
+        .q_norm = scene->q_norm,
+        .k_norm = scene->k_norm,
+        .norm_eps = (float)SCENE_EPS,
         .q_scale = q_scale_of(shape),
+        .q_temperature = shape->q_temperature,
         .rows = *rows,
         .group = scene->group,
         .layer_idx = SCENE_LAYER,
@@ -392,23 +418,48 @@ float *scene_try_attend(struct scene *scene, const struct scene_rows *items, uin
     return out;
 }
 
-/* One value of K after rotation, as the page holds it. */
-static double exact_k(const struct scene_shape *shape, uint32_t seq, uint32_t position, uint32_t at,
-                      uint32_t d)
+static double exact_norm(const double *x, uint32_t n)
 {
-    uint32_t n = shape->kv.k_dim, pair = d, other = d;
-    if (shape->style == ROPE_NORM) {
-        pair = d / 2;
-        other = d ^ 1;
-    } else if (shape->style == ROPE_NEOX) {
-        pair = d % (n / 2);
-        other = (d + n / 2) % n;
+    double sum = 0;
+    for (uint32_t d = 0; d < n; d++)
+        sum += x[d] * x[d];
+    return 1 / sqrt(sum / n + SCENE_EPS);
+}
+
+/* A head of q or of k (counted behind those of q), normed and rotated. */
+static void exact_turn(const struct scene_shape *shape, uint32_t seq, uint32_t position,
+                       uint32_t head, double *out)
+{
+    uint32_t n = shape->kv.k_dim;
+    double x[MODEL_HEAD_DIM_MAX];
+    for (uint32_t d = 0; d < n; d++)
+        x[d] = scene_value(seq, position, head * n + d);
+    double norm = exact_norm(x, n);
+    for (uint32_t d = 0; d < n && shape->qk_norm == QK_NORM_BEFORE; d++)
+        x[d] *= norm * norm_weight(head >= shape->n_heads, d);
+    for (uint32_t d = 0; d < n; d++) {
+        bool adjacent = shape->style == ROPE_NORM;
+        uint32_t pair = adjacent ? d / 2 : d % (n / 2), other = adjacent ? d ^ 1 : (d + n / 2) % n;
+        double angle = position * pow(SCENE_BASE, -2.0 * pair / n);
+        if (shape->style == ROPE_NONE)
+            out[d] = x[d];
+        else if (other > d)
+            out[d] = x[d] * cos(angle) - x[other] * sin(angle);
+        else
+            out[d] = x[d] * cos(angle) + x[other] * sin(angle);
     }
-    double x = scene_value(seq, position, at + d), y = scene_value(seq, position, at + other);
-    if (shape->style == ROPE_NONE)
-        return x;
-    double angle = position * pow(SCENE_BASE, -2.0 * pair / n);
-    return other > d ? x * cos(angle) - y * sin(angle) : x * cos(angle) + y * sin(angle);
+    norm = exact_norm(out, n);
+    for (uint32_t d = 0; d < n && shape->qk_norm == QK_NORM_AFTER; d++)
+        out[d] *= norm;
+}
+
+static double exact_temperature(const struct scene_shape *shape, uint32_t position)
+{
+    const struct q_temperature *temperature = &shape->q_temperature;
+    if (temperature->scale == 0)
+        return 1;
+    uint32_t n = (position + temperature->offset) / temperature->length;
+    return 1 + (double)temperature->scale * log(1.0 + n);
 }
 
 static double as_stored(const struct scene_shape *shape, double x)
@@ -427,16 +478,17 @@ static void exact_head(const struct scene_shape *shape, uint32_t seq, uint32_t p
                        uint32_t head, double *out)
 {
     const struct kv_shape *kv = &shape->kv;
-    uint32_t kv_head = head * kv->n_kv_heads / shape->n_heads;
-    uint32_t k_at = (shape->n_heads + kv_head) * kv->k_dim;
+    uint32_t kv_head = head * kv->n_kv_heads / shape->n_heads, first = exact_first(shape, position);
     uint32_t v_at = (shape->n_heads + kv->n_kv_heads) * kv->k_dim + kv_head * kv->v_dim;
-    uint32_t first = exact_first(shape, position);
     double *score = malloc((position + 1) * sizeof *score), max = -INFINITY, sum = 0;
+    double *k = malloc((size_t)(position + 1) * kv->k_dim * sizeof *k), q[MODEL_HEAD_DIM_MAX];
+    double scale = exact_temperature(shape, position) / sqrt((double)kv->k_dim);
+    exact_turn(shape, seq, position, head, q);
     for (uint32_t t = first; t <= position; t++) {
         score[t] = 0;
+        exact_turn(shape, seq, t, shape->n_heads + kv_head, k + (size_t)t * kv->k_dim);
         for (uint32_t d = 0; d < kv->k_dim; d++)
-            score[t] += exact_k(shape, seq, position, head * kv->k_dim, d) /
-                        sqrt((double)kv->k_dim) * as_stored(shape, exact_k(shape, seq, t, k_at, d));
+            score[t] += q[d] * scale * as_stored(shape, k[(size_t)t * kv->k_dim + d]);
         max = fmax(max, score[t]);
     }
     memset(out, 0, kv->v_dim * sizeof *out);
@@ -444,11 +496,12 @@ static void exact_head(const struct scene_shape *shape, uint32_t seq, uint32_t p
         double p = exp(score[t] - max);
         sum += p;
         for (uint32_t d = 0; d < kv->v_dim; d++)
-            out[d] += p * as_stored(shape, kv->v_in_k ? exact_k(shape, seq, t, k_at, d)
+            out[d] += p * as_stored(shape, kv->v_in_k ? k[(size_t)t * kv->k_dim + d]
                                                       : (double)scene_value(seq, t, v_at + d));
     }
     for (uint32_t d = 0; d < kv->v_dim; d++)
         out[d] /= sum;
+    free(k);
     free(score);
 }
 

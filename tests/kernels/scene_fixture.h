@@ -16,6 +16,8 @@ struct scene_shape {
     uint32_t window;
     enum rope_style style;
     uint32_t n_rot; /* dims of a head that rope turns; 0: all. Exact values know only all */
+    enum qk_norm qk_norm;
+    struct q_temperature q_temperature;
     float scale;    /* of all values; 0 is 1 */
     uint32_t loud;  /* this column of q, k and v is 1000 times as large; 0: none */
     bool round_queries; /* to f16 before they attend, as a GPU holds them */
@@ -33,6 +35,7 @@ struct scene {
     struct kv_group_view group;
     uint32_t n_pages;
     double *inv_freq;      /* device; NULL without rope */
+    float *q_norm, *k_norm; /* device; NULL without weighted norms */
     uint64_t *n_saturated; /* device */
     size_t workspace_less; /* bytes that attend's workspace lacks of what was planned */
     uint32_t n_allocs;
