@@ -1,6 +1,7 @@
 #include "model/arch_reader.h"
 
 #include "kernels/tensor_type.h"
+#include "model/gguf_parse.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -99,6 +100,21 @@ uint32_t arch_number_or(struct arch_reader *reader, const char *key, uint32_t mi
                         uint32_t fallback)
 {
     return read_number(reader, key, min, max, false, fallback);
+}
+
+const struct gguf_value *arch_flags(struct arch_reader *reader, const char *key)
+{
+    struct full_key full = key_of(reader, key);
+    const struct gguf_value *value = gguf_find(reader->file, full.text);
+
+    if (reader->status < 0 || value == NULL || value->kind != GGUF_ARRAY)
+        return NULL;
+    if (value->element == GGUF_BOOL && value->n == reader->n_layers)
+        return value;
+    arch_fault(reader, STATUS_CORRUPT,
+               "key %s is an array of %" PRIu64 " of %s; it must hold a bool for each of %u layers",
+               full.text, value->n, gguf_kind_name(value->element), reader->n_layers);
+    return NULL;
 }
 
 static float read_real(struct arch_reader *reader, const char *key, double min, double max,

@@ -28,6 +28,8 @@ float arch_real(struct arch_reader *reader, const char *key, double min, double 
 float arch_real_or(struct arch_reader *reader, const char *key, double min, double max,
                    double fallback);
 bool arch_flag_or(struct arch_reader *reader, const char *key, bool fallback);
+/* A bool for each layer, or NULL where the key is absent or no array. */
+const struct gguf_value *arch_flags(struct arch_reader *reader, const char *key);
 struct slice arch_text_or(struct arch_reader *reader, const char *key, const char *fallback);
 void arch_fault(struct arch_reader *reader, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -47,5 +49,11 @@ bool arch_layer_has(const struct arch_reader *reader, uint32_t layer, const char
 
 /* The architectures: each fills the plan or leaves a fault. */
 void arch_llama_read(struct arch_reader *reader, struct model_plan *plan);
+void arch_llama4_read(struct arch_reader *reader, struct model_plan *plan);
+void arch_mistral3_read(struct arch_reader *reader, struct model_plan *plan);
+void arch_qwen2_read(struct arch_reader *reader, struct model_plan *plan);
+void arch_qwen2moe_read(struct arch_reader *reader, struct model_plan *plan);
+void arch_qwen3_read(struct arch_reader *reader, struct model_plan *plan);
+void arch_qwen3moe_read(struct arch_reader *reader, struct model_plan *plan);
 
 #endif

@@ -66,6 +66,8 @@ int gguf_string(const struct gguf *file, const char *key, struct slice *out, str
  * elements are no integers or this one does not fit. i below array->n. */
 int gguf_u32_at(const struct gguf_value *array, const char *key, uint64_t i, uint32_t *out,
                 struct why *why);
+/* Element i of an array of bools, i below array->n. */
+bool gguf_bool_at(const struct gguf_value *array, uint64_t i);
 /* Element i of a string array, i below array->n; the array was checked whole at open. O(1). */
 struct slice gguf_string_at(const struct gguf_value *array, uint64_t i);
 

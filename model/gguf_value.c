@@ -3,6 +3,7 @@
 
 #include "limits.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -140,6 +141,12 @@ int gguf_bool(const struct gguf *file, const char *key, bool *out, struct why *w
         return wrong_kind(value, key, "a bool", why);
     *out = value->bytes[0] != 0;
     return 1;
+}
+
+bool gguf_bool_at(const struct gguf_value *array, uint64_t i)
+{
+    assert(array->element == GGUF_BOOL && i < array->n);
+    return array->bytes[i] != 0;
 }
 
 int gguf_string(const struct gguf *file, const char *key, struct slice *out, struct why *why)

@@ -14,8 +14,14 @@ static const struct {
     void (*read)(struct arch_reader *reader, struct model_plan *plan);
 } architectures[] = {
     {"llama", arch_llama_read},
+    {"llama4", arch_llama4_read},
+    {"mistral3", arch_mistral3_read},
+    {"qwen2", arch_qwen2_read},
+    {"qwen2moe", arch_qwen2moe_read},
+    {"qwen3", arch_qwen3_read},
+    {"qwen3moe", arch_qwen3moe_read},
 };
-#define ARCHITECTURES_READ "llama"
+#define ARCHITECTURES_READ "llama, llama4, mistral3, qwen2, qwen2moe, qwen3 and qwen3moe"
 
 static int check_kind(const struct gguf *file, struct slice architecture, struct why *why)
 {

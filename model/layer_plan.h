@@ -31,7 +31,9 @@ struct layer_plan {
     enum rope_style rope;       /* ROPE_NONE: no rotation in this layer */
     uint32_t n_rot;
     uint32_t rope_idx;          /* which table of angles (model_plan.ropes) */
+    enum qk_norm qk_norm;
     float q_scale;              /* log2(e) / sqrt(head dim) */
+    struct q_temperature q_temperature;
     enum ffn_kind ffn;
     uint32_t n_ff;              /* of a dense layer, or of the shared expert; may be 0 then */
     struct experts_plan experts; /* of FFN_MOE */
@@ -59,7 +61,7 @@ struct model_plan {
     uint32_t n_layers, width, vocabulary;
     uint32_t context;           /* trained context, tokens */
     float norm_eps;
-    bool tied_output;
+    bool tied_output, has_head_bias;
     uint32_t n_groups;
     struct kv_group_plan groups[KV_GROUPS_MAX];
     uint32_t n_ropes;

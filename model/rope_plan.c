@@ -1,6 +1,7 @@
 #include "model/rope_plan.h"
 
 #include "base/status.h"
+#include "limits.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -30,6 +31,9 @@ static double yarn_scale(const struct rope_source *source)
                : scale / attention_growth(source->factor, source->log_multiplier);
 }
 
+/* sine and cosine are exact to angles of 2^31 (kernels/exact_math.h) */
+#define TURN_MAX (0x1p31 / CONTEXT_TOKENS_MAX)
+
 int rope_plan_make(const struct rope_source *source, struct rope_plan *out, struct why *why)
 {
     double low = 0, high = 0, s = source->scaling == ROPE_SCALING_NONE ? 1 : source->factor;
@@ -52,6 +56,15 @@ int rope_plan_make(const struct rope_source *source, struct rope_plan *out, stru
         out->inv_freq[k] = source->scaling == ROPE_SCALING_YARN
                                ? theta / s * ramp + theta * (1 - ramp)
                                : theta / s;
+        if (!(out->inv_freq[k] <= TURN_MAX)) {
+            double turn = out->inv_freq[k];
+            free(out->inv_freq);
+            out->inv_freq = NULL;
+            return refuse(why, STATUS_CORRUPT,
+                          "the file's RoPE turns pair %u by %g a token; at most %g is possible: "
+                          "its scaling factor of %g or its rope_freqs are too small",
+                          k, turn, TURN_MAX, source->factor);
+        }
     }
     return STATUS_OK;
 }

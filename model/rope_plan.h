@@ -25,7 +25,8 @@ struct rope_source {
     const float *factors;  /* [n_rot / 2] of rope_freqs.weight, or NULL */
 };
 
-/* Allocates out->inv_freq, freed by model_plan_release. STATUS_NO_MEMORY. */
+/* Allocates out->inv_freq, freed by model_plan_release. STATUS_CORRUPT when a pair turns too far a
+ * token, STATUS_NO_MEMORY. */
 int rope_plan_make(const struct rope_source *source, struct rope_plan *out, struct why *why);
 
 #endif

@@ -263,6 +263,10 @@ static void load_layer(struct loader *loader, uint32_t layer, const struct layer
 
     out->attn_norm = load_layer_vector(loader, layer, "attn_norm.weight");
     load_qkv(loader, layer, plan, out);
+    if (plan->qk_norm == QK_NORM_BEFORE) {
+        out->q_norm = load_layer_vector(loader, layer, "attn_q_norm.weight");
+        out->k_norm = load_layer_vector(loader, layer, "attn_k_norm.weight");
+    }
     out->out = load_layer_weight(loader, layer, "attn_output.weight");
     if (plan->has_output_bias)
         out->out_bias = load_layer_vector(loader, layer, "attn_output.bias");
@@ -327,6 +331,8 @@ int weights_load(struct device *device, const struct gguf *file, const struct mo
     out->output = plan->tied_output
                       ? out->embedding
                       : load_weight(&loader, WEIGHT_PLAIN, (const char *[]){"output.weight"}, 1);
+    if (plan->has_head_bias)
+        out->output_bias = load_vector(&loader, "output.bias");
     if (loader.status < 0) {
         weights_release(device, plan, out);
         return loader.status;
@@ -346,8 +352,8 @@ void weights_release(struct device *device, const struct model_plan *plan,
     for (uint32_t i = 0; weights->layers != NULL && i < plan->n_layers; i++) {
         struct layer_weights *layer = &weights->layers[i];
         float *vectors[] = {layer->attn_norm, layer->ffn_norm, layer->qkv_bias, layer->out_bias,
-                            layer->gate_bias, layer->up_bias,  layer->down_bias,
-                            layer->choice_bias};
+                            layer->q_norm,    layer->k_norm,   layer->gate_bias, layer->up_bias,
+                            layer->down_bias, layer->choice_bias};
         struct weight *matrices[] = {layer->qkv,    layer->out,         layer->gate_up,
                                      layer->down,   layer->shared_gate, layer->experts_gate_up,
                                      layer->router, layer->experts_down};
@@ -362,6 +368,7 @@ void weights_release(struct device *device, const struct model_plan *plan,
     if (weights->embedding != NULL)
         ops->weight_free(device, weights->embedding);
     device_free(device, weights->output_norm);
+    device_free(device, weights->output_bias);
     for (uint32_t i = 0; i < plan->n_ropes; i++)
         device_free(device, weights->ropes[i]);
     free(weights->layers);

@@ -19,6 +19,7 @@ struct layer_weights {
     struct weight *router, *shared_gate;         /* PLAIN [width -> E], [width -> 1] */
     struct weight *experts_gate_up, *experts_down;
     float *qkv_bias, *out_bias;    /* device, or NULL */
+    float *q_norm, *k_norm;        /* device [head], or NULL */
     float *gate_bias, *up_bias, *down_bias;
     float *choice_bias;            /* device [E], or NULL */
 };
@@ -26,7 +27,7 @@ struct layer_weights {
 struct model_weights {
     struct weight *embedding; /* [width -> vocabulary] */
     struct weight *output;    /* the embedding again when tied */
-    float *output_norm;
+    float *output_norm, *output_bias; /* device; no bias: NULL */
     double *ropes[MODEL_ROPES_MAX]; /* device [n_pairs] */
     struct layer_weights *layers;   /* [n_layers] */
     uint64_t step_bytes;            /* read by one decode step */

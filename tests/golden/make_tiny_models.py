@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes tiny random `llama` models, one for each tensor type and each turn that the architecture
-can take.
+"""Makes tiny random models, one for each tensor type, each architecture and each turn that it can
+take.
 
     make_tiny_models.py [--into DIR]        default: build/tiny
 
@@ -36,7 +36,8 @@ TEMPLATE = (
 
 
 class Plan:
-    """One model: its widths, its tensor types, and its turns."""
+    """One model: its widths, its tensor types, and its turns. `keys` are of its architecture. Where
+    llama.cpp knows no such model the reference is its golden."""
 
     def __init__(
         self,
@@ -57,12 +58,17 @@ class Plan:
         parts=1,
         experts=0,
         used=0,
+        arch="llama",
+        keys=None,
+        fused=False,
+        golden="llama.cpp",
     ):
         self.name, self.kind, self.d, self.heads, self.kv_heads = name, kind, d, heads, kv_heads
         self.head_dim, self.ff, self.layers, self.kinds = head_dim, ff, layers, kinds or {}
         self.own_output, self.biases, self.rope_factors = own_output, biases, rope_factors
         self.scaling, self.parts = scaling or {}, parts
         self.experts, self.used = experts, used  # of ff values each; none: a dense model
+        self.arch, self.keys, self.fused, self.golden = arch, keys or {}, fused, golden
 
     def path(self, folder):
         """The file to open; the first one of a model in parts."""
@@ -157,6 +163,114 @@ PLANS = [
         experts=4,
         used=2,
         kinds={"ffn_down_exps": T.Q8_0},
+    ),
+    Plan(
+        "fused", T.Q8_0, d=192, heads=6, kv_heads=2, head_dim=32, ff=256, biases=True, fused=True
+    ),
+    Plan(
+        "sliding",
+        T.F32,
+        d=96,
+        heads=6,
+        kv_heads=2,
+        head_dim=32,
+        ff=100,
+        layers=4,
+        keys={"attention.sliding_window": 100, "attention.sliding_window_pattern": 2},
+        golden="reference",
+    ),
+    Plan(
+        "mistral3",
+        T.Q8_0,
+        d=192,
+        heads=6,
+        kv_heads=2,
+        head_dim=64,
+        ff=256,
+        arch="mistral3",
+        scaling={"type": "yarn", "factor": 16.0, "original_context_length": 128},
+        keys={
+            "attention.temperature_scale": 0.3,
+            "rope.scaling.yarn_log_multiplier": 1.0,
+            "rope.scaling.yarn_beta_fast": 16.0,
+            "rope.scaling.yarn_beta_slow": 2.0,
+        },
+    ),
+    Plan(
+        "qwen2",
+        T.Q4_1,
+        d=192,
+        heads=6,
+        kv_heads=2,
+        head_dim=32,
+        ff=256,
+        arch="qwen2",
+        biases=True,
+        own_output=True,
+    ),
+    Plan("qwen3", T.Q8_0, d=192, heads=6, kv_heads=2, head_dim=64, ff=256, arch="qwen3"),
+    Plan(
+        "qwen2moe",
+        T.Q8_0,
+        d=192,
+        heads=6,
+        kv_heads=2,
+        head_dim=32,
+        ff=96,
+        experts=5,
+        used=2,
+        arch="qwen2moe",
+        own_output=True,
+        keys={"expert_feed_forward_length": 96, "expert_shared_feed_forward_length": 160},
+    ),
+    Plan(
+        "qwen3moe",
+        T.F32,
+        d=96,
+        heads=6,
+        kv_heads=2,
+        head_dim=32,
+        ff=64,
+        experts=6,
+        used=3,
+        arch="qwen3moe",
+        keys={"expert_feed_forward_length": 64},
+    ),
+    Plan(
+        "llama4",  # chunks and growth that 600 tokens meet
+        T.Q8_0,
+        d=192,
+        heads=6,
+        kv_heads=2,
+        head_dim=32,
+        ff=96,
+        layers=8,
+        experts=4,
+        used=1,
+        arch="llama4",
+        rope_factors=GROWING,
+        keys={
+            "interleave_moe_layer_step": 2,
+            "expert_feed_forward_length": 96,
+            "attention.chunk_size": 128,
+            "attention.temperature_length": 100,
+            "attention.temperature_scale": 0.3,
+        },
+        golden="reference",
+    ),
+    Plan(
+        "llama4_published",
+        T.F32,
+        d=96,
+        heads=6,
+        kv_heads=2,
+        head_dim=32,
+        ff=64,
+        layers=4,
+        experts=4,
+        used=1,
+        arch="llama4",
+        keys={"interleave_moe_layer_step": 1, "expert_feed_forward_length": 64},
     ),
     Plan(
         "split", T.Q4_1, d=192, heads=3, kv_heads=1, head_dim=64, ff=256, own_output=True, parts=2
@@ -260,6 +374,14 @@ UNIT = {
 }
 
 
+def fuse(block, *parts):
+    """Weights, then biases, of q, k and v one below the other."""
+    for of_one_kind in zip(*(list(part) for part in parts)):
+        kind = of_one_kind[0][0].rsplit(".", 1)[1]
+        values = np.concatenate([values for _, values, _ in of_one_kind])
+        yield f"{block}.attn_qkv.{kind}", values, of_one_kind[0][2]
+
+
 def tensors_of(plan):
     """(name, float32 values [out, in] or blocks, type) in file order."""
     dice, d = Dice(plan.name), plan.d
@@ -269,15 +391,26 @@ def tensors_of(plan):
         kind = plan.kinds.get(name.split(".")[-2], plan.kind)
         make = dice.blocks if kind in UNIT else dice.values
         yield name, make((out, width), *([kind] if kind in UNIT else []), gain / width**0.5), kind
-        if plan.biases and name.startswith("blk."):
+        if has_bias(name):
             yield name.replace(".weight", ".bias"), dice.values((out,), 0.3), T.F32
 
     def experts(name, out, width, gain=1.0):
         kind = plan.kinds.get(name.split(".")[-2], plan.kind)
         yield name, dice.values((plan.experts, out, width), gain / width**0.5), kind
 
-    def norm(name):
-        yield name, dice.values((d,), 0.2, centre=1.0), T.F32
+    def shared(block, width):
+        yield from matrix(f"{block}.ffn_gate_shexp.weight", width, d)
+        yield from matrix(f"{block}.ffn_up_shexp.weight", width, d)
+        yield from matrix(f"{block}.ffn_down_shexp.weight", d, width, gain=0.7)
+
+    def has_bias(name):
+        if plan.arch in ("qwen2", "qwen2moe"):  # of q, k and v, and of the output matrix
+            without = ("attn_output", "ffn", "embd") + (("output",) if plan.experts else ())
+            return not any(part in name for part in without)
+        return plan.biases and name.startswith("blk.")
+
+    def norm(name, width=d):
+        yield name, dice.values((width,), 0.2, centre=1.0), T.F32
 
     yield from matrix("token_embd.weight", N_VOCABULARY, d, gain=3.0)
     if plan.rope_factors:
@@ -285,17 +418,32 @@ def tensors_of(plan):
     for layer in range(plan.layers):
         block = f"blk.{layer}"
         yield from norm(f"{block}.attn_norm.weight")
-        yield from matrix(f"{block}.attn_q.weight", q_width, d, gain=1.5)
-        yield from matrix(f"{block}.attn_k.weight", kv_width, d, gain=1.5)
-        yield from matrix(f"{block}.attn_v.weight", kv_width, d)
+        queries = matrix(f"{block}.attn_q.weight", q_width, d, gain=1.5)
+        keys = matrix(f"{block}.attn_k.weight", kv_width, d, gain=1.5)
+        values = matrix(f"{block}.attn_v.weight", kv_width, d)
+        yield from fuse(block, queries, keys, values) if plan.fused else (
+            *queries,
+            *keys,
+            *values,
+        )
+        if plan.arch in ("qwen3", "qwen3moe"):
+            yield from norm(f"{block}.attn_q_norm.weight", plan.head_dim)
+            yield from norm(f"{block}.attn_k_norm.weight", plan.head_dim)
         yield from matrix(f"{block}.attn_output.weight", d, q_width, gain=0.7)
         yield from norm(f"{block}.ffn_norm.weight")
-        if plan.experts:  # chosen by wide margins, mostly
+        if plan.experts and (layer + 1) % plan.keys.get("interleave_moe_layer_step", 1) == 0:
+            # chosen by wide margins, mostly
             router = dice.values((plan.experts, d), 3 / d**0.5)
             yield f"{block}.ffn_gate_inp.weight", router, T.F32
             yield from experts(f"{block}.ffn_gate_exps.weight", plan.ff, d)
             yield from experts(f"{block}.ffn_up_exps.weight", plan.ff, d)
             yield from experts(f"{block}.ffn_down_exps.weight", d, plan.ff, gain=0.7)
+            if plan.arch == "qwen2moe":
+                gate = dice.values((d,), 1 / d**0.5)
+                yield f"{block}.ffn_gate_inp_shexp.weight", gate, T.F32
+                yield from shared(block, plan.keys["expert_shared_feed_forward_length"])
+            if plan.arch == "llama4":
+                yield from shared(block, plan.ff)
             continue
         yield from matrix(f"{block}.ffn_gate.weight", plan.ff, d)
         yield from matrix(f"{block}.ffn_up.weight", plan.ff, d)
@@ -328,6 +476,9 @@ def add_keys(writer, plan):
         writer.add_rope_scaling_factor(plan.scaling["factor"])
     if "original_context_length" in plan.scaling:
         writer.add_rope_scaling_orig_ctx_len(plan.scaling["original_context_length"])
+    for key, value in plan.keys.items():
+        add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
+        add(f"{plan.arch}.{key}", value)
     texts, kinds = vocabulary()
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
@@ -343,7 +494,7 @@ def add_keys(writer, plan):
 
 def write_model(plan, path, tensors):
     per_part = -(-len(tensors) // plan.parts) if plan.parts > 1 else 0
-    writer = gguf.GGUFWriter(path, "llama", split_max_tensors=per_part)
+    writer = gguf.GGUFWriter(path, plan.arch, split_max_tensors=per_part)
     add_keys(writer, plan)
     for name, values, kind in tensors:
         if kind in (T.F32, T.F16):

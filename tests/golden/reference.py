@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The `llama` forward pass in double precision over the dequantised file: what every fast form is
-compared with.
+"""The forward pass in double precision over the dequantised file: what every fast form is compared
+with.
 
 Written to be read beside the formulas, with nothing shared with the C sources. Weights take the
 values that the file holds exactly; every sum, norm, angle and softmax is float64.
@@ -17,19 +17,23 @@ import numpy as np
 from gguf_tensors import Weights
 
 
+ARCHITECTURES = ("llama", "llama4", "mistral3", "qwen2", "qwen2moe", "qwen3", "qwen3moe")
+
+
 class Shape:
     """The numbers of a model, from its keys."""
 
     def __init__(self, weights):
+        self.arch = weights.key("general.architecture")
+        if self.arch not in ARCHITECTURES:
+            raise ValueError(f"architecture {self.arch}; known: {' '.join(ARCHITECTURES)}")
+
         def key(name, default=None):
-            value = weights.key(f"llama.{name}", default)
+            value = weights.key(f"{self.arch}.{name}", default)
             if value is None:
-                raise ValueError(f"the file has no key llama.{name}")
+                raise ValueError(f"the file has no key {self.arch}.{name}")
             return value
 
-        architecture = weights.key("general.architecture")
-        if architecture != "llama":
-            raise ValueError(f"architecture {architecture}: this reference knows llama")
         self.layers = key("block_count")
         self.width = key("embedding_length")
         self.heads = key("attention.head_count")
@@ -46,6 +50,38 @@ class Shape:
         self.experts = key("expert_count", 0)
         self.experts_used = key("expert_used_count", 0)
         self.yarn_log = key("rope.scaling.yarn_log_multiplier", 0.0)
+        self.yarn_fast = key("rope.scaling.yarn_beta_fast", 32.0)
+        self.yarn_slow = key("rope.scaling.yarn_beta_slow", 1.0)
+        self.window = key("attention.sliding_window", 0)
+        self.window_pattern = key("attention.sliding_window_pattern", 0)
+        self.temperature = key("attention.temperature_scale", 0.0)
+        self.temperature_length = key("attention.temperature_length", self.original_context)
+        if self.arch == "llama4":
+            self.window = key("attention.chunk_size", 8192)
+            self.window_pattern = key("attention.sliding_window_pattern", 4)
+            self.temperature = key("attention.temperature_scale", 0.1)
+            self.temperature_length = key("attention.temperature_length", 8192)
+
+    def sees_everything(self, layer):
+        period = self.window_pattern
+        return self.window == 0 or (period > 0 and (layer + 1) % period == 0)
+
+    def first_seen(self, layer, positions):
+        """The first position that a query at each of these sees."""
+        if self.sees_everything(layer):
+            return np.zeros_like(positions)
+        if self.arch == "llama4":
+            return positions // self.window * self.window
+        return np.maximum(0, positions - self.window + 1)
+
+    def growth(self, layer, positions):
+        """What queries of these positions are multiplied by."""
+        offset = 0
+        if self.arch == "llama4":
+            if not self.sees_everything(layer):
+                return np.ones(len(positions))
+            offset = 1
+        return 1 + self.temperature * np.log(1 + (positions + offset) // self.temperature_length)
 
 
 def yarn_ramp(shape):
@@ -59,8 +95,8 @@ def yarn_ramp(shape):
             / (2 * math.log(shape.rope_base))
         )
 
-    low = max(0, math.floor(corner(32)))
-    high = min(n - 1, math.ceil(corner(1)))
+    low = max(0, math.floor(corner(shape.yarn_fast)))
+    high = min(n - 1, math.ceil(corner(shape.yarn_slow)))
     return np.clip((np.arange(n // 2) - low) / max(0.001, high - low), 0, 1)
 
 
@@ -87,13 +123,16 @@ def rope_frequencies(shape, weights):
     return theta, multiplier * shape.attn_factor
 
 
-def rotate(x, angles, multiplier):
-    """x [tokens, heads, dims]: turns the adjacent pairs (2k, 2k + 1)."""
+def rotate(x, angles, multiplier, adjacent):
+    """x [tokens, heads, dims]: turns the pairs (2k, 2k + 1), or those half of the turned dims
+    apart; dims behind pass."""
     cos, sin = np.cos(angles)[:, None, :] * multiplier, np.sin(angles)[:, None, :] * multiplier
-    even, odd = x[..., 0::2], x[..., 1::2]
-    out = np.empty_like(x)
-    out[..., 0::2] = even * cos - odd * sin
-    out[..., 1::2] = even * sin + odd * cos
+    pairs = angles.shape[1]
+    first = slice(0, 2 * pairs, 2) if adjacent else slice(0, pairs)
+    second = slice(1, 2 * pairs, 2) if adjacent else slice(pairs, 2 * pairs)
+    out = x.copy()
+    out[..., first] = x[..., first] * cos - x[..., second] * sin
+    out[..., second] = x[..., first] * sin + x[..., second] * cos
     return out
 
 
@@ -123,14 +162,37 @@ class Reference:
             y += self._tensor(f"{name}.bias")
         return y
 
-    def _attention(self, h, block, angles, multiplier):
-        s, n = self.shape, len(h)
-        q = self._linear(h, f"{block}.attn_q").reshape(n, s.heads, s.head_dim)
-        k = self._linear(h, f"{block}.attn_k").reshape(n, s.kv_heads, s.head_dim)
-        v = self._linear(h, f"{block}.attn_v").reshape(n, s.kv_heads, s.head_dim)
-        q, k = rotate(q, angles, multiplier), rotate(k, angles, multiplier)
+    def _queries_keys_values(self, h, block):
+        s = self.shape
+        if self.weights.has(f"{block}.attn_qkv.weight"):
+            ends = np.cumsum([s.heads * s.head_dim, s.kv_heads * s.head_dim])
+            parts = np.split(self._linear(h, f"{block}.attn_qkv"), ends, axis=1)
+        else:
+            parts = [self._linear(h, f"{block}.attn_{letter}") for letter in "qkv"]
+        return [part.reshape(len(h), -1, s.head_dim) for part in parts]
+
+    def _turned(self, x, layer, letter, angles, multiplier):
+        """A head of q or k as attention meets it, but for the queries' growth."""
+        s = self.shape
+        if s.arch == "llama4" and s.sees_everything(layer):
+            return x
+        if s.arch in ("qwen3", "qwen3moe"):
+            x = rms_norm(x, self._tensor(f"blk.{layer}.attn_{letter}_norm.weight"), s.eps)
+        x = rotate(x, angles, multiplier, not s.arch.startswith("qwen"))
+        return rms_norm(x, 1.0, s.eps) if s.arch == "llama4" else x
+
+    def _attention(self, h, layer, angles, multiplier):
+        s, n, block = self.shape, len(h), f"blk.{layer}"
+        positions = np.arange(n)
+        q, k, v = self._queries_keys_values(h, block)
+        q = self._turned(q, layer, "q", angles, multiplier)
+        q = q * s.growth(layer, positions)[:, None, None]
+        k = self._turned(k, layer, "k", angles, multiplier)
         k, v = (kept.astype(self.page_dtype).astype(np.float64) for kept in (k, v))
-        hidden = np.triu(np.full((n, n), -np.inf), 1)
+        seen = (positions <= positions[:, None]) & (
+            positions >= s.first_seen(layer, positions)[:, None]
+        )
+        hidden = np.where(seen, 0.0, -np.inf)
         out = np.empty_like(q)
         for head in range(s.heads):
             kv_head = head * s.kv_heads // s.heads
@@ -138,30 +200,49 @@ class Reference:
             out[:, head] = softmax(scores) @ v[:, kv_head]
         return self._linear(out.reshape(n, -1), f"{block}.attn_output")
 
-    def _experts(self, h, block):
-        """Of all experts' softmax the best ones, made to add up to one; ties to the lower index."""
-        scores = softmax(self._linear(h, f"{block}.ffn_gate_inp"))
-        chosen = np.argsort(-scores, axis=1, kind="stable")[:, : self.shape.experts_used]
+    def _chosen(self, h, block):
+        """Indices of each row's experts, best first, and their weights; ties to the lower index."""
+        s, scores = self.shape, self._linear(h, f"{block}.ffn_gate_inp")
+        scores = 1 / (1 + np.exp(-scores)) if s.arch == "llama4" else softmax(scores)
+        chosen = np.argsort(-scores, axis=1, kind="stable")[:, : s.experts_used]
         weights = np.take_along_axis(scores, chosen, axis=1)
-        weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 2**-14)
+        if s.arch in ("llama", "qwen3moe"):
+            weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 2**-14)
+        return chosen, weights
+
+    def _experts(self, h, block):
+        """llama4 multiplies what an expert reads, all others what it gives."""
+        chosen, weights = self._chosen(h, block)
         gates, ups, downs = (
             self._tensor(f"{block}.ffn_{part}_exps.weight") for part in ("gate", "up", "down")
         )
-        out = np.zeros_like(h)
+        out, before = np.zeros_like(h), self.shape.arch == "llama4"
         for slot in range(self.shape.experts_used):
             for expert in np.unique(chosen[:, slot]):
                 rows = chosen[:, slot] == expert
-                gate, up = h[rows] @ gates[expert].T, h[rows] @ ups[expert].T
+                weight = weights[rows, slot : slot + 1]
+                x = h[rows] * weight if before else h[rows]
+                gate, up = x @ gates[expert].T, x @ ups[expert].T
                 y = (gate / (1 + np.exp(-gate)) * up) @ downs[expert].T
-                out[rows] += weights[rows, slot : slot + 1] * y
+                out[rows] += y if before else weight * y
         return out
 
+    def _gated(self, h, block, end=""):
+        gate = self._linear(h, f"{block}.ffn_gate{end}")
+        up = self._linear(h, f"{block}.ffn_up{end}")
+        return self._linear(gate / (1 + np.exp(-gate)) * up, f"{block}.ffn_down{end}")
+
     def _feed_forward(self, h, block):
-        if self.shape.experts:
-            return self._experts(h, block)
-        gate = self._linear(h, f"{block}.ffn_gate")
-        up = self._linear(h, f"{block}.ffn_up")
-        return self._linear(gate / (1 + np.exp(-gate)) * up, f"{block}.ffn_down")
+        if not self.weights.has(f"{block}.ffn_gate_inp.weight"):
+            return self._gated(h, block)
+        out = self._experts(h, block)
+        if self.weights.has(f"{block}.ffn_gate_shexp.weight"):
+            shared = self._gated(h, block, "_shexp")
+            if self.weights.has(f"{block}.ffn_gate_inp_shexp.weight"):
+                gate = h @ self._tensor(f"{block}.ffn_gate_inp_shexp.weight")
+                shared = shared / (1 + np.exp(-gate))[:, None]
+            out = out + shared
+        return out
 
     def logits(self, tokens, rows=None):
         """float64 [len(rows), vocabulary]; rows are positions, all of them if None."""
@@ -174,7 +255,7 @@ class Reference:
         for layer in range(s.layers):
             block = f"blk.{layer}"
             h = rms_norm(x, self._tensor(f"{block}.attn_norm.weight"), s.eps)
-            x = x + self._attention(h, block, angles, multiplier)
+            x = x + self._attention(h, layer, angles, multiplier)
             h = rms_norm(x, self._tensor(f"{block}.ffn_norm.weight"), s.eps)
             x = x + self._feed_forward(h, block)
         if rows is not None:

@@ -236,19 +236,39 @@ static void add_feed_forward(struct gguf_writer *writer, uint32_t layer,
         add_parts(writer, layer, &fused, 1);
 }
 
-static void add_tiny(struct gguf_writer *writer, const struct tiny_shape *shape,
-                     const struct tiny_experts *experts)
+struct gguf_key gguf_key_of(const char *architecture, const char *key)
+{
+    struct gguf_key full;
+    snprintf(full.text, sizeof full.text, "%s.%s", architecture, key);
+    return full;
+}
+
+static void add_tiny_keys(struct gguf_writer *writer, const char *architecture,
+                          const struct tiny_shape *shape)
+{
+    const struct {
+        const char *key;
+        uint32_t number;
+    } numbers[] = {
+        {"block_count", shape->n_layers},
+        {"context_length", 2048},
+        {"embedding_length", shape->width},
+        {"feed_forward_length", shape->n_ff},
+        {"attention.head_count", shape->n_heads},
+        {"attention.head_count_kv", shape->n_kv_heads},
+    };
+    gguf_add_string(writer, "general.architecture", architecture);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        gguf_add_u32(writer, gguf_key_of(architecture, numbers[i].key).text, numbers[i].number);
+    gguf_add_f32(writer, gguf_key_of(architecture, "attention.layer_norm_rms_epsilon").text, 1e-5f);
+}
+
+static void add_tiny(struct gguf_writer *writer, const char *architecture,
+                     const struct tiny_shape *shape, const struct tiny_experts *experts)
 {
     uint64_t head = shape->width / shape->n_heads, kv = head * shape->n_kv_heads;
 
-    gguf_add_string(writer, "general.architecture", "llama");
-    gguf_add_u32(writer, "llama.block_count", shape->n_layers);
-    gguf_add_u32(writer, "llama.context_length", 2048);
-    gguf_add_u32(writer, "llama.embedding_length", shape->width);
-    gguf_add_u32(writer, "llama.feed_forward_length", shape->n_ff);
-    gguf_add_u32(writer, "llama.attention.head_count", shape->n_heads);
-    gguf_add_u32(writer, "llama.attention.head_count_kv", shape->n_kv_heads);
-    gguf_add_f32(writer, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    add_tiny_keys(writer, architecture, shape);
     add_vocabulary(writer, shape->vocabulary);
     add_values(writer, "token_embd.weight", shape->width, shape->vocabulary);
     add_values(writer, "output_norm.weight", shape->width, 1);
@@ -268,7 +288,13 @@ static void add_tiny(struct gguf_writer *writer, const struct tiny_shape *shape,
 
 void gguf_add_tiny_llama(struct gguf_writer *writer, const struct tiny_shape *shape)
 {
-    add_tiny(writer, shape, NULL);
+    add_tiny(writer, "llama", shape, NULL);
+}
+
+void gguf_add_tiny_of(struct gguf_writer *writer, const char *architecture,
+                      const struct tiny_shape *shape)
+{
+    add_tiny(writer, architecture, shape, NULL);
 }
 
 void gguf_add_tiny_experts(struct gguf_writer *writer, const struct tiny_shape *shape,
@@ -276,5 +302,5 @@ void gguf_add_tiny_experts(struct gguf_writer *writer, const struct tiny_shape *
 {
     gguf_add_u32(writer, "llama.expert_count", experts->n);
     gguf_add_u32(writer, "llama.expert_used_count", experts->n_used);
-    add_tiny(writer, shape, experts);
+    add_tiny(writer, "llama", shape, experts);
 }

@@ -47,6 +47,14 @@ struct tiny_experts {
 #define TINY_EXPERTS ((struct tiny_experts){5, 2, false})
 void gguf_add_tiny_experts(struct gguf_writer *writer, const struct tiny_shape *shape,
                            const struct tiny_experts *experts);
+/* The same keys and tensors under another architecture's name. */
+void gguf_add_tiny_of(struct gguf_writer *writer, const char *architecture,
+                      const struct tiny_shape *shape);
+/* A key of an architecture: <architecture>.<key>. */
+struct gguf_key {
+    char text[96];
+};
+struct gguf_key gguf_key_of(const char *architecture, const char *key);
 /* The same value for the same tensor and index on every call: what a naive reference reads. */
 float tiny_value(const char *tensor, uint64_t i);
 
