@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import pathlib
+import resource
 import shutil
 import subprocess
 import sys
@@ -30,10 +31,16 @@ BUILDS = {  # the environment of each run
     "cuda-emu-tsan": [{"EMU_SEED": "0"}, {"EMU_SEED": "1", "EMU_WORKERS": "2"}],
 }
 SANITIZED_CHIP = "sm90"
-TIMEOUT_S = 180
+CPU_LIMIT_S = 20  # and what the unchanged test takes with all seeds: one without end stops there
+TIMEOUT_S = 1200  # of one that waits
 # a test ends with its first failure, and leaves no core
 ENVIRONMENT = {**os.environ, "CMOCKA_TEST_ABORT": "1",
                "TSAN_OPTIONS": "atexit_sleep_ms=0:die_after_fork=0:halt_on_error=1"}
+
+
+def cpu_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def run(command, **options):
@@ -68,12 +75,15 @@ class Workshop:
 
     def __init__(self, source, work, cuda):
         self.copy, self.cuda = work / "tree", cuda
-        self.passing = set()  # (build, test, chip) that pass as they are
+        self.took = {}  # (build, test, chip) that passes as it is: CPU seconds, its build's too
         self.configured = set()
         bring_up_to_date(source, self.copy)
 
     def first_failure(self, build, test, chip):
         """What notices, or None."""
+        took = self.took.get((build, test, chip))
+        limit = [] if took is None else [
+            "prlimit", f"--cpu={CPU_LIMIT_S + int(took)}"]
         target = f"{test}_{chip}"
         status, said = run(["ninja", "-C", f"build-{build}", target], cwd=self.copy)
         if status != 0:
@@ -82,8 +92,9 @@ class Workshop:
             name = " ".join([build, *(f"{key[4:].lower()} {value}"
                                       for key, value in environment.items())])
             try:
-                status, said = run([f"build-{build}/tests/cuda_on_cpu/{target}"], cwd=self.copy,
-                                   env={**ENVIRONMENT, **environment}, timeout=TIMEOUT_S)
+                status, said = run([*limit, f"build-{build}/tests/cuda_on_cpu/{target}"],
+                                   cwd=self.copy, env={**ENVIRONMENT, **environment},
+                                   timeout=TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 return f"{name}, without end", ""
             if status != 0:
@@ -98,11 +109,12 @@ class Workshop:
             if status != 0:
                 sys.exit(f"{build} cannot be configured:\n{said}")
             self.configured.add(build)
-        if (build, test, chip) not in self.passing:
+        if (build, test, chip) not in self.took:
+            before = cpu_seconds()
             by, said = self.first_failure(build, test, chip)
             if by is not None:
                 sys.exit(f"{test} of {chip} fails as it is, {by}:\n{said}")
-            self.passing.add((build, test, chip))
+            self.took[build, test, chip] = cpu_seconds() - before
 
     def noticed_by(self, mutant):
         path = self.copy / mutant.file
