@@ -132,14 +132,14 @@ static void test_json_writer__an_absent_optional_field_is_not_there(void **state
     json_writer_open(&json, NULL, '{');
     json_writer_fields(&json, &finished.base);
     json_writer_close(&json, '}');
-    assert_json("{\"reason\":\"stop\"}");
+    assert_json("{\"reason\":\"stop\",\"tool_calls\":[]}");
 
     finished.opt_stop_case = QUIRE__V1__FINISHED__OPT_STOP_STOP;
     finished.stop = message_codec_text("END");
     json_writer_open(&json, NULL, '{');
     json_writer_fields(&json, &finished.base);
     json_writer_close(&json, '}');
-    assert_json("{\"reason\":\"stop\",\"stop\":\"END\"}");
+    assert_json("{\"reason\":\"stop\",\"stop\":\"END\",\"tool_calls\":[]}");
 }
 
 static void test_json_writer__an_enum_without_a_shared_prefix_keeps_its_name(void **state)

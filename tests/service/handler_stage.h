@@ -187,7 +187,8 @@ int engine_render_chat(const struct engine *engine, const struct chat *chat, siz
                        uint32_t **ids, size_t *n_ids, struct why *why)
 {
     assert_true(stage.n_rendered < STAGE_RUNS);
-    struct stage_bytes *text = &stage.rendered[stage.n_rendered++];
+    struct stage_bytes *text = &stage.rendered[stage.n_rendered];
+    text->len = 0;
     for (size_t i = 0; i < chat->n_messages; i++) { /* all contents, without anything between */
         struct slice content = chat->messages[i].content;
         text->bytes = realloc(text->bytes, text->len + content.len + 1);
@@ -198,7 +199,8 @@ int engine_render_chat(const struct engine *engine, const struct chat *chat, siz
     int status = engine_tokenize(engine, slice_of(text->bytes, text->len), 0, false, n_max, ids,
                                  NULL, n_ids, why);
     if (status < 0)
-        return status;
+        return status; /* the next one takes its place */
+    stage.n_rendered++;
     *ids = realloc(*ids, (*n_ids + STAGE_TEMPLATE_TOKENS) * sizeof **ids);
     memset(*ids + *n_ids, 0, STAGE_TEMPLATE_TOKENS * sizeof **ids);
     *n_ids += STAGE_TEMPLATE_TOKENS;
