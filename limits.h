@@ -48,6 +48,9 @@
 #define TOP_LOGPROBS_MAX 20
 #define STOP_STRINGS_MAX 16
 #define STOP_BYTES_MAX 256           /* of one stop string */
+#define LOGIT_BIASES_MAX 300         /* of one request */
+#define LOGIT_BIAS_MAX 100           /* either way */
+#define STOP_TOKENS_MAX 64           /* of one request */
 #define REQUEST_ID_BYTES_MAX 128
 #define GENERATE_MESSAGE_BYTES_MAX (16u << 20) /* Generate, Tokenize, Detokenize */
 #define UPLOAD_MESSAGE_BYTES_MAX (16u << 20)   /* one piece of an upload */

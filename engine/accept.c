@@ -1,10 +1,12 @@
 /* What a step gave: committed rows, new tokens, their text, the ends of runs. */
 #include "engine/engine_state.h"
+#include "model/grammar.h"
 #include "model/model.h"
 #include "model/vocabulary.h"
 
 #include <assert.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #define PROGRESS_NS (100 * NS_PER_MS)
@@ -93,21 +95,51 @@ static void publish_delta(struct engine *engine, struct sequence *sequence,
     sequence->n_credit--;
 }
 
+/* An end of the model's or of the request's own. */
+static bool is_end_of(const struct engine *engine, const struct sequence *sequence, uint32_t id)
+{
+    const struct submit *submit = sequence->submit;
+
+    if (!submit->ignore_eos &&
+        vocabulary_is_end_of_generation(model_vocabulary(engine->model), id))
+        return true;
+    for (uint32_t i = 0; i < submit->n_stop_tokens; i++)
+        if (submit->stop_tokens[i] == id && sequence->n_generated > submit->min_tokens)
+            return true;
+    return false;
+}
+
+/* True: the grammar can only end here, so the run does without drawing that; or cannot go on. */
+static bool follow_grammar(struct sequence *sequence, uint32_t id)
+{
+    struct grammar *grammar = sequence->submit->grammar;
+    struct why why = {.text = ""};
+
+    sequence->grammar_status = grammar_accept(grammar, id, &why);
+    if (sequence->grammar_status < 0)
+        snprintf(sequence->grammar_why, sizeof sequence->grammar_why, "%s", why.text);
+    return sequence->grammar_status < 0 || !grammar_may_go_on(grammar);
+}
+
 static void accept_token(struct engine *engine, struct sequence *sequence,
                          const struct sample_result *result, int64_t now_ns)
 {
-    const struct submit *submit = sequence->submit;
-    bool is_end_token = !submit->ignore_eos && vocabulary_is_end_of_generation(
-                                                   model_vocabulary(engine->model), result->id);
+    bool is_grammar_over = false;
 
     sequence->last_id = result->id;
     sequence->n_generated++;
     engine->stats.n_generated_tokens++;
-    bool is_end = is_end_token || sequence->n_generated == sequence->promised_output;
+    bool is_end_token = is_end_of(engine, sequence, result->id);
+    if (sequence->submit->grammar != NULL && !is_end_token)
+        is_grammar_over = follow_grammar(sequence, result->id);
+    bool is_end = is_end_token || is_grammar_over ||
+                  sequence->n_generated == sequence->promised_output;
     size_t n_text = show(engine, sequence, result->id, is_end_token, is_end);
-    bool is_stopped = is_end_token || sequence->stop.matched >= 0;
+    bool is_stopped = is_end_token || is_grammar_over || sequence->stop.matched >= 0;
     publish_delta(engine, sequence, result, n_text);
-    if (is_end || is_stopped)
+    if (sequence->grammar_status < 0)
+        finish_run(engine, sequence, END_GRAMMAR);
+    else if (is_end || is_stopped)
         finish_run(engine, sequence, is_stopped ? END_STOP : END_LENGTH);
     else if (sequence->n_credit == 0)
         sequence_set_state(sequence, SEQUENCE_PAUSED, &engine->counts, now_ns);

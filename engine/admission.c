@@ -246,14 +246,43 @@ static int check_sampling(const struct submit *submit, struct event_refused *out
 {
     const struct sampling *s = &submit->sampling;
 
-    if (isfinite(s->temperature) && s->temperature >= 0 && s->top_p >= 0 && s->min_p >= 0 &&
-        s->min_p <= 1 && isfinite(s->repetition) && s->repetition > 0 &&
-        submit->n_top <= TOP_LOGPROBS_MAX)
+    bool is_good = isfinite(s->temperature) && s->temperature >= 0 && s->top_p >= 0 &&
+                   s->min_p >= 0 && s->min_p <= 1 && isfinite(s->repetition) &&
+                   s->repetition > 0 && isfinite(s->frequency) && isfinite(s->presence) &&
+                   submit->n_top <= TOP_LOGPROBS_MAX && s->n_biases <= LOGIT_BIASES_MAX;
+    for (uint32_t i = 0; i < s->n_biases && is_good; i++)
+        is_good = fabsf(s->biases[i].bias) <= LOGIT_BIAS_MAX;
+    if (is_good)
         return STATUS_OK;
     SAY(out,
         "sampling is out of range: temperature %g (0 or more), top_p %g (0 to 1), min_p %g (0 to "
-        "1), repetition_penalty %g (above 0), logprobs %u (at most %d)",
-        s->temperature, s->top_p, s->min_p, s->repetition, submit->n_top, TOP_LOGPROBS_MAX);
+        "1), repetition_penalty %g (above 0), frequency_penalty %g, presence_penalty %g, "
+        "logprobs %u (at most %d), %u logit biases (at most %d, each -%d to %d)",
+        s->temperature, s->top_p, s->min_p, s->repetition, s->frequency, s->presence,
+        submit->n_top, TOP_LOGPROBS_MAX, s->n_biases, LOGIT_BIASES_MAX, LOGIT_BIAS_MAX,
+        LOGIT_BIAS_MAX);
+    return out->status = STATUS_INVALID;
+}
+
+/* Ids that a request names beside its prompt, and what its parts ask of each other. */
+static int check_ids(const struct engine *engine, const struct submit *submit,
+                     struct event_refused *out)
+{
+    uint32_t vocabulary = engine->info.vocabulary, id = 0;
+
+    for (uint32_t i = 0; i < submit->sampling.n_biases && id < vocabulary; i++)
+        id = submit->sampling.biases[i].id;
+    for (uint32_t i = 0; i < submit->n_stop_tokens && id < vocabulary; i++)
+        id = submit->stop_tokens[i];
+    if (id >= vocabulary) {
+        SAY(out, "token id %u of logit_bias or stop_tokens is beyond the vocabulary of %u", id,
+            vocabulary);
+        return fill(out, STATUS_INVALID, id, vocabulary - 1, "token id", "");
+    }
+    if (submit->grammar == NULL || !submit->ignore_eos)
+        return STATUS_OK;
+    SAY(out, "ignore_eos beside a grammar or schema: where its text is complete nothing could be "
+             "drawn; leave one of them out");
     return out->status = STATUS_INVALID;
 }
 
@@ -284,6 +313,8 @@ static int judge(const struct engine *engine, const struct submit *submit, uint3
         status = check_size(engine, submit, n_output, refused);
     if (status == STATUS_OK)
         status = check_sampling(submit, refused);
+    if (status == STATUS_OK)
+        status = check_ids(engine, submit, refused);
     if (status == STATUS_OK)
         status = check_stops(submit, refused);
     if (status < 0)

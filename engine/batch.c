@@ -1,23 +1,33 @@
 #include "engine/batch.h"
 
 #include "base/status.h"
+#include "model/grammar.h"
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
-int batch_create(struct device *device, uint32_t max_outputs, struct batch **out, struct why *why)
+int batch_create(struct device *device, uint32_t max_outputs, uint32_t vocabulary,
+                 struct batch **out, struct why *why)
 {
     struct batch *batch = calloc(1, sizeof *batch);
-    void *arrays = NULL, *results = NULL;
 
     if (batch == NULL)
         return refuse(why, STATUS_NO_MEMORY, "no memory for a batch (%zu bytes)", sizeof *batch);
-    int status = device_alloc_host(device, sizeof *batch->arrays, &arrays, why);
-    if (status == STATUS_OK)
-        status = device_alloc_host(device, max_outputs * sizeof *batch->results, &results, why);
     batch->device = device;
-    batch->arrays = arrays;
-    batch->results = results;
+    batch->mask_words = (uint32_t)grammar_mask_words(vocabulary);
+    const struct {
+        size_t bytes;
+        void **memory;
+    } parts[] = {
+        {sizeof *batch->arrays, (void **)&batch->arrays},
+        {max_outputs * sizeof *batch->results, (void **)&batch->results},
+        {(size_t)max_outputs * batch->mask_words * sizeof *batch->masks, (void **)&batch->masks},
+        {(size_t)max_outputs * LOGIT_BIASES_MAX * sizeof *batch->biases, (void **)&batch->biases},
+    };
+    int status = STATUS_OK;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && status == STATUS_OK; i++)
+        status = device_alloc_host(device, parts[i].bytes, parts[i].memory, why);
     if (status < 0) {
         batch_free(batch);
         return refuse_prefix(why, status, "a batch of %u outputs", max_outputs);
@@ -32,19 +42,31 @@ void batch_free(struct batch *batch)
         return;
     device_free_host(batch->device, batch->arrays);
     device_free_host(batch->device, batch->results);
+    device_free_host(batch->device, batch->masks);
+    device_free_host(batch->device, batch->biases);
     free(batch);
 }
 
 void batch_clear(struct batch *batch, int64_t now_ns)
 {
     batch->n_rows = batch->n_seqs = batch->n_outputs = batch->max_position = 0;
+    batch->n_masks = batch->n_biases = 0;
     batch->work = (struct step_work){.n_decode = 0};
     batch->begun_ns = now_ns;
 }
 
-static uint32_t count_slot_of(const struct sequence *sequence)
+static bool counts(const struct sequence *sequence)
 {
-    return sequence->submit->sampling.repetition != 1 ? sequence->kv : COUNT_NONE;
+    const struct sampling *sampling = &sequence->submit->sampling;
+    return sampling->repetition != 1 || sampling->frequency != 0 || sampling->presence != 0;
+}
+
+/* Of the token at `position`. */
+static uint32_t count_slot_of(const struct sequence *sequence, uint32_t position)
+{
+    if (!counts(sequence))
+        return COUNT_NONE;
+    return sequence->kv | (position < sequence->submit->n_ids ? 0 : COUNT_OUTPUT);
 }
 
 /* Of the token that the row at `position` draws. */
@@ -52,20 +74,23 @@ static struct sample_params params_of(const struct sequence *sequence, uint32_t 
 {
     const struct submit *submit = sequence->submit;
     const struct sampling *sampling = &submit->sampling;
-    uint32_t count_slot = count_slot_of(sequence);
+    uint32_t output_position = position + 1 - submit->n_ids;
 
     return (struct sample_params){
         .temperature = sampling->temperature,
         .top_p = sampling->top_p,
         .min_p = sampling->min_p,
         .repetition = sampling->repetition,
+        .frequency = sampling->frequency,
+        .presence = sampling->presence,
         .top_k = sampling->top_k,
         .n_top = submit->want_logprobs ? submit->n_top : 0,
         .want_logprob = submit->want_logprobs,
-        .mask_banned = submit->ignore_eos,
-        .count_slot = count_slot != COUNT_NONE ? (int32_t)count_slot : -1,
+        .mask_banned = submit->ignore_eos || output_position < submit->min_tokens,
+        .count_slot = counts(sequence) ? (int32_t)sequence->kv : -1,
+        .mask_slot = -1,
         .seed = sequence->seed,
-        .position = position + 1 - submit->n_ids,
+        .position = output_position,
     };
 }
 
@@ -83,13 +108,38 @@ static struct row_input next_input(const struct sequence *sequence)
     return (struct row_input){.kind = ROW_TOKEN, .value = sequence->last_id};
 }
 
+static void add_mask(struct batch *batch, const struct grammar *grammar,
+                     struct sample_params *params)
+{
+    uint32_t *words = batch->masks + (size_t)batch->n_masks * batch->mask_words;
+
+    memcpy(words, grammar_mask(grammar), batch->mask_words * sizeof *words);
+    params->mask_slot = (int32_t)batch->n_masks++;
+    /* a grammar that can only end goes before the least number of tokens */
+    params->mask_banned &= grammar_may_go_on(grammar);
+}
+
+static void add_biases(struct batch *batch, const struct sampling *sampling,
+                       struct sample_params *params)
+{
+    params->first_bias = batch->n_biases;
+    params->n_biases = sampling->n_biases;
+    for (uint32_t i = 0; i < sampling->n_biases; i++)
+        batch->biases[batch->n_biases++] =
+            (struct sample_bias){sampling->biases[i].id, sampling->biases[i].bias};
+}
+
 static void add_output(struct batch *batch, struct sequence *sequence)
 {
     struct batch_arrays *arrays = batch->arrays;
+    struct sample_params *params = &arrays->params[batch->n_outputs];
     uint32_t row = batch->n_rows - 1;
 
     arrays->output_rows[batch->n_outputs] = row;
-    arrays->params[batch->n_outputs] = params_of(sequence, arrays->position[row]);
+    *params = params_of(sequence, arrays->position[row]);
+    add_biases(batch, &sequence->submit->sampling, params);
+    if (sequence->submit->grammar != NULL)
+        add_mask(batch, sequence->submit->grammar, params);
     sequence->output_idx = batch->n_outputs;
     batch->outputs[batch->n_outputs++] = sequence;
 }
@@ -108,7 +158,7 @@ void batch_add(struct batch *batch, struct sequence *sequence, uint32_t n_rows)
         arrays->inputs[row] = next_input(sequence);
         arrays->position[row] = sequence->n_launched++;
         arrays->row_seq[row] = sequence->kv;
-        arrays->count_slots[row] = count_slot_of(sequence);
+        arrays->count_slots[row] = count_slot_of(sequence, arrays->position[row]);
     }
     if (first + n_rows - 1 > batch->max_position)
         batch->max_position = first + n_rows - 1;
@@ -142,7 +192,7 @@ void batch_fill_up(struct batch *batch, uint32_t n_rows, kv_seq_id padding)
         arrays->count_slots[row] = COUNT_NONE;
         arrays->output_rows[row] = row;
         arrays->params[row] =
-            (struct sample_params){.top_p = 1, .repetition = 1, .count_slot = -1};
+            (struct sample_params){.top_p = 1, .repetition = 1, .count_slot = -1, .mask_slot = -1};
         arrays->seq_begin[row + 1] = row + 1;
     }
 }

@@ -19,7 +19,7 @@ struct batch_arrays { /* the same layout on host and device */
     struct row_input inputs[STEP_ROWS_MAX];
     uint32_t position[STEP_ROWS_MAX], row_seq[STEP_ROWS_MAX];
     uint32_t seq_begin[STEP_ROWS_MAX + 1];
-    uint32_t count_slots[STEP_ROWS_MAX]; /* of a row: where its token is counted, or COUNT_NONE */
+    uint32_t count_slots[STEP_ROWS_MAX]; /* of a row, as count_args has them */
     uint32_t output_rows[STEP_ROWS_MAX];
     struct sample_params params[STEP_ROWS_MAX];
 };
@@ -28,6 +28,9 @@ struct batch {
     struct device *device;
     struct batch_arrays *arrays;   /* pinned */
     struct sample_result *results; /* pinned, [n_outputs] of max_outputs; when the step is over */
+    uint32_t *masks;               /* pinned, [n_masks, mask_words] of max_outputs */
+    struct sample_bias *biases;    /* pinned, [n_biases] of max_outputs * LOGIT_BIASES_MAX */
+    uint32_t mask_words, n_masks, n_biases;
     uint32_t n_rows, n_seqs, n_outputs, max_position;
     struct sequence *sequences[STEP_ROWS_MAX]; /* [n_seqs] */
     uint32_t n_rows_of[STEP_ROWS_MAX];         /* [n_seqs] */
@@ -37,7 +40,8 @@ struct batch {
 };
 
 /* STATUS_NO_MEMORY with numbers; the caller frees *out with batch_free. */
-int batch_create(struct device *device, uint32_t max_outputs, struct batch **out, struct why *why);
+int batch_create(struct device *device, uint32_t max_outputs, uint32_t vocabulary,
+                 struct batch **out, struct why *why);
 void batch_free(struct batch *batch);
 void batch_clear(struct batch *batch, int64_t now_ns);
 /* The next n_rows that the sequence wants. Its steps are one more from here on. */

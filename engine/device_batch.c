@@ -1,6 +1,7 @@
 #include "engine/device_batch.h"
 
 #include "base/status.h"
+#include "model/grammar.h"
 #include "model/model.h"
 #include "model/vocabulary.h"
 
@@ -34,6 +35,8 @@ int device_batch_create(struct device *device, const struct model *model, uint32
     on_device->device = device;
     on_device->vocabulary = model_plan(model)->vocabulary;
     on_device->n_slots = n_slots;
+    on_device->max_outputs = max_outputs;
+    on_device->mask_words = (uint32_t)grammar_mask_words(on_device->vocabulary);
     const struct {
         size_t bytes;
         void **memory;
@@ -42,6 +45,10 @@ int device_batch_create(struct device *device, const struct model *model, uint32
         {max_outputs * sizeof *on_device->results, (void **)&on_device->results},
         {(size_t)n_slots * on_device->vocabulary * sizeof *on_device->counts,
          (void **)&on_device->counts},
+        {(size_t)max_outputs * on_device->mask_words * sizeof *on_device->masks,
+         (void **)&on_device->masks},
+        {(size_t)max_outputs * LOGIT_BIASES_MAX * sizeof *on_device->biases,
+         (void **)&on_device->biases},
         {device_ops(device)->sample_workspace_bytes(device, max_outputs, on_device->vocabulary),
          &on_device->workspace},
     };
@@ -65,6 +72,8 @@ void device_batch_free(struct device_batch *on_device)
     device_free(on_device->device, on_device->arrays);
     device_free(on_device->device, on_device->results);
     device_free(on_device->device, on_device->counts);
+    device_free(on_device->device, on_device->masks);
+    device_free(on_device->device, on_device->biases);
     device_free(on_device->device, on_device->banned);
     device_free(on_device->device, on_device->workspace);
     free(on_device);
@@ -111,6 +120,12 @@ void device_batch_run(const struct device_batch *on_device, const struct batch_s
                                                   .params = arrays->params,
                                                   .counts = on_device->counts,
                                                   .n_slots = on_device->n_slots,
+                                                  .masks = on_device->masks,
+                                                  .n_masks = on_device->max_outputs,
+                                                  .mask_words = on_device->mask_words,
+                                                  .biases = on_device->biases,
+                                                  .n_biases = on_device->max_outputs *
+                                                              LOGIT_BIASES_MAX,
                                                   .banned = on_device->banned,
                                                   .n_banned = on_device->n_banned,
                                                   .workspace = on_device->workspace,

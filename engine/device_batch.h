@@ -1,5 +1,5 @@
 /* engine/device_batch.h: what all steps share on the device: the arrays of the step that runs, the
- * counts of tokens for repetition penalties, and the tokens that were drawn last.
+ * counts of tokens for penalties, masks of grammars, biases, and the tokens drawn last.
  *
  *   step n     arrays <- host n      count, forward, sample -> results -> host n
  *   step n+1   arrays <- host n+1    embed, count read results; sample -> results -> host n+1
@@ -20,6 +20,9 @@ struct device_batch {
     struct batch_arrays *arrays;   /* device */
     struct sample_result *results; /* device [max_outputs] */
     uint32_t *counts;              /* device [n_slots, vocabulary] */
+    uint32_t *masks;               /* device [max_outputs, mask_words] of the step that runs */
+    struct sample_bias *biases;    /* device [max_outputs * LOGIT_BIASES_MAX], the same */
+    uint32_t max_outputs, mask_words;
     uint32_t n_slots, vocabulary;
     uint32_t *banned;              /* device [n_banned]: ends of generation, ascending */
     uint32_t n_banned;

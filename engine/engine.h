@@ -110,4 +110,14 @@ int engine_render_chat(const struct engine *engine, const struct chat *chat, siz
 size_t engine_read_calls(const struct engine *engine, struct slice text, struct chat_call *calls,
                          size_t max);
 
+enum engine_grammar { ENGINE_GRAMMAR_GBNF, ENGINE_GRAMMAR_JSON_SCHEMA };
+
+struct grammar;
+/* A grammar over the model's tokens, for a submit, which owns it then; else the caller frees it
+ * with engine_free_grammar. STATUS_INVALID, with line and column or the JSON pointer;
+ * STATUS_NO_MEMORY. */
+int engine_compile_grammar(const struct engine *engine, enum engine_grammar form,
+                           struct slice text, struct grammar **out, struct why *why);
+void engine_free_grammar(struct grammar *grammar); /* NULL too */
+
 #endif

@@ -5,6 +5,7 @@
 #include "model/chat_calls.h"
 #include "model/chat_template.h"
 #include "model/detok.h"
+#include "model/grammar.h"
 #include "model/model.h"
 #include "model/token_buffer.h"
 #include "model/tokenizer.h"
@@ -123,4 +124,19 @@ size_t engine_read_calls(const struct engine *engine, struct slice text, struct 
                          size_t max)
 {
     return chat_calls_read(engine->info.chat_tools, text, calls, max);
+}
+
+int engine_compile_grammar(const struct engine *engine, enum engine_grammar form,
+                           struct slice text, struct grammar **out, struct why *why)
+{
+    bool is_schema = form == ENGINE_GRAMMAR_JSON_SCHEMA;
+    int status = grammar_create(model_vocabulary(engine->model), model_token_trie(engine->model),
+                                is_schema ? GRAMMAR_JSON_SCHEMA : GRAMMAR_GBNF, text, out, why);
+
+    return status < 0 ? refuse_prefix(why, status, is_schema ? "json_schema" : "grammar") : status;
+}
+
+void engine_free_grammar(struct grammar *grammar)
+{
+    grammar_free(grammar);
 }

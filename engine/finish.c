@@ -53,6 +53,10 @@ void finish_tell(struct engine *engine, const struct sequence *sequence)
                  "the deadline passed with %u of %u prompt tokens read and %u tokens generated",
                  sequence->n_prefilled, sequence->submit->n_ids, sequence->n_generated);
         break;
+    case END_GRAMMAR:
+        refused.status = sequence->grammar_status;
+        snprintf(refused.text, sizeof refused.text, "%s", sequence->grammar_why);
+        break;
     case END_LOST:
         refused.status = STATUS_UNAVAILABLE;
         snprintf(refused.text, sizeof refused.text,

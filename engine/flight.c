@@ -5,7 +5,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#define OWN_OPS 8 /* arrays, count, sample, results; a graph in place of the pass */
+/* arrays, masks, biases, count, sample, results; a graph in place of the pass */
+#define OWN_OPS 10
 
 /* --- life --- */
 
@@ -24,7 +25,8 @@ static int create_parts(struct flight *flight, const struct flight_spec *spec, s
 {
     int status = stream_create(spec->device, ops_max(spec), &flight->stream, why);
     for (uint32_t i = 0; i < flight->depth && status == STATUS_OK; i++)
-        status = batch_create(spec->device, spec->max_outputs, &flight->batches[i], why);
+        status = batch_create(spec->device, spec->max_outputs, spec->on_device->vocabulary,
+                              &flight->batches[i], why);
     if (status == STATUS_OK && device_has_graphs(spec->device) && !spec->no_overlap)
         status = decode_graph_create(spec->on_device, spec->max_outputs, spec->max_context,
                                      spec->forward, &flight->view, flight->stream, &flight->graphs,
@@ -114,6 +116,12 @@ void flight_launch(struct flight *flight)
         graph = decode_graph_take(flight->graphs, batch, kv_cache_padding(flight->cache));
     make_room(flight, batch);
     device_write(flight->stream, on_device->arrays, batch->arrays, sizeof *batch->arrays);
+    if (batch->n_masks > 0)
+        device_write(flight->stream, on_device->masks, batch->masks,
+                     (size_t)batch->n_masks * batch->mask_words * sizeof *batch->masks);
+    if (batch->n_biases > 0)
+        device_write(flight->stream, on_device->biases, batch->biases,
+                     batch->n_biases * sizeof *batch->biases);
     if (graph != NULL)
         graph_run(flight->stream, graph);
     else

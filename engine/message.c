@@ -1,5 +1,7 @@
 #include "engine/message.h"
 
+#include "model/grammar.h"
+
 #include <stdlib.h>
 
 struct submit *submit_create(uint32_t n_ids)
@@ -22,6 +24,7 @@ void submit_free(struct submit *submit)
 {
     if (submit == NULL)
         return;
+    grammar_free(submit->grammar);
     free(submit->ids);
     free(submit);
 }

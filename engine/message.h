@@ -22,11 +22,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct grammar;
+
+struct logit_bias {
+    uint32_t id;
+    float bias; /* -LOGIT_BIAS_MAX to LOGIT_BIAS_MAX */
+};
+
 struct sampling {
-    float temperature, top_p, min_p, repetition;
+    float temperature, top_p, min_p, repetition, frequency, presence;
     uint32_t top_k;
     bool has_seed;
     uint64_t seed;
+    uint32_t n_biases;
+    struct logit_bias biases[LOGIT_BIASES_MAX]; /* [n_biases], distinct ids */
 };
 
 #define SAMPLING_DEFAULT ((struct sampling){.temperature = 1, .top_p = 1, .repetition = 1})
@@ -49,6 +58,11 @@ struct submit {
     struct sampling sampling;
     struct stop_list stop;
     bool ignore_eos;
+    /* before so many no end of generation is drawn, and stop tokens end nothing */
+    uint32_t min_tokens;
+    uint32_t n_stop_tokens;
+    uint32_t stop_tokens[STOP_TOKENS_MAX]; /* [n_stop_tokens]: as the model's own ends */
+    struct grammar *grammar;  /* owned; NULL: none */
     bool want_text, want_ids, want_logprobs;
     bool want_special;        /* control tokens as their text, not as nothing */
     uint32_t n_top;           /* 0..TOP_LOGPROBS_MAX */

@@ -70,6 +70,8 @@ uint32_t sequence_n_wanted(const struct sequence *sequence)
     if (sequence_is_reading(sequence))
         return sequence->submit->n_ids - sequence->n_launched;
     uint32_t n_drawn = sequence_n_drawn(sequence);
+    if (sequence->submit->grammar != NULL && n_drawn > 0)
+        return 0;
     return sequence->n_generated + n_drawn < sequence->promised_output &&
            n_drawn < sequence->n_credit;
 }

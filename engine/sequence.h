@@ -11,7 +11,9 @@
  *   launched   p p p p p a a          n_launched = 7: a step is under way, it reads the newest and
  *                                     draws a third; the next row, at 7, takes that on the device
  *
- * A run that ends leaves when the last step with a row of it is over.
+ * A run that ends leaves when the last step with a row of it is over. One with a grammar has one
+ * row under way at most, since what it may draw depends on what it drew: beside steps that overlap
+ * it takes every second one, and others do not wait for it.
  */
 #ifndef QUIRE_ENGINE_SEQUENCE_H
 #define QUIRE_ENGINE_SEQUENCE_H
@@ -34,7 +36,14 @@ enum sequence_state {
 };
 
 /* How a run ended, for the word to its reader; cancelled: none, there is no reader. */
-enum sequence_end { END_CANCELLED, END_STOP, END_LENGTH, END_OVERDUE, END_LOST };
+enum sequence_end {
+    END_CANCELLED,
+    END_STOP,
+    END_LENGTH,
+    END_OVERDUE,
+    END_GRAMMAR, /* it cannot go on: grammar_status and grammar_why */
+    END_LOST
+};
 
 #define AHEAD_UNTOLD UINT32_MAX
 
@@ -56,6 +65,8 @@ struct sequence {
     struct stop stop;
     int64_t started_ns, decode_ns, paused_ns,
         paused_since_ns;                  /* of prefill, of decode, sum, since */
+    int grammar_status;                   /* of END_GRAMMAR */
+    char grammar_why[WHY_BYTES];
     enum sequence_end end;                /* of a FINISHED one, and when */
     int64_t ended_ns;
     int64_t progress_ns;                  /* of the last progress event */
@@ -78,7 +89,7 @@ bool sequence_is_reading(const struct sequence *sequence);
 /* Tokens that steps under way draw for it. */
 uint32_t sequence_n_drawn(const struct sequence *sequence);
 /* Rows that the next step may take: what the prompt has left, or one, or none: there is nobody to
- * read it, or what is under way ends the run. */
+ * read it, or what is under way ends the run, or decides what its grammar allows next. */
 uint32_t sequence_n_wanted(const struct sequence *sequence);
 
 #endif

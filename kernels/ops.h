@@ -255,11 +255,15 @@ struct sample_params {       /* one a row; PODs in device memory */
     float top_p;             /* >= 1 off */
     float min_p;             /* 0 off */
     float repetition;        /* 1 off; applies to tokens whose count is not 0 */
+    float frequency;         /* 0 off; times occurrences in the output */
+    float presence;          /* 0 off; once for tokens of the output */
     uint32_t top_k;          /* 0 off */
     uint32_t n_top;          /* logprobs wanted beside the drawn one, 0..TOP_LOGPROBS_MAX */
     uint32_t want_logprob;   /* 0 or 1; 1 when n_top > 0 */
     uint32_t mask_banned;    /* 1: ids in `banned` cannot be drawn */
     int32_t count_slot;      /* row of counts, or -1 */
+    int32_t mask_slot;       /* row of masks, or -1 */
+    uint32_t first_bias, n_biases; /* of biases */
     uint32_t choice_idx;     /* Philox key: (seed, choice); counter: position */
     uint64_t seed;
     uint64_t position;       /* output position of the token */
@@ -273,8 +277,15 @@ struct sample_result {
     float top_logprob[TOP_LOGPROBS_MAX];
 };
 
-/* Order of the chain: mask, repetition, temperature, min_p, top_k, top_p, draw (models.md 8.1,
- * 8.2). The draw: u = 64 random bits of
+struct sample_bias {
+    uint32_t id;             /* below the vocabulary, else it counts for nothing */
+    float bias;              /* finite */
+};
+
+/* Order of the chain: bias, masks, repetition, frequency, presence, temperature, min_p, top_k,
+ * top_p, draw (models.md 8.1, 8.2). With l the logit, n the token's count in the output:
+ * l += bias; l > 0 ? l / repetition : l * repetition; l -= frequency * n; l -= presence if n > 0,
+ * each step rounded to f32. A masked token has -infinity. The draw: u = 64 random bits of
  * Philox4x32-10(seed, choice, position); integer masses round(p * 2^40) over the kept ids in id
  * order; the first id whose running sum exceeds (u * total) >> 64. top_p cuts on the same integer
  * masses by (value descending, id ascending). A row of NaN sticks
@@ -283,25 +294,32 @@ struct sample_args {
     const float *logits;                 /* device [n_rows, vocabulary] */
     uint32_t n_rows, vocabulary;
     const struct sample_params *params;  /* device [n_rows] */
-    /* device [n_slots, vocabulary]: occurrences in prompt and output; or NULL */
-    const uint32_t *counts;
+    const uint32_t *counts;              /* device [n_slots, vocabulary] as count has it; or NULL */
     uint32_t n_slots;
+    /* device [n_masks, mask_words]: bit id % 32 of word id / 32 set: it may be drawn; or NULL */
+    const uint32_t *masks;
+    uint32_t n_masks, mask_words;        /* words: of the vocabulary, at least */
+    const struct sample_bias *biases;    /* device [n_biases], of a row distinct ids; or NULL */
+    uint32_t n_biases;
     const uint32_t *banned;              /* device [n_banned], ascending */
     uint32_t n_banned;
     void *workspace;                     /* device, sample_workspace_bytes */
     struct sample_result *results;       /* device [n_rows] */
 };
 
-#define COUNT_NONE UINT32_MAX /* a row whose token is not counted */
+#define COUNT_NONE UINT32_MAX    /* a row whose token is not counted */
+#define COUNT_OUTPUT 0x80000000u /* beside the slot: the row's token is one of the output */
 
-/* counts[slots[r]][token of row r] += 1; the token is that of inputs[r], as embed reads it. A token
- * beyond the vocabulary sticks STATUS_OUT_OF_RANGE; a ROW_VECTOR counts nothing. */
+/* A count has the occurrences in the output times 2, and 1 more where the token stands in the
+ * prompt: counts[slot of row r][token of row r] += 2, or |= 1. The token is that of inputs[r], as
+ * embed reads it. A token beyond the vocabulary sticks STATUS_OUT_OF_RANGE; a ROW_VECTOR counts
+ * nothing. */
 struct count_args {
     uint32_t *counts;                    /* device [n_slots, vocabulary] */
     uint32_t vocabulary, n_slots;
     const struct row_input *inputs;      /* device [n_rows] */
     const struct sample_result *sampled; /* device, or NULL */
-    const uint32_t *slots;               /* device [n_rows] */
+    const uint32_t *slots;               /* device [n_rows]; COUNT_OUTPUT beside them */
     uint32_t n_rows;
 };
 

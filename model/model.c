@@ -5,6 +5,7 @@
 #include "kernels/device.h"
 #include "model/chat_template.h"
 #include "model/gguf.h"
+#include "model/token_trie.h"
 #include "model/vocabulary.h"
 #include "model/vocabulary_gguf.h"
 #include "model/weights.h"
@@ -17,6 +18,7 @@ struct model {
     struct model_plan plan;
     struct model_weights weights;
     struct vocabulary *vocabulary;
+    struct token_trie *token_trie;
     struct chat_template *chat_template;
     struct why chat_refusal;
 };
@@ -96,6 +98,8 @@ static int load_file(struct model *model, const struct model_options *options, s
     if (status == STATUS_OK)
         status = model_read_vocabulary(model->file, &model->plan, &model->vocabulary, why);
     if (status == STATUS_OK)
+        status = token_trie_create(model->vocabulary, &model->token_trie, why);
+    if (status == STATUS_OK)
         status = load_template(model, chat_format, why);
     if (status == STATUS_OK)
         status =
@@ -133,6 +137,7 @@ void model_free(struct model *model)
         return;
     weights_release(model->device, &model->plan, &model->weights);
     chat_template_free(model->chat_template);
+    token_trie_free(model->token_trie);
     vocabulary_free(model->vocabulary);
     model_plan_release(&model->plan);
     gguf_close(model->file);
@@ -152,6 +157,11 @@ const struct model_plan *model_plan(const struct model *model)
 const struct vocabulary *model_vocabulary(const struct model *model)
 {
     return model->vocabulary;
+}
+
+const struct token_trie *model_token_trie(const struct model *model)
+{
+    return model->token_trie;
 }
 
 const struct chat_template *model_chat_template(const struct model *model)

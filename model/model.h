@@ -11,6 +11,7 @@
 
 struct vocabulary;
 struct chat_template;
+struct token_trie;
 struct model;
 struct device;
 
@@ -37,6 +38,7 @@ void model_free(struct model *model);
 bool model_is_vocabulary(const struct model *model);
 const struct model_plan *model_plan(const struct model *model);
 const struct vocabulary *model_vocabulary(const struct model *model);
+const struct token_trie *model_token_trie(const struct model *model); /* for grammars */
 /* NULL when the file's template is unknown or absent; then model_chat_refusal says why chat is
  * refused. */
 const struct chat_template *model_chat_template(const struct model *model);

@@ -9,15 +9,19 @@ static int count_row(const struct count_args *count, uint32_t r)
 {
     const struct row_input *input = &count->inputs[r];
     uint32_t slot = count->slots[r], token;
+    bool is_output = (slot & COUNT_OUTPUT) != 0;
 
     if (slot == COUNT_NONE || input->kind == ROW_VECTOR)
         return STATUS_OK;
+    slot &= ~COUNT_OUTPUT;
     if (slot >= count->n_slots)
         return STATUS_INTERNAL;
     int status = row_token(input, count->sampled, count->vocabulary, &token);
-    if (status == STATUS_OK)
-        count->counts[(size_t)slot * count->vocabulary + token]++;
-    return status;
+    if (status < 0)
+        return status;
+    uint32_t *place = &count->counts[(size_t)slot * count->vocabulary + token];
+    *place = is_output ? *place + 2 : *place | 1;
+    return STATUS_OK;
 }
 
 static void run_count(const struct cpu_worker *worker, const void *args)

@@ -254,21 +254,81 @@ static uint32_t first_at(const float *x, float value)
     return i;
 }
 
-/* Copies the logits to row->x with the mask and the repetition penalty in them. */
-static int prepare(const struct sample_args *args, const struct sample_params *params,
-                   const float *logits, struct sample_row *row)
+static bool penalizes(const struct sample_params *params)
 {
-    memcpy(row->x, logits, row->vocabulary * sizeof(float));
+    return params->count_slot >= 0 && (params->repetition != 1.0f || params->frequency != 0.0f ||
+                                       params->presence != 0.0f);
+}
+
+static bool changes_logits(const struct sample_params *params)
+{
+    return params->mask_banned != 0 || params->mask_slot >= 0 || params->n_biases > 0 ||
+           penalizes(params);
+}
+
+static int add_biases(const struct sample_args *args, const struct sample_params *params,
+                      struct sample_row *row)
+{
+    if (params->n_biases > args->n_biases || params->first_bias > args->n_biases - params->n_biases)
+        return STATUS_INTERNAL;
+    for (uint32_t i = 0; i < params->n_biases; i++) {
+        const struct sample_bias *bias = &args->biases[params->first_bias + i];
+        if (bias->id < row->vocabulary)
+            row->x[bias->id] += bias->bias;
+    }
+    return STATUS_OK;
+}
+
+/* What may not be drawn becomes -infinity. */
+static int mask(const struct sample_args *args, const struct sample_params *params,
+                struct sample_row *row)
+{
     if (params->mask_banned != 0)
         for (uint32_t i = 0; i < args->n_banned; i++)
             if (args->banned[i] < row->vocabulary)
                 row->x[args->banned[i]] = -INFINITY;
-    if (params->repetition == 1.0f || params->count_slot < 0)
+    if (params->mask_slot < 0)
         return STATUS_OK;
+    if ((uint32_t)params->mask_slot >= args->n_masks ||
+        (size_t)args->mask_words * 32 < row->vocabulary)
+        return STATUS_INTERNAL;
+    const uint32_t *words = args->masks + (size_t)params->mask_slot * args->mask_words;
+    for (uint32_t begin = 0; begin < row->vocabulary; begin += 32) {
+        uint32_t word = words[begin / 32];
+        uint32_t n = row->vocabulary - begin < 32 ? row->vocabulary - begin : 32;
+        for (uint32_t i = 0; i < n && word != UINT32_MAX; i++)
+            if ((word >> i & 1) == 0)
+                row->x[begin + i] = -INFINITY;
+    }
+    return STATUS_OK;
+}
+
+/* Of what stands in the output. */
+static void penalize_output(float *x, const uint32_t *counts, float frequency, float presence,
+                            uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (counts[i] > 1)
+            x[i] = x[i] - frequency * (float)(counts[i] / 2) - presence;
+}
+
+/* Copies the logits to row->x with biases, masks and penalties in them. */
+static int prepare(const struct sample_args *args, const struct sample_params *params,
+                   const float *logits, struct sample_row *row)
+{
+    memcpy(row->x, logits, row->vocabulary * sizeof(float));
+    int status = params->n_biases > 0 ? add_biases(args, params, row) : STATUS_OK;
+    if (status == STATUS_OK)
+        status = mask(args, params, row);
+    if (status < 0 || !penalizes(params))
+        return status;
     if (args->counts == NULL || (uint32_t)params->count_slot >= args->n_slots)
         return STATUS_INTERNAL;
-    row->ops->repeat(row->x, args->counts + (size_t)params->count_slot * row->vocabulary,
-                     params->repetition, row->vocabulary);
+    const uint32_t *counts = args->counts + (size_t)params->count_slot * row->vocabulary;
+    if (params->repetition != 1.0f)
+        row->ops->repeat(row->x, counts, params->repetition, row->vocabulary);
+    if (params->frequency != 0.0f || params->presence != 0.0f)
+        penalize_output(row->x, counts, params->frequency, params->presence, row->vocabulary);
     return STATUS_OK;
 }
 
@@ -280,9 +340,8 @@ static int sample_row(const struct sample_args *args, uint32_t r, struct sample_
     memset(result, 0, sizeof *result);
 
     bool greedy = !(params->temperature > 0.0f);
-    bool plain = params->mask_banned == 0 && (params->repetition == 1.0f || params->count_slot < 0);
     const float *x = logits;
-    if (!greedy || !plain) {
+    if (!greedy || changes_logits(params)) {
         int status = prepare(args, params, logits, row);
         if (status < 0)
             return status;
@@ -335,6 +394,8 @@ void cpu_sample(struct stream *stream, const struct sample_args *args)
     assert(args->vocabulary > 0 && args->vocabulary <= MODEL_VOCABULARY_MAX);
     assert(args->n_rows == 0 ||
            (args->logits != NULL && args->params != NULL && args->results != NULL));
+    assert(args->n_masks == 0 || args->masks != NULL);
+    assert(args->n_biases == 0 || args->biases != NULL);
     assert(args->workspace != NULL && (uintptr_t)args->workspace % 64 == 0);
     struct sample_run run = {*args, sample_ops_of(stream_isa(stream))};
     cpu_stream_push(stream, "sample", run_sample, &run, sizeof run, true);

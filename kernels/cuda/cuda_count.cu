@@ -1,4 +1,4 @@
-/* kernels/cuda/cuda_count.cu: occurrences of tokens for the repetition penalty, a thread a row. */
+/* kernels/cuda/cuda_count.cu: occurrences of tokens for penalties, a thread a row. */
 #include "kernels/cuda/cuda_stream.cuh"
 
 #include <assert.h>
@@ -19,13 +19,20 @@ static __global__ void __launch_bounds__(THREADS) count_rows(struct count_args a
     uint32_t slot = args.slots[r], token;
     if (slot == COUNT_NONE || input.kind == ROW_VECTOR)
         return;
+    bool is_output = (slot & COUNT_OUTPUT) != 0;
+    slot &= ~COUNT_OUTPUT;
     int status = STATUS_INTERNAL;
     if (slot < args.n_slots)
         status = row_token(&input, args.sampled, args.vocabulary, &token);
-    if (status == STATUS_OK) /* rows of a slot may name one token */
-        atomicAdd(&args.counts[(size_t)slot * args.vocabulary + token], 1u);
-    else
+    if (status != STATUS_OK) {
         cuda_fail(error, status);
+        return;
+    }
+    uint32_t *place = &args.counts[(size_t)slot * args.vocabulary + token];
+    if (is_output) /* rows of a slot may name one token */
+        atomicAdd(place, 2u);
+    else
+        atomicOr(place, 1u);
 }
 
 extern "C" void cuda_count(struct stream *stream, const struct count_args *args)

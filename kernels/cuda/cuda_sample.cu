@@ -29,10 +29,57 @@ static __device__ __forceinline__ void mark_banned(const struct sample_args &arg
     __syncthreads();
 }
 
+/* Sets the strip's biases. */
+static __device__ __forceinline__ void spread_biases(const struct sample_args &args,
+                                                     const struct sample_params *params,
+                                                     uint32_t begin, uint32_t n,
+                                                     float (&bias_of)[STRIP])
+{
+    for (uint32_t i = threadIdx.x; i < STRIP; i += STRIP_THREADS)
+        bias_of[i] = 0.0f;
+    __syncthreads();
+    for (uint32_t i = threadIdx.x; i < params->n_biases; i += STRIP_THREADS) {
+        struct sample_bias bias = args.biases[params->first_bias + i];
+        if (bias.id - begin < n)
+            bias_of[bias.id - begin] = bias.bias;
+    }
+    __syncthreads();
+}
+
+/* The penalties of a token, by its count. */
+static __device__ __forceinline__ float penalized(float value, uint32_t count,
+                                                  const struct sample_params *params)
+{
+    float repetition = params->repetition;
+    if (count != 0 && repetition != 1.0f)
+        value = value > 0 ? __fdiv_rn(value, repetition) : __fmul_rn(value, repetition);
+    if (count > 1 && (params->frequency != 0.0f || params->presence != 0.0f)) {
+        value = __fadd_rn(value, -__fmul_rn(params->frequency, (float)(count / 2)));
+        value = __fadd_rn(value, -params->presence);
+    }
+    return value;
+}
+
+/* What the row's settings name is there. */
+static __device__ __forceinline__ bool has_places(const struct sample_args &args,
+                                                  const struct sample_params *params,
+                                                  bool has_counts)
+{
+    if (has_counts &&
+        (args.counts == NULL || (uint32_t)params->count_slot >= args.n_slots))
+        return false;
+    if (params->mask_slot >= 0 && ((uint32_t)params->mask_slot >= args.n_masks ||
+                                   (size_t)args.mask_words * 32 < args.vocabulary))
+        return false;
+    return params->n_biases == 0 || (params->n_biases <= args.n_biases &&
+                                     params->first_bias <= args.n_biases - params->n_biases);
+}
+
 static __global__ void __launch_bounds__(STRIP_THREADS)
     prepare_strips(struct sample_args args, struct sample_space space)
 {
     SHARED(uint8_t[STRIP], is_banned);
+    SHARED(float[STRIP], bias_of);
     SHARED(uint32_t[STRIP_THREADS / WARP_LANES], of_warp);
     uint32_t row = blockIdx.y, begin = blockIdx.x * STRIP;
     uint32_t n = min(args.vocabulary - begin, (uint32_t)STRIP);
@@ -40,24 +87,33 @@ static __global__ void __launch_bounds__(STRIP_THREADS)
     const float *logits = args.logits + (size_t)row * args.vocabulary + begin;
     float *x = space.x + (size_t)row * space.x_stride + begin;
 
-    bool has_mask = params->mask_banned != 0, is_broken = false;
+    bool has_mask = params->mask_banned != 0;
+    bool has_counts = params->count_slot >= 0 &&
+                      (params->repetition != 1.0f || params->frequency != 0.0f ||
+                       params->presence != 0.0f);
+    bool is_broken = !has_places(args, params, has_counts);
+    bool has_bias = params->n_biases > 0 && !is_broken; /* all blocks of the row alike */
     if (has_mask)
         mark_banned(args, begin, n, is_banned);
-    const uint32_t *counts = NULL;
-    float repetition = params->repetition;
-    if (repetition != 1.0f && params->count_slot >= 0) {
-        is_broken = args.counts == NULL || (uint32_t)params->count_slot >= args.n_slots;
-        if (!is_broken)
-            counts = args.counts + (size_t)params->count_slot * args.vocabulary + begin;
-    }
+    if (has_bias)
+        spread_biases(args, params, begin, n, bias_of);
+    const uint32_t *counts = NULL, *words = NULL;
+    if (has_counts && !is_broken)
+        counts = args.counts + (size_t)params->count_slot * args.vocabulary + begin;
+    if (params->mask_slot >= 0 && !is_broken)
+        words = args.masks + (size_t)params->mask_slot * args.mask_words + begin / 32;
 
     uint32_t best = 0, best_raw = 0;
     for (uint32_t i = threadIdx.x; i < n; i += STRIP_THREADS) {
         float raw = logits[i], value = raw;
+        if (has_bias)
+            value = __fadd_rn(value, bias_of[i]);
         if (has_mask && is_banned[i] != 0)
             value = -INFINITY;
-        if (counts != NULL && counts[i] != 0)
-            value = value > 0 ? __fdiv_rn(value, repetition) : __fmul_rn(value, repetition);
+        if (words != NULL && (words[i / 32] >> i % 32 & 1) == 0)
+            value = -INFINITY;
+        if (counts != NULL)
+            value = penalized(value, counts[i], params);
         x[i] = value;
         best = max(best, key_of(value));
         best_raw = max(best_raw, key_of(raw));
@@ -389,6 +445,8 @@ extern "C" void cuda_sample(struct stream *stream, const struct sample_args *arg
     assert(args->vocabulary > 0 && args->vocabulary <= MODEL_VOCABULARY_MAX);
     assert(args->n_rows == 0 ||
            (args->logits != NULL && args->params != NULL && args->results != NULL));
+    assert(args->n_masks == 0 || args->masks != NULL);
+    assert(args->n_biases == 0 || args->biases != NULL);
     assert(args->workspace != NULL && (uintptr_t)args->workspace % 64 == 0);
     cudaStream_t cuda;
     if (!cuda_stream_begin(stream, "sample", &cuda) || args->n_rows == 0)

@@ -3,7 +3,7 @@
  *   row      |------------------ vocabulary ------------------|   x: f32, in the workspace
  *   strips   |  1024  |  1024  |  1024  |  ...         | rest |   struct sample_strip each
  *
- *   prepare  strips: x = logits with mask and repetition in them; the best of each strip
+ *   prepare  strips: x = logits with biases, masks and penalties in them; the best of each strip
  *   weigh    strips: x relative to the row's best, in units of temperature; masses by nearness
  *   choose   a block a row: cuts, then the draw
  *   report   a block a row: log-probabilities

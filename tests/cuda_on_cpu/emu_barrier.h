@@ -50,6 +50,14 @@ template <class T> static inline T atomicAdd(T *address, T value)
     return before;
 }
 
+template <class T> static inline T atomicOr(T *address, T value)
+{
+    emu_atomic_begin(address);
+    T before = __atomic_fetch_or(address, value, __ATOMIC_RELAXED);
+    emu_atomic_end(address);
+    return before;
+}
+
 template <class T> static inline T atomicExch(T *address, T value)
 {
     emu_atomic_begin(address);

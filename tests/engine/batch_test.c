@@ -26,7 +26,7 @@ static struct bench bench_open(void)
     struct bench bench = {.submit = {.ids = ids, .n_ids = 5, .sampling = SAMPLING_DEFAULT}};
     struct why why = {.text = ""};
     if (device_open(&(struct device_options){.n_threads = 1}, &bench.device, &why) < 0 ||
-        batch_create(bench.device, 16, &bench.batch, &why) < 0)
+        batch_create(bench.device, 16, 261, &bench.batch, &why) < 0)
         fail_msg("%s", why.text);
     batch_clear(bench.batch, 1);
     bench.sequence = (struct sequence){.state = SEQUENCE_PREFILL,
@@ -135,6 +135,54 @@ static void test_batch__tokens_are_counted_where_a_penalty_asks_for_it(void **st
     bench_close(&bench);
 }
 
+static void test_batch__tokens_of_the_output_are_counted_as_such(void **state)
+{
+    struct bench bench = bench_open();
+    const struct batch_arrays *arrays = bench.batch->arrays;
+    bench.sequence.submit = &bench.submit;
+    bench.submit.sampling.presence = 0.5f;
+    bench.sequence.n_launched = 6;
+    bench.sequence.state = SEQUENCE_DECODE;
+    bench.sequence.n_prefilled = 5;
+    bench.sequence.n_generated = 2;
+
+    batch_add(bench.batch, &bench.sequence, 1);
+
+    assert_int_equal(arrays->count_slots[0], 3 | COUNT_OUTPUT);
+    assert_int_equal(arrays->params[0].count_slot, 3);
+    bench_close(&bench);
+}
+
+static void test_batch__biases_of_all_rows_stand_behind_each_other(void **state)
+{
+    struct bench bench = bench_open();
+    const struct batch_arrays *arrays = bench.batch->arrays;
+    struct submit other_submit = bench.submit;
+    struct sequence other = other_than(&bench);
+    bench.sequence.submit = &bench.submit;
+    other.submit = &other_submit;
+    bench.submit.sampling.n_biases = 2;
+    bench.submit.sampling.biases[0] = (struct logit_bias){7, 1.5f};
+    bench.submit.sampling.biases[1] = (struct logit_bias){9, -2};
+    other_submit.sampling.n_biases = 1;
+    other_submit.sampling.biases[0] = (struct logit_bias){8, 100};
+    other_submit.min_tokens = 1;
+
+    batch_add(bench.batch, &bench.sequence, 5);
+    batch_add(bench.batch, &other, 5);
+
+    assert_int_equal(bench.batch->n_biases, 3);
+    assert_int_equal(bench.batch->biases[1].id, 9);
+    assert_int_equal(bench.batch->biases[2].id, 8);
+    assert_int_equal(arrays->params[0].n_biases, 2);
+    assert_int_equal(arrays->params[1].first_bias, 2);
+    assert_int_equal(arrays->params[1].n_biases, 1);
+    assert_int_equal(arrays->params[0].mask_banned, 0);
+    assert_int_equal(arrays->params[1].mask_banned, 1); /* the first of at least one */
+    assert_int_equal(arrays->params[0].mask_slot, -1);
+    bench_close(&bench);
+}
+
 static void test_batch__rows_of_nobody_fill_a_decode_up(void **state)
 {
     struct bench bench = bench_open();
@@ -188,6 +236,8 @@ int main(void)
         cmocka_unit_test(test_batch__a_prompt_takes_its_tokens_at_ascending_positions),
         cmocka_unit_test(test_batch__a_token_that_is_not_known_yet_is_taken_on_the_device),
         cmocka_unit_test(test_batch__tokens_are_counted_where_a_penalty_asks_for_it),
+        cmocka_unit_test(test_batch__tokens_of_the_output_are_counted_as_such),
+        cmocka_unit_test(test_batch__biases_of_all_rows_stand_behind_each_other),
         cmocka_unit_test(test_batch__rows_of_nobody_fill_a_decode_up),
         cmocka_unit_test(test_decode_graph__each_number_of_rows_has_one_with_little_padding),
     };

@@ -1,4 +1,4 @@
-/* Counting tokens for the repetition penalty, on the CPU. */
+/* Counting tokens for penalties, on the CPU. */
 #include "tests/kernels/twin_fixture.h"
 
 #include <setjmp.h>
@@ -18,7 +18,7 @@ static struct count_args args_of(struct twin *twin, const struct row_input *inpu
     struct sample_result sampled[2] = {{.id = 4}, {.id = 9}};
     uint32_t counts[SLOTS * VOCABULARY];
     for (uint32_t i = 0; i < SLOTS * VOCABULARY; i++)
-        counts[i] = 5;
+        counts[i] = 4;
     return (struct count_args){
         .counts = twin_upload(twin, counts, sizeof counts),
         .vocabulary = VOCABULARY,
@@ -35,8 +35,10 @@ static void test_count__adds_up_the_tokens_of_its_slot(void **state)
     static const struct row_input inputs[] = {{ROW_TOKEN, 1},   {ROW_TOKEN, 9},   {ROW_TOKEN, 1},
                                               {ROW_SAMPLED, 0}, {ROW_SAMPLED, 1}, {ROW_VECTOR, 7},
                                               {ROW_TOKEN, 0},   {ROW_TOKEN, 99}};
-    static const uint32_t slots[] = {1, 1, 1, 1, 1, 1, 2, COUNT_NONE};
-    static const uint32_t wanted[VOCABULARY] = {5, 7, 5, 5, 6, 5, 5, 5, 5, 7};
+    static const uint32_t slots[] = {1, 1 | COUNT_OUTPUT, 1, 1 | COUNT_OUTPUT,
+                                     1 | COUNT_OUTPUT, 1, 2, COUNT_NONE};
+    /* the prompt has 1; the output has 9 once, and what was sampled */
+    static const uint32_t wanted[VOCABULARY] = {4, 5, 4, 4, 6, 4, 4, 4, 4, 8};
     struct twin twin = twin_open(BACKEND_CPU);
     struct count_args args = args_of(&twin, inputs, slots, 8);
 
@@ -45,9 +47,9 @@ static void test_count__adds_up_the_tokens_of_its_slot(void **state)
     assert_int_equal(twin_run(&twin), STATUS_OK);
     uint32_t *counts = twin_download(&twin, args.counts, SLOTS * VOCABULARY * sizeof *counts);
     for (uint32_t i = 0; i < VOCABULARY; i++) {
-        assert_int_equal(counts[i], 5);
+        assert_int_equal(counts[i], 4);
         assert_int_equal(counts[VOCABULARY + i], wanted[i]);
-        assert_int_equal(counts[2 * VOCABULARY + i], i == 0 ? 6 : 5);
+        assert_int_equal(counts[2 * VOCABULARY + i], i == 0 ? 5 : 4);
     }
     free(counts);
     twin_close(&twin);
@@ -66,9 +68,9 @@ static void test_count__begins_again_at_zero_in_one_slot(void **state)
     assert_int_equal(twin_run(&twin), STATUS_OK);
     uint32_t *counts = twin_download(&twin, args.counts, SLOTS * VOCABULARY * sizeof *counts);
     for (uint32_t i = 0; i < VOCABULARY; i++) {
-        assert_int_equal(counts[i], 5);
+        assert_int_equal(counts[i], 4);
         assert_int_equal(counts[VOCABULARY + i], i == 3);
-        assert_int_equal(counts[2 * VOCABULARY + i], 5);
+        assert_int_equal(counts[2 * VOCABULARY + i], 4);
     }
     free(counts);
     twin_close(&twin);

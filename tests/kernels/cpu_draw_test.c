@@ -47,16 +47,8 @@ static uint32_t naive_draw(const struct draw *draw, uint32_t r)
 {
     const struct sample_params *params = &draw->params[r];
     struct candidate *all = malloc(sizeof *all * draw->vocabulary);
-    for (uint32_t i = 0; i < draw->vocabulary; i++) {
-        double logit = (double)draw->logits[(size_t)r * draw->vocabulary + i];
-        if (params->count_slot >= 0 &&
-            draw->counts[(size_t)params->count_slot * draw->vocabulary + i] != 0)
-            logit =
-                logit > 0 ? logit / (double)params->repetition : logit * (double)params->repetition;
-        all[i] = (struct candidate){.id = i, .logit = logit};
-    }
-    for (uint32_t i = 0; params->mask_banned && i < draw->n_banned; i++)
-        all[draw->banned[i]].logit = -INFINITY;
+    for (uint32_t i = 0; i < draw->vocabulary; i++)
+        all[i] = (struct candidate){.id = i, .logit = (double)changed_logit(draw, r, i)};
     qsort(all, draw->vocabulary, sizeof *all, by_value_then_id);
     uint32_t n = draw->vocabulary, kept = 1;
     if (params->temperature == 0.0f)
@@ -124,25 +116,12 @@ static int ranked_by_id(const void *a, const void *b)
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-static float masked_logit(const struct draw *draw, uint32_t r, uint32_t id)
-{
-    const struct sample_params *params = &draw->params[r];
-    float logit = draw->logits[(size_t)r * draw->vocabulary + id];
-    for (uint32_t i = 0; params->mask_banned && i < draw->n_banned; i++)
-        if (draw->banned[i] == id)
-            return -INFINITY;
-    if (params->count_slot < 0 ||
-        draw->counts[(size_t)params->count_slot * draw->vocabulary + id] == 0)
-        return logit;
-    return logit > 0 ? logit / params->repetition : logit * params->repetition;
-}
-
 /* All tokens by (x descending, id ascending). */
 static void rank(const struct draw *draw, uint32_t r, struct ranked *all)
 {
     float best = -INFINITY;
     for (uint32_t i = 0; i < draw->vocabulary; i++) {
-        all[i] = (struct ranked){.id = i, .x = masked_logit(draw, r, i)};
+        all[i] = (struct ranked){.id = i, .x = changed_logit(draw, r, i)};
         best = fmaxf(best, all[i].x);
     }
     for (uint32_t i = 0; i < draw->vocabulary; i++) {

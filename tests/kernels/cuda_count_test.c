@@ -35,6 +35,8 @@ static struct rows random_rows(uint32_t n)
         rows.slots[r] = toss / 1024 % (SLOTS + 1);
         if (rows.slots[r] == SLOTS)
             rows.slots[r] = COUNT_NONE;
+        else if (toss / 8192 % 2 == 0)
+            rows.slots[r] |= COUNT_OUTPUT;
     }
     return rows;
 }

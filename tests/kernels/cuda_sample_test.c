@@ -68,7 +68,7 @@ static void check_logits(const char *shapes, const float *logits, uint32_t vocab
     for (uint32_t i = 0; i < N * AGAIN; i++) {
         params[i] = settings[i % N];
         params[i].repetition = 1.0f;
-        params[i].count_slot = -1;
+        params[i].count_slot = params[i].mask_slot = -1;
         params[i].seed = 0x123456789abcdefull * i;
         params[i].choice_idx = i % 3;
         params[i].position = i;
@@ -220,6 +220,72 @@ static void test_cuda_sample__never_draws_what_is_banned(void **state)
     free(logits);
 }
 
+/* As many biases as may be, more than a block has threads, up to a strip's last id; those of the
+ * rows stand behind each other. */
+static void test_cuda_sample__adds_every_bias(void **state)
+{
+    enum { N = 2048, ROWS = 3 };
+    struct sample_params params[ROWS];
+    struct sample_bias biases[ROWS * LOGIT_BIASES_MAX];
+    float *logits = random_floats(ROWS * N, 13, 3.0f);
+    for (uint32_t r = 0; r < ROWS; r++) {
+        params[r] = plain;
+        params[r].seed = r;
+        params[r].first_bias = r * LOGIT_BIASES_MAX;
+        params[r].n_biases = LOGIT_BIASES_MAX;
+        params[r].want_logprob = 1;
+        params[r].temperature = 0.0f;
+        for (uint32_t i = 0; i < LOGIT_BIASES_MAX; i++)
+            biases[r * LOGIT_BIASES_MAX + i] = (struct sample_bias){i * 6 + r, -50.0f};
+    }
+    biases[LOGIT_BIASES_MAX - 1] = (struct sample_bias){1024, 60.0f}; /* each the last of its row */
+    biases[2 * LOGIT_BIASES_MAX - 1] = (struct sample_bias){1023, 60.0f};
+    biases[3 * LOGIT_BIASES_MAX - 1] = (struct sample_bias){N - 1, 60.0f};
+    biases[LOGIT_BIASES_MAX] = (struct sample_bias){1024, -1000.0f}; /* not the row's before */
+    biases[2 * LOGIT_BIASES_MAX] = (struct sample_bias){1023, -1000.0f};
+    struct draw draw = {.logits = logits,
+                        .n_rows = ROWS,
+                        .vocabulary = N,
+                        .params = params,
+                        .biases = biases,
+                        .n_biases = ROWS * LOGIT_BIASES_MAX};
+    assert_same("biases", &draw);
+    free(logits);
+}
+
+/* A mask of few, the others the likeliest; two masks, the last bit of each a strip's. */
+static void test_cuda_sample__draws_what_a_mask_leaves(void **state)
+{
+    enum { N = 2048 + 7, ROWS = 6 };
+    struct sample_params params[ROWS];
+    uint32_t masks[2 * MASK_WORDS(N)] = {0};
+    float *logits = random_floats(ROWS * N, 17, 3.0f);
+    static const uint32_t allowed[2][4] = {{0, 31, 1023, 2048}, {32, 1024, 2047, N - 1}};
+    for (uint32_t m = 0; m < 2; m++)
+        for (uint32_t i = 0; i < 4; i++)
+            masks[m * MASK_WORDS(N) + allowed[m][i] / 32] |= 1u << allowed[m][i] % 32;
+    for (uint32_t r = 0; r < ROWS; r++) {
+        params[r] = plain;
+        params[r].seed = r;
+        params[r].mask_slot = (int32_t)(r % 2);
+        params[r].temperature = r < 2 ? 0.0f : 2.0f;
+        params[r].top_k = r == 4 ? 3 : 0;
+        params[r].top_p = r == 5 ? 0.6f : 1.0f;
+        params[r].n_top = 3;
+        params[r].want_logprob = 1;
+        for (uint32_t i = 0; i < 4; i++)
+            logits[r * N + allowed[r % 2][i]] -= 30.0f;
+    }
+    struct draw draw = {.logits = logits,
+                        .n_rows = ROWS,
+                        .vocabulary = N,
+                        .params = params,
+                        .masks = masks,
+                        .n_masks = 2};
+    assert_same("masks", &draw);
+    free(logits);
+}
+
 static void test_cuda_sample__a_row_does_not_depend_on_the_others(void **state)
 {
     struct crowd *crowd = make_crowd();
@@ -261,6 +327,12 @@ static void test_cuda_sample__fails_where_the_cpu_does(void **state)
     told.mask_banned = told.want_logprob = 1;
     counted.repetition = 1.5f;
     counted.count_slot = 0; /* and there are no counts */
+    struct sample_params tired = counted, maskless = plain, biased = plain, beyond = plain;
+    tired.repetition = 1.0f;
+    tired.presence = 0.5f;
+    maskless.mask_slot = 0; /* nor masks, nor biases */
+    biased.n_biases = 1;
+    beyond.first_bias = 1;
     const float fine[] = {1.0f, 2.0f}, nan_first[] = {NAN, 2.0f}, nan_last[] = {1.0f, -NAN},
                 infinite[] = {1.0f, INFINITY}, none[] = {-INFINITY, -INFINITY},
                 only_banned[] = {1.0f, -INFINITY};
@@ -271,6 +343,10 @@ static void test_cuda_sample__fails_where_the_cpu_does(void **state)
     } cases[] = {
         {fine, plain, STATUS_OK},
         {fine, counted, STATUS_INTERNAL},
+        {fine, tired, STATUS_INTERNAL},
+        {fine, maskless, STATUS_INTERNAL},
+        {fine, biased, STATUS_INTERNAL},
+        {fine, beyond, STATUS_OK}, /* of no biases */
         {nan_first, plain, STATUS_INTERNAL},
         {nan_first, masked, STATUS_OK},
         {nan_first, told, STATUS_INTERNAL},
@@ -320,6 +396,8 @@ int main(void)
         cmocka_unit_test(test_cuda_sample__breaks_ties_by_id),
         cmocka_unit_test(test_cuda_sample__looks_beyond_the_nearest_logits),
         cmocka_unit_test(test_cuda_sample__never_draws_what_is_banned),
+        cmocka_unit_test(test_cuda_sample__adds_every_bias),
+        cmocka_unit_test(test_cuda_sample__draws_what_a_mask_leaves),
         cmocka_unit_test(test_cuda_sample__a_row_does_not_depend_on_the_others),
         cmocka_unit_test(test_cuda_sample__fails_where_the_cpu_does),
         cmocka_unit_test(test_cuda_sample__knows_the_slots_of_counts),

@@ -13,6 +13,10 @@ struct draw { /* what a sampling op gets, on the host */
     uint32_t n_slots;
     const uint32_t *banned;
     uint32_t n_banned;
+    const uint32_t *masks; /* [n_masks, words of the vocabulary] */
+    uint32_t n_masks;
+    const struct sample_bias *biases;
+    uint32_t n_biases;
 };
 
 extern const struct sample_params plain; /* temperature 1, nothing else */
@@ -24,11 +28,19 @@ int sample_by(const struct device_options *options, const struct draw *draw,
 #define VOCABULARY 5003 /* whole registers and a rest */
 #define N_ROWS 60
 
+/* Words of a mask */
+#define MASK_WORDS(vocabulary) (((vocabulary) + 31) / 32)
+#define N_BIASES 40
+/* The logit of a token before the temperature, by the formulas of ops.h: the definition. */
+float changed_logit(const struct draw *draw, uint32_t r, uint32_t id);
+
 struct crowd { /* many rows with every mix of settings */
     float logits[N_ROWS * VOCABULARY];
     struct sample_params params[N_ROWS];
     uint32_t counts[2 * VOCABULARY];
     uint32_t banned[5];
+    uint32_t masks[2 * MASK_WORDS(VOCABULARY)];
+    struct sample_bias biases[N_BIASES];
     struct draw draw;
 };
 
