@@ -27,13 +27,13 @@ void prompt_job_free(struct prompt_job *job)
 {
     service_give_text(job->service, job->held_bytes);
     arena_release(&job->arena);
+    engine_free_grammar(job->grammar);
     free(job->ids);
     free(job);
 }
 
-static void tokenize(void *arg)
+static void tokenize(struct prompt_job *job)
 {
-    struct prompt_job *job = arg;
     const struct wire_generate *request = &job->request;
     uint32_t room = request->truncates_oldest
                         ? chat_prompt_room(request, job->service->model.max_context)
@@ -50,7 +50,20 @@ static void tokenize(void *arg)
                              job->service->model.has_bos ? ", or set add_bos" : "");
 }
 
-static void on_tokenized(void *arg, int status)
+/* What takes more than a moment. */
+static void prepare(void *arg)
+{
+    struct prompt_job *job = arg;
+    const struct wire_generate *request = &job->request;
+
+    if (request->has_grammar)
+        job->status = engine_compile_grammar(job->engine, request->grammar_form, request->grammar,
+                                             &job->grammar, &job->why);
+    if (job->status == STATUS_OK && request->prompt != WIRE_TOKENS)
+        tokenize(job);
+}
+
+static void on_prepared(void *arg, int status)
 {
     struct prompt_job *job = arg;
     struct call *call = call_find(job->calls, job->call_id);
@@ -76,14 +89,14 @@ int prompt_job_start(struct call *call, struct prompt_job *job, struct why *why)
         return status;
     }
     job->held_bytes = job->arena.used;
-    if (job->request.prompt == WIRE_TOKENS) {
-        if (job->request.n_ids <= UINT32_MAX)
-            job->n_ids = job->request.n_ids;
+    if (job->request.prompt == WIRE_TOKENS && job->request.n_ids <= UINT32_MAX)
+        job->n_ids = job->request.n_ids;
+    if (job->request.prompt == WIRE_TOKENS && !job->request.has_grammar) {
         job->on_ready(call, job);
         prompt_job_free(job);
         return STATUS_OK;
     }
-    status = work_submit(server_loop(call->service->server), tokenize, on_tokenized, job);
+    status = work_submit(server_loop(call->service->server), prepare, on_prepared, job);
     if (status < 0) {
         prompt_job_free(job);
         return refuse(why, status, "too many prompts are being tokenized: try again in a second");
@@ -91,7 +104,7 @@ int prompt_job_start(struct call *call, struct prompt_job *job, struct why *why)
     return STATUS_OK;
 }
 
-struct submit *prompt_job_submit(const struct call *call, const struct prompt_job *job)
+struct submit *prompt_job_submit(const struct call *call, struct prompt_job *job)
 {
     const struct wire_generate *request = &job->request;
     struct submit *submit = submit_create((uint32_t)job->n_ids);
@@ -100,6 +113,12 @@ struct submit *prompt_job_submit(const struct call *call, const struct prompt_jo
         return NULL;
     memcpy(submit->ids, job->ids != NULL ? job->ids : request->ids,
            job->n_ids * sizeof *submit->ids);
+    submit->grammar = job->grammar;
+    job->grammar = NULL;
+    submit->min_tokens = request->min_tokens;
+    submit->n_stop_tokens = request->n_stop_tokens;
+    for (uint32_t i = 0; i < request->n_stop_tokens; i++)
+        submit->stop_tokens[i] = request->stop_tokens[i];
     submit->call_id = call->id;
     submit->has_max_tokens = request->has_max_tokens;
     submit->max_tokens = request->max_tokens;

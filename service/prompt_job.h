@@ -1,7 +1,8 @@
-/* service/prompt_job.h: a GenerateRequest on its way to the tokens of its prompt, which a worker
- * makes.
+/* service/prompt_job.h: a GenerateRequest on its way to the tokens of its prompt and the grammar of
+ * its answer, which a worker makes.
  *
- *   unpack into job->arena --prompt_job_start--> worker: render, tokenize --on_ready--> submit
+ *   unpack into job->arena --prompt_job_start--> worker: compile, render, tokenize
+ *                                                              --on_ready--> submit
  *
  * A job owns the unpacked request, so that a cancelled call leaves the worker something to read; it
  * is freed after on_ready, or when its call is gone. Thread: the loop, but for the worker's part.
@@ -22,6 +23,7 @@ struct prompt_job {
     struct wire_generate request;
     uint32_t *ids; /* malloc'ed */
     size_t n_ids;
+    struct grammar *grammar; /* NULL: none is asked for, or the submit has it */
     struct chat_cut cut;
     int status;
     struct why why;
@@ -32,9 +34,9 @@ struct prompt_job {
 struct prompt_job *prompt_job_create(struct call *call, size_t message_bytes);
 void prompt_job_free(struct prompt_job *job);
 /* Takes the job, also when it returns an error: STATUS_EXHAUSTED with numbers. A prompt that is
- * tokens already is ready at once. */
+ * tokens already, and asks for no grammar, is ready at once. */
 int prompt_job_start(struct call *call, struct prompt_job *job, struct why *why);
-/* What the engine is to be told of it; NULL when memory is out. */
-struct submit *prompt_job_submit(const struct call *call, const struct prompt_job *job);
+/* What the engine is to be told of it, with the job's grammar; NULL when memory is out. */
+struct submit *prompt_job_submit(const struct call *call, struct prompt_job *job);
 
 #endif

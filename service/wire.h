@@ -36,6 +36,11 @@ struct wire_generate {
     bool has_max_tokens, ignore_eos, want_text, want_ids, want_logprobs;
     uint32_t max_tokens, n_top;
     int add_bos; /* -1 as the file says */
+    bool has_grammar;
+    enum engine_grammar grammar_form;
+    struct slice grammar;
+    const uint32_t *stop_tokens; /* [n_stop_tokens], at most STOP_TOKENS_MAX */
+    uint32_t n_stop_tokens, min_tokens;
 };
 int wire_unpack_generate(struct arena *arena, struct slice body, struct wire_generate *out,
                          struct why *why);

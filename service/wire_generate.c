@@ -7,6 +7,60 @@
 #define TEMPERATURE_MAX 100.0
 #define REPETITION_MIN 0.01f /* what a float field can say */
 #define REPETITION_MAX 100.0
+#define PENALTY_MAX 2.0 /* of frequency and presence, either way */
+
+static bool has_bias(const struct sampling *sampling, uint32_t id)
+{
+    for (uint32_t i = 0; i < sampling->n_biases; i++)
+        if (sampling->biases[i].id == id)
+            return true;
+    return false;
+}
+
+static int read_biases(const Quire__V1__Sampling *in, struct sampling *out, struct why *why)
+{
+    if (in->n_logit_bias > LOGIT_BIASES_MAX)
+        return refuse_numbers(
+            why, STATUS_INVALID,
+            (struct why_numbers){(double)in->n_logit_bias, LOGIT_BIASES_MAX, "biases", NULL},
+            "sampling.logit_bias has %zu tokens; at most %d are taken", in->n_logit_bias,
+            LOGIT_BIASES_MAX);
+    for (size_t i = 0; i < in->n_logit_bias; i++) {
+        const Quire__V1__LogitBias *bias = in->logit_bias[i];
+        if (wire_check_real("sampling.logit_bias.bias", bias->bias, -LOGIT_BIAS_MAX,
+                            LOGIT_BIAS_MAX, why) < 0)
+            return STATUS_INVALID;
+        if (has_bias(out, bias->token))
+            return refuse(why, STATUS_INVALID, "sampling.logit_bias names token %u twice",
+                          bias->token);
+        out->biases[out->n_biases++] =
+            (struct logit_bias){.id = bias->token, .bias = bias->bias};
+    }
+    return STATUS_OK;
+}
+
+static int read_penalties(const Quire__V1__Sampling *in, struct sampling *out, struct why *why)
+{
+    if (in->opt_repetition_penalty_case) {
+        if (wire_check_real("sampling.repetition_penalty", in->repetition_penalty, REPETITION_MIN,
+                            REPETITION_MAX, why) < 0)
+            return STATUS_INVALID;
+        out->repetition = in->repetition_penalty;
+    }
+    if (in->opt_frequency_penalty_case) {
+        if (wire_check_real("sampling.frequency_penalty", in->frequency_penalty, -PENALTY_MAX,
+                            PENALTY_MAX, why) < 0)
+            return STATUS_INVALID;
+        out->frequency = in->frequency_penalty;
+    }
+    if (in->opt_presence_penalty_case) {
+        if (wire_check_real("sampling.presence_penalty", in->presence_penalty, -PENALTY_MAX,
+                            PENALTY_MAX, why) < 0)
+            return STATUS_INVALID;
+        out->presence = in->presence_penalty;
+    }
+    return STATUS_OK;
+}
 
 int wire_read_sampling(const Quire__V1__Sampling *in, struct sampling *out, struct why *why)
 {
@@ -27,19 +81,14 @@ int wire_read_sampling(const Quire__V1__Sampling *in, struct sampling *out, stru
             return STATUS_INVALID;
         out->min_p = in->min_p;
     }
-    if (in->opt_repetition_penalty_case) {
-        if (wire_check_real("sampling.repetition_penalty", in->repetition_penalty, REPETITION_MIN,
-                            REPETITION_MAX, why) < 0)
-            return STATUS_INVALID;
-        out->repetition = in->repetition_penalty;
-    }
     if (in->opt_top_k_case)
         out->top_k = in->top_k;
     if (in->opt_seed_case) {
         out->has_seed = true;
         out->seed = in->seed;
     }
-    return STATUS_OK;
+    int status = read_penalties(in, out, why);
+    return status == STATUS_OK ? read_biases(in, out, why) : status;
 }
 
 static int read_stops(const Quire__V1__GenerateRequest *in, struct stop_list *out, struct why *why)
@@ -63,6 +112,34 @@ static int read_stops(const Quire__V1__GenerateRequest *in, struct stop_list *ou
         memcpy(out->bytes[i], text.data, text.len);
     }
     out->n = (uint32_t)in->n_stop;
+    return STATUS_OK;
+}
+
+static int read_form(const Quire__V1__GenerateRequest *in, struct wire_generate *out,
+                     struct why *why)
+{
+    bool is_schema = in->form_case == QUIRE__V1__GENERATE_REQUEST__FORM_JSON_SCHEMA;
+
+    if (in->form_case == QUIRE__V1__GENERATE_REQUEST__FORM__NOT_SET)
+        return STATUS_OK;
+    ProtobufCBinaryData text = is_schema ? in->json_schema : in->grammar;
+    out->has_grammar = true;
+    out->grammar_form = is_schema ? ENGINE_GRAMMAR_JSON_SCHEMA : ENGINE_GRAMMAR_GBNF;
+    out->grammar = wire_slice(text);
+    return wire_check_text(is_schema ? "json_schema" : "grammar", text, why);
+}
+
+static int read_ends(const Quire__V1__GenerateRequest *in, struct wire_generate *out,
+                     struct why *why)
+{
+    if (in->n_stop_tokens > STOP_TOKENS_MAX)
+        return refuse_numbers(
+            why, STATUS_INVALID,
+            (struct why_numbers){(double)in->n_stop_tokens, STOP_TOKENS_MAX, "stop tokens", NULL},
+            "%zu stop tokens; at most %d are taken", in->n_stop_tokens, STOP_TOKENS_MAX);
+    out->stop_tokens = in->stop_tokens;
+    out->n_stop_tokens = (uint32_t)in->n_stop_tokens;
+    out->min_tokens = in->min_tokens;
     return STATUS_OK;
 }
 
@@ -99,6 +176,10 @@ static int read_request(struct arena *arena, const Quire__V1__GenerateRequest *i
         status = wire_read_sampling(in->sampling, &out->sampling, why);
     if (status == STATUS_OK)
         status = read_stops(in, &out->stop, why);
+    if (status == STATUS_OK)
+        status = read_ends(in, out, why);
+    if (status == STATUS_OK)
+        status = read_form(in, out, why);
     if (status < 0)
         return status;
 

@@ -19,9 +19,9 @@
 struct generate_options {
     struct client_options client; /* first */
     struct sampling_options sampling;
-    const char *prompt, *system, *tokens;
+    const char *prompt, *system, *tokens, *schema, *grammar;
     bool chat, ignore_eos, max_tokens_given, logprobs_given;
-    int64_t max_tokens, logprobs;
+    int64_t max_tokens, min_tokens, logprobs;
     struct option_list stop;
 };
 
@@ -43,6 +43,12 @@ static const struct option options[] = {
      FIELD(max_tokens_given)},
     {"stop", 0, OPTION_LIST, FIELD(stop), NULL, "TEXT",
      "the answer ends before this text; may be given several times", 0, 0, NULL, 0},
+    {"schema", 0, OPTION_TEXT, FIELD(schema), NULL, "FILE",
+     "the answer is JSON under the JSON schema of this file", 0, 0, NULL, 0},
+    {"grammar", 0, OPTION_TEXT, FIELD(grammar), NULL, "FILE",
+     "the answer is a text of the grammar (GBNF) of this file", 0, 0, NULL, 0},
+    {"min-tokens", 0, OPTION_INT, FIELD(min_tokens), "0", "N",
+     "the model may not end its answer before so many tokens", 0, 4294967295.0, NULL, 0},
     {"ignore-eos", 0, OPTION_FLAG, FIELD(ignore_eos), NULL, NULL,
      "go on past the end that the model draws", 0, 0, NULL, 0},
     {"logprobs", 0, OPTION_INT, FIELD(logprobs), NULL, "N",
@@ -195,7 +201,7 @@ static bool on_event(void *arg, const void *bytes, size_t len)
 /* --- the request --- */
 
 struct prompt {
-    struct text_input text, system;
+    struct text_input text, system, form; /* form: schema or grammar */
     uint32_t *ids;
     size_t n_ids;
 };
@@ -204,6 +210,7 @@ static void prompt_release(struct prompt *prompt)
 {
     text_input_release(&prompt->text);
     text_input_release(&prompt->system);
+    text_input_release(&prompt->form);
     free(prompt->ids);
 }
 
@@ -230,6 +237,8 @@ static int check_options(const struct generate_options *in, struct why *why)
         return refuse(why, STATUS_INVALID, "--system is a message of --chat: give that too");
     if (in->chat && in->tokens != NULL)
         return refuse(why, STATUS_INVALID, "--chat takes a text: give --prompt, not --tokens");
+    if (in->schema != NULL && in->grammar != NULL)
+        return refuse(why, STATUS_INVALID, "give one of --schema FILE and --grammar FILE");
     for (size_t i = 0; i < in->stop.n; i++) {
         size_t len = strlen(in->stop.values[i]);
         if (len < 1 || len > STOP_BYTES_MAX)
@@ -245,6 +254,17 @@ static bool has_typed_ids(const struct generate_options *in)
     return in->tokens != NULL && in->tokens[0] != '@' && strcmp(in->tokens, "-") != 0;
 }
 
+static int read_form(const struct generate_options *in, struct prompt *out, struct why *why)
+{
+    const char *path = in->schema != NULL ? in->schema : in->grammar;
+    const char *name = in->schema != NULL ? "the schema" : "the grammar";
+
+    if (path == NULL)
+        return STATUS_OK;
+    int status = text_input_file(path, GRAMMAR_BYTES_MAX, &out->form, why);
+    return status == STATUS_OK ? text_input_check(&out->form, name, why) : status;
+}
+
 static int read_prompt(const struct generate_options *in, struct prompt *out, struct why *why)
 {
     int status = text_input_argument(in->tokens != NULL ? in->tokens : in->prompt,
@@ -258,6 +278,18 @@ static int read_prompt(const struct generate_options *in, struct prompt *out, st
     if (status == STATUS_OK && in->system != NULL)
         status = text_input_check(&out->system, "the system's message", why);
     return status;
+}
+
+static void fill_form(const struct generate_options *in, const struct prompt *prompt,
+                      Quire__V1__GenerateRequest *request)
+{
+    if (in->schema != NULL) {
+        request->form_case = QUIRE__V1__GENERATE_REQUEST__FORM_JSON_SCHEMA;
+        request->json_schema = message_codec_bytes(prompt->form.bytes, prompt->form.len);
+    } else if (in->grammar != NULL) {
+        request->form_case = QUIRE__V1__GENERATE_REQUEST__FORM_GRAMMAR;
+        request->grammar = message_codec_bytes(prompt->form.bytes, prompt->form.len);
+    }
 }
 
 static bool call(struct generate_run *run, const struct generate_options *in,
@@ -296,6 +328,8 @@ static bool call(struct generate_run *run, const struct generate_options *in,
     request.stop = stop;
     request.n_stop = in->stop.n;
     request.ignore_eos = in->ignore_eos;
+    request.min_tokens = (uint32_t)in->min_tokens;
+    fill_form(in, prompt, &request);
     if (in->max_tokens_given) {
         request.opt_max_tokens_case = QUIRE__V1__GENERATE_REQUEST__OPT_MAX_TOKENS_MAX_TOKENS;
         request.max_tokens = (uint32_t)in->max_tokens;
@@ -326,7 +360,9 @@ int generate_command(int argc, char **argv)
     if (check_options(&in, &why) < 0 || sampling_options_fill(&in.sampling, &sampling, &why) < 0)
         return client_run_refuse_usage(&run.client, &why);
     run.with_logprobs = in.logprobs_given;
-    int status = read_prompt(&in, &prompt, &why);
+    int status = read_form(&in, &prompt, &why);
+    if (status == STATUS_OK)
+        status = read_prompt(&in, &prompt, &why);
     if (status < 0) {
         prompt_release(&prompt);
         return status == STATUS_INVALID && has_typed_ids(&in)

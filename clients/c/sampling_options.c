@@ -42,6 +42,16 @@ int sampling_options_fill(const struct sampling_options *in, Quire__V1__Sampling
             QUIRE__V1__SAMPLING__OPT_REPETITION_PENALTY_REPETITION_PENALTY;
         out->repetition_penalty = (float)in->repetition_penalty;
     }
+    if (in->frequency_penalty_given) {
+        out->opt_frequency_penalty_case =
+            QUIRE__V1__SAMPLING__OPT_FREQUENCY_PENALTY_FREQUENCY_PENALTY;
+        out->frequency_penalty = (float)in->frequency_penalty;
+    }
+    if (in->presence_penalty_given) {
+        out->opt_presence_penalty_case =
+            QUIRE__V1__SAMPLING__OPT_PRESENCE_PENALTY_PRESENCE_PENALTY;
+        out->presence_penalty = (float)in->presence_penalty;
+    }
     if (in->seed == NULL || in->seed[0] == 0)
         return STATUS_OK;
     out->opt_seed_case = QUIRE__V1__SAMPLING__OPT_SEED_SEED;

@@ -11,10 +11,11 @@
 struct why;
 
 struct sampling_options {
-    double temperature, top_p, min_p, repetition_penalty;
+    double temperature, top_p, min_p, repetition_penalty, frequency_penalty, presence_penalty;
     int64_t top_k;
     const char *seed;
-    bool temperature_given, top_p_given, min_p_given, repetition_penalty_given, top_k_given;
+    bool temperature_given, top_p_given, min_p_given, repetition_penalty_given, top_k_given,
+        frequency_penalty_given, presence_penalty_given;
 };
 
 #define SAMPLING_ROW(type, name, kind, field, value_name, min, max, help)                          \
@@ -35,6 +36,10 @@ struct sampling_options {
     SAMPLING_ROW(type, "repetition-penalty", OPTION_REAL, repetition_penalty, "R", 0.01, 100,      \
                  "above 1: tokens that stood there already become less likely; "                   \
                  repetition_default " when not given"),                                            \
+    SAMPLING_ROW(type, "frequency-penalty", OPTION_REAL, frequency_penalty, "F", -2, 2,            \
+                 "above 0: tokens become less likely each time that they are written"),            \
+    SAMPLING_ROW(type, "presence-penalty", OPTION_REAL, presence_penalty, "F", -2, 2,              \
+                 "above 0: tokens become less likely once they are written"),                      \
     {"seed", 0, OPTION_TEXT, offsetof(type, sampling.seed), NULL, "N",                             \
      "the same seed gives the same tokens; a random one when not given, told by --json", 0, 0,     \
      NULL, 0}

@@ -183,6 +183,21 @@ int engine_tokenize(const struct engine *engine, struct slice text, int add_bos,
     return refuse(why, STATUS_TOO_LARGE, "%zu tokens of %zu", count, n_max);
 }
 
+int engine_compile_grammar(const struct engine *engine, enum engine_grammar form,
+                           struct slice text, struct grammar **out, struct why *why)
+{
+    (void)engine;
+    (void)form;
+    (void)text;
+    *out = NULL;
+    return refuse(why, STATUS_INVALID, "grammar: line 1, column 2: this stage compiles none");
+}
+
+void engine_free_grammar(struct grammar *grammar)
+{
+    assert_null(grammar);
+}
+
 int engine_render_chat(const struct engine *engine, const struct chat *chat, size_t n_max,
                        uint32_t **ids, size_t *n_ids, struct why *why)
 {

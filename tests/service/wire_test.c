@@ -239,6 +239,60 @@ static void test_wire__stop_strings_at_their_limits_and_one_beyond(void **state)
 
 /* --- what does not parse, or grows --- */
 
+static void test_wire__biases_and_stop_tokens_at_their_limits_and_one_beyond(void **state)
+{
+    static Quire__V1__LogitBias biases[LOGIT_BIASES_MAX + 1];
+    static Quire__V1__LogitBias *list[LOGIT_BIASES_MAX + 1];
+    static uint32_t ids[STOP_TOKENS_MAX + 1];
+    Quire__V1__GenerateRequest request = request_of("x");
+    Quire__V1__Sampling sampling = QUIRE__V1__SAMPLING__INIT;
+    struct wire_generate out;
+    for (uint32_t i = 0; i <= LOGIT_BIASES_MAX; i++) {
+        quire__v1__logit_bias__init(&biases[i]);
+        biases[i].token = i;
+        biases[i].bias = i % 2 == 0 ? LOGIT_BIAS_MAX : -LOGIT_BIAS_MAX;
+        list[i] = &biases[i];
+    }
+    request.sampling = &sampling;
+    sampling.logit_bias = list;
+    sampling.n_logit_bias = LOGIT_BIASES_MAX;
+    assert_int_equal(unpack(&request, &out), STATUS_OK);
+    assert_int_equal(out.sampling.n_biases, LOGIT_BIASES_MAX);
+    assert_true(out.sampling.biases[LOGIT_BIASES_MAX - 1].bias == -LOGIT_BIAS_MAX);
+    sampling.n_logit_bias = LOGIT_BIASES_MAX + 1;
+    expect(&request, STATUS_INVALID, "logit_bias has 301 tokens");
+    sampling.n_logit_bias = 2;
+    biases[1].bias = LOGIT_BIAS_MAX + 1;
+    expect(&request, STATUS_INVALID, "sampling.logit_bias.bias");
+    biases[1].bias = NAN;
+    expect(&request, STATUS_INVALID, "sampling.logit_bias.bias");
+    biases[1] = biases[0];
+    expect(&request, STATUS_INVALID, "names token 0 twice");
+    sampling.n_logit_bias = 0;
+
+    request.stop_tokens = ids;
+    request.n_stop_tokens = STOP_TOKENS_MAX;
+    expect(&request, STATUS_OK, "");
+    request.n_stop_tokens = STOP_TOKENS_MAX + 1;
+    expect(&request, STATUS_INVALID, "65 stop tokens");
+}
+
+static void test_wire__a_schema_or_a_grammar_is_text(void **state)
+{
+    Quire__V1__GenerateRequest request = request_of("x");
+    struct wire_generate out;
+    assert_int_equal(unpack(&request, &out), STATUS_OK);
+    assert_false(out.has_grammar);
+    request.form_case = QUIRE__V1__GENERATE_REQUEST__FORM_JSON_SCHEMA;
+    request.json_schema = text_of("{}");
+    assert_int_equal(unpack(&request, &out), STATUS_OK);
+    assert_true(out.has_grammar && out.grammar_form == ENGINE_GRAMMAR_JSON_SCHEMA);
+    assert_true(slice_equal(out.grammar, slice_from("{}")));
+    request.form_case = QUIRE__V1__GENERATE_REQUEST__FORM_GRAMMAR;
+    request.grammar = text_of("root ::= \"\xff\"");
+    expect(&request, STATUS_INVALID, "grammar");
+}
+
 static void test_wire__a_message_that_does_not_parse_is_told(void **state)
 {
     struct wire_generate out;
@@ -472,6 +526,8 @@ int main(void)
         cmocka_unit_test(test_wire__each_sampling_number_has_its_range),
         cmocka_unit_test(test_wire__numbers_at_their_limits_and_one_beyond),
         cmocka_unit_test(test_wire__stop_strings_at_their_limits_and_one_beyond),
+        cmocka_unit_test(test_wire__biases_and_stop_tokens_at_their_limits_and_one_beyond),
+        cmocka_unit_test(test_wire__a_schema_or_a_grammar_is_text),
         cmocka_unit_test(test_wire__a_message_that_does_not_parse_is_told),
         cmocka_unit_test(test_wire__an_amplifying_message_is_refused_within_its_memory),
         cmocka_unit_test(test_wire__unknown_fields_in_crowds_are_refused_within_their_memory),

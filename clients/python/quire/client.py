@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from types import TracebackType
 from typing import (TYPE_CHECKING, Any, Iterable, Iterator, List, Mapping, NamedTuple, Optional,
@@ -18,6 +19,8 @@ from quire.v1 import quire_pb2_grpc
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+Schema = Union[str, Mapping[str, Any], bool]  # a JSON schema
 
 DEFAULT_ADDRESS = "127.0.0.1:7070"
 _MESSAGE_BYTES = 64 << 20
@@ -36,6 +39,9 @@ class SamplingOptions(TypedDict, total=False):
     top_p: Optional[float]
     min_p: Optional[float]
     repetition_penalty: Optional[float]
+    frequency_penalty: Optional[float]
+    presence_penalty: Optional[float]
+    logit_bias: Optional[Mapping[int, float]]  # by token
     seed: Optional[int]  # the same seed gives the same tokens
 
 
@@ -77,6 +83,8 @@ class Client:
     def generate(self, prompt: Union[str, Iterable[int]], *, max_tokens: Optional[int] = None,
                  stop: Union[str, Sequence[str]] = (), ignore_eos: bool = False,
                  logprobs: Optional[int] = None, add_bos: Optional[bool] = None,
+                 json_schema: Optional[Schema] = None, grammar: Optional[str] = None,
+                 min_tokens: int = 0, stop_tokens: Sequence[int] = (),
                  on_progress: Optional[ProgressCallback] = None, timeout: Optional[float] = None,
                  request_id: Optional[str] = None,
                  **sampling: Unpack[SamplingOptions]) -> Completion:
@@ -86,6 +94,10 @@ class Client:
         stop         a string, or up to 16, that ends the answer and is not part of it
         logprobs     log-probabilities of each token and of this many best alternatives (0 to 20)
         add_bos      whether a text gets the beginning-of-text token; None: as the model's file says
+        json_schema  the answer is JSON under this schema (a text, or what json.dumps takes)
+        grammar      the answer is a text of this grammar in GBNF
+        min_tokens   before so many the model does not end its answer
+        stop_tokens  tokens that end the answer as the model's own ends do
         on_progress  is called with each quire.v1.Progress while the prompt is read
         request_id   of this call, for the server's log and `accepted.id`
         """
@@ -96,6 +108,7 @@ class Client:
             request.tokens.ids.extend(prompt)
         if add_bos is not None:
             request.add_bos = add_bos
+        _add_form(request, json_schema, grammar, min_tokens, stop_tokens)
         return self._generate(request, max_tokens, stop, ignore_eos, logprobs, on_progress, timeout,
                               request_id, sampling)
 
@@ -104,7 +117,9 @@ class Client:
              thinking: Optional[bool] = None, truncate_oldest: bool = False,
              max_tokens: Optional[int] = None,
              stop: Union[str, Sequence[str]] = (), ignore_eos: bool = False,
-             logprobs: Optional[int] = None, on_progress: Optional[ProgressCallback] = None,
+             logprobs: Optional[int] = None, json_schema: Optional[Schema] = None,
+             grammar: Optional[str] = None, min_tokens: int = 0, stop_tokens: Sequence[int] = (),
+             on_progress: Optional[ProgressCallback] = None,
              timeout: Optional[float] = None, request_id: Optional[str] = None,
              **sampling: Unpack[SamplingOptions]) -> Completion:
         """Answers a user's text, or messages {"role": ..., "content": ...}; returns a Completion.
@@ -125,6 +140,7 @@ class Client:
             chat=pb.Chat(messages=[pb.Message(**message) for message in messages],
                          tools=[pb.Tool(**tool) for tool in tools], thinking=thinking,
                          truncate=pb.TRUNCATE_OLDEST if truncate_oldest else pb.TRUNCATE_NEVER))
+        _add_form(request, json_schema, grammar, min_tokens, stop_tokens)
         return self._generate(request, max_tokens, stop, ignore_eos, logprobs, on_progress, timeout,
                               request_id, sampling)
 
@@ -250,4 +266,20 @@ def _sampling_of(options: Mapping[str, Any]) -> pb.Sampling:
     for name in options:
         if name not in known:
             raise TypeError(f"unknown option {name!r}; sampling takes {', '.join(known)}")
-    return pb.Sampling(**options)
+    plain = {name: value for name, value in options.items() if name != "logit_bias"}
+    biases = options.get("logit_bias") or {}
+    return pb.Sampling(logit_bias=[pb.LogitBias(token=token, bias=bias)
+                                   for token, bias in biases.items()], **plain)
+
+
+def _add_form(request: pb.GenerateRequest, json_schema: Optional[Schema], grammar: Optional[str],
+              min_tokens: int, stop_tokens: Sequence[int]) -> None:
+    if json_schema is not None and grammar is not None:
+        raise TypeError("json_schema and grammar: give one of them")
+    if json_schema is not None:
+        request.json_schema = (json_schema if isinstance(json_schema, str)
+                               else json.dumps(json_schema))
+    if grammar is not None:
+        request.grammar = grammar
+    request.min_tokens = min_tokens
+    request.stop_tokens.extend(stop_tokens)
