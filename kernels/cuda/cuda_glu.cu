@@ -47,7 +47,7 @@ static __global__ void __launch_bounds__(PREFILL_THREADS, 1) glu_blocks(struct g
             uint32_t row = prefill_row(t, j), column = prefill_output(tiles, 0, j);
             if (row < n && column < job.weight.n_out)
                 write_value<is_again>(job, first_row + row, column,
-                                      value_of(job, first_row + row, column,
+                                      value_of(job, column,
                                                __fmul_rn(total[0][t][j], rows.scales[row]),
                                                __fmul_rn(total[1][t][j], rows.scales[row])));
         }

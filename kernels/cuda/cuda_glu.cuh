@@ -59,13 +59,9 @@ static __device__ __forceinline__ void write_again(const struct glu_job &job, ui
 }
 
 /* The value of a column, from the chains of both sides. */
-static __device__ __forceinline__ float value_of(const struct glu_job &job, uint32_t row,
-                                                 uint32_t column, float z, float u)
+static __device__ __forceinline__ float value_of(const struct glu_job &job, uint32_t column,
+                                                 float z, float u)
 {
-    if (job.row_scales != NULL) {
-        z = __fmul_rn(z, job.row_scales[row]);
-        u = __fmul_rn(u, job.row_scales[row]);
-    }
     z = job.gate_bias != NULL ? __fadd_rn(z, job.gate_bias[column]) : z;
     u = job.up_bias != NULL ? __fadd_rn(u, job.up_bias[column]) : u;
     return __fmul_rn(silu(z), u);
@@ -112,10 +108,12 @@ static __device__ __forceinline__ void glu_of_tile(const struct glu_job &job,
     for (uint32_t i = threadIdx.x; i < n * n_columns; i += GLU_THREADS) {
         uint32_t row = i / n_columns, output = i % n_columns, column = first_column + output;
         float value = 0.0f;
-        if (column < job.weight.n_out)
-            value = value_of(job, tile.first_row + row, column,
-                             sum_of_parts(parts[0], row, output, job.weight.segments[0], rows),
-                             sum_of_parts(parts[1], row, output, job.weight.segments[1], rows));
+        if (column < job.weight.n_out) {
+            float z = sum_of_parts(parts[0], row, output, job.weight.segments[0], rows);
+            float u = sum_of_parts(parts[1], row, output, job.weight.segments[1], rows);
+            float scale = job.row_scales != NULL ? job.row_scales[tile.first_row + row] : 1.0f;
+            value = value_of(job, column, __fmul_rn(z, scale), __fmul_rn(u, scale));
+        }
         write_value<is_again>(job, tile.first_row + row, column, value);
     }
 }
