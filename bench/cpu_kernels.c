@@ -288,7 +288,8 @@ static void measure_small(struct bench *bench)
     measure_barrier(bench);
     measure_norm(bench, 1);
     measure_norm(bench, PREFILL_ROWS);
-    struct sample_params params = {.top_p = 1.0f, .repetition = 1.0f, .count_slot = -1};
+    struct sample_params params = {
+        .top_p = 1.0f, .repetition = 1.0f, .count_slot = -1, .mask_slot = -1};
     measure_sample(bench, "greedy", params);
     params.temperature = 0.8f;
     measure_sample(bench, "temperature", params);

@@ -77,7 +77,8 @@ static int prepare_arrays(struct run *run, struct why *why)
     lay_out(sizes, run->host_block, &run->host);
     lay_out(sizes, run->device_block, &run->on_device);
     for (uint32_t i = 0; i < sizes->max_outputs; i++) /* temperature 0: greedy */
-        run->host.params[i] = (struct sample_params){.top_p = 1, .repetition = 1, .count_slot = -1};
+        run->host.params[i] = (struct sample_params){
+            .top_p = 1, .repetition = 1, .count_slot = -1, .mask_slot = -1};
     if (!sizes->draws)
         return STATUS_OK;
     size_t workspace = run->ops->sample_workspace_bytes(run->device, sizes->max_outputs,

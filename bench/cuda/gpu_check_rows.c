@@ -256,7 +256,8 @@ static void bench_page(struct bench_case *bench, bool copies)
 
 void bench_rows(struct bench_case *bench)
 {
-    struct sample_params params = {.top_p = 1.0f, .repetition = 1.0f, .count_slot = -1};
+    struct sample_params params = {
+        .top_p = 1.0f, .repetition = 1.0f, .count_slot = -1, .mask_slot = -1};
     bench_norm(bench, 1);
     bench_norm(bench, CASE_STEP_ROWS);
     bench_append(bench, 1);

@@ -47,7 +47,7 @@ static int open_set(struct check_run *run, struct check_run_set *set, struct why
     lay_out(&run->sizes, set->block, &set->arrays);
     for (uint32_t i = 0; i < max_outputs; i++) /* temperature 0: greedy */
         set->arrays.params[i] =
-            (struct sample_params){.top_p = 1, .repetition = 1, .count_slot = -1};
+            (struct sample_params){.top_p = 1, .repetition = 1, .count_slot = -1, .mask_slot = -1};
     return STATUS_OK;
 }
 
