@@ -431,7 +431,7 @@ static void exact_turn(const struct scene_shape *shape, uint32_t seq, uint32_t p
                        uint32_t head, double *out)
 {
     uint32_t n = shape->kv.k_dim;
-    double x[MODEL_HEAD_DIM_MAX];
+    double x[MODEL_HEAD_DIM_MAX] = {0};
     for (uint32_t d = 0; d < n; d++)
         x[d] = scene_value(seq, position, head * n + d);
     double norm = exact_norm(x, n);
