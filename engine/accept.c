@@ -135,9 +135,12 @@ static void accept_token(struct engine *engine, struct sequence *sequence,
     bool is_end = is_end_token || is_grammar_over ||
                   sequence->n_generated == sequence->promised_output;
     size_t n_text = show(engine, sequence, result->id, is_end_token, is_end);
-    bool is_stopped = is_end_token || is_grammar_over || sequence->stop.matched >= 0;
+    bool has_matched = sequence->stop.matched >= 0;
+    bool is_cut = sequence->n_generated == sequence->promised_output;
+    bool has_failed = sequence->grammar_status < 0; /* of a mask that may not be wanted any more */
+    bool is_stopped = is_end_token || has_matched || (is_grammar_over && !has_failed);
     publish_delta(engine, sequence, result, n_text);
-    if (sequence->grammar_status < 0)
+    if (has_failed && !has_matched && !is_cut)
         finish_run(engine, sequence, END_GRAMMAR);
     else if (is_end || is_stopped)
         finish_run(engine, sequence, is_stopped ? END_STOP : END_LENGTH);

@@ -186,7 +186,8 @@ static void open_sequence(struct engine *engine, struct submit *submit, uint32_t
         sequence->seed = (uint64_t)clock_now(engine->clock);
     const struct vocabulary *vocabulary = model_vocabulary(engine->model);
     detok_init(&sequence->detok, vocabulary, submit->want_special,
-               vocabulary_is_control(vocabulary, submit->ids[submit->n_ids - 1]));
+               submit->grammar == NULL && /* whose text is shown as it is */
+                   vocabulary_is_control(vocabulary, submit->ids[submit->n_ids - 1]));
     for (uint32_t i = 0; i < submit->stop.n; i++)
         stops[i] = slice_of(submit->stop.bytes[i], submit->stop.len[i]);
     int status = stop_init(&sequence->stop, stops, submit->stop.n, NULL);

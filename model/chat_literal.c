@@ -43,6 +43,8 @@ static bool read_system(struct slice text, uint8_t quote, uint8_t *out, size_t *
     *n = 0;
     while (text.len > 0 && !starts_with(text, "<|im_end|>")) {
         uint8_t byte;
+        if (starts_with(text, "<|im_start|>")) /* the next search begins there */
+            return false;
         size_t taken = read_literal_byte(text, quote, &byte);
         if (taken == 0 || (!has_newline && byte != '\n'))
             return false;

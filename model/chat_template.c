@@ -73,6 +73,11 @@ int chat_template_create(const struct chat_source *source, const struct vocabula
     if (source->format.len > 0 &&
         family != chat_family_of(text, slice_equal(source->pre, slice_from("tekken"))))
         text = slice_of(NULL, 0); /* of another family: it says nothing about this one */
+    size_t bad;
+    if (text.len > 0 && !utf8_is_valid(text.bytes, text.len, &bad))
+        return refuse(why, STATUS_UNSUPPORTED,
+                      "the model's chat template is not UTF-8 at byte %zu of %zu; " WHAT_HELPS,
+                      bad, text.len);
     struct chat_template *chat_template = calloc(1, sizeof *chat_template + 2 * text.len);
     if (chat_template == NULL)
         return refuse(why, STATUS_NO_MEMORY, "no memory for a chat template of %zu bytes",

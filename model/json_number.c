@@ -113,7 +113,8 @@ static uint32_t wholes(struct json_compile *c, const struct bounds *b)
 {
     int64_t low = whole_low(b), high = whole_high(b);
     uint32_t all = UINT32_MAX;
-    if (low > high)
+    /* as a double WHOLE_MAX is 10^16: beyond what is written */
+    if (low > high || b->low >= (double)WHOLE_MAX || b->high <= -(double)WHOLE_MAX)
         return all;
     if (high >= 0)
         all = naturals(c, low > 0 ? low : 0, high);

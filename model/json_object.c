@@ -161,11 +161,12 @@ static void add_required(struct json_compile *c, const json_t *schema, struct me
         json_object_get(schema, "properties");
     const json_t *others = json_object_get(schema, "additionalProperties");
 
-    for (size_t i = 0; i < json_array_size(required) && c->status == STATUS_OK; i++) {
+    for (size_t i = 0; i < json_array_size(required) && c->status == STATUS_OK &&
+                       c->rules->status == STATUS_OK; i++) {
         const char *name = json_string_value(json_array_get(required, i));
         bool is_again = false;
-        for (size_t j = 0; j < i && name != NULL; j++)
-            is_again |= strcmp(json_string_value(json_array_get(required, j)), name) == 0;
+        for (size_t j = 0; j < i && name != NULL && !is_again; j++)
+            is_again = strcmp(json_string_value(json_array_get(required, j)), name) == 0;
         if (name == NULL) {
             json_refuse(c, "required", "it takes a list of names");
             return;

@@ -81,7 +81,7 @@ static uint32_t spelled(struct pattern *p, const struct class *class, bool inver
         for (size_t i = 0; i < class->n; i++)
             for (uint32_t first = class->ranges[i].first, last = class->ranges[i].last;
                  first <= last;) { /* up to the next that needs an escape */
-                uint32_t end = first < '"' ? '"' : first < '\\' ? '\\' : CODE_POINT_MAX + 1;
+                uint32_t end = first <= '"' ? '"' : first <= '\\' ? '\\' : CODE_POINT_MAX + 1;
                 if (first < 0x20)
                     first = 0x20;
                 uint32_t to = last < end ? last : end - 1;

@@ -1,5 +1,6 @@
 #include "model/json_schema.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,7 +67,7 @@ uint32_t json_count(struct json_compile *c, const json_t *schema, const char *ke
 
     if (value == NULL)
         return absent;
-    if (!json_is_number(value) || number < 0 || number != (double)(int64_t)number)
+    if (!json_is_number(value) || number < 0 || number != floor(number))
         return json_refuse(c, keyword, "it takes a whole number from 0 on");
     if (number > GRAMMAR_REPEAT_MAX)
         return json_refuse(c, keyword, "it is %.0f; at most %d is taken", number,
@@ -184,7 +185,7 @@ static enum keyword_use use_of(const char *name, const struct keyword **out)
  * everything. */
 static const struct keyword *leader_of(struct json_compile *c, const json_t *schema)
 {
-    const struct keyword *leader = NULL, *keyword;
+    const struct keyword *leader = NULL, *typed = NULL, *keyword;
     const char *name;
     json_t *value;
 
@@ -202,9 +203,11 @@ static const struct keyword *leader_of(struct json_compile *c, const json_t *sch
                        (leader != NULL && strcmp(leader->name, "type") == 0);
         bool has_values = use == KEYWORD_VALUES ||
                           (leader != NULL && leader->use == KEYWORD_VALUES);
-        if (is_beside && !(is_type && has_values)) {
+        if (use == KEYWORD_TYPED && strcmp(name, "type") != 0)
+            typed = keyword;
+        if (is_beside && !(is_type && has_values && typed == NULL)) {
             json_refuse(c, name, "it stands beside \"%s\", and the two together are not compiled",
-                        leader->name);
+                        use == KEYWORD_VALUES && typed != NULL ? typed->name : leader->name);
             return NULL;
         }
         if (leader == NULL || use == KEYWORD_VALUES)
@@ -292,10 +295,13 @@ static uint32_t types_expr(struct json_compile *c, const json_t *schema)
     size_t n = json_array_size(type);
     if (n == 0)
         return json_refuse(c, "type", "it takes the name of a type, or a list of them");
-    for (size_t i = 0; i < n && c->status == STATUS_OK; i++) {
+    for (size_t i = 0; i < n && c->status == STATUS_OK && c->rules->status == STATUS_OK; i++) {
         const json_t *one = json_array_get(type, i);
         if (!json_is_string(one))
             return json_refuse(c, "type", "it takes the name of a type, or a list of them");
+        for (size_t j = 0; j < i; j++)
+            if (json_equal(one, json_array_get(type, j)))
+                return json_refuse(c, "type", "it lists \"%.40s\" twice", json_string_value(one));
         uint32_t expr = type_expr(c, schema, json_string_value(one));
         all = i == 0 ? expr : rules_choice(c->rules, all, expr);
     }

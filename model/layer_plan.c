@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "base/utf8.h"
 #include "model/arch_reader.h"
 #include "model/gguf.h"
 
@@ -51,9 +52,13 @@ static void read_name(const struct gguf *file, struct model_plan *plan)
     struct why ignored;
 
     if (gguf_string(file, "general.name", &name, &ignored) == 1 && name.len > 0) {
-        snprintf(plan->name, sizeof plan->name, "%.*s", name.len < 127 ? (int)name.len : 127,
-                 (const char *)name.bytes);
-        return;
+        size_t len = name.len < sizeof plan->name
+                         ? name.len
+                         : utf8_complete_len(name.bytes, sizeof plan->name - 1);
+        if (utf8_is_valid(name.bytes, len, NULL)) {
+            snprintf(plan->name, sizeof plan->name, "%.*s", (int)len, (const char *)name.bytes);
+            return;
+        }
     }
     const char *path = gguf_file_path(file, 0), *slash = strrchr(path, '/');
     snprintf(plan->name, sizeof plan->name, "%s", slash != NULL ? slash + 1 : path);

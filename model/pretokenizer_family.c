@@ -132,7 +132,7 @@
 #define CLASS_NAMED_BLANK CLASS_CASED CLASS_PUNCT "\\p{N}" CLASS_BLANK
 /* A run of that, with the blanks that stand in it; those that end it are a piece. */
 #define LLM_RUN(blank, outside)                                                                    \
-    "[^" CLASS_NAMED outside "]*[^" CLASS_NAMED_BLANK outside "](?:[" blank "]+"                   \
+    "[^" CLASS_NAMED outside "]*[^" CLASS_NAMED_BLANK outside "](?:[" blank "]++"                  \
     "(?=[" CLASS_BLANK_LOW CLASS_BLANK_CJK "]*+[^" CLASS_CASED CLASS_PUNCT CLASS_BLANK "]))?"      \
     "|[" blank "]+(?!" TAKES_BLANK ")"
 #define PATTERN_DEEPSEEK_LLM                                                                       \

@@ -125,10 +125,11 @@ struct submit *prompt_job_submit(const struct call *call, struct prompt_job *job
     submit->sampling = request->sampling;
     submit->stop = request->stop;
     submit->ignore_eos = request->ignore_eos;
-    submit->want_text = request->want_text;
+    bool has_tools = request->prompt == WIRE_CHAT && request->chat.n_tools > 0;
+    submit->want_text = request->want_text || has_tools; /* calls are read from it */
     submit->want_ids = request->want_ids;
     submit->want_logprobs = request->want_logprobs;
-    submit->want_special = request->prompt == WIRE_CHAT && request->chat.n_tools > 0;
+    submit->want_special = has_tools;
     submit->n_top = request->n_top;
     submit->deadline_ns = call->deadline_ns;
     submit->arrived_ns = call->arrived_ns;

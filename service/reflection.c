@@ -165,6 +165,10 @@ static int on_message(struct call *call, struct slice body, struct why *why)
         state->call = call;
         state->watcher.on_change = on_change;
         list_append(&call->service->watchers, &state->watcher.link);
+        if (call->service->is_draining) {
+            on_change(&state->watcher);
+            return STATUS_OK;
+        }
     }
     int status = answer_body(call, state, body, why);
     if (status < 0) {

@@ -12,6 +12,7 @@
 #include "base/progress.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "base/utf8.h"
 #include "model/token_buffer.h"
 #include "model/tokenizer.h"
 #include "tools/output.h"
@@ -122,8 +123,8 @@ static int read_fd(int fd, const char *path, size_t max, uint8_t **out, size_t *
             break;
     }
     *len = *has_more ? max : *len;
-    while (*has_more && *len > 0 && (bytes[*len - 1] & 0x80) != 0) /* up to a whole character */
-        --*len;
+    if (*has_more)
+        *len = utf8_complete_len(bytes, *len);
     *out = bytes;
     return STATUS_OK;
 }

@@ -291,6 +291,17 @@ static void test_chat_template__a_format_that_is_named_needs_no_template(void **
     vocabulary_free(vocabulary);
 }
 
+static void test_chat_template__a_template_that_is_not_utf8_is_refused(void **state)
+{
+    struct vocabulary *vocabulary = small_vocabulary("smollm");
+    struct chat_source source = {.text = slice_from("<|im_start|>system\nx\xE2<|im_end|>")};
+    struct chat_template *chat;
+    struct why why = {.text = ""};
+    assert_int_equal(chat_template_create(&source, vocabulary, &chat, &why), STATUS_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "not UTF-8 at byte 20 of 31"));
+    vocabulary_free(vocabulary);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -302,6 +313,7 @@ int main(void)
         cmocka_unit_test(test_chat_template__no_content_can_close_its_turn),
         cmocka_unit_test(test_chat_template__bad_messages_are_refused_by_number_and_name),
         cmocka_unit_test(test_chat_template__an_unknown_template_is_refused_with_what_helps),
+        cmocka_unit_test(test_chat_template__a_template_that_is_not_utf8_is_refused),
         cmocka_unit_test(test_chat_template__a_format_that_is_named_needs_no_template),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -123,6 +123,10 @@ static void test_json_schema__patterns_are_those_of_the_value(void **state)
     takes("{\"pattern\":\"^a$|^b\"}", "\"bcd\"");
     takes_not("{\"pattern\":\"^a$|^b\"}", "\"ac\"");
     takes("{\"pattern\":\"^[\\\\w.-]+@[\\\\x41-\\\\x43]$\"}", "\"a.b_c-9@B\"");
+    takes("{\"pattern\":\"^\\\"$\"}", "\"\\\"\"");
+    takes_not("{\"pattern\":\"^\\\"$\"}", "\"\"\"");
+    takes_not("{\"pattern\":\"^\\\\\\\\$\"}", "\"\\\"");
+    takes_not("{\"pattern\":\"^[\\\"-z]$\"}", "\"\"\"");
     refuses("{\"pattern\":\"(?=a)\"}", "/pattern: byte 3: of (? only (?: is compiled");
     refuses("{\"pattern\":\"(a)\\\\1\"}", "references to groups");
     refuses("{\"pattern\":\"\\\\bword\"}", "borders of words");
@@ -213,6 +217,12 @@ static void test_json_schema__what_is_not_compiled_is_named(void **state)
     refuses("{\"type\":\"array\",\"items\":[{}]}", "name it prefixItems");
     refuses("{\"type\":\"string\",\"minLength\":3,\"maxLength\":2}", "at least 3");
     refuses("{\"type\":\"string\",\"minLength\":-1}", "a whole number from 0 on");
+    refuses("{\"type\":\"integer\",\"minimum\":2e16}", "no whole number between");
+    refuses("{\"type\":\"integer\",\"minimum\":-1e16,\"maximum\":-1e16}",
+            "no whole number between");
+    refuses("{\"type\":[\"object\",\"null\",\"object\"]}", "lists \"object\" twice");
+    refuses("{\"type\":\"string\",\"pattern\":\"^a$\",\"enum\":[\"b\"]}", "beside \"pattern\"");
+    refuses("{\"type\":\"string\",\"minLength\":1e300}", "at most 4096 is taken");
     refuses("false", "holds for no value");
     refuses("[1]", "a schema is an object");
     refuses("{\"type\":\"object\"\n,,", "line 2, column ");
