@@ -306,7 +306,7 @@ def serve(quire, *options, env=None):
 
 def test_every_variable_is_named_when_its_value_cannot_be(quire, model):
     names = set(re.findall(r"QUIRE_[A-Z_]+", serve(quire, "--help").stdout))
-    names -= {"QUIRE_MODEL", "QUIRE_LISTEN"}
+    names -= {"QUIRE_MODEL", "QUIRE_LISTEN", "QUIRE_CHAT_FORMAT"}  # judged when they are opened
     assert len(names) > 10
     for name in names:
         ended = serve(quire, "--model", model, env={**os.environ, name: "\x01"})
