@@ -7,6 +7,7 @@
  *   call, tool:   three sizes and their bytes
  *   rendering:    "STATUS BYTES\n" and these bytes, or the sentence
  */
+#include "base/arena.h"
 #include "base/status.h"
 #include "model/chat_template.h"
 #include "model/detok.h"
@@ -19,6 +20,8 @@
 
 #define PARTS_MAX 64
 
+static struct arena arena; /* of one conversation */
+
 static void *need(void *memory)
 {
     if (memory == NULL)
@@ -28,7 +31,7 @@ static void *need(void *memory)
 
 static struct slice read_bytes(size_t len)
 {
-    uint8_t *bytes = need(malloc(len + 1)); /* the process is short: nothing is freed */
+    uint8_t *bytes = need(arena_alloc(&arena, len + 1));
     if (fread(bytes, 1, len, stdin) != len)
         exit(4);
     return slice_of(bytes, len);
@@ -107,7 +110,7 @@ int main(int argc, char **argv)
     struct vocabulary *vocabulary = need(chat_vocabulary());
     struct chat_template *chat_template;
     struct chat chat;
-    struct why why;
+    struct why why = {.text = ""};
     FILE *file = argc == 3 ? fopen(argv[1], "rb") : NULL;
     if (file == NULL)
         return 2;
@@ -118,8 +121,12 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", why.text);
         return 2;
     }
-    while (read_chat(&chat))
+    arena_init(&arena, 1 << 26);
+    while (read_chat(&chat)) {
         answer(chat_template, vocabulary, &chat);
+        arena_clear(&arena);
+    }
+    arena_release(&arena);
     chat_template_free(chat_template);
     vocabulary_free(vocabulary);
     return 0;
