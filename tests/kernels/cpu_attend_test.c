@@ -1,5 +1,6 @@
 #include "tests/kernels/isa_fixture.h"
 #include "tests/kernels/scene_fixture.h"
+#include "tests/under_tsan.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -50,14 +51,15 @@ static void assert_all_isas(const struct scene_shape *shape, const struct scene_
                             uint32_t n_items, const char *what)
 {
     size_t n = (size_t)scene_n_rows(items, n_items) * shape->n_heads * shape->kv.v_dim;
-    float *truth = attend_on(shape, ISA_SCALAR, 1, items, n_items);
+    float *truth = UNDER_TSAN ? NULL : attend_on(shape, ISA_SCALAR, 1, items, n_items);
     for (size_t i = 0; i < 2; i++) {
         if (isa_is_skipped(fast_isas[i]))
             continue;
         char name[160];
         snprintf(name, sizeof name, "%s on %s", what, isa_name(fast_isas[i]));
         float *out = attend_on(shape, fast_isas[i], 2, items, n_items);
-        assert_same(out, truth, n, name);
+        if (truth != NULL)
+            assert_same(out, truth, n, name);
         free(out);
     }
     free(truth);
@@ -66,6 +68,8 @@ static void assert_all_isas(const struct scene_shape *shape, const struct scene_
 static void assert_near_exact(const struct scene_shape *shape, const struct scene_rows *items,
                               uint32_t n_items, double tolerance)
 {
+    if (UNDER_TSAN)
+        return;
     struct scene scene = scene_open(shape, ISA_SCALAR, 1);
     scene_fill(&scene, 64);
     float *out = scene_attend(&scene, items, n_items);
@@ -228,8 +232,10 @@ static void test_attend__a_row_does_not_depend_on_chunks_or_threads(void **state
     float *alone = attend_in_chunks(&shape, ISA_AUTO, 1, 512);
     for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++)
         for (int n_threads = 1; n_threads <= 4; n_threads *= 2) {
-            if (chunks[i] < 7 && n_threads == 4)
+            if (chunks[i] < 7 && (n_threads == 4 || UNDER_TSAN))
                 continue; /* a thousand short steps of four threads on two cores take long */
+            if (n_threads == 1 && UNDER_TSAN)
+                continue;
             char what[64];
             snprintf(what, sizeof what, "chunk %u, %d threads", chunks[i], n_threads);
             float *out = attend_in_chunks(&shape, ISA_AUTO, n_threads, chunks[i]);
@@ -255,6 +261,8 @@ static void test_attend__a_row_does_not_depend_on_chunks_with_windows(void **sta
                 char what[64];
                 snprintf(what, sizeof what, "window %u, chunk %u", windows[w], chunks[i]);
                 int n_threads = chunks[i] == 1 ? 1 : 2;
+                if (n_threads == 1 && UNDER_TSAN)
+                    continue;
                 float *out = attend_in_chunks(&shape, ISA_AUTO, n_threads, chunks[i]);
                 assert_same(out, alone, n, what);
                 free(out);
@@ -302,7 +310,7 @@ static void test_attend__long_rows_are_split_over_workers_and_merge_in_order(voi
     size_t n = (size_t)11 * 6 * 32;
     float *alone = attend_on(&shape, ISA_AUTO, 1, items, 2);
     for (int n_threads = 2; n_threads <= 6; n_threads++)
-        for (int again = 0; again < 5; again++) {
+        for (int again = 0; again < (UNDER_TSAN ? 2 : 5); again++) {
             float *out = attend_on(&shape, ISA_AUTO, n_threads, items, 2);
             assert_same(out, alone, n, "split");
             free(out);

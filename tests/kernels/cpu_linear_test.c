@@ -1,5 +1,6 @@
 #include "tests/kernels/isa_fixture.h"
 #include "tests/kernels/linear_fixture.h"
+#include "tests/under_tsan.h"
 #include "base/status.h"
 
 #include <setjmp.h>
@@ -77,6 +78,8 @@ static void check_against_doubles(enum activations activations, const struct lin
 
 static void test_cpu_linear__scalar_is_the_product_that_doubles_give(void **state)
 {
+    if (UNDER_TSAN)
+        skip();
     for (int t = 0; t < N_LINEAR_TYPES; t++) {
         for (int a = 0; a < 3; a++) {
             uint32_t type = linear_types[t], wide = linear_width(type, 576);
@@ -126,11 +129,12 @@ static void check_case(enum isa isa, enum activations activations, int n_threads
 static void check_isa_equals_scalar(enum isa isa)
 {
     for (int t = 0; t < N_LINEAR_TYPES; t++) {
-        for (int i = 0; i < 33; i += t < 5 ? 1 : 3) { /* every third has every number of rows */
+        int each = UNDER_TSAN ? 10 : t < 5 ? 1 : 3; /* every third has every number of rows */
+        for (int i = 0; i < 33; i += each) {
             struct linear_case c = case_of(linear_types[t], i);
             check_case(isa, ALL_ACTIVATIONS[(i + i / 11) % 3], 1 + i % 3, &c);
         }
-        for (uint32_t m = 1; m <= 12; m++) {
+        for (uint32_t m = 1; m <= 12 && !UNDER_TSAN; m++) {
             uint32_t n_in = linear_width(linear_types[t], 96);
             struct linear_case c = {linear_types[t], n_in, 19, m, LINEAR_SET, false, 0, m};
             for (int a = 0; a < 3; a++)
@@ -230,7 +234,7 @@ static void test_cpu_linear__a_row_never_depends_on_chunks_or_threads(void **sta
     /* one type of each form of chain, and floats of each width; the loaders hold no rows */
     static const uint32_t types[] = {TENSOR_F32, TENSOR_BF16, TENSOR_Q8_0,
                                      TENSOR_Q4_1, TENSOR_Q6_K, TENSOR_Q2_K};
-    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++)
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t += UNDER_TSAN ? 2 : 1)
         for (int a = 0; a < (tensor_type_is_float(types[t]) ? 1 : 3); a++)
             check_rows_never_depend_on_company(types[t], ALL_ACTIVATIONS[a]);
 }

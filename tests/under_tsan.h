@@ -1,0 +1,12 @@
+/* ThreadSanitizer is some 20 times as slow, and judges nothing but threads: what comes of one
+ * thread, and of ever more values, is the other builds' to show. */
+#ifndef QUIRE_TESTS_UNDER_TSAN_H
+#define QUIRE_TESTS_UNDER_TSAN_H
+
+#ifdef __SANITIZE_THREAD__
+#define UNDER_TSAN 1
+#else
+#define UNDER_TSAN 0
+#endif
+
+#endif
