@@ -59,8 +59,10 @@ static void name_weight(enum weight_fuse fuse, const char *tensor, char out[COUN
     if (sscanf(tensor, "blk.%u.%n", &layer, &begin) < 1)
         begin = 0;
     snprintf(out, COUNTER_NAME_BYTES, "%.*s", (int)strcspn(tensor + begin, "."), tensor + begin);
-    if (fuse == WEIGHT_QKV || fuse == WEIGHT_GATE_UP)
-        strcpy(out, fuse == WEIGHT_QKV ? "attn_qkv" : "ffn_gate_up");
+    if (fuse == WEIGHT_QKV)
+        strcpy(out, strcmp(out, "attn_q") == 0 ? "attn_qkv" : "attn_kv");
+    if (fuse == WEIGHT_GATE_UP)
+        strcpy(out, "ffn_gate_up");
 }
 
 static int counted_weight_load(struct device *device, enum weight_fuse fuse,

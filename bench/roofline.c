@@ -78,6 +78,7 @@ static void count_step(struct op_counter *counter, const struct model *model,
     static const struct row_input inputs[STEP_ROWS_MAX];
     static const struct sample_params greedy;
     uint32_t context = (uint32_t)in->context, seq_begin[] = {0, n_rows}, last = n_rows - 1;
+    uint32_t last_position = context - 1, last_begin[] = {0, 1};
     struct stream stream = {.device = &counter->base};
     struct kv_view view;
     for (uint32_t i = 0; i < n_rows; i++)
@@ -86,7 +87,7 @@ static void count_step(struct op_counter *counter, const struct model *model,
         .inputs = inputs,
         .rows = {n_rows, 1, position, row_seq, seq_begin, context - 1},
         .output_rows = &last,
-        .n_outputs = 1,
+        .outputs = {1, 1, &last_position, row_seq, last_begin, context - 1},
     };
     op_counter_clear(counter);
     view_of(model_plan(model), in->kv_dtype == 1 ? KV_F32 : KV_F16, &view);

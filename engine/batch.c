@@ -129,13 +129,22 @@ static void add_biases(struct batch *batch, const struct sampling *sampling,
             (struct sample_bias){sampling->biases[i].id, sampling->biases[i].bias};
 }
 
+static void set_output(struct batch_arrays *arrays, uint32_t idx, uint32_t row)
+{
+    arrays->output_rows[idx] = row;
+    arrays->output_position[idx] = arrays->position[row];
+    arrays->output_seq[idx] = arrays->row_seq[row];
+    arrays->output_begin[idx] = idx;
+    arrays->output_begin[idx + 1] = idx + 1;
+}
+
 static void add_output(struct batch *batch, struct sequence *sequence)
 {
     struct batch_arrays *arrays = batch->arrays;
     struct sample_params *params = &arrays->params[batch->n_outputs];
     uint32_t row = batch->n_rows - 1;
 
-    arrays->output_rows[batch->n_outputs] = row;
+    set_output(arrays, batch->n_outputs, row);
     *params = params_of(sequence, arrays->position[row]);
     add_biases(batch, &sequence->submit->sampling, params);
     if (sequence->submit->grammar != NULL)
@@ -190,7 +199,7 @@ void batch_fill_up(struct batch *batch, uint32_t n_rows, kv_seq_id padding)
         arrays->position[row] = row - batch->n_rows;
         arrays->row_seq[row] = padding;
         arrays->count_slots[row] = COUNT_NONE;
-        arrays->output_rows[row] = row;
+        set_output(arrays, row, row);
         arrays->params[row] =
             (struct sample_params){.top_p = 1, .repetition = 1, .count_slot = -1, .mask_slot = -1};
         arrays->seq_begin[row + 1] = row + 1;

@@ -21,6 +21,9 @@ struct batch_arrays { /* the same layout on host and device */
     uint32_t seq_begin[STEP_ROWS_MAX + 1];
     uint32_t count_slots[STEP_ROWS_MAX]; /* of a row, as count_args has them */
     uint32_t output_rows[STEP_ROWS_MAX];
+    /* of the outputs as rows of their own, each the only one of its sequence */
+    uint32_t output_position[STEP_ROWS_MAX], output_seq[STEP_ROWS_MAX];
+    uint32_t output_begin[STEP_ROWS_MAX + 1];
     struct sample_params params[STEP_ROWS_MAX];
 };
 

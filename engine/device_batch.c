@@ -101,7 +101,12 @@ void device_batch_run(const struct device_batch *on_device, const struct batch_s
                                           .seq_begin = arrays->seq_begin,
                                           .max_position = shape->max_position},
                                  .output_rows = arrays->output_rows,
-                                 .n_outputs = shape->n_outputs,
+                                 .outputs = {.n_rows = shape->n_outputs,
+                                             .n_seqs = shape->n_outputs,
+                                             .position = arrays->output_position,
+                                             .row_seq = arrays->output_seq,
+                                             .seq_begin = arrays->output_begin,
+                                             .max_position = shape->max_position},
                                  .sampled = on_device->results};
 
     /* Each token is counted when it is read, prompt and output alike, before the draw behind it. */

@@ -2,8 +2,8 @@
  *
  * Planning and loading functions run on the host and may be slow. Every other op only ENQUEUES on a
  * stream: its arguments are copied, device pointers must live until the stream has passed them,
- * nothing is allocated, errors stick to the stream. A step of n rows enqueues the same list
- * whatever n is.
+ * nothing is allocated, errors stick to the stream. A step enqueues the same list whatever its
+ * number of rows is; whether all of them, some or none give logits makes three lists.
  *
  * Row invariance (DESIGN, law 2): the value of a row depends on that row alone, its sequence's
  * pages and the weights: never on n_rows, the place of the row, the number of threads, or the
@@ -209,7 +209,8 @@ struct q_temperature {
 struct rope_append_args {
     const float *qkv;          /* device [n_rows, qkv_stride]: q heads, k heads, v heads */
     uint32_t qkv_stride;
-    uint32_t n_heads;          /* of q; k and v by the group's shape */
+    uint32_t n_heads;          /* of q; 0: rows have k and v alone. Those by the group's shape */
+    bool no_append;            /* rows have q alone, and pages stay as they are */
     enum rope_style style;
     uint32_t n_rot;            /* rotated dims of a head, even; dims beyond pass through */
     const double *inv_freq;    /* device [n_rot / 2], scaling included */
@@ -222,7 +223,7 @@ struct rope_append_args {
     struct rows_view rows;
     struct kv_group_view group;
     uint32_t layer_idx;        /* within the group */
-    struct act q;              /* ACT_QUERY, width n_heads * k_dim */
+    struct act q;              /* ACT_QUERY, width n_heads * k_dim; of no heads: not looked at */
     uint64_t *n_saturated;     /* device counter or NULL */
 };
 

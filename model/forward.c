@@ -21,6 +21,12 @@ static uint32_t qkv_width(const struct layer_plan *layer)
     return query_width(layer) + layer->kv.n_kv_heads * (layer->kv.k_dim + layer->kv.v_dim);
 }
 
+/* Forms of the normed rows that q, k and v are made of. */
+static uint32_t attend_forms(const struct forward *forward, const struct layer_weights *w)
+{
+    return forms_of(forward, w->qkv) | forms_of(forward, w->q) | forms_of(forward, w->kv);
+}
+
 /* --- creation --- */
 
 struct need {
@@ -45,7 +51,7 @@ static struct need need_of(const struct forward *forward, uint32_t max_context)
         const struct layer_weights *w = &weights->layers[i];
         need.qkv = max_size(need.qkv, (size_t)rows * qkv_width(layer) * sizeof(float));
         need.normed = max_size(
-            need.normed, ops->act_bytes(device, rows, plan->width, forms_of(forward, w->qkv)));
+            need.normed, ops->act_bytes(device, rows, plan->width, attend_forms(forward, w)));
         need.normed = max_size(
             need.normed, ops->act_bytes(device, rows, plan->width, forward_ffn_forms(forward, w)));
         need.query =
@@ -130,6 +136,11 @@ void forward_free(struct forward *forward)
     free(forward);
 }
 
+void forward_keep_last_layer_whole(struct forward *forward)
+{
+    forward->keeps_last_layer_whole = true;
+}
+
 float *forward_logits(const struct forward *forward)
 {
     return forward->logits;
@@ -144,7 +155,7 @@ uint64_t forward_bytes(const struct forward *forward)
  * attend, linear_glu and moe may push more than one */
 #define OPS_OF_LAYER 12
 #define OPS_OF_EXPERTS 14
-#define OPS_OF_ENDS 8 /* embed; gather, norm, head */
+#define OPS_OF_ENDS 12 /* embed; gather and three of queries alone; norm, head */
 
 uint32_t forward_ops_max(const struct model *model)
 {
@@ -173,29 +184,62 @@ struct act forward_norm(const struct pass *pass, const float *x, uint32_t n_rows
     return normed;
 }
 
+/* What is made of a row. */
+enum { QUERY = 1, KEYS = 2 };
+
+static uint32_t parts_width(const struct layer_plan *layer, uint32_t parts)
+{
+    return ((parts & QUERY) != 0 ? query_width(layer) : 0) +
+           ((parts & KEYS) != 0 ? qkv_width(layer) - query_width(layer) : 0);
+}
+
+static void project(const struct pass *pass, const struct weight *weight, const float *bias,
+                    struct act normed, float *y, uint32_t y_stride)
+{
+    pass->forward->ops->linear(pass->stream, &(struct linear_args){.weight = weight,
+                                                                   .in = normed,
+                                                                   .bias = bias,
+                                                                   .n_rows = pass->rows->n_rows,
+                                                                   .mode = LINEAR_SET,
+                                                                   .y = y,
+                                                                   .y_stride = y_stride});
+}
+
+static void run_projections(const struct pass *pass, const struct layer_plan *layer,
+                            const struct layer_weights *w, const float *x, uint32_t parts)
+{
+    const struct forward *forward = pass->forward;
+    uint32_t n_queries = query_width(layer), stride = parts_width(layer, parts);
+    struct act normed =
+        forward_norm(pass, x, pass->rows->n_rows, w->attn_norm, attend_forms(forward, w));
+
+    if (w->qkv != NULL) {
+        assert(parts == (QUERY | KEYS));
+        project(pass, w->qkv, w->qkv_bias, normed, forward->qkv, stride);
+        return;
+    }
+    if ((parts & QUERY) != 0)
+        project(pass, w->q, w->qkv_bias, normed, forward->qkv, stride);
+    if ((parts & KEYS) != 0)
+        project(pass, w->kv, w->qkv_bias != NULL ? w->qkv_bias + n_queries : NULL, normed,
+                forward->qkv + ((parts & QUERY) != 0 ? n_queries : 0), stride);
+}
+
 /* Keys and values of the rows go into their pages, queries into the panel. */
 static void run_append(const struct pass *pass, const struct layer_plan *layer,
-                       const struct layer_weights *w)
+                       const struct layer_weights *w, const float *x, uint32_t parts)
 {
     const struct forward *forward = pass->forward;
     const struct ops *ops = forward->ops;
     const struct rope_plan *rope = &model_plan(forward->model)->ropes[layer->rope_idx];
-    uint32_t n = pass->rows->n_rows;
 
-    struct act normed =
-        forward_norm(pass, forward->x, n, w->attn_norm, forms_of(forward, w->qkv));
-    ops->linear(pass->stream, &(struct linear_args){.weight = w->qkv,
-                                                    .in = normed,
-                                                    .bias = w->qkv_bias,
-                                                    .n_rows = n,
-                                                    .mode = LINEAR_SET,
-                                                    .y = forward->qkv,
-                                                    .y_stride = qkv_width(layer)});
+    run_projections(pass, layer, w, x, parts);
     ops->rope_append(pass->stream,
                      &(struct rope_append_args){
                          .qkv = forward->qkv,
-                         .qkv_stride = qkv_width(layer),
-                         .n_heads = layer->n_heads,
+                         .qkv_stride = parts_width(layer, parts),
+                         .n_heads = (parts & QUERY) != 0 ? layer->n_heads : 0,
+                         .no_append = (parts & KEYS) == 0,
                          .style = layer->rope,
                          .n_rot = layer->n_rot,
                          .inv_freq = model_weights(forward->model)->ropes[layer->rope_idx],
@@ -213,8 +257,9 @@ static void run_append(const struct pass *pass, const struct layer_plan *layer,
                          .n_saturated = pass->view->n_saturated});
 }
 
+/* x += what the rows attend to */
 static void run_attend(const struct pass *pass, const struct layer_plan *layer,
-                       const struct layer_weights *w)
+                       const struct layer_weights *w, float *x)
 {
     const struct forward *forward = pass->forward;
     const struct ops *ops = forward->ops;
@@ -235,20 +280,21 @@ static void run_attend(const struct pass *pass, const struct layer_plan *layer,
                                                     .bias = w->out_bias,
                                                     .n_rows = pass->rows->n_rows,
                                                     .mode = LINEAR_ADD,
-                                                    .y = forward->x,
+                                                    .y = x,
                                                     .y_stride = model_plan(forward->model)->width});
 }
 
-/* x [n_outputs, width]: the rows whose logits are asked for. */
-static void run_gather(const struct pass *pass, const struct forward_batch *batch, float *x)
+/* Returns the rows whose logits are asked for, by themselves. */
+static float *run_gather(const struct pass *pass, const struct forward_batch *batch)
 {
     const struct forward *forward = pass->forward;
     forward->ops->gather(pass->stream,
                          &(struct gather_args){.x = forward->x,
                                                .rows = batch->output_rows,
-                                               .n = batch->n_outputs,
+                                               .n = batch->outputs.n_rows,
                                                .width = model_plan(forward->model)->width,
-                                               .y = x});
+                                               .y = forward->picked});
+    return forward->picked;
 }
 
 static void run_head(const struct pass *pass, const struct forward_batch *batch, const float *x)
@@ -257,44 +303,71 @@ static void run_head(const struct pass *pass, const struct forward_batch *batch,
     const struct model_plan *plan = model_plan(forward->model);
     const struct model_weights *weights = model_weights(forward->model);
 
-    struct act normed = forward_norm(pass, x, batch->n_outputs, weights->output_norm,
+    struct act normed = forward_norm(pass, x, batch->outputs.n_rows, weights->output_norm,
                                      forms_of(forward, weights->output));
     forward->ops->linear(pass->stream, &(struct linear_args){.weight = weights->output,
                                                              .in = normed,
                                                              .bias = weights->output_bias,
-                                                             .n_rows = batch->n_outputs,
+                                                             .n_rows = batch->outputs.n_rows,
                                                              .mode = LINEAR_SET,
                                                              .y = forward->logits,
                                                              .y_stride = plan->vocabulary});
 }
 
+static void run_layer(const struct pass *pass, uint32_t idx)
+{
+    const struct forward *forward = pass->forward;
+    const struct layer_plan *layer = &model_plan(forward->model)->layers[idx];
+    const struct layer_weights *w = &model_weights(forward->model)->layers[idx];
+
+    run_append(pass, layer, w, forward->x, QUERY | KEYS);
+    run_attend(pass, layer, w, forward->x);
+    forward_ffn(pass, layer, w, forward->x, pass->rows->n_rows);
+}
+
+/* Keys and values of all rows, the rest of those whose logits are asked for: which it returns. */
+static float *run_last_layer(const struct pass *pass, const struct forward_batch *batch)
+{
+    const struct forward *forward = pass->forward;
+    uint32_t idx = model_plan(forward->model)->n_layers - 1;
+    const struct layer_plan *layer = &model_plan(forward->model)->layers[idx];
+    const struct layer_weights *w = &model_weights(forward->model)->layers[idx];
+    struct pass asked = *pass;
+
+    run_append(pass, layer, w, forward->x, KEYS);
+    if (batch->outputs.n_rows == 0)
+        return NULL;
+    asked.rows = &batch->outputs;
+    float *x = run_gather(pass, batch);
+    run_append(&asked, layer, w, x, QUERY);
+    run_attend(&asked, layer, w, x);
+    forward_ffn(&asked, layer, w, x, asked.rows->n_rows);
+    return x;
+}
+
 void forward_run(struct forward *forward, struct stream *stream, const struct forward_batch *batch,
                  const struct kv_view *view)
 {
-    const struct model_plan *plan = model_plan(forward->model);
-    const struct model_weights *weights = model_weights(forward->model);
+    uint32_t n_layers = model_plan(forward->model)->n_layers, n_outputs = batch->outputs.n_rows;
     struct pass pass = {.forward = forward, .stream = stream, .rows = &batch->rows, .view = view};
+    bool asks_all = n_outputs == batch->rows.n_rows;
+    bool is_whole = asks_all || forward->keeps_last_layer_whole;
+    float *x = forward->x;
 
     assert(batch->rows.n_rows > 0 && batch->rows.n_rows <= forward->max_rows);
-    assert(batch->n_outputs <= forward->max_outputs && batch->n_outputs <= batch->rows.n_rows);
-    forward->ops->embed(stream, &(struct embed_args){.table = weights->embedding,
-                                                     .inputs = batch->inputs,
-                                                     .sampled = batch->sampled,
-                                                     .n_rows = batch->rows.n_rows,
-                                                     .x = forward->x});
-    for (uint32_t i = 0; i < plan->n_layers; i++) {
-        const struct layer_plan *layer = &plan->layers[i];
-        const struct layer_weights *w = &weights->layers[i];
-        bool is_last = i + 1 == plan->n_layers;
-
-        run_append(&pass, layer, w);
-        if (is_last && batch->n_outputs == 0)
-            return;
-        run_attend(&pass, layer, w);
-        if (is_last)
-            run_gather(&pass, batch, forward->picked);
-        forward_ffn(&pass, layer, w, is_last ? forward->picked : forward->x,
-                    is_last ? batch->n_outputs : batch->rows.n_rows);
-    }
-    run_head(&pass, batch, forward->picked);
+    assert(n_outputs <= forward->max_outputs && n_outputs <= batch->rows.n_rows);
+    forward->ops->embed(stream,
+                        &(struct embed_args){.table = model_weights(forward->model)->embedding,
+                                             .inputs = batch->inputs,
+                                             .sampled = batch->sampled,
+                                             .n_rows = batch->rows.n_rows,
+                                             .x = x});
+    for (uint32_t i = 0; i < n_layers - !is_whole; i++)
+        run_layer(&pass, i);
+    if (!is_whole)
+        x = run_last_layer(&pass, batch);
+    else if (!asks_all && n_outputs > 0)
+        x = run_gather(&pass, batch);
+    if (n_outputs > 0)
+        run_head(&pass, batch, x);
 }

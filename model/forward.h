@@ -7,8 +7,11 @@
  *   with experts, for linear_glu and linear down: linear router, route, moe; then those of the
  * expert that all rows share
  *
- * The last layer gathers the rows whose logits are asked for before its feed-forward; in a step
- * that asks for none it ends at rope_append: later steps need no more than keys and values.
+ * Of the last layer later steps need no more than keys and values. So where logits of some rows
+ * are asked for, those rows alone go on behind them, and where of none, nothing does:
+ *
+ *   norm, linear kv, rope_append -> gather, norm, linear q, rope_append, attend, linear out, ...
+ *   all rows                        those whose logits are wanted
  *
  * The workspace (x, panels, qkv, logits) is allocated once for at most max_rows rows and
  * max_outputs rows of logits.
@@ -26,8 +29,9 @@ struct forward;
 struct forward_batch {
     const struct row_input *inputs; /* [rows.n_rows] */
     struct rows_view rows;
-    const uint32_t *output_rows;  /* [n_outputs]: rows whose logits are wanted, ascending */
-    uint32_t n_outputs;           /* may be 0: then only keys and values are made */
+    /* [outputs.n_rows]: rows whose logits are wanted, ascending; those of a sequence adjacent */
+    const uint32_t *output_rows;
+    struct rows_view outputs; /* the same as rows of their own; n_rows may be 0 */
     const struct sample_result *sampled; /* for ROW_SAMPLED, or NULL */
 };
 
@@ -43,6 +47,8 @@ void forward_free(struct forward *forward);
  * the stream has passed. */
 void forward_run(struct forward *forward, struct stream *stream, const struct forward_batch *batch,
                  const struct kv_view *view);
+/* From now on all rows go through all of the last layer: to measure and to compare with. */
+void forward_keep_last_layer_whole(struct forward *forward);
 float *forward_logits(const struct forward *forward);   /* device [max_outputs, vocabulary] */
 uint64_t forward_bytes(const struct forward *forward);  /* device memory of the workspace */
 /* most ops one forward_run enqueues: sizes the stream */

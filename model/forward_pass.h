@@ -12,6 +12,7 @@ struct forward {
     const struct ops *ops;
     const struct model *model;
     uint32_t max_rows, max_outputs;
+    bool keeps_last_layer_whole;
     uint64_t bytes;
     float *x;        /* device [max_rows, width] */
     float *qkv;      /* device [max_rows, widest qkv] */

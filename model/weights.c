@@ -142,8 +142,35 @@ static struct weight *load_layer_weight(struct loader *loader, uint32_t layer, c
     return load_weight(loader, WEIGHT_PLAIN, (const char *[]){name.text}, 1);
 }
 
+/* q, k and v in one tensor, as some converters have them: q apart from the others. */
+static void load_fused_apart(struct loader *loader, const char *name,
+                             const struct layer_plan *plan, struct layer_weights *out)
+{
+    if (loader->status < 0)
+        return;
+    const struct gguf_tensor *tensor = find(loader, name);
+    uint64_t row_bytes = tensor->n_bytes / tensor->dims[1];
+    uint32_t n_queries = plan->n_heads * plan->kv.k_dim;
+    struct weight_source q = {.type = tensor->type,
+                              .n_in = (uint32_t)tensor->dims[0],
+                              .n_out = n_queries,
+                              .bytes = tensor->bytes,
+                              .name = name};
+    struct weight_source kv = q;
+    kv.n_out = (uint32_t)tensor->dims[1] - n_queries;
+    kv.bytes = (const char *)tensor->bytes + n_queries * row_bytes;
+
+    loader->status = loader->ops->weight_load(loader->device, WEIGHT_PLAIN, &q, 1, 0, 1, &out->q,
+                                              loader->why);
+    if (loader->status == STATUS_OK)
+        loader->status = loader->ops->weight_load(loader->device, WEIGHT_PLAIN, &kv, 1, 0, 1,
+                                                  &out->kv, loader->why);
+    if (loader->status == STATUS_OK)
+        progress(loader, tensor);
+}
+
 static void load_qkv(struct loader *loader, uint32_t layer, const struct layer_plan *plan,
-                     struct layer_weights *out)
+                     bool is_last, struct layer_weights *out)
 {
     struct layer_name q = name_of(layer, "attn_q.weight"), k = name_of(layer, "attn_k.weight"),
                       v = name_of(layer, "attn_v.weight");
@@ -153,12 +180,22 @@ static void load_qkv(struct loader *loader, uint32_t layer, const struct layer_p
 
     if (gguf_tensor_find(loader->file, q.text) ==
         NULL) { /* fused by the converter, rows in the same order */
-        out->qkv = load_layer_weight(loader, layer, "attn_qkv.weight");
+        struct layer_name fused = name_of(layer, "attn_qkv.weight");
+        if (is_last)
+            load_fused_apart(loader, fused.text, plan, out);
+        else
+            out->qkv = load_weight(loader, WEIGHT_PLAIN, (const char *[]){fused.text}, 1);
         if (plan->has_qkv_bias)
             out->qkv_bias = load_layer_vector(loader, layer, "attn_qkv.bias");
         return;
     }
-    out->qkv = load_weight(loader, WEIGHT_QKV, (const char *[]){q.text, k.text, v.text}, 3);
+    const char *names[] = {q.text, k.text, v.text};
+    if (is_last) {
+        out->q = load_weight(loader, WEIGHT_PLAIN, names, 1);
+        out->kv = load_weight(loader, WEIGHT_QKV, names + 1, 2);
+    } else {
+        out->qkv = load_weight(loader, WEIGHT_QKV, names, 3);
+    }
     if (plan->has_qkv_bias) /* any of them */
         out->qkv_bias =
             load_vectors(loader, (const char *[]){q_bias.text, k_bias.text, v_bias.text},
@@ -256,13 +293,13 @@ static void load_moe(struct loader *loader, uint32_t layer, const struct experts
 }
 
 static void load_layer(struct loader *loader, uint32_t layer, const struct layer_plan *plan,
-                       struct layer_weights *out)
+                       bool is_last, struct layer_weights *out)
 {
     struct layer_name gate = name_of(layer, "ffn_gate.weight"),
                       up = name_of(layer, "ffn_up.weight");
 
     out->attn_norm = load_layer_vector(loader, layer, "attn_norm.weight");
-    load_qkv(loader, layer, plan, out);
+    load_qkv(loader, layer, plan, is_last, out);
     if (plan->qk_norm == QK_NORM_BEFORE) {
         out->q_norm = load_layer_vector(loader, layer, "attn_q_norm.weight");
         out->k_norm = load_layer_vector(loader, layer, "attn_k_norm.weight");
@@ -297,7 +334,8 @@ static uint64_t count_step_bytes(const struct ops *ops, const struct model_plan 
     for (uint32_t i = 0; i < plan->n_layers; i++) {
         const struct layer_weights *layer = &weights->layers[i];
         const struct route_rule *rule = &plan->layers[i].experts.rule;
-        bytes += bytes_of(ops, layer->qkv) + bytes_of(ops, layer->out) +
+        bytes += bytes_of(ops, layer->qkv) + bytes_of(ops, layer->q) + bytes_of(ops, layer->kv) +
+                 bytes_of(ops, layer->out) +
                  bytes_of(ops, layer->gate_up) + bytes_of(ops, layer->down) +
                  bytes_of(ops, layer->router) + bytes_of(ops, layer->shared_gate);
         if (plan->layers[i].ffn == FFN_MOE)
@@ -326,7 +364,7 @@ int weights_load(struct device *device, const struct gguf *file, const struct mo
                                plan->ropes[i].n_pairs * sizeof *plan->ropes[i].inv_freq);
     out->embedding = load_weight(&loader, WEIGHT_PLAIN, (const char *[]){"token_embd.weight"}, 1);
     for (uint32_t i = 0; i < plan->n_layers; i++)
-        load_layer(&loader, i, &plan->layers[i], &out->layers[i]);
+        load_layer(&loader, i, &plan->layers[i], i + 1 == plan->n_layers, &out->layers[i]);
     out->output_norm = load_vector(&loader, "output_norm.weight");
     out->output = plan->tied_output
                       ? out->embedding
@@ -354,9 +392,10 @@ void weights_release(struct device *device, const struct model_plan *plan,
         float *vectors[] = {layer->attn_norm, layer->ffn_norm, layer->qkv_bias, layer->out_bias,
                             layer->q_norm,    layer->k_norm,   layer->gate_bias, layer->up_bias,
                             layer->down_bias, layer->choice_bias};
-        struct weight *matrices[] = {layer->qkv,    layer->out,         layer->gate_up,
-                                     layer->down,   layer->shared_gate, layer->experts_gate_up,
-                                     layer->router, layer->experts_down};
+        struct weight *matrices[] = {layer->qkv,     layer->q,          layer->kv,
+                                     layer->out,     layer->gate_up,    layer->down,
+                                     layer->router,  layer->shared_gate,
+                                     layer->experts_gate_up, layer->experts_down};
         for (size_t j = 0; j < sizeof vectors / sizeof *vectors; j++)
             device_free(device, vectors[j]);
         for (size_t j = 0; j < sizeof matrices / sizeof *matrices; j++)

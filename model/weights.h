@@ -13,12 +13,13 @@
 struct layer_weights {
     float *attn_norm, *ffn_norm;   /* device [width] */
     struct weight *qkv, *out;      /* QKV [width -> (H + 2K) * head], PLAIN [H * head -> width] */
+    struct weight *q, *kv;         /* for qkv in the last layer, where fewer rows want the first */
     /* of a dense layer, or of the shared expert: GATE_UP [width -> n_ff], PLAIN [n_ff -> width];
      * with a gate EXPERTS_GATE_UP and EXPERTS of one */
     struct weight *gate_up, *down;
     struct weight *router, *shared_gate;         /* PLAIN [width -> E], [width -> 1] */
     struct weight *experts_gate_up, *experts_down;
-    float *qkv_bias, *out_bias;    /* device, or NULL */
+    float *qkv_bias, *out_bias;    /* device, or NULL; the first of the last layer too */
     float *q_norm, *k_norm;        /* device [head], or NULL */
     float *gate_bias, *up_bias, *down_bias;
     float *choice_bias;            /* device [E], or NULL */

@@ -29,7 +29,7 @@ struct bench_options {
     const char *model, *depth;
     int64_t prompt, gen, device, threads;
     int backend, isa, kv_dtype, activations;
-    bool has_device, json;
+    bool has_device, no_last_layer_saving, json;
 };
 
 #define FIELD(name) offsetof(struct bench_options, name)
@@ -59,6 +59,10 @@ static const struct option options[] = {
     {"activations", 0, OPTION_CHOICE, FIELD(activations), "16", "TYPE",
      "what multiplies integer weights on the CPU; a GPU takes f16 and refuses others", 0, 0,
      "16|int8|f32", 0},
+    {"no-last-layer-saving", 0, OPTION_FLAG, FIELD(no_last_layer_saving), NULL, NULL,
+     "take all rows of a prompt through all of the last layer, though only keys and values are "
+     "needed: the same logits later; to measure what that costs",
+     0, 0, NULL, 0},
     {"json", 0, OPTION_FLAG, FIELD(json), NULL, NULL, "print one JSON object", 0, 0, NULL, 0},
     {NULL, 0, 0, 0, NULL, NULL, NULL, 0, 0, NULL, 0},
 };
@@ -147,7 +151,7 @@ static int decode(struct bench *bench, uint32_t n, struct why *why)
 
 static bool has_block_weights(const struct run *run)
 {
-    const struct weight *weight = model_weights(run->model)->layers[0].gate_up;
+    const struct weight *weight = model_weights(run->model)->layers[0].out;
     return (run->ops->weight_info(weight).act_forms & ACT_BLOCKS) != 0;
 }
 
@@ -160,7 +164,7 @@ static struct phase phase_of(const struct bench *bench, uint32_t first, uint64_t
     if (!is_decode) {
         work.n_steps = (n + STEP_ROWS_MAX - 1) / STEP_ROWS_MAX;
         work.n_outputs = 1;
-        work.n_last_rows = n - (work.n_steps - 1) * STEP_ROWS_MAX;
+        work.n_last_rows = bench->in->no_last_layer_saving ? n : 1;
     }
     struct bench_cost cost = bench_cost_of(bench->run.model, bench->run.kv_dtype, &work);
     return (struct phase){.n_tokens = n,
@@ -342,7 +346,8 @@ static int check_depths(const struct bench *bench, const struct model_plan *plan
                                 .n_tokens = longest + more,
                                 .max_rows = STEP_ROWS_MAX,
                                 .max_outputs = 1,
-                                .draws = true};
+                                .draws = true,
+                                .no_last_layer_saving = bench->in->no_last_layer_saving};
     return STATUS_OK;
 }
 

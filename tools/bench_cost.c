@@ -2,6 +2,18 @@
 
 #include <math.h>
 
+/* Multiplications of a row through a feed-forward. */
+static double ffn_products(const struct model_plan *plan, const struct layer_plan *layer)
+{
+    const struct experts_plan *experts = &layer->experts;
+    double width = plan->width, products = 3 * width * layer->n_ff;
+    if (layer->ffn == FFN_MOE)
+        products += width * experts->rule.n_experts +
+                    3 * width * experts->n_ff * experts->rule.n_used +
+                    (experts->has_shared_gate ? width : 0);
+    return products;
+}
+
 /* Multiplications of the rows through the linears of a layer. */
 static double layer_products(const struct model_plan *plan, const struct layer_plan *layer,
                              const struct bench_work *work, bool is_last)
@@ -9,10 +21,9 @@ static double layer_products(const struct model_plan *plan, const struct layer_p
     double width = plan->width, q = (double)layer->n_heads * layer->kv.k_dim;
     double kv = (double)layer->kv.n_kv_heads * (layer->kv.k_dim + layer->kv.v_dim);
     double attended = (double)layer->n_heads * layer->kv.v_dim;
-    double n_attended = (double)(is_last ? work->n_last_rows : work->n_rows);
-    double n_fed = (double)(is_last ? work->n_outputs : work->n_rows);
-    return width * (q + kv) * (double)work->n_rows + attended * width * n_attended +
-           3 * width * layer->n_ff * n_fed;
+    double n_whole = (double)(is_last ? work->n_last_rows : work->n_rows);
+    return width * kv * (double)work->n_rows +
+           (width * q + attended * width + ffn_products(plan, layer)) * n_whole;
 }
 
 /* Keys that a row at `position` of this layer sees. */

@@ -2,8 +2,8 @@
  *
  * An operation is a multiplication or an addition. Linears count every weight once a row,
  * attention every visible key and value once a query head; norms and the like are left out. What
- * forward.h leaves out at the end is not counted either: the head and the last feed-forward run
- * where logits are asked for, the last attention in the steps that hold such a row. Bytes: weights
+ * forward.h leaves out at the end is not counted either: in the last layer all rows have keys and
+ * values made, and n_last_rows the rest. Of experts those count that a row chooses. Bytes: weights
  * once a step, keys and values once a row and kv head.
  */
 #ifndef QUIRE_TOOLS_BENCH_COST_H
@@ -19,7 +19,7 @@ struct bench_cost {
 struct bench_work {
     uint64_t first, n_rows, n_steps; /* tokens at positions first, first + 1, ... */
     uint64_t n_outputs;              /* rows of logits */
-    uint64_t n_last_rows;            /* rows of the steps, all at the end, that give any */
+    uint64_t n_last_rows;            /* that go through all of the last layer: at the end */
 };
 
 struct bench_cost bench_cost_of(const struct model *model, enum kv_dtype dtype,

@@ -23,7 +23,7 @@
 struct logits_options {
     const char *model, *tokens, *output;
     int64_t prefill_chunk, beside, device, threads;
-    bool has_device;
+    bool has_device, no_last_layer_saving;
     int backend, rows, isa, kv_dtype, activations;
 };
 
@@ -64,6 +64,9 @@ static const struct option options[] = {
      "what multiplies integer weights on the CPU: 16 (two signed bytes), int8 (coarse) or f32 "
      "(slow, closest to exact); a GPU takes f16 and refuses the others",
      0, 0, "16|int8|f32", 0},
+    {"no-last-layer-saving", 0, OPTION_FLAG, FIELD(no_last_layer_saving), NULL, NULL,
+     "take all rows through all of the last layer, those without logits too: the same bits, slower",
+     0, 0, NULL, 0},
     {NULL, 0, 0, 0, NULL, NULL, NULL, 0, 0, NULL, 0},
 };
 
@@ -128,7 +131,8 @@ static int prepare(struct pass *pass, const struct logits_options *in, struct wh
     struct run_sizes sizes = {.n_sequences = 1 + n_others,
                               .n_tokens = n_longest > n ? n_longest : n,
                               .max_rows = chunk + n_others * COMPANY_ROWS_MAX,
-                              .max_outputs = (pass->wants_all ? chunk : 1) + n_others};
+                              .max_outputs = (pass->wants_all ? chunk : 1) + n_others,
+                              .no_last_layer_saving = in->no_last_layer_saving};
 
     int status = run_prepare(&pass->run, &sizes, why);
     if (status == STATUS_OK)

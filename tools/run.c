@@ -61,6 +61,9 @@ static size_t lay_out(const struct run_sizes *sizes, void *base, struct run_arra
     out->row_seq = place(base, &at, n_rows, sizeof *out->row_seq);
     out->seq_begin = place(base, &at, sizes->n_sequences + 1, sizeof *out->seq_begin);
     out->output_rows = place(base, &at, n_outputs, sizeof *out->output_rows);
+    out->output_position = place(base, &at, n_outputs, sizeof *out->output_position);
+    out->output_seq = place(base, &at, n_outputs, sizeof *out->output_seq);
+    out->output_begin = place(base, &at, n_outputs + 1, sizeof *out->output_begin);
     out->params = place(base, &at, n_outputs, sizeof *out->params);
     return at;
 }
@@ -124,6 +127,8 @@ int run_prepare(struct run *run, const struct run_sizes *sizes, struct why *why)
     if (status == STATUS_OK)
         status = forward_create(run->device, run->model, sizes->max_rows, sizes->max_outputs,
                                 (uint32_t)sizes->n_tokens, &run->forward, why);
+    if (status == STATUS_OK && sizes->no_last_layer_saving)
+        forward_keep_last_layer_whole(run->forward);
     if (status == STATUS_OK)
         status = stream_create(run->device,
                                forward_ops_max(run->model) +
@@ -163,26 +168,44 @@ void run_end(struct run *run, kv_seq_id seq)
     kv_cache_close(run->cache, seq);
 }
 
-static void fill_piece(struct run *run, const struct run_piece *piece, uint32_t idx,
-                       uint32_t *n_rows, uint32_t *n_outputs, uint32_t *max_position)
+struct step { /* as far as it is filled */
+    uint32_t n_rows, n_seqs, max_position;
+    uint32_t n_outputs, n_output_seqs;
+};
+
+/* The last rows of the piece that was filled in. */
+static void fill_outputs(struct run *run, uint32_t n_outputs, struct step *step)
+{
+    struct run_arrays *host = &run->host;
+    if (n_outputs == 0)
+        return;
+    host->output_begin[step->n_output_seqs++] = step->n_outputs;
+    for (uint32_t row = step->n_rows - n_outputs; row < step->n_rows; row++) {
+        host->output_rows[step->n_outputs] = row;
+        host->output_position[step->n_outputs] = host->position[row];
+        host->output_seq[step->n_outputs++] = host->row_seq[row];
+    }
+    host->output_begin[step->n_output_seqs] = step->n_outputs;
+}
+
+static void fill_piece(struct run *run, const struct run_piece *piece, struct step *step)
 {
     uint64_t first = kv_cache_written(run->cache, piece->seq);
     assert(piece->n_rows > 0 && piece->n_outputs <= piece->n_rows);
-    assert(*n_rows + piece->n_rows <= run->sizes.max_rows);
-    assert(*n_outputs + piece->n_outputs <= run->sizes.max_outputs);
+    assert(step->n_rows + piece->n_rows <= run->sizes.max_rows);
+    assert(step->n_outputs + piece->n_outputs <= run->sizes.max_outputs);
 
-    run->host.seq_begin[idx] = *n_rows;
+    run->host.seq_begin[step->n_seqs++] = step->n_rows;
     for (uint32_t i = 0; i < piece->n_rows; i++) {
-        uint32_t row = *n_rows + i;
+        uint32_t row = step->n_rows++;
         run->host.inputs[row] = (struct row_input){.kind = ROW_TOKEN, .value = piece->ids[i]};
         run->host.position[row] = (uint32_t)first + i;
         run->host.row_seq[row] = piece->seq;
     }
-    *n_rows += piece->n_rows;
-    for (uint32_t i = 0; i < piece->n_outputs; i++)
-        run->host.output_rows[(*n_outputs)++] = *n_rows - piece->n_outputs + i;
+    run->host.seq_begin[step->n_seqs] = step->n_rows;
+    fill_outputs(run, piece->n_outputs, step);
     uint32_t last = (uint32_t)first + piece->n_rows - 1;
-    *max_position = last > *max_position ? last : *max_position;
+    step->max_position = last > step->max_position ? last : step->max_position;
     kv_cache_append(run->cache, piece->seq, piece->n_rows, run->stream);
 }
 
@@ -201,34 +224,33 @@ static void enqueue_draw(struct run *run, uint32_t n_outputs)
 
 int run_step(struct run *run, const struct run_piece *pieces, uint32_t n_pieces, struct why *why)
 {
-    uint32_t n_rows = 0, n_outputs = 0, max_position = 0;
+    const struct run_arrays *arrays = &run->on_device;
+    struct step step = {.n_rows = 0};
     struct kv_view view;
 
     assert(n_pieces > 0 && n_pieces <= run->sizes.n_sequences);
     for (uint32_t i = 0; i < n_pieces; i++)
-        fill_piece(run, &pieces[i], i, &n_rows, &n_outputs, &max_position);
-    run->host.seq_begin[n_pieces] = n_rows;
+        fill_piece(run, &pieces[i], &step);
 
     device_write(run->stream, run->device_block, run->host_block, run->block_bytes);
     kv_cache_view(run->cache, &view);
-    struct forward_batch batch = {.inputs = run->on_device.inputs,
-                                  .rows = {.n_rows = n_rows,
-                                           .n_seqs = n_pieces,
-                                           .position = run->on_device.position,
-                                           .row_seq = run->on_device.row_seq,
-                                           .seq_begin = run->on_device.seq_begin,
-                                           .max_position = max_position},
-                                  .output_rows = run->on_device.output_rows,
-                                  .n_outputs = n_outputs};
+    struct forward_batch batch = {
+        .inputs = arrays->inputs,
+        .rows = {step.n_rows, step.n_seqs, arrays->position, arrays->row_seq, arrays->seq_begin,
+                 step.max_position},
+        .output_rows = arrays->output_rows,
+        .outputs = {step.n_outputs, step.n_output_seqs, arrays->output_position,
+                    arrays->output_seq, arrays->output_begin, step.max_position},
+    };
     forward_run(run->forward, run->stream, &batch, &view);
-    if (run->sizes.draws && n_outputs > 0)
-        enqueue_draw(run, n_outputs);
+    if (run->sizes.draws && step.n_outputs > 0)
+        enqueue_draw(run, step.n_outputs);
     device_submit(run->stream);
     int status = device_wait(run->stream, NULL, NULL);
     if (status < 0)
         return refuse(why, status,
                       "a step of %u rows failed on %s (%s): device_error above says what failed",
-                      n_rows, device_name(run->device), status_text(status));
+                      step.n_rows, device_name(run->device), status_text(status));
     for (uint32_t i = 0; i < n_pieces; i++)
         kv_cache_commit(run->cache, pieces[i].seq, pieces[i].n_rows);
     return STATUS_OK;

@@ -28,11 +28,13 @@ struct run_sizes {
     uint64_t n_tokens; /* most tokens of one sequence */
     uint32_t max_rows, max_outputs;
     bool draws; /* each output row is also drawn from, greedily */
+    bool no_last_layer_saving; /* forward_keep_last_layer_whole */
 };
 
 struct run_arrays { /* one block, laid out alike on host (of device_alloc_host) and device */
     struct row_input *inputs;
-    uint32_t *position, *row_seq, *seq_begin, *output_rows;
+    uint32_t *position, *row_seq, *seq_begin;
+    uint32_t *output_rows, *output_position, *output_seq, *output_begin;
     struct sample_params *params;
 };
 

@@ -78,7 +78,7 @@ static int plan_model(const struct check_shape *shape, struct model_plan *plan, 
 
 /* --- weights --- */
 
-enum matrix_place { EMBEDDING, QKV, OUT, GATE_UP, DOWN, HEAD, MATRIX_PLACES };
+enum matrix_place { EMBEDDING, QKV, Q, KV, OUT, GATE_UP, DOWN, HEAD, MATRIX_PLACES };
 
 static struct check_matrix matrix_of(const struct check_shape *shape, enum matrix_place place,
                                      uint64_t seed)
@@ -90,6 +90,8 @@ static struct check_matrix matrix_of(const struct check_shape *shape, enum matri
                  .fuse = WEIGHT_QKV,
                  .n_in = shape->width,
                  .n_out = {q, kv, kv}},
+        [Q] = {.name = "q", .n_in = shape->width, .n_out = {q}},
+        [KV] = {.name = "kv", .fuse = WEIGHT_QKV, .n_in = shape->width, .n_out = {kv, kv}},
         [OUT] = {.name = "out", .n_in = q, .n_out = {shape->width}},
         [GATE_UP] = {.name = "gate and up",
                      .fuse = WEIGHT_GATE_UP,
@@ -109,8 +111,9 @@ uint64_t check_model_bytes(const struct check_shape *shape)
     uint64_t bytes = 0;
     for (int place = 0; place < MATRIX_PLACES; place++) {
         struct check_matrix matrix = matrix_of(shape, (enum matrix_place)place, 0);
-        bool is_of_layer = place != EMBEDDING && place != HEAD;
-        bytes += check_weight_bytes(&matrix) * (is_of_layer ? shape->n_layers : 1);
+        bool is_of_end = place == EMBEDDING || place == HEAD || place == Q || place == KV;
+        uint32_t n_layers = place == QKV ? shape->n_layers - 1 : shape->n_layers;
+        bytes += check_weight_bytes(&matrix) * (is_of_end ? 1 : n_layers);
     }
     return bytes;
 }
@@ -173,13 +176,18 @@ static int make_weights(struct maker *maker)
     weights->ropes[0] =
         upload(maker, plan->ropes[0].inv_freq, plan->ropes[0].n_pairs * sizeof(double));
     weights->embedding = make_weight(maker, EMBEDDING, 0);
-    for (uint32_t i = 0; i < plan->n_layers; i++)
-        weights->layers[i] = (struct layer_weights){.attn_norm = make_ones(maker),
-                                                    .ffn_norm = make_ones(maker),
-                                                    .qkv = make_weight(maker, QKV, i),
-                                                    .out = make_weight(maker, OUT, i),
-                                                    .gate_up = make_weight(maker, GATE_UP, i),
-                                                    .down = make_weight(maker, DOWN, i)};
+    for (uint32_t i = 0; i + 1 < plan->n_layers; i++)
+        weights->layers[i].qkv = make_weight(maker, QKV, i);
+    weights->layers[plan->n_layers - 1].q = make_weight(maker, Q, plan->n_layers - 1);
+    weights->layers[plan->n_layers - 1].kv = make_weight(maker, KV, plan->n_layers - 1);
+    for (uint32_t i = 0; i < plan->n_layers; i++) {
+        struct layer_weights *layer = &weights->layers[i];
+        layer->attn_norm = make_ones(maker);
+        layer->ffn_norm = make_ones(maker);
+        layer->out = make_weight(maker, OUT, i);
+        layer->gate_up = make_weight(maker, GATE_UP, i);
+        layer->down = make_weight(maker, DOWN, i);
+    }
     weights->output_norm = make_ones(maker);
     weights->output = make_weight(maker, HEAD, 0);
     return maker->status;
@@ -219,7 +227,8 @@ void check_model_free(struct model *model)
     struct model_weights *weights = &model->weights;
     for (uint32_t i = 0; weights->layers != NULL && i < model->plan.n_layers; i++) {
         struct layer_weights *layer = &weights->layers[i];
-        struct weight *matrices[] = {layer->qkv, layer->out, layer->gate_up, layer->down};
+        struct weight *matrices[] = {layer->qkv, layer->q,       layer->kv,
+                                     layer->out, layer->gate_up, layer->down};
         for (size_t j = 0; j < sizeof matrices / sizeof *matrices; j++)
             free_weight(model, matrices[j]);
         device_free(model->device, layer->attn_norm);

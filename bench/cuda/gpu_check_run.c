@@ -31,6 +31,9 @@ static size_t lay_out(const struct check_run_sizes *sizes, void *base,
     out->row_seq = place(base, &at, n_rows, sizeof *out->row_seq);
     out->seq_begin = place(base, &at, sizes->n_seqs + 1, sizeof *out->seq_begin);
     out->output_rows = place(base, &at, n_outputs, sizeof *out->output_rows);
+    out->output_position = place(base, &at, n_outputs, sizeof *out->output_position);
+    out->output_seq = place(base, &at, n_outputs, sizeof *out->output_seq);
+    out->output_begin = place(base, &at, n_outputs + 1, sizeof *out->output_begin);
     out->params = place(base, &at, n_outputs, sizeof *out->params);
     return at;
 }
@@ -197,8 +200,14 @@ static void fill_piece(const struct check_run *run, const struct check_run_array
         host->row_seq[row] = piece->seq;
     }
     *n_rows += piece->n_rows;
-    for (uint32_t i = 0; i < piece->n_outputs; i++)
-        host->output_rows[(*n_outputs)++] = *n_rows - piece->n_outputs + i;
+    for (uint32_t i = *n_rows - piece->n_outputs; i < *n_rows; i++) {
+        host->output_rows[*n_outputs] = i;
+        host->output_position[*n_outputs] = host->position[i];
+        host->output_seq[*n_outputs] = piece->seq;
+        host->output_begin[*n_outputs] = *n_outputs; /* each by itself */
+        ++*n_outputs;
+        host->output_begin[*n_outputs] = *n_outputs;
+    }
 }
 
 /* The forward pass over the arrays on the device, and the draws. */
@@ -213,7 +222,12 @@ static void enqueue_ops(const struct check_run *run, uint32_t n_rows, uint32_t n
                                            .seq_begin = run->on_device.seq_begin,
                                            .max_position = max_position},
                                   .output_rows = run->on_device.output_rows,
-                                  .n_outputs = n_outputs,
+                                  .outputs = {.n_rows = n_outputs,
+                                              .n_seqs = n_outputs,
+                                              .position = run->on_device.output_position,
+                                              .row_seq = run->on_device.output_seq,
+                                              .seq_begin = run->on_device.output_begin,
+                                              .max_position = max_position},
                                   .sampled = run->results_on_device};
     struct sample_args draw = {.logits = forward_logits(run->forward),
                                .n_rows = n_outputs,
@@ -297,7 +311,7 @@ int check_step_cost(const struct model *model, uint32_t position, uint32_t n_row
     static uint32_t positions[STEP_ROWS_MAX], row_seq[STEP_ROWS_MAX];
     static const struct row_input inputs[STEP_ROWS_MAX];
     const struct model_plan *plan = model_plan(model);
-    uint32_t seq_begin[] = {0, n_rows}, last = n_rows - 1;
+    uint32_t seq_begin[] = {0, n_rows}, last = n_rows - 1, last_begin[] = {0, 1};
     struct op_counter counter;
     struct forward *forward;
     op_counter_init(&counter, &cost_model_cuda, ACTIVATIONS_16, false);
@@ -317,7 +331,7 @@ int check_step_cost(const struct model *model, uint32_t position, uint32_t n_row
         .inputs = inputs,
         .rows = {n_rows, 1, positions, row_seq, seq_begin, position + n_rows - 1},
         .output_rows = &last,
-        .n_outputs = n_outputs,
+        .outputs = {n_outputs, n_outputs, positions + last, row_seq, last_begin, position + last},
     };
     forward_run(forward, &stream, &batch, &view);
     struct sample_args draw = {.n_rows = n_outputs, .vocabulary = plan->vocabulary};

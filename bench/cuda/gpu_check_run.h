@@ -22,7 +22,8 @@ struct check_run_sizes {
 
 struct check_run_arrays { /* one block, laid out alike on host and device */
     struct row_input *inputs;
-    uint32_t *position, *row_seq, *seq_begin, *output_rows;
+    uint32_t *position, *row_seq, *seq_begin;
+    uint32_t *output_rows, *output_position, *output_seq, *output_begin;
     struct sample_params *params;
 };
 

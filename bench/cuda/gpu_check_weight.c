@@ -9,9 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-uint32_t check_n_sources(enum weight_fuse fuse)
+static uint32_t n_sources_of(const struct check_matrix *matrix)
 {
-    return fuse == WEIGHT_PLAIN ? 1 : fuse == WEIGHT_QKV ? 3 : 2;
+    uint32_t n = 1, most = sizeof matrix->n_out / sizeof *matrix->n_out;
+    while (n < most && matrix->n_out[n] > 0)
+        n++;
+    return n;
 }
 
 /* Scales are spread over [scale / 2, scale): codes of 4 and 8 bits deviate by 4.6 and 74. */
@@ -53,7 +56,7 @@ int check_weight_on_device(struct device *device, struct stream *stream,
                            const struct check_matrix *matrix, struct weight **out, struct why *why)
 {
     struct weight_source sources[CUDA_SEGMENTS_MAX];
-    uint32_t n_sources = check_n_sources(matrix->fuse);
+    uint32_t n_sources = n_sources_of(matrix);
     for (uint32_t i = 0; i < n_sources; i++)
         sources[i] = (struct weight_source){.type = matrix->type,
                                             .n_in = matrix->n_in,
@@ -87,7 +90,7 @@ int check_weight_on_device(struct device *device, struct stream *stream,
 uint64_t check_weight_bytes(const struct check_matrix *matrix)
 {
     uint64_t bytes = 0, k_tiles = (matrix->n_in + CUDA_TILE_INPUTS - 1) / CUDA_TILE_INPUTS;
-    for (uint32_t i = 0; i < check_n_sources(matrix->fuse); i++) {
+    for (uint32_t i = 0; i < n_sources_of(matrix); i++) {
         uint64_t n_tiles = (matrix->n_out[i] + CUDA_TILE_OUTPUTS - 1) / CUDA_TILE_OUTPUTS;
         bytes += n_tiles * k_tiles *
                  (cuda_tile_bytes(matrix->type) + cuda_tile_scale_bytes(matrix->type));
@@ -143,7 +146,7 @@ int check_weight_by_host(struct device *device, const struct check_matrix *matri
                          struct weight **out, struct why *why)
 {
     struct weight_source sources[CUDA_SEGMENTS_MAX];
-    uint32_t n_sources = check_n_sources(matrix->fuse);
+    uint32_t n_sources = n_sources_of(matrix);
     uint8_t *bytes[CUDA_SEGMENTS_MAX] = {NULL};
     int status = STATUS_OK;
     for (uint32_t i = 0; i < n_sources && status == STATUS_OK; i++) {

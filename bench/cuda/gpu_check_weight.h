@@ -14,11 +14,9 @@ struct check_matrix {
     enum weight_fuse fuse;
     uint32_t type;     /* enum tensor_type */
     uint32_t n_in;
-    uint32_t n_out[3]; /* of each source */
+    uint32_t n_out[3]; /* of each source; 0: no more */
     uint64_t seed;
 };
-
-uint32_t check_n_sources(enum weight_fuse fuse);
 
 /* The backend's weight_free frees *out. STATUS_NO_MEMORY. */
 int check_weight_by_host(struct device *device, const struct check_matrix *matrix,

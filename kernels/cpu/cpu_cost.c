@@ -207,9 +207,10 @@ struct op_cost cpu_cost_rope_append(const struct rope_append_args *args)
 {
     const struct kv_shape *shape = &args->group.shape;
     double n = args->rows.n_rows, n_pairs = args->style == ROPE_NONE ? 0 : args->n_rot / 2;
-    double q = (double)args->n_heads * shape->k_dim, k = (double)shape->n_kv_heads * shape->k_dim;
-    double v = shape->v_in_k ? 0 : (double)shape->n_kv_heads * shape->v_dim;
-    double n_heads = (double)args->n_heads + shape->n_kv_heads;
+    double n_kv_heads = args->no_append ? 0 : shape->n_kv_heads;
+    double q = (double)args->n_heads * shape->k_dim, k = n_kv_heads * shape->k_dim;
+    double v = shape->v_in_k ? 0 : n_kv_heads * shape->v_dim;
+    double n_heads = args->n_heads + n_kv_heads;
     bool is_weighted = args->qk_norm == QK_NORM_BEFORE;
     double norms = args->qk_norm == QK_NORM_NONE ? 0 : OPS_HEAD_NORM * (q + k);
     return (struct op_cost){

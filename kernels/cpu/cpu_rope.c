@@ -92,33 +92,29 @@ static void turn_head(const struct rope_run *run, const float *from, const float
         to[d] *= factor;
 }
 
-static uint32_t append_row(const struct rope_run *run, uint32_t r, struct rope_row *row,
-                           int *status)
+static void turn_queries(const struct rope_run *run, uint32_t r, struct rope_row *row)
+{
+    const struct rope_append_args *args = &run->args;
+    uint32_t k_dim = args->group.shape.k_dim;
+    const float *q = args->qkv + (size_t)r * args->qkv_stride;
+    float *out = cpu_act_floats(&args->q, run->activations) + (size_t)r * args->q.width;
+    float factor =
+        q_temperature_factor(args->q_scale, &args->q_temperature, args->rows.position[r]);
+    for (uint32_t h = 0; h < args->n_heads; h++)
+        turn_head(run, q + (size_t)h * k_dim, args->q_norm, factor, row, out + (size_t)h * k_dim);
+}
+
+/* Returns how many values were cut. */
+static uint32_t append_keys(const struct rope_run *run, uint32_t r, struct rope_row *row,
+                            uint8_t *layer)
 {
     const struct rope_append_args *args = &run->args;
     const struct kv_group_view *group = &args->group;
     const struct kv_shape *shape = &group->shape;
-    uint32_t position = args->rows.position[r];
-    uint8_t *layer =
-        kv_page_find(group, args->layer_idx, args->rows.row_seq[r], position / PAGE_TOKENS);
-    if (layer == NULL) {
-        *status = STATUS_INTERNAL;
-        return 0;
-    }
-    if (args->style != ROPE_NONE)
-        run->ops->angles(args->inv_freq, args->n_rot / 2, position, args->rope_scale, row->cosine,
-                         row->sine);
-
-    const float *q = args->qkv + (size_t)r * args->qkv_stride;
-    const float *k = q + (size_t)args->n_heads * shape->k_dim;
+    const float *k =
+        args->qkv + (size_t)r * args->qkv_stride + (size_t)args->n_heads * shape->k_dim;
     const float *v = k + (size_t)shape->n_kv_heads * shape->k_dim;
-    float *q_out = cpu_act_floats(&args->q, run->activations) + (size_t)r * args->q.width;
-    float factor = q_temperature_factor(args->q_scale, &args->q_temperature, position);
-    for (uint32_t h = 0; h < args->n_heads; h++)
-        turn_head(run, q + (size_t)h * shape->k_dim, args->q_norm, factor, row,
-                  q_out + (size_t)h * shape->k_dim);
-
-    uint32_t slot = position % PAGE_TOKENS, n_saturated = 0;
+    uint32_t slot = args->rows.position[r] % PAGE_TOKENS, n_saturated = 0;
     size_t head_bytes = cpu_page_head_bytes(shape, group->dtype_open);
     size_t k_bytes = cpu_page_k_bytes(shape, group->dtype_open);
     for (uint32_t h = 0; h < shape->n_kv_heads; h++) {
@@ -131,6 +127,24 @@ static uint32_t append_row(const struct rope_run *run, uint32_t r, struct rope_r
     return n_saturated;
 }
 
+static uint32_t run_row(const struct rope_run *run, uint32_t r, struct rope_row *row, int *status)
+{
+    const struct rope_append_args *args = &run->args;
+    uint32_t position = args->rows.position[r];
+    uint8_t *layer = kv_page_find(&args->group, args->layer_idx, args->rows.row_seq[r],
+                                  position / PAGE_TOKENS);
+    if (layer == NULL) {
+        *status = STATUS_INTERNAL;
+        return 0;
+    }
+    if (args->style != ROPE_NONE)
+        run->ops->angles(args->inv_freq, args->n_rot / 2, position, args->rope_scale, row->cosine,
+                         row->sine);
+    if (args->n_heads > 0)
+        turn_queries(run, r, row);
+    return args->no_append ? 0 : append_keys(run, r, row, layer);
+}
+
 /* Rows in contiguous runs: neighbours in a page share cache lines of K. */
 static void run_rope(const struct cpu_worker *worker, const void *args)
 {
@@ -141,7 +155,7 @@ static void run_rope(const struct cpu_worker *worker, const void *args)
     uint64_t n_saturated = 0;
     int status = STATUS_OK;
     for (uint32_t r = begin; r < end; r++)
-        n_saturated += append_row(run, r, worker->scratch, &status);
+        n_saturated += run_row(run, r, worker->scratch, &status);
     if (n_saturated > 0 && run->args.n_saturated != NULL)
         atomic_fetch_add_explicit((_Atomic uint64_t *)run->args.n_saturated, n_saturated,
                                   memory_order_relaxed);
@@ -164,7 +178,8 @@ static size_t row_floats(const struct rope_append_args *args)
 {
     const struct kv_shape *shape = &args->group.shape;
     size_t kv_dim = shape->k_dim + (shape->v_in_k ? 0 : shape->v_dim);
-    return (size_t)args->n_heads * shape->k_dim + shape->n_kv_heads * kv_dim;
+    size_t n_kv_heads = args->no_append ? 0 : shape->n_kv_heads;
+    return (size_t)args->n_heads * shape->k_dim + n_kv_heads * kv_dim;
 }
 
 void cpu_rope_append(struct stream *stream, const struct rope_append_args *args)
@@ -173,8 +188,10 @@ void cpu_rope_append(struct stream *stream, const struct rope_append_args *args)
     assert(shape->k_dim <= MODEL_HEAD_DIM_MAX && shape->v_dim <= MODEL_HEAD_DIM_MAX);
     assert(args->style == ROPE_NONE || (args->n_rot % 2 == 0 && args->n_rot <= shape->k_dim));
     assert(args->qkv_stride >= row_floats(args));
-    assert(args->q.width == args->n_heads * shape->k_dim && (args->q.forms & ACT_QUERY) != 0);
-    assert(args->rows.n_rows <= args->q.max_rows);
+    assert(args->n_heads > 0 || !args->no_append);
+    assert(args->n_heads == 0 ||
+           (args->q.width == args->n_heads * shape->k_dim && (args->q.forms & ACT_QUERY) != 0 &&
+            args->rows.n_rows <= args->q.max_rows));
     assert(args->qk_norm != QK_NORM_BEFORE || (args->q_norm != NULL && args->k_norm != NULL));
     assert(args->q_temperature.scale == 0 || args->q_temperature.length > 0);
     struct rope_run run = run_of(stream_isa(stream), args, stream_activations(stream));

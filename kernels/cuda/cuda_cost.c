@@ -217,13 +217,14 @@ struct op_cost cuda_cost_rope_append(const struct rope_append_args *args)
 {
     const struct kv_shape *shape = &args->group.shape;
     double n = args->rows.n_rows, n_rot = args->style == ROPE_NONE ? 0 : args->n_rot;
-    double q = (double)args->n_heads * shape->k_dim, k = (double)shape->n_kv_heads * shape->k_dim;
-    double v = shape->v_in_k ? 0 : (double)shape->n_kv_heads * shape->v_dim;
-    double q_turned = args->n_heads * n_rot, k_turned = shape->n_kv_heads * n_rot;
+    double n_kv_heads = args->no_append ? 0 : shape->n_kv_heads;
+    double q = (double)args->n_heads * shape->k_dim, k = n_kv_heads * shape->k_dim;
+    double v = shape->v_in_k ? 0 : n_kv_heads * shape->v_dim;
+    double q_turned = args->n_heads * n_rot, k_turned = n_kv_heads * n_rot;
     double put = args->group.dtype_open == KV_F16 ? OPS_PUT_F16 : 0;
     struct op_cost cost = {
         .read = n * 4 * (q + k + v) + 8 * n_rot / 2,
-        .written = n * (cuda_cost_panel_row(&args->q) +
+        .written = n * ((args->n_heads > 0 ? cuda_cost_panel_row(&args->q) : 0) +
                         (k + v) * (double)kv_dtype_bytes(args->group.dtype_open)),
         .float_ops = n_rot / 2 * OPS_TURN,
     };

@@ -86,7 +86,8 @@ static_assert(2 * MODEL_HEADS_MAX % HEADS_AT_ONCE == 0, "the last heads are norm
 static __device__ __forceinline__ void make_norms(const struct rope_append_args &args,
                                                   struct turn &turn, const float *row)
 {
-    uint32_t k_dim = args.group.shape.k_dim, n = args.n_heads + args.group.shape.n_kv_heads;
+    uint32_t k_dim = args.group.shape.k_dim;
+    uint32_t n = args.n_heads + (args.no_append ? 0 : args.group.shape.n_kv_heads);
     uint32_t chain = threadIdx.x % CHAINS;
     for (uint32_t first = 0; first < n; first += HEADS_AT_ONCE) {
         uint32_t idx = first + threadIdx.x / CHAINS;
@@ -200,7 +201,10 @@ static __global__ void __launch_bounds__(THREADS)
         make_norms(args, turn, from);
         __syncthreads(); /* the norms are there */
     }
-    put_queries(args, turn, q, from, greatest_of);
+    if (args.n_heads > 0) /* all threads alike */
+        put_queries(args, turn, q, from, greatest_of);
+    if (args.no_append)
+        return;
     uint32_t n_cut = put_keys_and_values(args, turn, from, layer);
     n_cut = __reduce_add_sync(ALL_LANES, n_cut);
     if (lane_idx() == 0 && n_cut > 0 && args.n_saturated != NULL)
@@ -212,8 +216,10 @@ extern "C" void cuda_rope_append(struct stream *stream, const struct rope_append
     const struct kv_shape *shape = &args->group.shape;
     assert(shape->k_dim <= MODEL_HEAD_DIM_MAX && shape->v_dim <= MODEL_HEAD_DIM_MAX);
     assert(args->style == ROPE_NONE || (args->n_rot % 2 == 0 && args->n_rot <= shape->k_dim));
-    assert(args->q.width == args->n_heads * shape->k_dim && (args->q.forms & ACT_QUERY) != 0);
-    assert(args->rows.n_rows <= args->q.max_rows);
+    assert(args->n_heads > 0 || !args->no_append);
+    assert(args->n_heads == 0 ||
+           (args->q.width == args->n_heads * shape->k_dim && (args->q.forms & ACT_QUERY) != 0 &&
+            args->rows.n_rows <= args->q.max_rows));
     assert(args->n_heads <= MODEL_HEADS_MAX && shape->n_kv_heads <= MODEL_HEADS_MAX);
     assert(args->qk_norm != QK_NORM_BEFORE || (args->q_norm != NULL && args->k_norm != NULL));
     assert(args->q_temperature.scale == 0 || args->q_temperature.length > 0);

@@ -78,6 +78,10 @@ static void test_batch__a_prompt_takes_its_tokens_at_ascending_positions(void **
     assert_int_equal(arrays->seq_begin[1], 4);
     assert_int_equal(arrays->seq_begin[2], 7);
     assert_int_equal(arrays->output_rows[0], 6);
+    assert_int_equal(arrays->output_position[0], 4); /* a row of its own in the last layer */
+    assert_int_equal(arrays->output_seq[0], 3);
+    assert_int_equal(arrays->output_begin[0], 0);
+    assert_int_equal(arrays->output_begin[1], 1);
     assert_ptr_equal(bench.batch->outputs[0], &bench.sequence);
     assert_int_equal(arrays->params[0].position, 0);
     assert_int_equal(bench.sequence.n_launched, 5);

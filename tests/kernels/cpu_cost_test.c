@@ -166,6 +166,14 @@ static void test_cpu_cost__append_writes_halves_and_turns_pairs(void **state)
     };
     assert_cost(cpu_cost_rope_append(&args), 3 * 4 * (48 + 16 + 8) + 8 * 2,
                 3 * (4 * 48 + 2 * (16 + 8)), 0, 3 * (2 * (46 + 6 * 8) + 48 + 16));
+    args.no_append = true;
+    assert_cost(cpu_cost_rope_append(&args), 3 * 4 * 48 + 8 * 2, 3 * 4 * 48, 0,
+                3 * (2 * (46 + 6 * 6) + 48));
+    args.no_append = false;
+    args.n_heads = 0;
+    assert_cost(cpu_cost_rope_append(&args), 3 * 4 * (16 + 8) + 8 * 2, 3 * 2 * (16 + 8), 0,
+                3 * (2 * (46 + 6 * 2) + 16));
+    args.n_heads = 6;
     args.qk_norm = QK_NORM_BEFORE;
     assert_cost(cpu_cost_rope_append(&args), 3 * 4 * (48 + 16 + 8) + 8 * 2 + 2 * 4 * 8,
                 3 * (4 * 48 + 2 * (16 + 8)), 0, 3 * (2 * (46 + 6 * 8) + 5 * (48 + 16)));

@@ -185,6 +185,36 @@ static void test_rope__pages_are_the_same_however_they_are_written(void **state)
     }
 }
 
+static void test_rope__queries_and_keys_may_be_made_apart(void **state)
+{
+    static const struct scene_rows items[] = {{0, 0, 3}, {0, 149, 1}, {1, 60, 10}};
+    for (int isa = ISA_SCALAR; isa <= ISA_AVX512; isa++)
+        for (int norm = QK_NORM_NONE; norm <= QK_NORM_AFTER && !isa_is_skipped((enum isa)isa);
+             norm++) {
+            struct scene_shape shape = small_shape(KV_F16);
+            shape.qk_norm = (enum qk_norm)norm;
+            struct scene whole = scene_open(&shape, (enum isa)isa, 2);
+            shape.apart = true;
+            struct scene apart = scene_open(&shape, (enum isa)isa, 2);
+            scene_fill(&whole, 64);
+            scene_fill(&apart, 64);
+            float *want = scene_queries(&whole, items, 3), *got = scene_queries(&apart, items, 3);
+            assert_memory_equal(got, want, 14 * 6 * 40 * sizeof *want);
+            free(want);
+            free(got);
+            for (uint32_t p = 0; p < 3; p++) {
+                size_t n_bytes;
+                uint8_t *a = scene_page(&whole, 0, p, &n_bytes),
+                        *b = scene_page(&apart, 0, p, &n_bytes);
+                assert_memory_equal(b, a, n_bytes);
+                free(a);
+                free(b);
+            }
+            scene_close(&whole);
+            scene_close(&apart);
+        }
+}
+
 /* Its steps: 1 up to the last token before a multiple of the length, less the offset. */
 static void test_rope__queries_grow_by_the_logarithm_of_whole_lengths(void **state)
 {
@@ -228,6 +258,7 @@ int main(void)
         cmocka_unit_test(test_rope__halves_round_to_even_saturate_and_are_counted),
         cmocka_unit_test(test_rope__a_page_holds_keys_by_dimension_and_values_by_token),
         cmocka_unit_test(test_rope__pages_are_the_same_however_they_are_written),
+        cmocka_unit_test(test_rope__queries_and_keys_may_be_made_apart),
         cmocka_unit_test(test_rope__queries_grow_by_the_logarithm_of_whole_lengths),
         cmocka_unit_test(test_rope__values_beyond_f16_are_counted_once_each),
     };

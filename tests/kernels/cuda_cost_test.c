@@ -261,7 +261,16 @@ static void test_cuda_cost__append_turns_queries_twice(void **state)
     assert_cost(cuda_cost_rope_append(&args), 3 * 4 * (48 + 16 + 8) + 8 * 2,
                 3 * (2 * 64 + 4 + 2 * (16 + 8)), 0,
                 3 * (2 * 48 + 2 * 24 * 3 + 48 * 5 + 8 * 3 + (16 + 8) * 5));
-    struct op_cost plain = cuda_cost_rope_append(&args);
+    struct op_cost plain = cuda_cost_rope_append(&args), queries, keys;
+    args.no_append = true;
+    queries = cuda_cost_rope_append(&args);
+    args.no_append = false;
+    args.n_heads = 0;
+    keys = cuda_cost_rope_append(&args);
+    args.n_heads = 6;
+    assert_true(queries.read + keys.read == plain.read + 8 * 2); /* the angles twice */
+    assert_true(queries.written + keys.written == plain.written);
+    assert_true(queries.float_ops + keys.float_ops == plain.float_ops + 3 * 2 * 48);
     args.qk_norm = QK_NORM_BEFORE; /* of 8 dims 4 are turned: 12 values of a head are normed */
     struct op_cost normed = cuda_cost_rope_append(&args);
     assert_true(normed.read - plain.read == 2 * 4 * 8);

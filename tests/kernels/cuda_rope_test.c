@@ -66,7 +66,9 @@ static void assert_same_page(struct scene *cpu, struct scene *cuda, uint32_t seq
 
 static void assert_same_pages(const char *shapes, const struct scene_shape *shape, uint32_t chunk)
 {
-    struct scene cpu = scene_open(shape, ISA_AUTO, 1), cuda = scene_open_cuda(shape);
+    struct scene_shape whole = *shape;
+    whole.apart = false;
+    struct scene cpu = scene_open(&whole, ISA_AUTO, 1), cuda = scene_open_cuda(shape);
     scene_fill(&cpu, 64);
     scene_fill(&cuda, chunk);
     for (uint32_t s = 0; s < shape->n_seqs; s++)
@@ -121,7 +123,9 @@ static void assert_queries(const struct scene_shape *shape, const struct scene_r
                            uint32_t n_items)
 {
     uint32_t width = shape->n_heads * shape->kv.k_dim;
-    struct scene cpu = scene_open(shape, ISA_AUTO, 1), cuda = scene_open_cuda(shape);
+    struct scene_shape whole = *shape;
+    whole.apart = false;
+    struct scene cpu = scene_open(&whole, ISA_AUTO, 1), cuda = scene_open_cuda(shape);
     float *want = scene_queries(&cpu, items, n_items), *got = scene_queries(&cuda, items, n_items);
     for (uint32_t r = 0; r < scene_n_rows(items, n_items); r++) {
         const float *row = want + (size_t)r * width;
@@ -163,6 +167,18 @@ static void test_cuda_rope__norms_have_the_bits_of_the_cpu(void **state)
             assert_same_pages("norms", &shape, 70);
             assert_queries(&shape, items, 3);
         }
+}
+
+static void test_cuda_rope__queries_and_keys_may_be_made_apart(void **state)
+{
+    static const struct scene_rows items[] = {{0, 0, 2}, {0, 69, 1}, {1, 30, 3}};
+    for (int norm = QK_NORM_NONE; norm <= QK_NORM_AFTER; norm++) {
+        struct scene_shape shape = small_shape(KV_F32, ROPE_NEOX);
+        shape.apart = true;
+        shape.qk_norm = (enum qk_norm)norm;
+        assert_same_pages("apart", &shape, 64);
+        assert_queries(&shape, items, 3);
+    }
 }
 
 static void test_cuda_rope__the_greatest_query_may_stand_anywhere(void **state)
@@ -231,6 +247,7 @@ int main(void)
         cmocka_unit_test(test_cuda_rope__latent_pages_hold_keys_alone),
         cmocka_unit_test(test_cuda_rope__queries_are_rounded_once_under_a_power_of_two),
         cmocka_unit_test(test_cuda_rope__norms_have_the_bits_of_the_cpu),
+        cmocka_unit_test(test_cuda_rope__queries_and_keys_may_be_made_apart),
         cmocka_unit_test(test_cuda_rope__the_greatest_query_may_stand_anywhere),
         cmocka_unit_test(test_cuda_rope__positions_far_out_have_the_bits_of_the_cpu),
         cmocka_unit_test(test_cuda_rope__a_missing_page_sticks_to_the_stream),

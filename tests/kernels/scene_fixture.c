@@ -241,6 +241,36 @@ static struct act make_act(struct scene *scene, uint32_t n_rows, uint32_t width,
     return act;
 }
 
+/* Columns [first, first + n) of the rows of qkv, as rows of their own. */
+static float *columns_of(struct scene *scene, const struct rope_append_args *args, uint32_t first,
+                         uint32_t n)
+{
+    uint32_t n_rows = args->rows.n_rows, stride = args->qkv_stride;
+    float *host = malloc(sizeof(float) * n_rows * stride);
+    float *columns = scene_alloc(scene, sizeof(float) * n_rows * n);
+    device_download(scene->device, host, args->qkv, sizeof(float) * n_rows * stride);
+    for (uint32_t r = 0; r < n_rows; r++)
+        memmove(host + (size_t)r * n, host + (size_t)r * stride + first, n * sizeof *host);
+    device_upload(scene->device, columns, host, sizeof(float) * n_rows * n);
+    free(host);
+    return columns;
+}
+
+static void append_apart(struct scene *scene, const struct rope_append_args *args)
+{
+    uint32_t n_queries = args->n_heads * args->group.shape.k_dim;
+    struct rope_append_args keys = *args, queries = *args;
+    keys.qkv_stride = args->qkv_stride - n_queries;
+    keys.qkv = columns_of(scene, args, n_queries, keys.qkv_stride);
+    keys.n_heads = 0;
+    keys.q = (struct act){.base = NULL};
+    queries.qkv_stride = n_queries;
+    queries.qkv = columns_of(scene, args, 0, n_queries);
+    queries.no_append = true;
+    scene->ops->rope_append(scene->stream, &keys);
+    scene->ops->rope_append(scene->stream, &queries);
+}
+
 static struct act append(struct scene *scene, const struct rows_view *rows, const float *qkv)
 {
     const struct scene_shape *shape = &scene->shape;
@@ -264,7 +294,10 @@ static struct act append(struct scene *scene, const struct rows_view *rows, cons
         .q = make_act(scene, rows->n_rows, shape->n_heads * shape->kv.k_dim, ACT_QUERY),
         .n_saturated = scene->n_saturated,
     };
-    scene->ops->rope_append(scene->stream, &args);
+    if (shape->apart)
+        append_apart(scene, &args);
+    else
+        scene->ops->rope_append(scene->stream, &args);
     return args.q;
 }
 

@@ -21,6 +21,7 @@ struct scene_shape {
     float scale;    /* of all values; 0 is 1 */
     uint32_t loud;  /* this column of q, k and v is 1000 times as large; 0: none */
     bool round_queries; /* to f16 before they attend, as a GPU holds them */
+    bool apart; /* keys and values are appended, then queries turned, from rows of their own */
     uint32_t n_seqs;
     uint32_t length[SCENE_SEQS_MAX];     /* tokens of each sequence */
     uint32_t first_page[SCENE_SEQS_MAX]; /* pages before it are gone */

@@ -156,7 +156,7 @@ static struct list_of_ops list_of(const struct rig *rig, uint32_t n_rows, uint32
         .inputs = array,
         .rows = {n_rows, n_seqs, array, array, array, max_position},
         .output_rows = array,
-        .n_outputs = n_outputs,
+        .outputs = {n_outputs, n_outputs, array, array, array, max_position},
     };
     struct kv_view view = {.n_groups = 1};
     view.groups[0].shape = model_plan(rig->model)->groups[0].shape;
@@ -165,17 +165,30 @@ static struct list_of_ops list_of(const struct rig *rig, uint32_t n_rows, uint32
     return list;
 }
 
+static void assert_same_list(const struct list_of_ops *got, const struct list_of_ops *want)
+{
+    assert_int_equal(got->n, want->n);
+    assert_memory_equal(got->items, want->items, sizeof want->items);
+}
+
+/* Where all rows are asked for logits, some, or none. */
 static void assert_same_whatever_the_rows(void (*add_model)(struct gguf_writer *writer))
 {
     struct rig rig = rig_open(add_model);
-    struct list_of_ops one = list_of(&rig, 1, 1, 1, 0);
+    struct list_of_ops all = list_of(&rig, 1, 1, 1, 0), some = list_of(&rig, 2, 1, 1, 1),
+                       none = list_of(&rig, 1, 1, 0, 0);
     static const uint32_t rows[] = {2, 7, 12, 13, 64, 100, MAX_ROWS};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        for (uint32_t n_seqs = 1; n_seqs <= rows[i]; n_seqs = n_seqs * 3 + 1) {
-            struct list_of_ops many = list_of(&rig, rows[i], n_seqs, n_seqs, rows[i] * 1000);
-            assert_int_equal(many.n, one.n);
-            assert_memory_equal(many.items, one.items, sizeof one.items);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        uint32_t n = rows[i];
+        for (uint32_t n_seqs = 1; n_seqs <= n; n_seqs = n_seqs * 3 + 1) {
+            struct list_of_ops many = list_of(&rig, n, n_seqs, n_seqs, n * 1000);
+            assert_same_list(&many, n_seqs == n ? &all : &some);
         }
+        struct list_of_ops asked = list_of(&rig, n, 1, n, n * 1000),
+                           unasked = list_of(&rig, n, 2, 0, n * 1000);
+        assert_same_list(&asked, &all);
+        assert_same_list(&unasked, &none);
+    }
     assert_int_equal(stream_n_enqueued(rig.stream), 0);
     rig_close(&rig);
 }
@@ -205,37 +218,77 @@ static void test_forward_list__experts_stand_where_the_feed_forward_stood(void *
     rig_close(&rig);
 }
 
+static void assert_ops(const struct list_of_ops *step, const char *const *names, uint32_t n)
+{
+    assert_int_equal(step->n, n);
+    for (uint32_t i = 0; i < n; i++)
+        assert_string_equal(step->items[i].op, names[i]);
+}
+
 static void test_forward_list__is_the_plan_layer_by_layer(void **state)
 {
-    static const char *const layer[] = {"norm",   "linear", "rope_append", "attend",
-                                        "linear", "norm",   "linear_glu",  "linear"};
-    static const char *const ends[] = {"norm", "linear"};
+    static const char *const names[] = {
+        "embed",                                              /* */
+        "norm",       "linear",     "rope_append", "attend", /* layer 0 */
+        "linear",     "norm",       "linear_glu",  "linear", /* */
+        "norm",       "linear",     "linear", /* the last: queries, keys and values apart */
+        "rope_append", "attend",    "linear",      "norm",   /* */
+        "linear_glu", "linear",                              /* */
+        "norm",       "linear",
+    };
+    struct rig rig = rig_open(dense);
+    struct list_of_ops step = list_of(&rig, 3, 1, 3, 2);
+    assert_int_equal(model_plan(rig.model)->n_layers, 2);
+    assert_ops(&step, names, sizeof names / sizeof *names);
+    assert_int_equal(step.items[3].layer_idx, 0);
+    assert_int_equal(step.items[12].layer_idx, 1);
+    assert_ptr_equal(step.items[19].from, step.items[18].to);
+    rig_close(&rig);
+}
+
+static void test_forward_list__rows_that_are_asked_for_logits_go_on_alone(void **state)
+{
+    static const char *const names[] = {
+        "embed",                                                        /* */
+        "norm",   "linear", "rope_append", "attend",                    /* layer 0 */
+        "linear", "norm",   "linear_glu",  "linear",                    /* */
+        "norm",   "linear", "rope_append",                              /* keys and values of all */
+        "gather", "norm",   "linear",      "rope_append", "attend",     /* of those */
+        "linear", "norm",   "linear_glu",  "linear",      "norm", "linear",
+    };
     struct rig rig = rig_open(dense);
     struct list_of_ops step = list_of(&rig, 3, 1, 2, 2);
-    uint32_t n_layers = model_plan(rig.model)->n_layers, at = 1;
-    assert_int_equal(step.n, 1 + 8 * n_layers + 1 + 2);
-    assert_string_equal(step.items[0].op, "embed");
-    for (uint32_t l = 0; l < n_layers; l++)
-        for (uint32_t i = 0; i < 8; i++, at++) {
-            if (l + 1 == n_layers && i == 5) /* the rows whose logits are asked for go on alone */
-                assert_string_equal(step.items[at++].op, "gather");
-            assert_string_equal(step.items[at].op, layer[i]);
-            if (i == 2 || i == 3)
-                assert_int_equal(step.items[at].layer_idx, l);
-        }
-    for (uint32_t i = 0; i < 2; i++)
-        assert_string_equal(step.items[at + i].op, ends[i]);
+    assert_ops(&step, names, sizeof names / sizeof *names);
+    const void *asked = step.items[12].to;
+    assert_ptr_not_equal(asked, step.items[9].from);
+    assert_ptr_equal(step.items[13].from, asked);
+    assert_ptr_equal(step.items[17].to, asked);
+    assert_ptr_equal(step.items[20].to, asked);
+    assert_ptr_equal(step.items[21].from, asked);
     rig_close(&rig);
 }
 
 static void test_forward_list__ends_at_the_last_keys_where_nobody_asks_for_logits(void **state)
 {
     struct rig rig = rig_open(dense);
-    struct list_of_ops whole = list_of(&rig, 3, 1, 2, 2), step = list_of(&rig, 3, 1, 0, 2);
+    struct list_of_ops some = list_of(&rig, 3, 1, 2, 2), step = list_of(&rig, 3, 1, 0, 2);
     uint32_t n_layers = model_plan(rig.model)->n_layers;
     assert_int_equal(step.n, 1 + 8 * (n_layers - 1) + 3);
-    assert_memory_equal(step.items, whole.items, step.n * sizeof *step.items);
+    assert_memory_equal(step.items, some.items, step.n * sizeof *step.items);
     assert_string_equal(step.items[step.n - 1].op, "rope_append");
+    rig_close(&rig);
+}
+
+static void test_forward_list__of_a_whole_last_layer_gathers_behind_it(void **state)
+{
+    struct rig rig = rig_open(dense);
+    struct list_of_ops all = list_of(&rig, 3, 1, 3, 2);
+    forward_keep_last_layer_whole(rig.forward);
+    struct list_of_ops some = list_of(&rig, 3, 1, 2, 2);
+    assert_int_equal(some.n, all.n + 1);
+    assert_memory_equal(some.items, all.items, (all.n - 2) * sizeof *all.items);
+    assert_string_equal(some.items[all.n - 2].op, "gather");
+    assert_ptr_equal(some.items[all.n - 1].from, some.items[all.n - 2].to);
     rig_close(&rig);
 }
 
@@ -246,7 +299,9 @@ int main(void)
         cmocka_unit_test(test_forward_list__of_experts_is_the_same_whatever_the_rows),
         cmocka_unit_test(test_forward_list__experts_stand_where_the_feed_forward_stood),
         cmocka_unit_test(test_forward_list__is_the_plan_layer_by_layer),
+        cmocka_unit_test(test_forward_list__rows_that_are_asked_for_logits_go_on_alone),
         cmocka_unit_test(test_forward_list__ends_at_the_last_keys_where_nobody_asks_for_logits),
+        cmocka_unit_test(test_forward_list__of_a_whole_last_layer_gathers_behind_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

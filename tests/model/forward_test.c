@@ -155,9 +155,14 @@ struct rig {
     bool last_only; /* logits of sequence 0's very last token alone */
 };
 
+struct step_outputs {
+    uint32_t rows[MAX_ROWS], position[MAX_ROWS], seq[MAX_ROWS], begin[2];
+};
+
 struct step_arrays {
     struct row_input inputs[MAX_ROWS];
-    uint32_t position[MAX_ROWS], row_seq[MAX_ROWS], output_rows[MAX_ROWS];
+    uint32_t position[MAX_ROWS], row_seq[MAX_ROWS];
+    struct step_outputs outputs; /* of sequence 0 */
     uint32_t seq_begin[9], first_page[8];
     page_id table[8 * PAGES_OF_SEQ];
 };
@@ -232,11 +237,14 @@ static void rig_step(struct rig *rig, uint32_t n_seqs, const uint32_t *done, con
             host->position[n] = done[s] + i;
             host->row_seq[n] = s;
             max_position = host->position[n] > max_position ? host->position[n] : max_position;
-            if (s == 0 && (!rig->last_only || host->position[n] == N_TOKENS - 1))
-                host->output_rows[n_outputs++] = n;
+            if (s == 0 && (!rig->last_only || host->position[n] == N_TOKENS - 1)) {
+                host->outputs.rows[n_outputs] = n;
+                host->outputs.position[n_outputs++] = host->position[n];
+            }
         }
     }
     host->seq_begin[n_seqs] = n;
+    host->outputs.begin[1] = n_outputs;
     struct forward_batch batch = {.inputs = device->inputs,
                                   .rows = {.n_rows = n,
                                            .n_seqs = n_seqs,
@@ -244,8 +252,13 @@ static void rig_step(struct rig *rig, uint32_t n_seqs, const uint32_t *done, con
                                            .row_seq = device->row_seq,
                                            .seq_begin = device->seq_begin,
                                            .max_position = max_position},
-                                  .output_rows = device->output_rows,
-                                  .n_outputs = n_outputs};
+                                  .output_rows = device->outputs.rows,
+                                  .outputs = {.n_rows = n_outputs,
+                                              .n_seqs = n_outputs > 0,
+                                              .position = device->outputs.position,
+                                              .row_seq = device->outputs.seq,
+                                              .seq_begin = device->outputs.begin,
+                                              .max_position = max_position}};
     struct kv_view view = {.n_groups = 1,
                            .groups[0] = {.kind = KV_FULL,
                                          .shape = plan->shape,
@@ -446,6 +459,27 @@ static void test_forward__a_bias_that_the_file_lacks_is_zero(void **state)
         free(logits[i]);
 }
 
+/* The last layer's queries have a bias of their own to take. */
+static void test_forward__a_last_layer_for_all_rows_gives_the_same_bits(void **state)
+{
+    size_t row = (size_t)shape.vocabulary;
+    float *last[2];
+
+    for (int whole = 0; whole < 2; whole++) {
+        struct rig rig = rig_open_changed(ISA_AUTO, 2, ACTIVATIONS_16, KV_F16, false, all_biases);
+        last[whole] = malloc(N_TOKENS * row * sizeof **last);
+        if (whole)
+            forward_keep_last_layer_whole(rig.forward);
+        rig.last_only = true;
+        rig_step(&rig, 1, (uint32_t[]){0}, (uint32_t[]){64}, last[whole]);
+        rig_step(&rig, 2, (uint32_t[]){64, 0}, (uint32_t[]){86, 9}, last[whole]);
+        rig_close(&rig);
+    }
+    assert_memory_equal(last[1], last[0], row * sizeof **last);
+    free(last[0]);
+    free(last[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -457,6 +491,7 @@ int main(void)
         cmocka_unit_test(test_forward__a_step_enqueues_the_same_list_whatever_its_rows),
         cmocka_unit_test(test_forward__rows_nobody_asks_for_are_left_out_and_change_no_bit),
         cmocka_unit_test(test_forward__a_bias_that_the_file_lacks_is_zero),
+        cmocka_unit_test(test_forward__a_last_layer_for_all_rows_gives_the_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
