@@ -110,12 +110,14 @@ static bool is_end_of(const struct engine *engine, const struct sequence *sequen
 }
 
 /* True: the grammar can only end here, so the run does without drawing that; or cannot go on. */
-static bool follow_grammar(struct sequence *sequence, uint32_t id)
+static bool follow_grammar(const struct engine *engine, struct sequence *sequence, uint32_t id)
 {
     struct grammar *grammar = sequence->submit->grammar;
     struct why why = {.text = ""};
 
+    int64_t begun_ns = clock_now(engine->clock);
     sequence->grammar_status = grammar_accept(grammar, id, &why);
+    sequence_learn_mask(sequence, clock_now(engine->clock) - begun_ns);
     if (sequence->grammar_status < 0)
         snprintf(sequence->grammar_why, sizeof sequence->grammar_why, "%s", why.text);
     return sequence->grammar_status < 0 || !grammar_may_go_on(grammar);
@@ -131,7 +133,7 @@ static void accept_token(struct engine *engine, struct sequence *sequence,
     engine->stats.n_generated_tokens++;
     bool is_end_token = is_end_of(engine, sequence, result->id);
     if (sequence->submit->grammar != NULL && !is_end_token)
-        is_grammar_over = follow_grammar(sequence, result->id);
+        is_grammar_over = follow_grammar(engine, sequence, result->id);
     bool is_end = is_end_token || is_grammar_over ||
                   sequence->n_generated == sequence->promised_output;
     size_t n_text = show(engine, sequence, result->id, is_end_token, is_end);

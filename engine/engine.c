@@ -22,6 +22,13 @@
 
 /* --- the step --- */
 
+static int64_t mask_ns_of(const struct sequence *sequence)
+{
+    if (sequence->submit->grammar == NULL)
+        return 0;
+    return sequence->mask_ns > 1 ? sequence->mask_ns : 1;
+}
+
 static void plan(struct engine *engine)
 {
     uint32_t n = 0;
@@ -36,7 +43,8 @@ static void plan(struct engine *engine)
         engine->candidates[n++] = (struct candidate){.is_prefill = sequence_is_reading(sequence),
                                                      .priority = sequence->submit->priority,
                                                      .n_wanted = n_wanted,
-                                                     .n_context = sequence->n_launched};
+                                                     .n_context = sequence->n_launched,
+                                                     .mask_ns = mask_ns_of(sequence)};
     }
     scheduler_plan(&engine->scheduler, engine->candidates, n, &engine->estimate.cost,
                    &engine->schedule);

@@ -15,12 +15,31 @@ static uint32_t min_rows(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+/* What a step has left for masks of one kind of candidates. */
+struct mask_room {
+    int64_t ns;
+    bool is_taken, is_over; /* one has a mask; one found no room, so none behind it does */
+};
+
+static bool takes_mask(struct mask_room *room, const struct candidate *candidate)
+{
+    if (candidate->mask_ns == 0)
+        return true;
+    if (room->is_over || (room->is_taken && candidate->mask_ns > room->ns)) {
+        room->is_over = true;
+        return false;
+    }
+    room->ns -= candidate->mask_ns;
+    room->is_taken = true;
+    return true;
+}
+
 /* rows[i] for decoding candidates: all of them, or the first. */
 static void plan_decode(const struct candidate *candidates, uint32_t n, uint32_t most,
-                        uint32_t *rows)
+                        struct mask_room *masks, uint32_t *rows)
 {
     for (uint32_t i = 0; i < n; i++) {
-        rows[i] = !candidates[i].is_prefill && most > 0;
+        rows[i] = !candidates[i].is_prefill && most > 0 && takes_mask(masks, &candidates[i]);
         most -= rows[i];
     }
 }
@@ -30,11 +49,13 @@ struct room {
     uint32_t rows;
     double ns;
     bool is_taken; /* one has rows */
+    struct mask_room masks;
 };
 
 static struct room room_beside(const struct scheduler *scheduler,
                                const struct candidate *candidates, uint32_t n,
-                               const uint32_t *rows, const struct step_cost *cost)
+                               const uint32_t *rows, const struct step_cost *cost,
+                               const struct mask_room *masks)
 {
     struct step_work work = {.n_decode = 0};
 
@@ -42,7 +63,8 @@ static struct room room_beside(const struct scheduler *scheduler,
         if (rows[i] > 0)
             step_work_add_decode(&work, candidates[i].n_context);
     return (struct room){.rows = scheduler->max_rows - work.n_decode,
-                         .ns = (double)scheduler->max_step_ns - step_cost_of(cost, &work)};
+                         .ns = (double)scheduler->max_step_ns - step_cost_of(cost, &work),
+                         .masks = {.ns = masks->ns}};
 }
 
 static bool is_in_class(const struct candidate *candidate, int32_t priority)
@@ -71,6 +93,8 @@ static void plan_class(const struct candidate *candidates, uint32_t n, int32_t p
         if (want > room->rows || (room->is_taken && want_ns > room->ns))
             return; /* less than a chunk is left: it comes first next time */
         n_class--;
+        if (want == candidates[i].n_wanted && !takes_mask(&room->masks, &candidates[i]))
+            continue; /* it would draw */
         rows[i] = want;
         room->rows -= want;
         room->ns -= want_ns;
@@ -100,15 +124,17 @@ void scheduler_plan(const struct scheduler *scheduler, const struct candidate *c
                     uint32_t n, const struct step_cost *cost, struct schedule *out)
 {
     uint32_t rows[SEQUENCES_MAX];
+    struct mask_room masks = {.ns = scheduler->max_step_ns / MASK_SHARE};
     bool has_prefill = false;
 
     assert(n <= SEQUENCES_MAX);
     for (uint32_t i = 0; i < n; i++)
         has_prefill |= candidates[i].is_prefill;
     /* A prefill always finds room for one chunk, however many decode. */
-    plan_decode(candidates, n, scheduler->max_rows - (has_prefill ? PREFILL_CHUNK_MIN : 0), rows);
+    plan_decode(candidates, n, scheduler->max_rows - (has_prefill ? PREFILL_CHUNK_MIN : 0), &masks,
+                rows);
     if (has_prefill) {
-        struct room room = room_beside(scheduler, candidates, n, rows, cost);
+        struct room room = room_beside(scheduler, candidates, n, rows, cost, &masks);
         plan_prefill(candidates, n, cost, rows, &room);
     }
 

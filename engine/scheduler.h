@@ -10,6 +10,11 @@
  * gets PREFILL_CHUNK_MIN rows or all it lacks, when it gets any; only one chunk of that length may
  * take a step beyond its time.
  *
+ * Who draws under a grammar makes the step thread work out a mask when the step is over. The masks
+ * of those that decode take at most a MASK_SHARE of max_step_ns, and so, with them, do those of
+ * prompts that end; but one of each kind is always taken. Who is left out keeps its place, and
+ * nobody of its kind overtakes it.
+ *
  * Candidates stand in line: who arrives, and who was served, in the order of the schedule, goes to
  * its end. So nobody who comes later and leaves soon can hold up those who were there.
  */
@@ -22,6 +27,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define MASK_SHARE 4 /* the part of a step's time that masks may take is one of so many */
+
 struct scheduler {
     uint32_t max_rows;
     int64_t max_step_ns;
@@ -32,6 +39,7 @@ struct candidate {
     int32_t priority;
     uint32_t n_wanted;  /* rows it could use: 1 for decode, the rest of the prompt for prefill */
     uint32_t n_context; /* tokens that it has in the cache */
+    int64_t mask_ns;    /* its next mask takes about so long; 0: it has no grammar */
 };
 
 struct schedule_item {

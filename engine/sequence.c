@@ -63,6 +63,12 @@ uint32_t sequence_n_drawn(const struct sequence *sequence)
     return sequence->n_launched - sequence->submit->n_ids + 1 - sequence->n_generated;
 }
 
+void sequence_learn_mask(struct sequence *sequence, int64_t took_ns)
+{
+    int64_t before_ns = sequence->mask_ns;
+    sequence->mask_ns = took_ns > before_ns ? took_ns : before_ns + (took_ns - before_ns) / 8;
+}
+
 uint32_t sequence_n_wanted(const struct sequence *sequence)
 {
     if (sequence->state != SEQUENCE_PREFILL && sequence->state != SEQUENCE_DECODE)

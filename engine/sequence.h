@@ -18,6 +18,7 @@
 #ifndef QUIRE_ENGINE_SEQUENCE_H
 #define QUIRE_ENGINE_SEQUENCE_H
 
+#include "base/clock.h"
 #include "base/list.h"
 #include "engine/message.h"
 #include "kvcache/kv_cache.h"
@@ -65,6 +66,7 @@ struct sequence {
     struct stop stop;
     int64_t started_ns, decode_ns, paused_ns,
         paused_since_ns;                  /* of prefill, of decode, sum, since */
+    int64_t mask_ns;                      /* of its grammar's masks: sequence_learn_mask */
     int grammar_status;                   /* of END_GRAMMAR */
     char grammar_why[WHY_BYTES];
     enum sequence_end end;                /* of a FINISHED one, and when */
@@ -88,6 +90,10 @@ uint32_t sequence_n_context(const struct sequence *sequence);
 bool sequence_is_reading(const struct sequence *sequence);
 /* Tokens that steps under way draw for it. */
 uint32_t sequence_n_drawn(const struct sequence *sequence);
+/* A mask took so long. The estimate rises at once and falls slowly: a grammar that is dear now and
+ * then would else hold up everybody each time. */
+#define MASK_NS_FIRST (3 * NS_PER_MS) /* before the first: about what GRAMMAR_WORK_MAX steps take */
+void sequence_learn_mask(struct sequence *sequence, int64_t took_ns);
 /* Rows that the next step may take: what the prompt has left, or one, or none: there is nobody to
  * read it, or what is under way ends the run, or decides what its grammar allows next. */
 uint32_t sequence_n_wanted(const struct sequence *sequence);

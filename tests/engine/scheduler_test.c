@@ -22,6 +22,7 @@ struct plain_run { /* a sequence as simple as can be */
     uint32_t n_read, n_prompt, n_answered, n_answer, n_pages;
     uint32_t n_pause;  /* steps of the pause that are left */
     uint32_t n_waited; /* steps in which it could have had rows and had none */
+    int64_t mask_ns;   /* of its grammar; 0: none */
 };
 
 struct world {
@@ -29,7 +30,7 @@ struct world {
     struct step_cost cost;
     struct plain_run runs[RUNS_MAX];
     uint32_t n_runs, max_runs, n_free;
-    bool has_priorities;
+    bool has_priorities, has_grammars;
     uint64_t dice, n_finished;
     struct candidate candidates[RUNS_MAX];
     uint32_t idx[RUNS_MAX]; /* of candidates: their runs */
@@ -58,6 +59,7 @@ static void arrive(struct world *world)
         .n_prompt = n_prompt,
         .n_answer = n_answer,
         .n_pages = n_pages,
+        .mask_ns = world->has_grammars && roll(world, 2) ? 1 + roll(world, 3000000) : 0,
     };
 }
 
@@ -79,6 +81,7 @@ static void plan(struct world *world)
             .priority = run->priority,
             .n_wanted = run->stage == READING ? run->n_prompt - run->n_read : 1,
             .n_context = n_context(run),
+            .mask_ns = run->mask_ns,
         };
     }
     world->n_candidates = n;
@@ -140,6 +143,24 @@ static void serve(struct world *world)
 
 /* --- what must hold --- */
 
+/* Masks of one kind take their part of the step and no more, or there is one alone. */
+static void assert_masks(const struct world *world)
+{
+    int64_t most_ns = world->scheduler.max_step_ns / MASK_SHARE, answering_ns = 0, reading_ns = 0;
+    uint32_t n_answering = 0, n_reading = 0;
+    for (uint32_t i = 0; i < world->plan.n_items; i++) {
+        const struct schedule_item *item = &world->plan.items[i];
+        const struct candidate *candidate = &world->candidates[item->candidate_idx];
+        bool draws = item->n_rows == candidate->n_wanted && candidate->mask_ns > 0;
+        n_answering += draws && !candidate->is_prefill;
+        n_reading += draws && candidate->is_prefill;
+        answering_ns += draws && !candidate->is_prefill ? candidate->mask_ns : 0;
+        reading_ns += draws && candidate->is_prefill ? candidate->mask_ns : 0;
+    }
+    assert_true(n_answering <= 1 || answering_ns <= most_ns);
+    assert_true(n_reading <= 1 || answering_ns + reading_ns <= most_ns);
+}
+
 static void assert_items(const struct world *world, struct step_work *work)
 {
     const struct schedule *schedule = &world->plan;
@@ -165,16 +186,19 @@ static void assert_items(const struct world *world, struct step_work *work)
 static void assert_bounds(const struct world *world)
 {
     struct step_work work = {.n_decode = 0};
-    uint32_t n_reading = 0, n_answering = 0;
+    uint32_t n_reading = 0, n_answering = 0, n_masks = 0;
     assert_items(world, &work);
     for (uint32_t i = 0; i < world->n_candidates; i++) {
         n_reading += world->candidates[i].is_prefill;
         n_answering += !world->candidates[i].is_prefill;
+        n_masks += !world->candidates[i].is_prefill && world->candidates[i].mask_ns > 0;
     }
+    assert_masks(world);
     assert_true((n_reading > 0) == (work.n_prefill > 0));
     if (n_answering <= world->scheduler.max_rows - PREFILL_CHUNK_MIN)
-        assert_int_equal(work.n_decode, n_answering); /* a token each step while rows suffice */
-    else
+        assert_in_range(work.n_decode, /* a token each step while rows and time for masks suffice */
+                        n_answering - n_masks + (n_masks > 0), n_answering);
+    else if (n_masks == 0)
         assert_true(work.n_decode >= world->scheduler.max_rows - PREFILL_CHUNK_MIN);
     if (work.n_prefill > PREFILL_CHUNK_MIN) /* beyond one chunk time is kept */
         assert_true(step_cost_of(&world->cost, &work) <=
@@ -182,7 +206,8 @@ static void assert_bounds(const struct world *world)
 }
 
 /* Whoever reads waits at most until all that stand before it had a chunk, one a step; whoever
- * answers until all others had a row. Of the reading ones the highest priority is promised that. */
+ * answers until all others had a row, under a grammar one a step. Of the reading ones the highest
+ * priority is promised that. */
 static void assert_nobody_starves(struct world *world)
 {
     uint32_t n_rows_kept = world->scheduler.max_rows - PREFILL_CHUNK_MIN;
@@ -198,7 +223,8 @@ static void assert_nobody_starves(struct world *world)
         struct plain_run *run = &world->runs[world->idx[i]];
         bool is_outranked = run->stage == READING && run->priority < highest;
         run->n_waited = served[i] || is_outranked ? 0 : run->n_waited + 1;
-        uint32_t most = run->stage == READING ? world->max_runs : most_answering;
+        bool may_be_alone = run->stage == READING || run->mask_ns > 0;
+        uint32_t most = may_be_alone ? world->max_runs : most_answering;
         if (run->n_waited >= most)
             fail_msg("one of %u waited for %u steps, %u are allowed", world->n_candidates,
                      run->n_waited, most - 1);
@@ -215,7 +241,8 @@ static void assert_line(const struct world *world)
         for (uint32_t j = i + 1; j < world->n_candidates; j++) {
             const struct candidate *a = &world->candidates[i], *b = &world->candidates[j];
             bool is_alike = a->is_prefill == b->is_prefill &&
-                            (!a->is_prefill || a->priority == b->priority);
+                            (!a->is_prefill || a->priority == b->priority) &&
+                            (a->mask_ns == 0 || (!a->is_prefill && b->mask_ns > 0));
             assert_false(is_alike && !served[i] && served[j]);
         }
 }
@@ -227,6 +254,7 @@ static void run_history(struct world *world, uint64_t seed)
     world->max_runs = 1 + roll(world, RUNS_MAX);
     world->n_free = N_PAGES;
     world->has_priorities = roll(world, 4) == 0;
+    world->has_grammars = roll(world, 2) == 0;
     uint32_t max_rows = 2 * PREFILL_CHUNK_MIN + roll(world, roll(world, 2) ? 20 : 481);
     scheduler_init(&world->scheduler, max_rows, 1 + roll(world, 50000000));
     world->cost = (struct step_cost){
@@ -313,6 +341,61 @@ static void test_scheduler__more_decoders_than_rows_take_turns(void **state)
     for (uint32_t i = 0; i < 40; i++)
         assert_int_equal(n_served[i], 50 * 32 / 40);
     free(world);
+}
+
+/* Twenty grammars whose masks take a quarter of a millisecond, or one that takes ten, in a step of
+ * four: that of the masks is one. */
+static void test_scheduler__masks_take_their_part_of_a_step_and_every_grammar_its_turn(void **state)
+{
+    struct world *world = calloc(1, sizeof *world);
+    scheduler_init(&world->scheduler, 128, 4000000);
+    for (uint32_t i = 0; i < 22; i++)
+        world->runs[world->n_runs++] = (struct plain_run){
+            .stage = ANSWERING, .n_prompt = 1, .n_read = 1, .n_answered = 1, .n_pages = i,
+            .mask_ns = i == 0 ? 10000000 : i < 21 ? 250000 : 0};
+
+    uint32_t n_served[22] = {0};
+    for (int step = 0; step < 60; step++) {
+        bool served[RUNS_MAX] = {false};
+        uint32_t n_masks = 0;
+        bool has_dear = false;
+        plan(world);
+        for (uint32_t i = 0; i < world->plan.n_items; i++) {
+            uint32_t run_idx = world->idx[world->plan.items[i].candidate_idx];
+            const struct plain_run *run = &world->runs[run_idx];
+            n_served[run->n_pages]++;
+            n_masks += run->mask_ns > 0;
+            has_dear |= run->n_pages == 0;
+            served[run_idx] = true;
+        }
+        assert_in_range(n_masks, 1, has_dear ? 1 : 4);
+        move_back(world, served);
+    }
+
+    assert_int_equal(n_served[21], 60);
+    for (uint32_t i = 0; i < 21; i++) /* five steps of four and one of the dear one: six a round */
+        assert_int_equal(n_served[i], 10);
+    free(world);
+}
+
+/* One that reads the last of its prompt draws: its mask is counted too, and one is always taken. */
+static void test_scheduler__a_prompt_that_ends_takes_its_mask_and_waits_for_no_decode(void **state)
+{
+    struct scheduler scheduler;
+    struct step_cost cost = {.step_ns = 1};
+    struct candidate candidates[12];
+    static struct schedule schedule;
+    scheduler_init(&scheduler, 512, 4000000);
+    for (uint32_t i = 0; i < 12; i++)
+        candidates[i] =
+            (struct candidate){.is_prefill = i >= 6, .n_wanted = i >= 6 ? 8 : 1, .mask_ns = 400000};
+    candidates[11].n_wanted = 5000; /* does not end */
+
+    scheduler_plan(&scheduler, candidates, 12, &cost, &schedule);
+
+    assert_int_equal(schedule.n_items, 2 + 1 + 1);
+    assert_int_equal(schedule.items[2].candidate_idx, 6);
+    assert_int_equal(schedule.items[3].candidate_idx, 11);
 }
 
 /* One long prompt; in every step as many short ones arrive as a step has time for, and are read
@@ -416,6 +499,9 @@ int main(void)
         cmocka_unit_test(test_scheduler__random_histories_keep_bounds_and_pages_and_starve_nobody),
         cmocka_unit_test(
             test_scheduler__decoding_rows_come_first_and_a_prompt_gets_a_chunk_all_the_same),
+        cmocka_unit_test(
+            test_scheduler__masks_take_their_part_of_a_step_and_every_grammar_its_turn),
+        cmocka_unit_test(test_scheduler__a_prompt_that_ends_takes_its_mask_and_waits_for_no_decode),
         cmocka_unit_test(test_scheduler__more_decoders_than_rows_take_turns),
         cmocka_unit_test(test_scheduler__newcomers_that_leave_soon_hold_up_nobody),
         cmocka_unit_test(test_scheduler__prompts_share_a_step_and_short_ones_leave_their_rest),

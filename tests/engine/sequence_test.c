@@ -119,6 +119,19 @@ static void test_sequence__wants_nothing_behind_its_known_end_nor_without_a_read
     }
 }
 
+static void test_sequence__the_estimate_of_a_mask_rises_at_once_and_falls_slowly(void **state)
+{
+    struct sequence sequence = {.mask_ns = MASK_NS_FIRST};
+
+    sequence_learn_mask(&sequence, MASK_NS_FIRST + 800);
+    assert_int_equal(sequence.mask_ns, MASK_NS_FIRST + 800);
+    sequence_learn_mask(&sequence, MASK_NS_FIRST);
+    assert_int_equal(sequence.mask_ns, MASK_NS_FIRST + 700);
+    for (int i = 0; i < 200; i++)
+        sequence_learn_mask(&sequence, 0);
+    assert_in_range(sequence.mask_ns, 0, 8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -126,6 +139,7 @@ int main(void)
         cmocka_unit_test(test_sequence__counts_and_times_hang_on_the_state),
         cmocka_unit_test(test_sequence__wants_its_prompt_and_then_a_row_at_a_time),
         cmocka_unit_test(test_sequence__wants_nothing_behind_its_known_end_nor_without_a_reader),
+        cmocka_unit_test(test_sequence__the_estimate_of_a_mask_rises_at_once_and_falls_slowly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
