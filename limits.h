@@ -43,6 +43,8 @@
 #define GGUF_SPLITS_MAX 1024
 /* of one vocabulary entry; the longest in published files is 512 */
 #define TOKEN_BYTES_MAX 2048
+/* of the tree of all tokens' bytes; the largest of published files have some 600,000 */
+#define TOKEN_TRIE_NODES_MAX (1u << 24)
 
 /* --- a request --- */
 #define TOP_LOGPROBS_MAX 20
@@ -77,6 +79,7 @@
 #define GRAMMAR_NODES_MAX (1u << 16) /* of the automaton */
 #define GRAMMAR_PARSES_MAX 1024      /* ways in which the text so far may go on, at once */
 #define GRAMMAR_WORK_MAX (1u << 18)  /* steps through nodes for one mask: some 3 ms */
+#define GRAMMARS_MAX 128             /* of runs that are admitted, at once: some 3 MiB each */
 
 /* --- events, engine to loop --- */
 /* text of one delta: a token, and what stop strings held back, repaired (x 3) */

@@ -94,6 +94,13 @@ static int check_size(const struct engine *engine, const struct submit *submit, 
     return STATUS_OK;
 }
 
+/* Under a grammar a token waits for the mask that the one before it decides: of steps that overlap
+ * it has every second one. */
+static uint32_t steps_a_token(const struct engine *engine, const struct submit *submit)
+{
+    return submit->grammar != NULL ? engine->flight->depth : 1;
+}
+
 /* Of the others' prompts that have pages, as much as of this one is read first, since they share
  * alike; of those that wait before it, all. own: its place in the queue; NULL: behind all. */
 static struct work_ahead work_ahead(const struct engine *engine, const struct submit *submit,
@@ -124,7 +131,8 @@ static struct work_ahead work_ahead(const struct engine *engine, const struct su
             ++*n_ahead;
             continue;
         }
-        uint64_t left = other->promised_output - other->n_generated;
+        uint64_t left = (uint64_t)(other->promised_output - other->n_generated) *
+                        steps_a_token(engine, other->submit);
         soonest = left < soonest ? left : soonest;
         if (other->state == SEQUENCE_DECODE) {
             ahead.n_decode++;
@@ -179,6 +187,7 @@ static void open_sequence(struct engine *engine, struct submit *submit, uint32_t
     sequence->state = SEQUENCE_QUEUED;
     sequence->promised_output = n_output;
     sequence->n_credit = CALL_CREDIT_EVENTS;
+    sequence->mask_ns = MASK_NS_FIRST;
     sequence->n_ahead_first = n_ahead;
     sequence->n_ahead_told = AHEAD_UNTOLD;
     sequence->seed = submit->sampling.seed;
@@ -195,6 +204,7 @@ static void open_sequence(struct engine *engine, struct submit *submit, uint32_t
     (void)status;
     engine->counts.n[SEQUENCE_QUEUED]++;
     engine->n_runs++;
+    engine->n_grammars += submit->grammar != NULL;
     list_init(&sequence->link);
     list_append(&engine->runs, &sequence->link);
 }
@@ -280,11 +290,34 @@ static int check_ids(const struct engine *engine, const struct submit *submit,
             vocabulary);
         return fill(out, STATUS_INVALID, id, vocabulary - 1, "token id", "");
     }
+    for (uint32_t i = 0; i < submit->n_stop_tokens && submit->ignore_eos; i++) {
+        if (!vocabulary_is_end_of_generation(model_vocabulary(engine->model),
+                                             submit->stop_tokens[i]))
+            continue;
+        SAY(out,
+            "stop_tokens names %u, an end of generation, which ignore_eos keeps from being drawn: "
+            "leave one of them out",
+            submit->stop_tokens[i]);
+        return out->status = STATUS_INVALID;
+    }
     if (submit->grammar == NULL || !submit->ignore_eos)
         return STATUS_OK;
     SAY(out, "ignore_eos beside a grammar or schema: where its text is complete nothing could be "
              "drawn; leave one of them out");
     return out->status = STATUS_INVALID;
+}
+
+/* Waiting ones hold theirs too. */
+static int check_grammars(const struct engine *engine, const struct submit *submit,
+                          struct event_refused *out)
+{
+    if (submit->grammar == NULL || engine->n_grammars < GRAMMARS_MAX)
+        return STATUS_OK;
+    SAY(out,
+        "%u requests with a grammar or schema are under way, and no more may: try again when one "
+        "has ended, or ask without one",
+        engine->n_grammars);
+    return fill(out, STATUS_EXHAUSTED, engine->n_grammars + 1.0, GRAMMARS_MAX, "grammars", "");
 }
 
 static int check_stops(const struct submit *submit, struct event_refused *out)
@@ -318,6 +351,8 @@ static int judge(const struct engine *engine, const struct submit *submit, uint3
         status = check_ids(engine, submit, refused);
     if (status == STATUS_OK)
         status = check_stops(submit, refused);
+    if (status == STATUS_OK)
+        status = check_grammars(engine, submit, refused);
     if (status < 0)
         return status;
     uint64_t n_tokens = (uint64_t)submit->n_ids + *n_output;
@@ -327,7 +362,8 @@ static int judge(const struct engine *engine, const struct submit *submit, uint3
     total_s = accepted->first_token_s;
     if (submit->has_max_tokens)
         accepted->total_s = total_s += estimate_output_s(&engine->estimate, &ahead, submit->n_ids,
-                                                         submit->max_tokens);
+                                                         submit->max_tokens,
+                                                         steps_a_token(engine, submit));
     status = check_room(engine, n_tokens, refused);
     return status == STATUS_OK ? check_deadline(engine, submit, total_s, refused) : status;
 }
@@ -481,6 +517,7 @@ static void close_pages(struct engine *engine, struct sequence *sequence)
 void admission_end(struct engine *engine, struct sequence *sequence)
 {
     close_pages(engine, sequence);
+    engine->n_grammars -= sequence->submit->grammar != NULL;
     submit_free(sequence->submit);
     sequence->submit = NULL;
     list_unlink(&sequence->link);

@@ -104,6 +104,8 @@ struct slice engine_token_bytes(const struct engine *engine, uint32_t id);
  * when the template is not known; else as chat_template_render. */
 int engine_render_chat(const struct engine *engine, const struct chat *chat, size_t n_max,
                        uint32_t **ids, size_t *n_ids, struct why *why);
+/* STATUS_INVALID: no chat format is called so, with the names of all; "": as the file says. */
+int engine_check_chat_format(const char *name, struct why *why);
 /* The calls that an answer asks for, as the model's chat format writes them (text: from the first
  * mark or bracket on, special tokens as their text). Parts are borrowed from text. 0: it is none,
  * or more than max. */

@@ -1,7 +1,7 @@
 /* How much of a device the pages get, and the cache of that size.
  *
  *   GPU   | weights | batch, workspace of a step | reserve | pages: the rest |     memory_plan.h
- *   CPU   | ... | pages: 16 full contexts, at most half of what is free | ... |
+ *   CPU   | ... | pages: 16 full contexts, at most half of what is free | grammars | ... |
  *
  * A context that was asked for must fit; one that was not is cut to what fits, and told.
  */
@@ -153,6 +153,16 @@ static int size_for_gpu(struct engine *engine, enum kv_dtype dtype, uint64_t pag
     return STATUS_OK;
 }
 
+/* --- a CPU --- */
+
+/* Half of what grammars leave, or of half: a machine where they take that much has pages too. */
+static uint64_t most_of_cpu(const struct engine *engine)
+{
+    uint64_t free_bytes = device_memory_free(engine->device);
+    uint64_t grammars_bytes = memory_plan_grammars(model_plan(engine->model)->vocabulary);
+    return (free_bytes - min_of(grammars_bytes, free_bytes / 2)) / 2;
+}
+
 /* --- any device --- */
 
 static int check_held(const struct engine *engine, struct why *why)
@@ -196,7 +206,7 @@ int engine_cache_open(struct engine *engine, enum kv_dtype dtype, struct why *wh
     else if (options->kv_memory_bytes == 0)
         options->kv_memory_bytes =
             min_of(DEFAULT_CONTEXTS * kv_pages_of(options->max_context) * page_bytes,
-                   device_memory_free(engine->device) / 2);
+                   most_of_cpu(engine));
     if (status < 0)
         return status;
     spec.memory_bytes = options->kv_memory_bytes;

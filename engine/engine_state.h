@@ -37,6 +37,7 @@ struct engine {
                                    pages in order of admission */
     struct sequence_counts counts;
     uint32_t n_runs, n_running; /* all, and those that hold pages */
+    uint32_t n_grammars;        /* of all */
     struct candidate *candidates; /* [SEQUENCES_MAX] */
     struct sequence **candidate_sequences;
     struct schedule schedule;

@@ -3,6 +3,7 @@
 #include "engine/engine_state.h"
 
 #include "model/chat_calls.h"
+#include "model/chat_family.h"
 #include "model/chat_template.h"
 #include "model/detok.h"
 #include "model/grammar.h"
@@ -118,6 +119,12 @@ int engine_render_chat(const struct engine *engine, const struct chat *chat, siz
     int status = chat_template_render(chat_template, model_vocabulary(engine->model), chat, true,
                                       &buffer, why);
     return give(&buffer, status, ids, NULL, n_ids);
+}
+
+int engine_check_chat_format(const char *name, struct why *why)
+{
+    enum chat_family family;
+    return name[0] == '\0' ? STATUS_OK : chat_family_named(slice_from(name), &family, why);
 }
 
 size_t engine_read_calls(const struct engine *engine, struct slice text, struct chat_call *calls,

@@ -119,10 +119,10 @@ double estimate_first_token_s(const struct estimate *estimate, const struct work
 }
 
 double estimate_output_s(const struct estimate *estimate, const struct work_ahead *ahead,
-                         uint32_t n_prompt, uint32_t n_output)
+                         uint32_t n_prompt, uint32_t n_output, uint32_t n_steps)
 {
     uint64_t n_tokens = ahead->decode_tokens + n_prompt + n_output / 2;
     double step_ns = estimate->cost.step_ns +
                      step_cost_decode(&estimate->cost, ahead->n_decode + 1, n_tokens);
-    return n_output * step_ns / 1e9;
+    return n_output * (double)n_steps * step_ns / 1e9;
 }

@@ -37,11 +37,11 @@ struct work_ahead {
     uint64_t decode_tokens;  /* ... and what they look back on, in sum */
 };
 
-/* Seconds until the first token of a prompt of n_prompt tokens, and of n_output tokens behind it.
- */
+/* Seconds until the first token of a prompt of n_prompt tokens, and of n_output tokens behind it,
+ * each of which takes n_steps steps. */
 double estimate_first_token_s(const struct estimate *estimate, const struct work_ahead *ahead,
                               uint32_t n_prompt);
 double estimate_output_s(const struct estimate *estimate, const struct work_ahead *ahead,
-                         uint32_t n_prompt, uint32_t n_output);
+                         uint32_t n_prompt, uint32_t n_output, uint32_t n_steps);
 
 #endif

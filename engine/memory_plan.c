@@ -3,6 +3,7 @@
 #include "base/status.h"
 #include "base/text.h"
 #include "limits.h"
+#include "model/grammar.h"
 
 #include <string.h>
 
@@ -61,6 +62,11 @@ static uint64_t min_of(uint64_t a, uint64_t b)
 uint64_t memory_plan_reserve(uint64_t memory_bytes)
 {
     return min_of(RESERVE_BYTES, memory_bytes / RESERVE_SHARE);
+}
+
+uint64_t memory_plan_grammars(uint32_t vocabulary)
+{
+    return (uint64_t)GRAMMARS_MAX * grammar_bytes_max(vocabulary);
 }
 
 /* A state for each span of the sequence and each head. */

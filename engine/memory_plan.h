@@ -2,6 +2,7 @@
  * fast the memory lets it decode. Pure arithmetic: no device, no clock. Bytes unless said.
  *
  *   memory x devices | weights | workspace | reserve | local layers' pages | global ones' | spare |
+ *   host             | grammars of requests | the rest of the process |
  *
  * One sequence; local layers keep their window at most, global layers every token. `quire plan`
  * asks before there is a device, and the workspace is an estimate; the engine asks with one open,
@@ -44,6 +45,10 @@ struct memory_budget {
 /* Kept free of one device: for the driver's context, code, graphs and the allocator's edges 750 MB,
  * or a sixteenth of the memory where that is less. */
 uint64_t memory_plan_reserve(uint64_t memory_bytes);
+
+/* Memory of the host, not of a device unless that is the CPU, that requests with a grammar or
+ * schema take at most: GRAMMARS_MAX of them over a vocabulary of so many tokens. */
+uint64_t memory_plan_grammars(uint32_t vocabulary);
 
 struct memory_plan {
     uint64_t context;             /* tokens that kv_bytes and the rates are for */

@@ -42,6 +42,14 @@ size_t grammar_mask_words(uint32_t n_tokens)
     return ((size_t)n_tokens + 31) / 32;
 }
 
+size_t grammar_bytes_max(uint32_t n_tokens)
+{
+    return sizeof(struct grammar) + grammar_states_bytes_max() +
+           GRAMMAR_NODES_MAX * sizeof(struct grammar_node) +
+           MASKS * grammar_mask_words(n_tokens) * sizeof(uint32_t) +
+           (TOKEN_BYTES_MAX + 1) * sizeof(uint32_t);
+}
+
 /* --- masks --- */
 
 static void forget_masks(struct grammar *grammar)

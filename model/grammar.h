@@ -36,6 +36,8 @@ int grammar_create(const struct vocabulary *vocabulary, const struct token_trie 
                    struct why *why);
 void grammar_free(struct grammar *grammar); /* NULL too */
 
+/* What one takes of the host's memory at most, over so many tokens. */
+size_t grammar_bytes_max(uint32_t n_tokens);
 /* uint32_t words of a mask; bit id % 32 of word id / 32 */
 size_t grammar_mask_words(uint32_t n_tokens);
 /* What may come now; valid until accept. */

@@ -32,6 +32,13 @@ _Static_assert(PARSES_POOL >= 8 * GRAMMAR_PARSES_MAX, "a walk has room for a few
 
 /* --- life --- */
 
+size_t grammar_states_bytes_max(void)
+{
+    return TABLE_ENTRIES_MAX * sizeof(uint32_t) + STATES_MAX * sizeof(struct grammar_state) +
+           PARSES_POOL * sizeof(struct parse) + FRAMES_POOL * sizeof(struct grammar_frame) +
+           2 * BUCKETS * sizeof(uint32_t) + sizeof(struct parse_set);
+}
+
 int grammar_states_create(const struct grammar_program *program, struct grammar_states *out,
                           struct why *why)
 {

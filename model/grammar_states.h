@@ -17,6 +17,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "model/grammar_program.h"
@@ -57,6 +58,8 @@ struct grammar_states {
     bool was_cut;      /* something was taken for dead */
 };
 
+/* What create allocates, at most. */
+size_t grammar_states_bytes_max(void);
 /* The program must outlive it. STATUS_NO_MEMORY. Release takes a zeroed one too. */
 int grammar_states_create(const struct grammar_program *program, struct grammar_states *out,
                           struct why *why);

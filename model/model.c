@@ -71,7 +71,7 @@ static int check_room(const struct model *model, struct why *why)
                   text_bytes(left, free_bytes));
 }
 
-static bool holds_vocabulary_alone(const struct gguf *file)
+bool model_holds_vocabulary_alone(const struct gguf *file)
 {
     return gguf_n_tensors(file) == 0 && gguf_find(file, "tokenizer.ggml.tokens") != NULL;
 }
@@ -90,7 +90,7 @@ static int load_vocabulary(struct model *model, const char *chat_format, struct 
 static int load_file(struct model *model, const struct model_options *options, struct why *why)
 {
     const char *chat_format = options != NULL ? options->chat_format : NULL;
-    if (options != NULL && options->takes_vocabulary && holds_vocabulary_alone(model->file))
+    if (options != NULL && options->takes_vocabulary && model_holds_vocabulary_alone(model->file))
         return load_vocabulary(model, chat_format, why);
     int status = model_plan_read(model->file, &model->plan, why);
     if (status == STATUS_OK)

@@ -23,6 +23,8 @@ struct model_options {
     const char *chat_format; /* of --chat-format; NULL or "": as the file's template says */
 };
 
+/* Of such a file model_options.takes_vocabulary speaks. */
+bool model_holds_vocabulary_alone(const struct gguf *file);
 /* The file's vocabulary, as many tokens as the plan has rows. STATUS_CORRUPT, STATUS_UNSUPPORTED,
  * STATUS_NO_MEMORY. The caller frees *out with vocabulary_free. */
 int model_read_vocabulary(const struct gguf *file, const struct model_plan *plan,

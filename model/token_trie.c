@@ -1,6 +1,5 @@
 #include "model/token_trie.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -84,6 +83,29 @@ static void fill(struct token_trie *trie, const struct entry *entries, uint32_t 
     trie->nodes[trie->n_nodes] = (struct trie_node){.first_token = trie->n_ids};
 }
 
+static int build(const struct vocabulary *vocabulary, struct token_trie *trie,
+                 struct entry *entries, uint32_t *open, struct why *why)
+{
+    trie->ends = malloc((trie->n_tokens + 1) * sizeof *trie->ends);
+    if (trie->ends == NULL)
+        return STATUS_NO_MEMORY;
+    trie->n_ids = list_entries(trie, vocabulary, entries);
+    size_t n_nodes = count_nodes(entries, trie->n_ids);
+    if (n_nodes > TOKEN_TRIE_NODES_MAX)
+        return refuse_numbers(
+            why, STATUS_CORRUPT,
+            (struct why_numbers){(double)n_nodes, TOKEN_TRIE_NODES_MAX, "nodes", NULL},
+            "the texts of the %u tokens of tokenizer.ggml.tokens make a tree of %zu bytes; at most "
+            "%u are taken: no vocabulary of a language model is that large",
+            trie->n_tokens, n_nodes, TOKEN_TRIE_NODES_MAX);
+    trie->nodes = malloc((n_nodes + 1) * sizeof *trie->nodes);
+    trie->ids = malloc((trie->n_ids + 1) * sizeof *trie->ids);
+    if (trie->nodes == NULL || trie->ids == NULL)
+        return STATUS_NO_MEMORY;
+    fill(trie, entries, open);
+    return STATUS_OK;
+}
+
 int token_trie_create(const struct vocabulary *vocabulary, struct token_trie **out,
                       struct why *why)
 {
@@ -91,29 +113,22 @@ int token_trie_create(const struct vocabulary *vocabulary, struct token_trie **o
     struct token_trie *trie = calloc(1, sizeof *trie);
     struct entry *entries = malloc((n_tokens + 1) * sizeof *entries);
     uint32_t *open = malloc((vocabulary_longest(vocabulary) + 1) * sizeof *open);
-    bool ok = trie != NULL && entries != NULL && open != NULL;
-    if (ok) {
+    int status = STATUS_NO_MEMORY;
+
+    if (trie != NULL && entries != NULL && open != NULL) {
         trie->n_tokens = n_tokens;
-        trie->ends = malloc((n_tokens + 1) * sizeof *trie->ends);
-        ok = trie->ends != NULL;
+        status = build(vocabulary, trie, entries, open, why);
     }
-    if (ok) {
-        trie->n_ids = list_entries(trie, vocabulary, entries);
-        size_t n_nodes = count_nodes(entries, trie->n_ids);
-        trie->nodes = malloc((n_nodes + 1) * sizeof *trie->nodes);
-        trie->ids = malloc((trie->n_ids + 1) * sizeof *trie->ids);
-        ok = trie->nodes != NULL && trie->ids != NULL && n_nodes < UINT32_MAX;
-    }
-    if (ok)
-        fill(trie, entries, open);
     free(entries);
     free(open);
-    if (!ok) {
-        token_trie_free(trie);
-        return refuse(why, STATUS_NO_MEMORY, "no memory for a tree of %u tokens", n_tokens);
+    if (status == STATUS_OK) {
+        *out = trie;
+        return STATUS_OK;
     }
-    *out = trie;
-    return STATUS_OK;
+    token_trie_free(trie);
+    if (status == STATUS_NO_MEMORY)
+        refuse(why, status, "no memory for a tree of %u tokens", n_tokens);
+    return status;
 }
 
 void token_trie_free(struct token_trie *trie)

@@ -33,7 +33,8 @@ struct token_trie {
     uint32_t *ends;          /* [n_ends] ends of generation */
 };
 
-/* STATUS_NO_MEMORY. The caller frees *out with token_trie_free. */
+/* STATUS_NO_MEMORY; STATUS_CORRUPT, with numbers: more than TOKEN_TRIE_NODES_MAX. The caller frees
+ * *out with token_trie_free. */
 int token_trie_create(const struct vocabulary *vocabulary, struct token_trie **out,
                       struct why *why);
 void token_trie_free(struct token_trie *trie);

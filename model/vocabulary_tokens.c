@@ -29,12 +29,48 @@ static const char *const end_texts[] = {
     "<reponame>",
 };
 
-static bool is_end_text(struct slice text)
+/* What chat formats part their turns and their tools by (chat_family.c), beside ends. */
+static const char *const turn_texts[] = {
+    "<|im_start|>",
+    "<|im_sep|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|python_tag|>",
+    "<|header_start|>",
+    "<|header_end|>",
+    "<|python_start|>",
+    "<|python_end|>",
+    "[INST]",
+    "[/INST]",
+    "[SYSTEM_PROMPT]",
+    "[/SYSTEM_PROMPT]",
+    "[AVAILABLE_TOOLS]",
+    "[/AVAILABLE_TOOLS]",
+    "[TOOL_CALLS]",
+    "[TOOL_RESULTS]",
+    "[/TOOL_RESULTS]",
+    "[TOOL_CONTENT]",
+    "[CALL_ID]",
+    "[ARGS]",
+    "<\xEF\xBD\x9C"
+    "User\xEF\xBD\x9C>",
+    "<\xEF\xBD\x9C"
+    "Assistant\xEF\xBD\x9C>",
+};
+
+#define IS_ONE_OF(text, texts) is_one_of(text, texts, sizeof(texts) / sizeof *(texts))
+
+static bool is_one_of(struct slice text, const char *const *texts, size_t n)
 {
-    for (size_t i = 0; i < sizeof end_texts / sizeof end_texts[0]; i++)
-        if (slice_equal(text, slice_from(end_texts[i])))
+    for (size_t i = 0; i < n; i++)
+        if (slice_equal(text, slice_from(texts[i])))
             return true;
     return false;
+}
+
+static bool is_end_text(struct slice text)
+{
+    return IS_ONE_OF(text, end_texts);
 }
 
 /* The slot of these bytes, or the empty slot where they belong. */
@@ -60,8 +96,9 @@ static bool is_byte_text(struct slice text, uint8_t *byte)
     return true;
 }
 
-/* What the token is taken for. Turn markers are control whatever the file says, or text of users
- * could write them. */
+/* What the token is taken for. A turn's mark that is user-defined, which is found in any text,
+ * would be written by the texts of users: it is control, as publishers have most of theirs.
+ * ChatML's and ends are control whatever the file says. */
 static enum token_kind kind_of(const struct vocabulary_source *source, uint32_t id, bool is_end,
                                bool is_sentencepiece)
 {
@@ -75,7 +112,8 @@ static enum token_kind kind_of(const struct vocabulary_source *source, uint32_t 
     bool is_marker = is_end_text(text) || slice_equal(text, slice_from("<|im_start|>"));
     if (is_marker)
         return TOKEN_CONTROL;
-    if (kind == TOKEN_USER_DEFINED && (is_end || (int64_t)id == source->bos_id))
+    bool is_of_format = is_end || (int64_t)id == source->bos_id || IS_ONE_OF(text, turn_texts);
+    if (kind == TOKEN_USER_DEFINED && is_of_format)
         return TOKEN_CONTROL;
     return kind;
 }

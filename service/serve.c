@@ -351,6 +351,14 @@ static int serve(const struct serve_options *in, bool *is_usage, struct why *why
     return status;
 }
 
+static int check_chat_format(const struct serve_options *in, struct why *why)
+{
+    int status = engine_check_chat_format(in->chat_format, why);
+    if (status < 0 && in->chat_format == getenv("QUIRE_CHAT_FORMAT"))
+        refuse_prefix(why, status, "QUIRE_CHAT_FORMAT");
+    return status;
+}
+
 int serve_main(int argc, char **argv)
 {
     struct serve_options in = {.parent_fd = -1};
@@ -366,6 +374,8 @@ int serve_main(int argc, char **argv)
     if (status == STATUS_OK && (in.model == NULL || in.model[0] == '\0'))
         status = refuse(&why, STATUS_INVALID,
                         "which model? Give --model FILE (or QUIRE_MODEL); see quire serve --help");
+    if (status == STATUS_OK)
+        status = check_chat_format(&in, &why);
     if (status == STATUS_OK) {
         log_set_level((enum log_level)in.log_level);
         log_set_format((enum log_format)in.log_format);

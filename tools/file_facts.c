@@ -162,7 +162,9 @@ int file_facts_gather(const char *path, struct file_facts *out, struct why *why)
     if (status < 0)
         return status;
     count_tensors(out);
-    read_plan(out);
+    out->is_vocabulary = model_holds_vocabulary_alone(out->file);
+    if (!out->is_vocabulary)
+        read_plan(out);
     read_text(out);
     return STATUS_OK;
 }

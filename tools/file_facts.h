@@ -30,6 +30,7 @@ struct file_facts {
     uint32_t n_types;
     struct type_facts types[FACTS_TYPES_MAX]; /* by bytes, most first */
 
+    bool is_vocabulary; /* no tensors: it serves text alone */
     bool has_plan;
     struct model_plan plan;
     bool has_geometry; /* of keys and values: by the plan, else as the keys suggest */

@@ -77,6 +77,8 @@ static void print_plan(const struct file_facts *facts)
 
     print_text_key(facts, "name", "general.name");
     print_text_key(facts, "architecture", "general.architecture");
+    if (facts->is_vocabulary)
+        return;
     printf("  parameters     %s in %s\n", text_count(a, facts->n_parameters),
            text_bytes(b, facts->weight_bytes));
     if (!facts->has_plan)
@@ -168,6 +170,11 @@ static void print_verdict(const struct file_facts *facts)
 {
     if (facts->status < 0)
         return; /* the refusal follows on standard error */
+    if (facts->is_vocabulary && facts->n_unsupported == 0) {
+        printf("\nA vocabulary without a model: served, it answers Tokenize, Detokenize and "
+               "GetModel only.\n");
+        return;
+    }
     if (facts->n_unsupported == 0) {
         printf("\nThis build runs this model%s.\n",
                facts->chat_template == NULL ? " on raw text; chat is unsupported" : "");
@@ -185,8 +192,10 @@ static void print_facts(const struct file_facts *facts, const struct inspect_opt
 {
     print_files(facts);
     print_plan(facts);
-    print_types(facts);
-    print_geometry(facts);
+    if (!facts->is_vocabulary) {
+        print_types(facts);
+        print_geometry(facts);
+    }
     print_words(facts);
     if (in->keys)
         inspect_list_keys(facts->file);

@@ -123,7 +123,9 @@ void inspect_json_print(FILE *to, const struct file_facts *facts)
     print_geometry(&json, facts);
     print_words(&json, facts);
     json_print_bool(&json, "is_sound", facts->status == STATUS_OK);
-    json_print_bool(&json, "runs", facts->status == STATUS_OK && facts->n_unsupported == 0);
+    bool is_served = facts->status == STATUS_OK && facts->n_unsupported == 0;
+    json_print_bool(&json, "runs", is_served && !facts->is_vocabulary);
+    json_print_bool(&json, "serves_text_alone", is_served && facts->is_vocabulary);
     json_print_open(&json, "unsupported", '[');
     for (uint32_t i = 0; i < facts->n_unsupported; i++)
         json_print_string(&json, NULL, facts->unsupported[i].text);

@@ -113,7 +113,9 @@ def test_the_log_can_be_json_and_holds_what_names_a_call(stubs, module_server, t
 
 def test_a_chat_format_is_named_for_a_file_that_does_not_say_its_own(run, module_server, tiny):
     wrong = run("model", "-m", tiny["q4_0"], "--chat-format", "llama-9")
-    assert wrong.status == 1 and "names no format" in wrong.err and "mistral-v7" in wrong.err
+    assert wrong.status == 2 and "names no format" in wrong.err and "mistral-v7" in wrong.err
+    said = run("serve", "-m", tiny["q4_0"], env={"QUIRE_CHAT_FORMAT": "llama-9"})
+    assert said.status == 2 and "QUIRE_CHAT_FORMAT: " in said.err
     lacking = run("model", "-m", tiny["q4_0"], "--chat-format", "llama-3")
     assert lacking.status == 1 and "<|start_header_id|>" in lacking.err
     named = run("model", "-m", tiny["q4_0"], "--chat-format", "qwen3")

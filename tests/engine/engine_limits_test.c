@@ -347,6 +347,53 @@ static void test_engine_limits__a_backend_that_is_not_there_is_refused(void **st
     assert_non_null(strstr(why.text, "\"tpu\""));
 }
 
+static void add_grammar(const struct door *door, struct submit *submit)
+{
+    struct why why = {.text = ""};
+    assert_int_equal(engine_compile_grammar(door->engine, ENGINE_GRAMMAR_GBNF,
+                                            slice_from("root ::= [a-z]{4000}"), &submit->grammar,
+                                            &why),
+                     STATUS_OK);
+}
+
+static void test_engine_limits__grammars_of_the_limit_are_held_and_one_more_is_refused(void **state)
+{
+    struct engine_options options = door_options();
+    struct run *runs[GRAMMARS_MAX];
+    options.max_sequences = 2;
+    options.max_queued = GRAMMARS_MAX + 1;
+    struct door *door = door_open(&options);
+    for (uint32_t i = 0; i < GRAMMARS_MAX; i++) {
+        struct submit *submit = door_submit(1, 10, 500);
+        add_grammar(door, submit);
+        runs[i] = door_send(door, submit);
+        runs[i]->keeps_credit = true;
+    }
+
+    struct submit *submit = door_submit(1, 10, 10);
+    add_grammar(door, submit);
+    struct run *beyond = door_send(door, submit);
+    door_until_over(door, beyond);
+    assert_int_equal(beyond->refused.status, STATUS_EXHAUSTED);
+    assert_true(beyond->refused.numbers[0] == GRAMMARS_MAX + 1 &&
+                beyond->refused.numbers[1] == GRAMMARS_MAX);
+    struct run *plain = door_send(door, door_submit(1, 10, 10)); /* waits, and is let in */
+    while (!plain->is_accepted)
+        door_turn(door, 10);
+
+    for (uint32_t i = 0; i < GRAMMARS_MAX; i++) {
+        assert_true(runs[i]->is_accepted);
+        door_cancel(door, runs[i]);
+    }
+    door_until_over(door, plain);
+    submit = door_submit(1, 10, 10);
+    add_grammar(door, submit);
+    struct run *after = door_send(door, submit);
+    door_until_over(door, after);
+    assert_true(after->is_finished);
+    door_close(door);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -363,6 +410,8 @@ int main(void)
         cmocka_unit_test(test_engine_limits__a_context_of_the_least_and_one_less),
         cmocka_unit_test(test_engine_limits__a_context_as_trained_and_one_more),
         cmocka_unit_test(test_engine_limits__a_context_that_was_asked_for_fits_or_is_refused),
+        cmocka_unit_test(
+            test_engine_limits__grammars_of_the_limit_are_held_and_one_more_is_refused),
         cmocka_unit_test(test_engine_limits__a_backend_that_is_not_there_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -179,9 +179,18 @@ static void test_memory_plan__a_file_says_what_its_weights_take(void **state)
     assert_int_equal(plan.global_token_bytes, 23040);          /* models.md 5 */
 }
 
+/* The most that one can take, over the vocabulary of Llama 3: tables of states 2.3 MB, nodes 0.8,
+ * masks 0.3. */
+static void test_memory_plan__grammars_of_requests_have_a_bound(void **state)
+{
+    is_near((double)memory_plan_grammars(128256), GRAMMARS_MAX * 3.35e6, 0.05);
+    assert_true(memory_plan_grammars(256 * 1024) > memory_plan_grammars(128 * 1024));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_memory_plan__grammars_of_requests_have_a_bound),
         cmocka_unit_test(test_memory_plan__agrees_with_the_arithmetic_of_scout),
         cmocka_unit_test(test_memory_plan__the_longest_context_fits_and_one_page_more_does_not),
         cmocka_unit_test(test_memory_plan__a_workspace_that_is_known_takes_its_place),

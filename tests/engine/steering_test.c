@@ -207,6 +207,28 @@ static void test_steering__ends_of_its_own_and_a_least_number_of_tokens(void **s
     door_close(door);
 }
 
+/* Where the only ends that it has cannot be drawn, a run would go on until max_tokens. */
+static void test_steering__an_end_that_ignore_eos_forbids_is_no_stop_token(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_open(&options);
+    struct submit *submit = door_submit(5, 30, 20);
+    submit->ignore_eos = true;
+    submit->n_stop_tokens = 2;
+    submit->stop_tokens[0] = 77;
+    submit->stop_tokens[1] = TINY_END_ID;
+    struct run *run = run_to_end(door, submit);
+    assert_int_equal(run->refused.status, STATUS_INVALID);
+    assert_non_null(strstr(run->refused.text, "ignore_eos"));
+    assert_non_null(strstr(run->refused.text, "stop_tokens"));
+    submit = door_submit(5, 30, 20);
+    submit->ignore_eos = true;
+    submit->n_stop_tokens = 1;
+    submit->stop_tokens[0] = 77;
+    assert_true(run_to_end(door, submit)->is_finished);
+    door_close(door);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -216,6 +238,7 @@ int main(void)
         cmocka_unit_test(test_steering__biases_forbid_and_force),
         cmocka_unit_test(test_steering__penalties_count_the_output_alone),
         cmocka_unit_test(test_steering__ends_of_its_own_and_a_least_number_of_tokens),
+        cmocka_unit_test(test_steering__an_end_that_ignore_eos_forbids_is_no_stop_token),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,7 @@
 #include "model/chat_family.h"
 #include "model/chat_template.h"
 #include "model/detok.h"
+#include "model/special_table.h"
 #include "model/token_buffer.h"
 #include "tests/model/chat_vocabulary.h"
 
@@ -384,6 +385,27 @@ static int free_vocabulary(void **state)
     return 0;
 }
 
+/* Of a file that calls its marks user-defined: a message that holds them writes none of them. */
+static void test_chat_family__contents_write_no_mark_that_is_user_defined(void **state)
+{
+    struct vocabulary *vocabulary = chat_vocabulary_of(TOKEN_USER_DEFINED);
+    assert_non_null(vocabulary);
+    for (int i = 0; i < CHAT_N_FAMILIES; i++) {
+        const struct chat_shape *shape = chat_family_shape((enum chat_family)i);
+        size_t n_max = sizeof shape->marks / sizeof *shape->marks;
+        for (size_t m = 0; m < n_max && shape->marks[m] != NULL; m++) {
+            struct slice mark = slice_from(shape->marks[m]);
+            uint32_t id;
+            assert_int_equal(
+                special_table_search(vocabulary_specials(vocabulary, false), mark, true).outcome,
+                SPECIAL_NONE);
+            assert_true(vocabulary_find_special(vocabulary, mark, &id));
+            assert_true(vocabulary_is_control(vocabulary, id));
+        }
+    }
+    vocabulary_free(vocabulary);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -394,6 +416,7 @@ int main(void)
         cmocka_unit_test(test_chat_family__tools_calls_and_results_are_rendered),
         cmocka_unit_test(test_chat_family__bad_conversations_are_refused_by_number),
         cmocka_unit_test(test_chat_family__names_nesting_and_bytes_at_their_limits_and_one_beyond),
+        cmocka_unit_test(test_chat_family__contents_write_no_mark_that_is_user_defined),
         cmocka_unit_test(test_chat_family__calls_are_read_out_of_answers),
     };
     return cmocka_run_group_tests(tests, make_vocabulary, free_vocabulary);

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 
 /* BOS is <s> and added by no rule of the vocabulary, EOS </s>; free with vocabulary_free. NULL: it
- * could not be made. */
-static inline struct vocabulary *chat_vocabulary(void)
+ * could not be made. marked: how the file says what the marks are. */
+static inline struct vocabulary *chat_vocabulary_of(enum token_kind marked)
 {
     static const char *const marks[] = {
         "<|im_sep|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|python_tag|>",
@@ -23,7 +23,7 @@ static inline struct vocabulary *chat_vocabulary(void)
 
     source_fixture_fill(fixture);
     for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
-        source_fixture_token(fixture, marks[i], TOKEN_CONTROL);
+        source_fixture_token(fixture, marks[i], marked);
     fixture->source.bos_id = source_fixture_token(fixture, "<s>", TOKEN_CONTROL);
     fixture->source.eos_id = source_fixture_token(fixture, "</s>", TOKEN_CONTROL);
     source_fixture_token(fixture, "<tool_call>", TOKEN_USER_DEFINED);
@@ -33,6 +33,11 @@ static inline struct vocabulary *chat_vocabulary(void)
         vocabulary = NULL;
     free(fixture);
     return vocabulary;
+}
+
+static inline struct vocabulary *chat_vocabulary(void)
+{
+    return chat_vocabulary_of(TOKEN_CONTROL);
 }
 
 #endif

@@ -6,6 +6,7 @@
 #include "kernels/tensor_type.h"
 #include "limits.h"
 #include "model/layer_plan.h"
+#include "model/token_trie.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -147,6 +148,59 @@ static void test_model_limits__a_token_of_the_limit_and_one_more_byte(void **sta
     assert_token(TOKEN_BYTES_MAX + 1, words);
 }
 
+#define LONG_TOKENS 8400
+
+/* Bytes, and long tokens that part at their third letter at the latest: n_nodes all together. */
+static void assert_tree(size_t n_nodes, int wanted)
+{
+    struct source_fixture *fixture = source_fixture_create("smollm");
+    uint32_t n = fixture->source.n_tokens;
+    size_t left = n_nodes - n;
+    struct slice *tokens = malloc((n + LONG_TOKENS) * sizeof *tokens);
+    int32_t *types = malloc((n + LONG_TOKENS) * sizeof *types);
+    char *text = malloc((size_t)LONG_TOKENS * TOKEN_BYTES_MAX);
+    struct vocabulary *vocabulary = NULL;
+    struct token_trie *trie = NULL;
+    struct why why = {.text = ""};
+    memset(text, 'x', (size_t)LONG_TOKENS * TOKEN_BYTES_MAX);
+    memcpy(tokens, fixture->tokens, n * sizeof *tokens);
+    for (uint32_t i = 0; left > 0; i++, n++) {
+        assert_true(i < LONG_TOKENS);
+        char *at = text + (size_t)i * TOKEN_BYTES_MAX;
+        size_t n_shared = i % 26 > 0 ? 2 : 1; /* with the one before, or with a byte's token */
+        size_t len = left + n_shared < TOKEN_BYTES_MAX ? left + n_shared : TOKEN_BYTES_MAX;
+        at[0] = (char)('a' + i / 676);
+        at[1] = (char)('a' + i / 26 % 26);
+        at[2] = (char)('a' + i % 26);
+        tokens[n] = slice_of(at, len);
+        left -= len - n_shared;
+    }
+    for (uint32_t id = 0; id < n; id++)
+        types[id] = TOKEN_NORMAL;
+    fixture->source.tokens = tokens;
+    fixture->source.types = types;
+    fixture->source.n_tokens = fixture->source.n_types = n;
+    assert_int_equal(vocabulary_create(&fixture->source, &vocabulary, &why), STATUS_OK);
+    assert_int_equal(token_trie_create(vocabulary, &trie, &why), wanted);
+    if (wanted == STATUS_OK)
+        assert_int_equal(trie->n_nodes, n_nodes);
+    else
+        assert_true(why.numbers.requested == (double)n_nodes &&
+                    why.numbers.available == TOKEN_TRIE_NODES_MAX);
+    token_trie_free(trie);
+    vocabulary_free(vocabulary);
+    free(tokens);
+    free(types);
+    free(text);
+    free(fixture);
+}
+
+static void test_model_limits__a_tree_of_tokens_of_the_limit_and_one_more_node(void **state)
+{
+    assert_tree(TOKEN_TRIE_NODES_MAX, STATUS_OK);
+    assert_tree(TOKEN_TRIE_NODES_MAX + 1, STATUS_CORRUPT);
+}
+
 /* --- the file itself --- */
 
 static char long_name[GGUF_KEY_BYTES_MAX + 2];
@@ -219,6 +273,7 @@ int main(void)
         cmocka_unit_test(test_model_limits__numbers_at_their_limits_and_one_beyond),
         cmocka_unit_test(test_model_limits__a_vocabulary_of_the_limit_and_one_more_row),
         cmocka_unit_test(test_model_limits__a_token_of_the_limit_and_one_more_byte),
+        cmocka_unit_test(test_model_limits__a_tree_of_tokens_of_the_limit_and_one_more_node),
         cmocka_unit_test(test_model_limits__keys_and_names_of_the_limit_and_one_more_byte),
         cmocka_unit_test(test_model_limits__an_alignment_of_the_limit_and_the_next),
         cmocka_unit_test(test_model_limits__a_split_of_the_limit_and_one_more_part),

@@ -37,6 +37,24 @@ static void test_file_facts__a_model_that_runs_is_counted_whole(void **state)
     free(facts);
 }
 
+static void drop_tensors(struct gguf_writer *writer)
+{
+    writer->n_tensors = writer->n_infos_bytes = writer->n_data_bytes = 0;
+}
+
+static void test_file_facts__a_vocabulary_alone_is_sound(void **state)
+{
+    struct file_facts *facts = malloc(sizeof *facts);
+    struct why why = {.text = ""};
+
+    assert_int_equal(gather(drop_tensors, facts, &why), STATUS_OK);
+    assert_int_equal(facts->status, STATUS_OK);
+    assert_int_equal(facts->n_unsupported, 0);
+    assert_true(facts->is_vocabulary && facts->vocabulary != NULL && !facts->has_plan);
+    file_facts_release(facts);
+    free(facts);
+}
+
 static void add_vector(struct gguf_writer *writer, const char *name)
 {
     static const float values[8] = {1};
@@ -134,6 +152,7 @@ static void test_file_facts__what_is_no_model_file_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_file_facts__a_vocabulary_alone_is_sound),
         cmocka_unit_test(test_file_facts__a_model_that_runs_is_counted_whole),
         cmocka_unit_test(test_file_facts__a_weight_that_nothing_would_use_is_unsupported),
         cmocka_unit_test(test_file_facts__a_harmless_tensor_is_told_and_tolerated),
