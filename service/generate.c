@@ -29,19 +29,26 @@ size_t generate_state_bytes(void)
 
 /* --- events --- */
 
-/* False: there was no memory for it, and since nothing is left out of an answer, the call ended. */
-static bool send_packed(struct call *call, size_t bytes)
+/* Since nothing is left out of an answer, the call ends; its state may be gone then. */
+static void fail(struct call *call)
 {
     struct generate *state = call_state_of(call);
 
+    if (state->is_submitted)
+        service_cancel_runs(call, TAG_ALL);
+    tool_reply_release(&state->reply);
+    service_refuse(call, STATUS_NO_MEMORY, "no memory for the next part of the answer");
+}
+
+/* False: there was no memory for it, and the call has ended. */
+static bool send_packed(struct call *call, size_t bytes)
+{
     assert(bytes > 0); /* limits.h: EVENT_BYTES_MAX against WIRE_EVENT_BYTES_MAX */
     int status = call_send(call, slice_of(call->service->out, bytes));
     if (status == STATUS_OK)
         return true;
     assert(status == STATUS_NO_MEMORY); /* credit keeps the buffer below its end */
-    if (state->is_submitted)
-        service_cancel_runs(call, TAG_ALL);
-    service_refuse(call, status, "no memory for the next part of the answer");
+    fail(call);
     return false;
 }
 
@@ -95,8 +102,7 @@ static bool send_parted(struct call *call, struct generate *state, const struct 
     struct slice text;
 
     if (tool_reply_feed(&state->reply, slice_of(delta->text, delta->text_bytes), &text) < 0) {
-        service_cancel_runs(call, TAG_ALL);
-        service_refuse(call, STATUS_NO_MEMORY, "no memory for the next part of the answer");
+        fail(call);
         return false;
     }
     if (text.len <= EVENT_TEXT_BYTES_MAX)
@@ -110,10 +116,8 @@ static void handle_delta(struct call *call, struct generate *state, const struct
     bool has_tools = state->reply.style != CHAT_TOOLS_NONE;
 
     call->usage.n_completion += event->delta.has_token;
-    if (!(has_tools ? send_parted(call, state, &event->delta) : send_delta(call, &event->delta))) {
-        tool_reply_release(&state->reply);
+    if (!(has_tools ? send_parted(call, state, &event->delta) : send_delta(call, &event->delta)))
         return;
-    }
     if (call_unsent_bytes(call) <= OUT_BUFFER_MARK_BYTES)
         service_credit(call, event->tag, 1);
     else
@@ -159,10 +163,12 @@ static void handle_finished(struct call *call, struct generate *state, const str
                                       .queue_s = event->finished.queue_s,
                                       .prefill_s = event->finished.prefill_s,
                                       .decode_s = event->finished.decode_s};
-    if ((finished.n_calls > 0 || send_text(call, held)) &&
-        send_packed(call, wire_pack_finished(service->out, sizeof service->out, &finished)))
-        call_finish(call, STATUS_OK, NULL);
+    if (finished.n_calls == 0 && !send_text(call, held))
+        return;
+    if (!send_packed(call, wire_pack_finished(service->out, sizeof service->out, &finished)))
+        return;
     tool_reply_release(&state->reply);
+    call_finish(call, STATUS_OK, NULL);
 }
 
 static void handle_event(struct call *call, const struct event *event)

@@ -329,7 +329,9 @@ static int stage_send(struct call *call, struct slice message)
 
 static void stage_finish(struct call *call, int status, const char *message, struct slice details)
 {
-    (void)call;
+    /* a codec may free the call at once */
+    if (call->handler_state != NULL)
+        memset(call->handler_state, 0xEE, stage.method.state_bytes);
     stage.is_finished = true;
     stage.finish_status = status;
     snprintf(stage.finish_text, sizeof stage.finish_text, "%s", message);
