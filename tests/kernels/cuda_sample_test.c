@@ -238,9 +238,9 @@ static void test_cuda_sample__adds_every_bias(void **state)
         for (uint32_t i = 0; i < LOGIT_BIASES_MAX; i++)
             biases[r * LOGIT_BIASES_MAX + i] = (struct sample_bias){i * 6 + r, -50.0f};
     }
-    biases[LOGIT_BIASES_MAX - 1] = (struct sample_bias){1024, 60.0f}; /* each the last of its row */
-    biases[2 * LOGIT_BIASES_MAX - 1] = (struct sample_bias){1023, 60.0f};
-    biases[3 * LOGIT_BIASES_MAX - 1] = (struct sample_bias){N - 1, 60.0f};
+    biases[LOGIT_BIASES_MAX - 1] = (struct sample_bias){1024, 1e4f}; /* each the last of its row */
+    biases[2 * LOGIT_BIASES_MAX - 1] = (struct sample_bias){1023, 1e4f};
+    biases[3 * LOGIT_BIASES_MAX - 1] = (struct sample_bias){N - 1, 1e4f};
     biases[LOGIT_BIASES_MAX] = (struct sample_bias){1024, -1000.0f}; /* not the row's before */
     biases[2 * LOGIT_BIASES_MAX] = (struct sample_bias){1023, -1000.0f};
     struct draw draw = {.logits = logits,
