@@ -34,8 +34,17 @@ def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="also what CI has no time for")
 
 
+CELLS = pytest.StashKey()  # (family, tensor type, check) that passed: for table.py
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: runs only with --long")
+    config.stash[CELLS] = []
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for cell in config.stash[CELLS]:
+        terminalreporter.write_line("|".join(("cell", *cell)))
 
 
 def pytest_collection_modifyitems(config, items):

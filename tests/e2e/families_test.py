@@ -22,6 +22,7 @@ from reference import Reference
 N_PROMPT, N_ANSWER = 67, 8  # the answer stands behind the border of a page
 MAX_MOST, RMS_MOST = 0.1, 8e-3
 CLEAR = 0.2  # between the best two: no rounding turns them round
+ENDS = [0, 2]  # <|endoftext|>, <|im_end|>
 SECONDS = 120
 
 
@@ -46,7 +47,7 @@ def answer(quire, path, prompt):
     out = run(quire, "generate", "--model", path, "--tokens", as_option(prompt), "--json",
               "--max-tokens", N_ANSWER, "--temperature", "0", "--ignore-eos")
     events = [json.loads(line) for line in out.splitlines()]
-    return [token for event in events for token in event.get("delta", {}).get("tokens", [])]
+    return [token for event in events if event["event"] == "delta" for token in event["tokens"]]
 
 
 def logits(quire, path, tokens, *options):
@@ -59,6 +60,8 @@ def logits(quire, path, tokens, *options):
 def check_greedy(ids, ours, exact):
     """The answer's rows begin with the prompt's last."""
     assert len(ids) == N_ANSWER
+    for rows in (ours, exact):
+        rows[:, ENDS] = -np.inf  # --ignore-eos
     assert ids == list(ours.argmax(axis=1))
     best_two = np.partition(exact, -2, axis=1)[:, -2:]
     clear = best_two[:, 1] - best_two[:, 0] > CLEAR
@@ -70,9 +73,9 @@ def check_greedy(ids, ours, exact):
 @pytest.mark.parametrize("family", list(make_cell_models.FAMILIES))
 def test_a_family_runs_in_a_type(quire, tmp_path, request, family, kind):
     path = tmp_path / "cell.gguf"
-    make_cell_models.make_cell(family, kind, path)
+    name = make_cell_models.make_cell(family, kind, path)
     passed = lambda check: request.config.stash[CELLS].append((family, kind, check))
-    rng = np.random.Generator(np.random.PCG64(sum(f"{family} {kind}".encode())))
+    rng = np.random.Generator(np.random.PCG64(sum(name.encode())))
     prompt = rng.integers(0, make_tiny_models.N_VOCABULARY, size=N_PROMPT)
     ids = answer(quire, path, prompt)
     tokens = [*prompt, *ids]
@@ -86,7 +89,7 @@ def test_a_family_runs_in_a_type(quire, tmp_path, request, family, kind):
     others = ("--prefill-chunk", 7, "--beside", 3, "--threads", 1)
     assert logits(quire, path, tokens, *others) == alone
     passed("bytes")
-    check_greedy(ids, ours[N_PROMPT - 1 : -1], exact[N_PROMPT - 1 : -1])
+    check_greedy(ids, ours[N_PROMPT - 1 : -1], exact[N_PROMPT - 1 : -1])  # changes them
     passed("greedy")
 
 
@@ -105,7 +108,7 @@ def refusal(quire, path):
 def names_behind(words, text):
     found = re.search(rf"{words} ([\w, ]+)", text)
     assert found, text
-    return set(found.group(1).split(", "))
+    return set(re.split(", | and ", found.group(1)))
 
 
 def test_the_table_has_all_that_the_program_says_it_runs(quire, tmp_path):

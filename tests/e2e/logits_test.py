@@ -135,14 +135,23 @@ def test_the_real_model_gives_the_512_rows_of_the_gpl(
     )
     assert worst <= max_most and rms <= rms_most
     assert abs(loss - real_model.GPL3_MEAN_NLL) <= nll_most
-    best_two = np.partition(golden, -2)[:, -2:]
-    clear = np.abs(best_two[:, 1] - best_two[:, 0]) > 0.2
-    assert clear.sum() > 400
-    assert (logits.argmax(axis=1) == golden.argmax(axis=1))[clear].all()
     best_two = np.sort(golden, axis=1)[:, -2:]
     clear = best_two[:, 1] - best_two[:, 0] > 0.2
     assert clear.sum() > 400
     assert (logits.argmax(axis=1) == golden.argmax(axis=1))[clear].all()
+
+
+@pytest.mark.parametrize("form", ["default", "exact"])
+def test_llama4_sees_its_chunk_of_8192_and_the_next_begins_anew(run, tiny, form):
+    max_most, rms_most = TOLERANCES[form]
+    tokens, rows, golden = tiny_golden("llama4_long")
+    raw = run(tiny["llama4_long"], tokens, *FORMS[form])
+    worst, rms = errors(array_of(raw)[rows], golden)
+    print(f"llama4_long, {form}: max {worst:.2e}, rms {rms:.2e}")
+    assert worst <= max_most and rms <= rms_most
+    if form == "default":
+        others = ("--prefill-chunk", "509", "--beside", "3", "--threads", "1")
+        assert run(tiny["llama4_long"], tokens, *others) == raw
 
 
 # In the last layer rows without logits have keys and values made alone.
@@ -176,14 +185,18 @@ COMPANIES = {
     ),
 }
 
-FEW = ("one thread, chunk 7", "beside seven, chunk 64, one thread")  # of forms seldom asked for
+# Of models of every kind, and of forms seldom asked for; e2e.families has others for each family.
+SOME = ("chunk 1", "one thread, chunk 7", "beside seven, chunk 7", "beside seven, chunk 64, one thread")
+FEW = SOME[1::2]
+N_FEW_TOKENS = 200  # of the real model, where a row costs most
+N_ISA_TOKENS = 140  # beyond two pages: the scalar form takes its time
 
 
 @pytest.mark.parametrize("name, form", TINY_FORMS)
 def test_rows_of_a_tiny_model_do_not_depend_on_their_company(run, tiny, name, form):
     tokens, _, _ = tiny_golden(name)
     alone = run(tiny[name], tokens, "--threads", "2", *FORMS[form])
-    for company in COMPANIES if form == "default" else FEW:
+    for company in SOME if form == "default" else FEW:
         options = COMPANIES[company]
         if "--threads" not in options:
             options += ("--threads", "2")
@@ -192,9 +205,10 @@ def test_rows_of_a_tiny_model_do_not_depend_on_their_company(run, tiny, name, fo
 
 @pytest.mark.parametrize("form", list(FORMS))
 def test_rows_of_the_real_model_do_not_depend_on_their_company(run, model, form):
-    tokens = real_model.gpl3_tokens()
+    tokens = real_model.gpl3_tokens()[: None if form == "default" else N_FEW_TOKENS]
     alone = run(model, tokens, "--threads", "2", *FORMS[form])
-    for company, options in COMPANIES.items():
+    for company in COMPANIES if form == "default" else FEW:
+        options = COMPANIES[company]
         if "--threads" not in options:
             options += ("--threads", "2")
         assert run(model, tokens, *options, *FORMS[form]) == alone, company
@@ -203,29 +217,26 @@ def test_rows_of_the_real_model_do_not_depend_on_their_company(run, model, form)
 @pytest.mark.parametrize("name, form", TINY_FORMS)
 def test_instruction_sets_give_a_tiny_model_the_bytes_of_the_scalar_form(run, tiny, name, form):
     need_isa("avx2")
-    tokens, _, _ = tiny_golden(name)
+    tokens = tiny_golden(name)[0][:N_ISA_TOKENS]
     scalar = run(tiny[name], tokens, "--isa", "scalar", *FORMS[form])
     assert run(tiny[name], tokens, "--isa", "avx2", *FORMS[form]) == scalar
     need_isa("avx512")
     assert run(tiny[name], tokens, "--isa", "avx512", *FORMS[form]) == scalar
 
 
-@pytest.mark.parametrize("isa", ["avx2", "avx512"])
 @pytest.mark.parametrize("form", list(FORMS))
-def test_an_instruction_set_gives_the_real_model_the_bytes_of_the_scalar_form(
-    run, model, form, isa
-):
-    need_isa(isa)
-    tokens = real_model.gpl3_tokens()[:8]
+def test_avx2_gives_the_real_model_the_bytes_of_the_scalar_form(run, model, form):
+    need_isa("avx2")
+    tokens = real_model.gpl3_tokens()[:4]
     scalar = run(model, tokens, "--isa", "scalar", *FORMS[form])
-    assert run(model, tokens, "--isa", isa, *FORMS[form]) == scalar
+    assert run(model, tokens, "--isa", "avx2", *FORMS[form]) == scalar
 
 
 @pytest.mark.parametrize("form", list(FORMS))
 def test_avx2_gives_the_real_model_the_bytes_of_avx512(run, model, form):
     need_isa("avx2")
     need_isa("avx512")
-    tokens = real_model.gpl3_tokens()
+    tokens = real_model.gpl3_tokens()[: None if form == "default" else N_FEW_TOKENS]
     avx2 = run(model, tokens, "--isa", "avx2", *FORMS[form])
     assert run(model, tokens, "--isa", "avx512", *FORMS[form]) == avx2
 

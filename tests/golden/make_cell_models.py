@@ -4,7 +4,7 @@ same each time."""
 
 from gguf.constants import GGMLQuantizationType as T
 
-from make_tiny_models import Plan, tensors_of, write_model
+from make_tiny_models import UNIT, Plan, tensors_of, write_model
 
 KINDS = {
     kind.name: kind
@@ -13,8 +13,16 @@ KINDS = {
         T.Q5_K, T.Q6_K, T.IQ4_NL, T.IQ4_XS, T.MXFP4,
     )
 }
+# Blocks are random ones of all types but MXFP4, whose scales are no halves.
+UNITS = UNIT | {
+    T.Q4_0: (4.6, (0,), 0),
+    T.Q4_1: (4.6, (0, 2), -7.5),
+    T.Q5_0: (9.2, (0,), 0),
+    T.Q5_1: (9.2, (0, 2), -15.5),
+    T.Q8_0: (73.9, (0,), 0),
+}
 # rows of 256 values: whole blocks of every type
-SHAPE = dict(d=256, heads=4, kv_heads=2, head_dim=64, ff=256, all_blocks=True)
+SHAPE = dict(d=256, heads=4, kv_heads=2, head_dim=64, ff=256)
 EXPERTS = dict(experts=4, used=2)
 FF = {"expert_feed_forward_length": 256}
 FAMILIES = {
@@ -47,8 +55,12 @@ FAMILIES = {
         },
     ),
 }
-# Where a router's choice of an expert is so near that rounding decides, other dice are taken.
-OTHER_DICE = {}
+# Where rounding decides between two experts, or a random model magnifies it, other dice are taken.
+OTHER_DICE = {
+    ("qwen2", "Q5_K"): " again",
+    ("qwen2moe", "F16"): " again",
+    ("qwen3moe", "F32"): " again",
+}
 
 
 def plan_of(family, kind):
@@ -57,5 +69,7 @@ def plan_of(family, kind):
 
 
 def make_cell(family, kind, path):
+    """Returns the name that the dice were thrown by."""
     plan = plan_of(family, kind)
-    write_model(plan, path, list(tensors_of(plan)))
+    write_model(plan, path, list(tensors_of(plan, UNITS)))
+    return plan.name

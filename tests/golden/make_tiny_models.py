@@ -62,6 +62,8 @@ class Plan:
         keys=None,
         fused=False,
         golden="llama.cpp",
+        context=CONTEXT,
+        n_tokens=600,
     ):
         self.name, self.kind, self.d, self.heads, self.kv_heads = name, kind, d, heads, kv_heads
         self.head_dim, self.ff, self.layers, self.kinds = head_dim, ff, layers, kinds or {}
@@ -69,6 +71,7 @@ class Plan:
         self.scaling, self.parts = scaling or {}, parts
         self.experts, self.used = experts, used  # of ff values each; none: a dense model
         self.arch, self.keys, self.fused, self.golden = arch, keys or {}, fused, golden
+        self.context, self.n_tokens = context, n_tokens  # of the model, and of its golden
 
     def path(self, folder):
         """The file to open; the first one of a model in parts."""
@@ -277,6 +280,27 @@ PLANS = [
     ),
 ]
 
+# Beyond the chunk that a file has without a key of its own, and where queries begin to grow.
+LONG_PLANS = [
+    Plan(
+        "llama4_long",
+        T.Q8_0,
+        d=64,
+        heads=2,
+        kv_heads=1,
+        head_dim=32,
+        ff=64,
+        layers=4,
+        experts=4,
+        used=1,
+        arch="llama4",
+        keys={"interleave_moe_layer_step": 2, "expert_feed_forward_length": 64},
+        golden="reference",
+        context=16384,
+        n_tokens=8300,
+    ),
+]
+
 # One of each further type, and the mixes that published files have (models.md 2.3). Their goldens
 # are computed where they are needed: by reference.py, over the dequantised file.
 BLOCKS_256 = dict(d=256, heads=4, kv_heads=1, head_dim=64, ff=512)
@@ -317,6 +341,8 @@ TYPE_PLANS = [
     ),
 ]
 
+ALL_PLANS = PLANS + LONG_PLANS + TYPE_PLANS
+
 
 def byte_texts():
     """GPT-2's printable stand-in of each byte, in byte order."""
@@ -337,7 +363,8 @@ N_VOCABULARY = len(vocabulary()[0])
 class Dice:
     """Bell-shaped values of a given spread, by integers alone until the one last product."""
 
-    def __init__(self, name):
+    def __init__(self, name, units=None):
+        self.units = units or UNIT
         self.rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
 
     def values(self, shape, spread, centre=0.0):
@@ -350,7 +377,7 @@ class Dice:
         """Random blocks of a type that the gguf package does not write, [out, bytes of a row]."""
         out, width = shape
         block_values, block_bytes = gguf.GGML_QUANT_SIZES[kind]
-        deviation, places, ratio = UNIT[kind]
+        deviation, places, ratio = self.units[kind]
         n = out * width // block_values
         raw = self.rng.integers(0, 256, size=(n, block_bytes), dtype=np.uint8)
         steps = self.rng.integers(0, 8, size=n)
@@ -382,21 +409,27 @@ def fuse(block, *parts):
         yield f"{block}.attn_qkv.{kind}", values, of_one_kind[0][2]
 
 
-def tensors_of(plan):
+def tensors_of(plan, units=None):
     """(name, float32 values [out, in] or blocks, type) in file order."""
-    dice, d = Dice(plan.name), plan.d
+    dice, d = Dice(plan.name, units), plan.d
     q_width, kv_width = plan.heads * plan.head_dim, plan.kv_heads * plan.head_dim
 
     def matrix(name, out, width, gain=1.0):
-        kind = plan.kinds.get(name.split(".")[-2], plan.kind)
-        make = dice.blocks if kind in UNIT else dice.values
-        yield name, make((out, width), *([kind] if kind in UNIT else []), gain / width**0.5), kind
+        kind, spread = plan.kinds.get(name.split(".")[-2], plan.kind), gain / width**0.5
+        if kind in dice.units:
+            yield name, dice.blocks((out, width), kind, spread), kind
+        else:
+            yield name, dice.values((out, width), spread), kind
         if has_bias(name):
             yield name.replace(".weight", ".bias"), dice.values((out,), 0.3), T.F32
 
     def experts(name, out, width, gain=1.0):
-        kind = plan.kinds.get(name.split(".")[-2], plan.kind)
-        yield name, dice.values((plan.experts, out, width), gain / width**0.5), kind
+        kind, spread = plan.kinds.get(name.split(".")[-2], plan.kind), gain / width**0.5
+        if kind in dice.units:
+            blocks = dice.blocks((plan.experts * out, width), kind, spread)
+            yield name, blocks.reshape(plan.experts, out, -1), kind
+        else:
+            yield name, dice.values((plan.experts, out, width), spread), kind
 
     def shared(block, width):
         yield from matrix(f"{block}.ffn_gate_shexp.weight", width, d)
@@ -455,7 +488,7 @@ def tensors_of(plan):
 
 def add_keys(writer, plan):
     writer.add_name(f"tiny-{plan.name}")
-    writer.add_context_length(CONTEXT)
+    writer.add_context_length(plan.context)
     writer.add_embedding_length(plan.d)
     writer.add_block_count(plan.layers)
     writer.add_feed_forward_length(plan.ff)
@@ -527,7 +560,7 @@ def make_all(folder):
     source = pathlib.Path(__file__).read_bytes()
     seal = hashlib.sha256(source).hexdigest() + f" gguf {metadata.version('gguf')} numpy {np.__version__}\n"
     stamp = folder / "made-by.txt"
-    paths = {plan.name: plan.path(folder) for plan in PLANS + TYPE_PLANS}
+    paths = {plan.name: plan.path(folder) for plan in ALL_PLANS}
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # suites that run side by side make them once
@@ -543,7 +576,7 @@ def make_where_missing(folder, stamp, seal, paths):
     ):
         return
     stamp.unlink(missing_ok=True)
-    for plan in PLANS + TYPE_PLANS:
+    for plan in ALL_PLANS:
         for old in folder.glob(f"{plan.name}*.gguf"):
             if old == paths[plan.name] or plan.parts > 1:
                 old.unlink()

@@ -3,10 +3,11 @@
 tests/golden/tiny/NAME.npz; and what the reference makes of those that llama.cpp does not know.
 
 Run by hand when make_tiny_models.py changes; the tests read only what it leaves. It needs what
-tests/requirements.txt names and llama.cpp itself, which a package has built:
+tests/requirements.txt names and llama.cpp itself: as llama-cpp-py-sync 0.11739 from PyPI, whose
+wheels want glibc 2.38, or as bench/versus_llama_cpp builds it:
 
-    pip install llama-cpp-py-sync==0.11739      # its wheels want glibc 2.38
-    tests/golden/record_llama_cpp.py [NAME...]
+    PYTHONPATH=$(echo build/venv-llama/lib/python3*/site-packages) build/venv/bin/python \
+        tests/golden/record_llama_cpp.py [NAME...]
 
 llama.cpp runs with F32 keys and values and without flash attention. An array file holds `tokens`,
 `rows` (positions), `logits` [rows, vocabulary] and the SHA-256 of the model that they are of.
@@ -20,12 +21,12 @@ import gguf
 import numpy as np
 
 from gguf_tensors import Weights
-from make_tiny_models import N_VOCABULARY, PLANS, make_all, sha256_of
+from make_tiny_models import LONG_PLANS, N_VOCABULARY, PLANS, make_all, sha256_of
 from reference import Reference
 
-N_TOKENS = 600
-# Edges of pages (64) and of attention spans (512), their neighbours, and some between.
+# Edges of pages (64), of attention spans (512) and of a chunk, their neighbours, and some between.
 ROWS = [0, 1, 2, 31, 62, 63, 64, 65, 127, 128, 191, 255, 256, 300, 447, 511, 512, 513, 576, 599]
+LONG_ROWS = [0, 63, 600, 4095, 8000, 8189, 8190, 8191, 8192, 8193, 8255, 8256, 8298, 8299]
 
 
 def write_f32_copy(plan, source, path):
@@ -57,7 +58,7 @@ def write_f32_copy(plan, source, path):
 def tokens_of(plan):
     """Ids that depend on nothing but the model's name."""
     rng = np.random.Generator(np.random.PCG64(sum(plan.name.encode())))
-    return rng.integers(0, N_VOCABULARY, size=N_TOKENS, dtype=np.int64).astype(np.int32)
+    return rng.integers(0, N_VOCABULARY, size=plan.n_tokens, dtype=np.int64).astype(np.int32)
 
 
 def llama_logits(path, tokens):
@@ -99,22 +100,22 @@ def decode(llama, tokens, begin):
 
 
 def record(plan, path, out):
-    tokens = tokens_of(plan)
+    tokens, rows = tokens_of(plan), LONG_ROWS if plan in LONG_PLANS else ROWS
     if plan.golden == "reference":
-        logits = Reference(path).logits(tokens, ROWS).astype(np.float32)
+        logits = Reference(path).logits(tokens, rows).astype(np.float32)
     else:
         with tempfile.TemporaryDirectory() as scratch:
             copy = pathlib.Path(scratch) / "f32.gguf"
             write_f32_copy(plan, path, copy)
-            logits = llama_logits(copy, tokens)[ROWS]
+            logits = llama_logits(copy, tokens)[rows]
     np.savez(
         out,
         tokens=tokens,
-        rows=np.array(ROWS, dtype=np.int32),
+        rows=np.array(rows, dtype=np.int32),
         logits=logits,
         sha256=np.array(sha256_of(path)),
     )
-    print(f"{plan.name:12} {len(ROWS)} rows of {N_TOKENS} tokens by {plan.golden}")
+    print(f"{plan.name:12} {len(rows)} rows of {plan.n_tokens} tokens by {plan.golden}")
 
 
 def main():
@@ -127,7 +128,7 @@ def main():
     arguments = parser.parse_args()
     paths = make_all(arguments.models)
     (here / "tiny").mkdir(exist_ok=True)
-    for plan in PLANS:
+    for plan in PLANS + LONG_PLANS:
         if not arguments.names or plan.name in arguments.names:
             record(plan, paths[plan.name], here / "tiny" / f"{plan.name}.npz")
 
