@@ -63,7 +63,7 @@ void arch_llama4_read(struct arch_reader *reader, struct model_plan *plan)
 
     arch_read_sizes(reader, plan);
     read_attention(reader, plan, &attention);
-    uint32_t step = arch_number(reader, "interleave_moe_layer_step", 0, MODEL_LAYERS_MAX);
+    uint32_t step = arch_number(reader, "interleave_moe_layer_step", 0, INT32_MAX);
     uint32_t n_ff = arch_number(reader, "feed_forward_length", 1, MODEL_FF_MAX);
     struct experts_plan experts = arch_experts_of(ROUTE_SIGMOID, false);
     bool has_experts = arch_experts_read(reader, n_ff, &experts) && step > 0;
