@@ -23,7 +23,7 @@ CHUNK = 8192
 D, N_HEADS, HEAD_DIM, N_FF = 384, 2, 256, 32
 EPS = 1e-5
 FREQ_BASE = 500000.0
-ANGLE_SEED = 164  # of 200 that --search tried: the others weigh 1.5e-3 against the one copied
+ANGLE_SEED = 164  # --search 200: all other positions weigh 1.5e-3
 CODE = 32
 KEY_TOKENS = 8  # tokens that a question must match
 SHARPNESS = 32.0  # of the global layer's queries
@@ -37,8 +37,8 @@ ONE = OUT + CODE  # a constant
 
 
 def codes_of(n_ids):
-    """[n_ids, 32] of +-1: the 16 bits of an id by the Reed-Muller code of order 2 in 5 variables, in
-    which two words differ in at least 8 places."""
+    """[n_ids, 32] of +-1: the 16 bits of an id by the Reed-Muller code of order 2 in 5 variables,
+    in which two words differ in at least 8 places."""
     x = (np.arange(CODE)[None, :] >> np.arange(5)[:, None]) & 1
     monomials = [np.ones(CODE, dtype=np.int64), *x]
     monomials += [x[i] & x[j] for i in range(5) for j in range(i)]
@@ -88,7 +88,7 @@ def copying_layer(offsets, n_parts, angles):
 
 
 def matching_layer(keys_from, values_from, values_to):
-    """Queries of the last 8 tokens against keys of 8 tokens: what stands at the one that matches."""
+    """Queries of the last 8 tokens against keys of 8: the value of the one that matches."""
     layer = blank_layer()
     copy_parts(layer["attn_q"], 0, CUR, KEY_TOKENS)
     layer["attn_q"] *= SHARPNESS
