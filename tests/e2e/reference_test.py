@@ -12,7 +12,10 @@ from reference import Reference, log_sum_exp, negative_log_likelihoods
 TINY_GOLDENS = ROOT / "tests" / "golden" / "tiny"
 
 
-@pytest.mark.parametrize("name", [plan.name for plan in make_tiny_models.PLANS])
+WITH_GOLDENS = make_tiny_models.PLANS + make_tiny_models.LONG_PLANS
+
+
+@pytest.mark.parametrize("name", [plan.name for plan in WITH_GOLDENS])
 def test_a_tiny_model_is_to_the_byte_the_one_that_llama_cpp_ran(tiny, name):
     with np.load(TINY_GOLDENS / f"{name}.npz") as golden:
         assert make_tiny_models.sha256_of(tiny[name]) == str(
