@@ -1,8 +1,9 @@
 """One turn of llama.cpp: reads one JSON request, prints tokens a second of prefill and decode.
 
-Runs in the environment that bench/versus_llama_cpp makes. What is timed is llama_decode alone: no
-sampling, no tokenizer, no text; one warm-up of each shape comes before. Its best settings: flash
-attention, f16 keys and values, repacked weights where it has them, one micro-batch of 512.
+Or, asked for the logits of some ids, writes them as a .npy; or tells the seconds of a load. Runs in
+the environment that bench/versus_llama_cpp makes. What is timed is llama_decode alone: no sampling,
+no tokenizer, no text; one warm-up of each shape comes before. Its best settings: flash attention,
+f16 keys and values, repacked weights where it has them, one micro-batch of 512.
 """
 
 import json
@@ -10,6 +11,7 @@ import sys
 import time
 
 import llama_cpp as lc
+import numpy as np
 
 SILENCE = lc.llama_log_callback(lambda level, text, data: None)  # the library keeps the pointer
 
@@ -35,13 +37,13 @@ def open_context(request, tokens):
     return model, context
 
 
-def run(context, ids, at):
+def run(context, ids, at, wants_all=False):
     batch = lc.llama_batch_init(len(ids), 0, 1)
     batch.n_tokens = len(ids)
     for i, token in enumerate(ids):
         batch.token[i], batch.pos[i] = token, at + i
         batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
-        batch.logits[i] = i == len(ids) - 1
+        batch.logits[i] = wants_all or i == len(ids) - 1
     begun = time.perf_counter()
     status = lc.llama_decode(context, batch)
     lc.llama_synchronize(context)
@@ -56,8 +58,32 @@ def clear(context):
     lc.llama_memory_clear(lc.llama_get_memory(context), True)
 
 
+def write_logits(request):
+    ids = request["ids"]
+    model, context = open_context(request, len(ids) + 64)
+    vocabulary = lc.llama_vocab_n_tokens(lc.llama_model_get_vocab(model))
+    run(context, ids, 0, wants_all=True)
+    logits = np.ctypeslib.as_array(lc.llama_get_logits(context), (len(ids), vocabulary))
+    np.save(request["output"], logits)
+
+
+def time_load(request):
+    """Until a first token could be drawn."""
+    begun, cpu = time.perf_counter(), time.process_time()
+    _, context = open_context(request, request["load"])
+    run(context, [1], 0)
+    seconds = time.perf_counter() - begun
+    print(json.dumps({"seconds": seconds, "cpu_seconds": time.process_time() - cpu}))
+
+
 def main():
     request = json.loads(sys.stdin.read())
+    if "load" in request:
+        time_load(request)
+        return
+    if "ids" in request:
+        write_logits(request)
+        return
     n_prompt, n_gen, depth = request["prompt"], request["gen"], request["depth"]
     model, context = open_context(request, depth + n_prompt + n_gen + 64)
     vocabulary = lc.llama_vocab_n_tokens(lc.llama_model_get_vocab(model))

@@ -20,6 +20,7 @@ from gguf.constants import GGMLQuantizationType as T
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "golden"))
 
 import make_tiny_models  # noqa: E402
+from make_cell_models import UNITS  # noqa: E402
 
 LAYERS, WIDTH, HEADS, KV_HEADS, HEAD_DIM, FF, VOCABULARY = 16, 2048, 32, 8, 64, 8192, 128256
 TYPES = ("Q4_0", "Q4_K", "Q6_K", "Q8_0", "BF16")
@@ -80,7 +81,7 @@ def write(path, name):
     """The file appears under its name when it is whole."""
     kind, path = T[name], pathlib.Path(path)
     unfinished = path.with_suffix(".part")
-    rng, dice = np.random.Generator(np.random.PCG64(1)), make_tiny_models.Dice(name)
+    rng, dice = np.random.Generator(np.random.PCG64(1)), make_tiny_models.Dice(name, UNITS)
     writer = gguf.GGUFWriter(unfinished, "llama")
     add_keys(writer, kind)
     ones = np.ones(WIDTH, dtype=np.float32)
