@@ -12,7 +12,9 @@
 struct kv_sequence {
     bool is_open;
     uint64_t promised, written, committed;
-    uint64_t shared; /* written at the last fork: never truncated below */
+    /* written at the last fork, or, of one that waits for its fork, then: never truncated below */
+    uint64_t shared;
+    uint32_t spare[KV_GROUPS_MAX]; /* pages beyond the budget: of a family before its fork */
     struct page_table tables[KV_GROUPS_MAX];
 };
 
@@ -168,13 +170,55 @@ uint32_t kv_cache_pages_of(const struct kv_cache *cache, uint64_t n_tokens)
 
 bool kv_cache_fits_now(const struct kv_cache *cache, uint64_t n_tokens)
 {
-    if (cache->n_free == 0 || !kv_cache_fits_ever(cache, n_tokens))
+    return kv_cache_family_fits_now(cache, &(struct kv_family){.n_promised = n_tokens});
+}
+
+/* When its pages are shared the budget of the one that reads holds no page of them any more, but
+ * its copy of the last; until then it may hold them all beside. */
+static uint32_t spare_of(const struct kv_group *group, const struct kv_family *family)
+{
+    uint64_t n_held = kv_pages_of(family->n_shared);
+    if (family->n_forks == 0)
+        return 0;
+    if (n_held > group->window_pages)
+        n_held = group->window_pages;
+    return kv_group_budget(group, family->n_promised, family->n_shared) + (uint32_t)n_held -
+           kv_group_budget(group, family->n_promised, 0);
+}
+
+static uint64_t pages_in(const struct kv_group *group, const struct kv_family *family)
+{
+    return (uint64_t)kv_group_budget(group, family->n_promised, 0) + spare_of(group, family) +
+           (uint64_t)family->n_forks *
+               kv_group_budget(group, family->n_promised, family->n_shared);
+}
+
+uint64_t kv_cache_family_pages(const struct kv_cache *cache, const struct kv_family *family)
+{
+    uint32_t g = 0;
+    for (uint32_t i = cache->n_groups; i-- > 0;)
+        g = cache->groups[i].spec.kind == KV_FULL ? i : g;
+    return pages_in(&cache->groups[g], family);
+}
+
+bool kv_cache_family_fits_now(const struct kv_cache *cache, const struct kv_family *family)
+{
+    if (cache->n_free <= family->n_forks || !kv_cache_fits_ever(cache, family->n_promised))
         return false;
-    for (uint32_t g = 0; g < cache->n_groups; g++) {
-        const struct kv_group *group = &cache->groups[g];
-        if (kv_group_budget(group, n_tokens, 0) > page_pool_n_available(group->pool))
+    for (uint32_t g = 0; g < cache->n_groups; g++)
+        if (pages_in(&cache->groups[g], family) > page_pool_n_available(cache->groups[g].pool))
             return false;
-    }
+    return true;
+}
+
+bool kv_cache_family_fits_ever(const struct kv_cache *cache, const struct kv_family *family)
+{
+    if (cache->spec.max_sequences <= family->n_forks ||
+        !kv_cache_fits_ever(cache, family->n_promised))
+        return false;
+    for (uint32_t g = 0; g < cache->n_groups; g++)
+        if (pages_in(&cache->groups[g], family) > page_pool_n_pages(cache->groups[g].pool))
+            return false;
     return true;
 }
 
@@ -242,20 +286,35 @@ static kv_seq_id take_slot(struct kv_cache *cache, uint64_t n_promised)
     sequence->is_open = true;
     sequence->promised = n_promised;
     sequence->written = sequence->committed = sequence->shared = 0;
+    memset(sequence->spare, 0, sizeof sequence->spare);
     return seq;
 }
 
 int kv_cache_open(struct kv_cache *cache, uint64_t n_promised, kv_seq_id *out, struct why *why)
 {
-    if (!kv_cache_fits_now(cache, n_promised))
-        return refuse_room(cache, n_promised, why);
-    uint32_t budget[KV_GROUPS_MAX];
+    return kv_cache_open_family(cache, &(struct kv_family){.n_promised = n_promised}, out, why);
+}
+
+int kv_cache_open_family(struct kv_cache *cache, const struct kv_family *family, kv_seq_id *out,
+                         struct why *why)
+{
+    uint32_t extra[KV_GROUPS_MAX];
+
+    assert(family->n_shared <= family->n_promised);
+    if (!kv_cache_family_fits_now(cache, family))
+        return refuse_room(cache, family->n_promised, why);
     for (uint32_t g = 0; g < cache->n_groups; g++)
-        budget[g] = kv_group_budget(&cache->groups[g], n_promised, 0);
-    bool reserved = reserve_all(cache, budget);
+        extra[g] = (uint32_t)pages_in(&cache->groups[g], family);
+    bool reserved = reserve_all(cache, extra);
     assert(reserved);
     (void)reserved;
-    *out = take_slot(cache, n_promised);
+    for (uint32_t i = 0; i <= family->n_forks; i++) {
+        out[i] = take_slot(cache, family->n_promised);
+        struct kv_sequence *sequence = &cache->sequences[out[i]];
+        sequence->shared = i > 0 ? family->n_shared : 0;
+        for (uint32_t g = 0; g < cache->n_groups && i == 0; g++)
+            sequence->spare[g] = spare_of(&cache->groups[g], family);
+    }
     return STATUS_OK;
 }
 
@@ -264,6 +323,7 @@ static uint32_t reserved_of(const struct kv_cache *cache, const struct kv_sequen
 {
     uint32_t budget = kv_group_budget(&cache->groups[g], sequence->promised, sequence->shared);
     uint32_t n_own = page_table_n_own(&sequence->tables[g]);
+    budget += sequence->spare[g];
     assert(n_own <= budget);
     return budget - n_own;
 }
@@ -281,6 +341,31 @@ void kv_cache_close(struct kv_cache *cache, kv_seq_id seq)
     }
     sequence->is_open = false;
     cache->free[cache->n_free++] = seq;
+}
+
+static void share_pages(struct kv_cache *cache, struct kv_sequence *from, struct kv_sequence *to)
+{
+    to->written = to->committed = to->shared = from->shared = from->written;
+    for (uint32_t g = 0; g < cache->n_groups; g++) {
+        page_table_share(&from->tables[g], &to->tables[g]);
+        for (uint32_t i = 0; i < to->tables[g].n_pages; i++)
+            page_pool_share(cache->groups[g].pool, to->tables[g].pages[i]);
+    }
+}
+
+void kv_cache_fork_into(struct kv_cache *cache, kv_seq_id from_seq, kv_seq_id to_seq)
+{
+    struct kv_sequence *from = sequence_at(cache, from_seq), *to = sequence_at(cache, to_seq);
+    uint32_t had[KV_GROUPS_MAX];
+
+    assert(from->committed == from->written && to->written == 0 && to->shared == from->written);
+    for (uint32_t g = 0; g < cache->n_groups; g++) {
+        had[g] = reserved_of(cache, from, g);
+        from->spare[g] = 0;
+    }
+    share_pages(cache, from, to);
+    for (uint32_t g = 0; g < cache->n_groups; g++) /* at the first fork: what it owned */
+        page_pool_unreserve(cache->groups[g].pool, had[g] - reserved_of(cache, from, g));
 }
 
 int kv_cache_fork(struct kv_cache *cache, kv_seq_id seq, uint64_t n_promised, kv_seq_id *out,
@@ -302,15 +387,11 @@ int kv_cache_fork(struct kv_cache *cache, kv_seq_id seq, uint64_t n_promised, kv
         return refuse_room(cache, n_promised, why);
 
     *out = take_slot(cache, n_promised);
-    struct kv_sequence *to = &cache->sequences[*out];
-    to->written = to->committed = to->shared = from->shared = from->written;
     for (uint32_t g = 0; g < cache->n_groups; g++) {
-        struct page_pool *pool = cache->groups[g].pool;
-        page_pool_unreserve(pool, spare[g]);
-        page_table_share(&from->tables[g], &to->tables[g]);
-        for (uint32_t i = 0; i < to->tables[g].n_pages; i++)
-            page_pool_share(pool, to->tables[g].pages[i]);
+        page_pool_unreserve(cache->groups[g].pool, spare[g]);
+        from->spare[g] = 0; /* of a family whose forks left before */
     }
+    share_pages(cache, from, &cache->sequences[*out]);
     return STATUS_OK;
 }
 
@@ -320,7 +401,7 @@ void kv_cache_append(struct kv_cache *cache, kv_seq_id seq, uint32_t n, struct s
 {
     struct kv_sequence *sequence = sequence_at(cache, seq);
     uint64_t written = sequence->written + n;
-    assert(written <= sequence->promised);
+    assert(written <= sequence->promised && sequence->written >= sequence->shared);
     assert(written - sequence->committed <= cache->spec.max_append);
     for (uint32_t g = 0; g < cache->n_groups; g++) {
         struct kv_group *group = &cache->groups[g];

@@ -14,7 +14,9 @@
  * and one append, however long the sequence.
  *
  * Sharing: fork lets two sequences hold the same pages. Who writes first into a shared page that is
- * half full gets a copy (the last one left keeps the page); the promise of each holds that page.
+ * half full gets a copy (the last one left keeps the page); the promise of each holds that page. A
+ * family is promised as a whole before there is anything to share: one sequence that reads, and
+ * slots that wait for their fork of it.
  *
  * Invariant (kv_cache_check, after every step in builds with QUIRE_CHECKS): committed <= written <=
  * promised; each table holds exactly the pages of its written positions (that can still be seen);
@@ -81,9 +83,26 @@ uint64_t kv_cache_tokens_max(const struct kv_cache *cache);
 /* Most ops that append and fetch_counters enqueue in a list of max_rows rows: sizes the stream. */
 uint32_t kv_cache_ops_max(const struct kv_cache *cache, uint32_t max_rows);
 
+/* A sequence of n_promised tokens and n_forks more, each of as many, that will be forked when it
+ * has written n_shared (n_forks 0: a sequence alone). */
+struct kv_family {
+    uint64_t n_promised, n_shared;
+    uint32_t n_forks;
+};
+/* Of the group that sees everything, or of the first. */
+uint64_t kv_cache_family_pages(const struct kv_cache *cache, const struct kv_family *family);
+bool kv_cache_family_fits_now(const struct kv_cache *cache, const struct kv_family *family);
+bool kv_cache_family_fits_ever(const struct kv_cache *cache, const struct kv_family *family);
+
 /* Reserves for n_promised tokens. STATUS_EXHAUSTED (wait: others will leave) or STATUS_TOO_LARGE
  * (never), with needed and free bytes. */
 int kv_cache_open(struct kv_cache *cache, uint64_t n_promised, kv_seq_id *out, struct why *why);
+/* The same of a family: out[0] is open as by kv_cache_open, out[1..n_forks] write nothing before
+ * kv_cache_fork_into. Any of them may be closed at any time. */
+int kv_cache_open_family(struct kv_cache *cache, const struct kv_family *family, kv_seq_id *out,
+                         struct why *why);
+/* `to`, of from's family, shares what `from` has: n_shared tokens, all committed (asserted). */
+void kv_cache_fork_into(struct kv_cache *cache, kv_seq_id from, kv_seq_id to);
 void kv_cache_close(struct kv_cache *cache, kv_seq_id seq); /* pages and reservation go back */
 /* Makes room for n more tokens (within the promise and max_append, asserted): enqueues the zeroing
  * of new pages, the copy of a shared open page, and what has changed in the sequence's tables since

@@ -132,6 +132,60 @@ static void test_kv_cache__the_last_holder_of_a_shared_page_keeps_it(void **stat
     cache_scene_close(&scene);
 }
 
+/* 300 tokens are 5 pages; of the 2 and a bit that are shared each has its own copy of the bit. */
+static void test_kv_cache__a_family_is_promised_whole_and_shares_what_was_read(void **state)
+{
+    const struct kv_family family = {.n_promised = 300, .n_shared = 130, .n_forks = 2};
+    kv_seq_id seqs[3];
+    struct cache_scene scene = full_cache(11);
+    assert_int_equal(kv_cache_family_pages(scene.cache, &family), 6 + 3 + 3);
+    assert_false(kv_cache_family_fits_ever(scene.cache, &family));
+    assert_int_equal(kv_cache_open_family(scene.cache, &family, seqs, NULL), STATUS_EXHAUSTED);
+    assert_int_equal(cache_stats(&scene).n_available, 11);
+    cache_scene_close(&scene);
+
+    scene = full_cache(12);
+    assert_int_equal(kv_cache_open_family(scene.cache, &family, seqs, NULL), STATUS_OK);
+    assert_int_equal(cache_stats(&scene).n_available, 0);
+    cache_write(&scene, seqs[0], 130, 1);
+    cache_assert_sound(&scene);
+    kv_cache_fork_into(scene.cache, seqs[0], seqs[1]);
+    kv_cache_fork_into(scene.cache, seqs[0], seqs[2]);
+    cache_assert_sound(&scene);
+    assert_int_equal(cache_stats(&scene).n_used, 3);
+    for (uint32_t i = 3; i-- > 0;)
+        cache_write(&scene, seqs[i], 170, 1000 * (i + 1));
+    assert_int_equal(cache_stats(&scene).n_used, 2 + 3 * 3);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(cache_page_at(&scene, seqs[i], 0, 1),
+                         cache_page_at(&scene, seqs[0], 0, 1));
+        assert_int_equal(mark_at(&scene, seqs[i], 0, 129), 130);
+        assert_int_equal(mark_at(&scene, seqs[i], 0, 130), 1000 * (i + 1));
+        cache_assert_sound(&scene);
+    }
+    for (uint32_t i = 0; i < 3; i++)
+        kv_cache_close(scene.cache, seqs[i]);
+    assert_int_equal(cache_stats(&scene).n_available, 12);
+    cache_scene_close(&scene);
+}
+
+static void test_kv_cache__members_of_a_family_may_leave_before_it_forks(void **state)
+{
+    const struct kv_family family = {.n_promised = 300, .n_shared = 130, .n_forks = 2};
+    struct cache_scene scene = full_cache(12);
+    for (uint32_t first = 0; first < 3; first++) {
+        kv_seq_id seqs[3];
+        assert_int_equal(kv_cache_open_family(scene.cache, &family, seqs, NULL), STATUS_OK);
+        cache_write(&scene, seqs[0], 100, 1);
+        for (uint32_t i = 0; i < 3; i++) {
+            kv_cache_close(scene.cache, seqs[(first + i) % 3]);
+            cache_assert_sound(&scene);
+        }
+        assert_int_equal(cache_stats(&scene).n_available, 12);
+    }
+    cache_scene_close(&scene);
+}
+
 static void test_kv_cache__truncate_keeps_the_promise(void **state)
 {
     struct cache_scene scene = full_cache(4);
@@ -342,6 +396,8 @@ int main(void)
         cmocka_unit_test(test_kv_cache__a_used_page_comes_back_zeroed),
         cmocka_unit_test(test_kv_cache__fork_shares_pages_until_write),
         cmocka_unit_test(test_kv_cache__the_last_holder_of_a_shared_page_keeps_it),
+        cmocka_unit_test(test_kv_cache__a_family_is_promised_whole_and_shares_what_was_read),
+        cmocka_unit_test(test_kv_cache__members_of_a_family_may_leave_before_it_forks),
         cmocka_unit_test(test_kv_cache__truncate_keeps_the_promise),
         cmocka_unit_test(test_kv_cache__a_windowed_group_keeps_its_window_and_promises_no_more),
         cmocka_unit_test(test_kv_cache__a_chunked_group_forgets_at_each_chunk),
