@@ -255,6 +255,7 @@ struct sample_params {       /* one a row; PODs in device memory */
     float temperature;       /* 0: greedy, lowest id on ties, no random number */
     float top_p;             /* >= 1 off */
     float min_p;             /* 0 off */
+    float typical_p;         /* 0, or >= 1, off; CUDA's op has none yet: never set for it */
     float repetition;        /* 1 off; applies to tokens whose count is not 0 */
     float frequency;         /* 0 off; times occurrences in the output */
     float presence;          /* 0 off; once for tokens of the output */
@@ -284,13 +285,16 @@ struct sample_bias {
 };
 
 /* Order of the chain: bias, masks, repetition, frequency, presence, temperature, min_p, top_k,
- * top_p, draw (models.md 8.1, 8.2). With l the logit, n the token's count in the output:
+ * typical_p, top_p, draw (models.md 8.1, 8.2). With l the logit, n the token's count in the output:
  * l += bias; l > 0 ? l / repetition : l * repetition; l -= frequency * n; l -= presence if n > 0,
  * each step rounded to f32. A masked token has -infinity. The draw: u = 64 random bits of
  * Philox4x32-10(seed, choice, position); integer masses round(p * 2^40) over the kept ids in id
  * order; the first id whose running sum exceeds (u * total) >> 64. top_p cuts on the same integer
- * masses by (value descending, id ascending). A row of NaN sticks
- * STATUS_INTERNAL. */
+ * masses by (value descending, id ascending): the shortest prefix that reaches ceil(top_p * total).
+ * typical_p does so by (distance ascending, id ascending), the distance of a token's surprise from
+ * the mean one, |-ln p - H| = |y - mean|, y being ln p relative to the best: with m the masses and
+ * k = round(-y * 2^16), mean = -float(double(sum m * k) / double(sum m) / 2^16), |y - mean| in f32
+ * (locally typical sampling, Meister et al. 2022). A row of NaN sticks STATUS_INTERNAL. */
 struct sample_args {
     const float *logits;                 /* device [n_rows, vocabulary] */
     uint32_t n_rows, vocabulary;
@@ -328,6 +332,12 @@ struct count_args {
 struct count_zero_args {
     uint32_t *counts;        /* device [n_slots, vocabulary] */
     uint32_t vocabulary, slot;
+};
+
+/* counts[to] = counts[from] for every token; distinct slots */
+struct count_copy_args {
+    uint32_t *counts;        /* device [n_slots, vocabulary] */
+    uint32_t vocabulary, from, to;
 };
 
 struct page_zero_args {
@@ -381,6 +391,7 @@ struct ops {
     void (*sample)(struct stream *stream, const struct sample_args *args);
     void (*count)(struct stream *stream, const struct count_args *args);
     void (*count_zero)(struct stream *stream, const struct count_zero_args *args);
+    void (*count_copy)(struct stream *stream, const struct count_copy_args *args);
     void (*page_zero)(struct stream *stream, const struct page_zero_args *args);
     void (*page_copy)(struct stream *stream, const struct page_copy_args *args);
 };

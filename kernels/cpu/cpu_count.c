@@ -58,3 +58,19 @@ void cpu_count_zero(struct stream *stream, const struct count_zero_args *args)
     assert(args->counts != NULL);
     cpu_stream_push(stream, "count_zero", run_count_zero, args, sizeof *args, true);
 }
+
+static void run_count_copy(const struct cpu_worker *worker, const void *args)
+{
+    const struct count_copy_args *copy = args;
+
+    if (worker->idx == 0)
+        memcpy(copy->counts + (size_t)copy->to * copy->vocabulary,
+               copy->counts + (size_t)copy->from * copy->vocabulary,
+               copy->vocabulary * sizeof *copy->counts);
+}
+
+void cpu_count_copy(struct stream *stream, const struct count_copy_args *args)
+{
+    assert(args->counts != NULL && args->from != args->to);
+    cpu_stream_push(stream, "count_copy", run_count_copy, args, sizeof *args, true);
+}

@@ -26,6 +26,7 @@ const struct ops cpu_ops = {
     .sample = cpu_sample,
     .count = cpu_count,
     .count_zero = cpu_count_zero,
+    .count_copy = cpu_count_copy,
     .page_zero = cpu_page_zero,
     .page_copy = cpu_page_copy,
 };

@@ -22,6 +22,7 @@ void cpu_gather(struct stream *stream, const struct gather_args *args);
 void cpu_sample(struct stream *stream, const struct sample_args *args);
 void cpu_count(struct stream *stream, const struct count_args *args);
 void cpu_count_zero(struct stream *stream, const struct count_zero_args *args);
+void cpu_count_copy(struct stream *stream, const struct count_copy_args *args);
 void cpu_page_zero(struct stream *stream, const struct page_zero_args *args);
 void cpu_page_copy(struct stream *stream, const struct page_copy_args *args);
 

@@ -14,6 +14,8 @@
 #define NEAR_LAST 64.0f
 #define RADIX_BUCKETS 2048
 #define DRAW_BLOCK 1024
+#define MASS_LEAST (-28.5f) /* below it, in nats from the best, a token's mass rounds to 0 */
+#define SURPRISE_ONE 65536.0
 
 struct sample_run {
     struct sample_args args;
@@ -25,6 +27,7 @@ struct sample_row { /* of the worker's part of the workspace */
     uint32_t vocabulary;
     float *x;      /* [vocabulary] logits after the steps so far */
     float *e;      /* [vocabulary] */
+    float *near;   /* [vocabulary] of kept ids: how near they are to the mean surprise, negative */
     uint32_t *ids; /* [vocabulary] what is kept, ascending, unless `all` */
     uint32_t n_ids;
     bool all;
@@ -34,7 +37,7 @@ struct sample_row { /* of the worker's part of the workspace */
 static size_t row_bytes(uint32_t vocabulary)
 {
     size_t values = ((size_t)vocabulary + 15) / 16 * 16;
-    return values * (2 * sizeof(float) + sizeof(uint32_t));
+    return values * (3 * sizeof(float) + sizeof(uint32_t));
 }
 
 size_t cpu_sample_workspace_bytes(const struct device *device, uint32_t max_rows,
@@ -73,9 +76,9 @@ static uint64_t weight_of(const struct sample_row *row, uint32_t id, bool by_mas
 }
 
 /* Keeps the shortest prefix, by (value descending, id ascending), of the kept ids whose weights
- * reach `need`; need is at least 1 and at most their sum. A radix search from the top bits finds
+ * reach `need`; values[id] is finite or -infinity; need is at least 1 and at most their sum. A radix search from the top bits finds
  * the last value, then one pass drops what is beyond it. */
-static void cut(struct sample_row *row, uint64_t need, bool by_mass)
+static void cut(struct sample_row *row, const float *values, uint64_t need, bool by_mass)
 {
     static const struct {
         uint32_t shift, mask, above; /* above: bits that are already decided */
@@ -84,7 +87,7 @@ static void cut(struct sample_row *row, uint64_t need, bool by_mass)
     for (int level = 0; level < 3; level++) {
         memset(row->buckets, 0, RADIX_BUCKETS * sizeof *row->buckets);
         for (uint32_t i = 0; i < row->n_ids; i++) {
-            uint32_t key = key_of(row->x[row->ids[i]]);
+            uint32_t key = key_of(values[row->ids[i]]);
             if ((key & levels[level].above) == last)
                 row->buckets[key >> levels[level].shift & levels[level].mask] +=
                     weight_of(row, row->ids[i], by_mass);
@@ -96,7 +99,7 @@ static void cut(struct sample_row *row, uint64_t need, bool by_mass)
     }
     uint32_t n_kept = 0;
     for (uint32_t i = 0; i < row->n_ids; i++) {
-        uint32_t id = row->ids[i], key = key_of(row->x[id]);
+        uint32_t id = row->ids[i], key = key_of(values[id]);
         if (key < last || (key == last && need == 0))
             continue;
         if (key == last) {
@@ -133,16 +136,21 @@ static void cut_top_k(struct sample_row *row, uint32_t k)
         row->n_ids = collect_best(row, row->x, 0.0f, k);
     row->all = false;
     if (k < row->n_ids)
-        cut(row, k, false);
+        cut(row, row->x, k, false);
+}
+
+/* 1 at least */
+static uint64_t share_of(float p, uint64_t total)
+{
+    double wanted = ceil((double)p * (double)total);
+    uint64_t need = wanted < 1.0 ? 1 : (uint64_t)wanted;
+    return need < total ? need : total;
 }
 
 static void cut_top_p(struct sample_row *row, float top_p)
 {
     uint64_t total = row->all ? row->ops->mass(row->e, row->vocabulary) : kept_mass(row);
-    double wanted = ceil((double)top_p * (double)total);
-    uint64_t need = wanted < 1.0 ? 1 : (uint64_t)wanted;
-    if (need > total)
-        need = total;
+    uint64_t need = share_of(top_p, total);
     for (float near = NEAR_FIRST; row->all && near <= NEAR_LAST; near *= 2) {
         row->n_ids = row->ops->collect(row->x, row->vocabulary, -near, row->ids);
         row->all = kept_mass(row) < need;
@@ -150,7 +158,42 @@ static void cut_top_p(struct sample_row *row, float top_p)
     if (row->all)
         row->n_ids = row->ops->collect(row->x, row->vocabulary, -INFINITY, row->ids);
     row->all = false;
-    cut(row, need, true);
+    cut(row, row->x, need, true);
+}
+
+/* What has a mass, and their sum. */
+static uint64_t keep_massive(struct sample_row *row)
+{
+    uint64_t total = 0;
+    uint32_t n = 0;
+
+    if (row->all)
+        row->n_ids = row->ops->collect(row->x, row->vocabulary, MASS_LEAST, row->ids);
+    row->all = false;
+    for (uint32_t i = 0; i < row->n_ids; i++) {
+        uint64_t mass = cpu_sample_mass(row->e[row->ids[i]]);
+        row->ids[n] = row->ids[i];
+        n += mass > 0;
+        total += mass;
+    }
+    row->n_ids = n;
+    return total;
+}
+
+static void cut_typical(struct sample_row *row, float typical_p)
+{
+    uint64_t total = keep_massive(row), need = share_of(typical_p, total);
+    unsigned __int128 sum = 0;
+
+    for (uint32_t i = 0; i < row->n_ids; i++) {
+        uint32_t id = row->ids[i];
+        sum += (unsigned __int128)cpu_sample_mass(row->e[id]) *
+               (uint64_t)((double)-row->x[id] * SURPRISE_ONE + 0.5);
+    }
+    float mean = -(float)((double)sum / (double)total / SURPRISE_ONE);
+    for (uint32_t i = 0; i < row->n_ids; i++)
+        row->near[row->ids[i]] = -fabsf(row->x[row->ids[i]] - mean);
+    cut(row, row->near, need, true);
 }
 
 /* --- the draw --- */
@@ -196,6 +239,8 @@ static uint32_t draw(struct sample_row *row, const struct sample_params *params,
         cut_min_p(row, params->min_p);
     if (params->top_k > 0 && params->top_k < row->vocabulary)
         cut_top_k(row, params->top_k);
+    if (params->typical_p > 0.0f && params->typical_p < 1.0f)
+        cut_typical(row, params->typical_p);
     if (params->top_p < 1.0f)
         cut_top_p(row, params->top_p);
     uint64_t random = philox(params->seed, params->choice_idx, params->position);
@@ -369,7 +414,8 @@ static void run_sample(const struct cpu_worker *worker, const void *args)
         .buckets = worker->scratch,
     };
     row.e = row.x + n_values;
-    row.ids = (uint32_t *)(row.e + n_values);
+    row.near = row.e + n_values;
+    row.ids = (uint32_t *)(row.near + n_values);
     for (;;) {
         uint32_t r = team_counter_take(worker->counter, 1);
         if (r >= run->args.n_rows)

@@ -58,3 +58,16 @@ extern "C" void cuda_count_zero(struct stream *stream, const struct count_zero_a
     cuda_stream_check(stream, "count_zero",
                       cudaMemsetAsync(counts, 0, args->vocabulary * sizeof *counts, cuda));
 }
+
+extern "C" void cuda_count_copy(struct stream *stream, const struct count_copy_args *args)
+{
+    assert(args->counts != NULL && args->from != args->to);
+    cudaStream_t cuda;
+    if (!cuda_stream_begin(stream, "count_copy", &cuda))
+        return;
+    const uint32_t *from = args->counts + (size_t)args->from * args->vocabulary;
+    uint32_t *to = args->counts + (size_t)args->to * args->vocabulary;
+    cuda_stream_check(stream, "count_copy",
+                      cudaMemcpyAsync(to, from, args->vocabulary * sizeof *to,
+                                      cudaMemcpyDeviceToDevice, cuda));
+}

@@ -28,6 +28,7 @@ const struct ops cuda_ops = {
     .sample = cuda_sample,
     .count = cuda_count,
     .count_zero = cuda_count_zero,
+    .count_copy = cuda_count_copy,
     .page_zero = cuda_page_zero,
     .page_copy = cuda_page_copy,
 };

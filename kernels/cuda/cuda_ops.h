@@ -28,5 +28,6 @@ size_t cuda_sample_workspace_bytes(const struct device *device, uint32_t max_row
 void cuda_sample(struct stream *stream, const struct sample_args *args);
 void cuda_count(struct stream *stream, const struct count_args *args);
 void cuda_count_zero(struct stream *stream, const struct count_zero_args *args);
+void cuda_count_copy(struct stream *stream, const struct count_copy_args *args);
 
 #endif

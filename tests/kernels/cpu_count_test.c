@@ -76,6 +76,28 @@ static void test_count__begins_again_at_zero_in_one_slot(void **state)
     twin_close(&twin);
 }
 
+static void test_count__a_slot_takes_the_counts_of_another(void **state)
+{
+    static const struct row_input input = {ROW_TOKEN, 3};
+    static const uint32_t slot = 1;
+    struct twin twin = twin_open(BACKEND_CPU);
+    struct count_args args = args_of(&twin, &input, &slot, 1);
+
+    twin.ops->count_zero(twin.stream, &(struct count_zero_args){args.counts, VOCABULARY, slot});
+    twin.ops->count(twin.stream, &args);
+    twin.ops->count_copy(twin.stream, &(struct count_copy_args){args.counts, VOCABULARY, 1, 2});
+
+    assert_int_equal(twin_run(&twin), STATUS_OK);
+    uint32_t *counts = twin_download(&twin, args.counts, SLOTS * VOCABULARY * sizeof *counts);
+    for (uint32_t i = 0; i < VOCABULARY; i++) {
+        assert_int_equal(counts[i], 4);
+        assert_int_equal(counts[VOCABULARY + i], i == 3);
+        assert_int_equal(counts[2 * VOCABULARY + i], i == 3);
+    }
+    free(counts);
+    twin_close(&twin);
+}
+
 static int status_of(struct row_input input, uint32_t slot)
 {
     struct twin twin = twin_open(BACKEND_CPU);
@@ -99,6 +121,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_count__adds_up_the_tokens_of_its_slot),
         cmocka_unit_test(test_count__begins_again_at_zero_in_one_slot),
+        cmocka_unit_test(test_count__a_slot_takes_the_counts_of_another),
         cmocka_unit_test(test_count__what_has_no_place_sticks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -78,6 +78,33 @@ static void test_sample__top_p_keeps_the_shortest_prefix_that_reaches_it(void **
     assert_int_equal(drawn(equal, 4, params), 3);
 }
 
+/* Surprises of 1.61, 0.92, 2.30 and 1.20 nats, 1.28 on average. */
+static void test_sample__typical_p_keeps_what_is_nearest_to_the_mean_surprise(void **state)
+{
+    float logits[] = {logf(0.2f), logf(0.4f), logf(0.1f), logf(0.3f)};
+    static const struct {
+        float p;
+        uint32_t seen;
+    } cases[] = {{0.001f, 8}, {0.29f, 8},   {0.31f, 9}, {0.49f, 9},  {0.51f, 0xb},
+                 {0.89f, 0xb}, {0.91f, 0xf}, {1.0f, 0xf}, {0.0f, 0xf}};
+    struct sample_params params = plain;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        params.typical_p = cases[i].p;
+        assert_int_equal(drawn(logits, 4, params), cases[i].seen);
+    }
+    params.typical_p = 0.31f; /* before top_p, which then sees 0.3 and 0.2 */
+    params.top_p = 0.5f;
+    assert_int_equal(drawn(logits, 4, params), 8);
+    params.top_p = 1.0f;
+    params.top_k = 2; /* behind top_k: 57 % and 43 %, and a mean of 0.68 nats */
+    params.typical_p = 0.5f;
+    assert_int_equal(drawn(logits, 4, params), 2);
+    float equal[] = {1.0f, 1.0f, 1.0f, 1.0f};
+    params = plain;
+    params.typical_p = 0.5f;
+    assert_int_equal(drawn(equal, 4, params), 3);
+}
+
 static void test_sample__min_p_is_relative_to_the_best(void **state)
 {
     float logits[] = {logf(0.2f), logf(0.4f), logf(0.1f), logf(0.3f)};
@@ -226,6 +253,7 @@ int main(void)
         cmocka_unit_test(test_sample__greedy_takes_the_lowest_id_of_equals),
         cmocka_unit_test(test_sample__top_k_prefers_lower_ids_of_equals),
         cmocka_unit_test(test_sample__top_p_keeps_the_shortest_prefix_that_reaches_it),
+        cmocka_unit_test(test_sample__typical_p_keeps_what_is_nearest_to_the_mean_surprise),
         cmocka_unit_test(test_sample__min_p_is_relative_to_the_best),
         cmocka_unit_test(test_sample__filters_act_on_what_the_one_before_left),
         cmocka_unit_test(test_sample__a_tiny_temperature_is_nearly_greedy),

@@ -41,7 +41,8 @@ static struct rows random_rows(uint32_t n)
     return rows;
 }
 
-/* The counts, malloc'd, all of which but those of slot `zeroed` began at 3. */
+/* The counts, malloc'd, all of which but those of slot `zeroed` began at 3; one more slot has those
+ * of another in the end. */
 static uint32_t *count(enum backend backend, const struct rows *rows, uint32_t zeroed, int *status)
 {
     struct twin twin = twin_open(backend);
@@ -61,6 +62,9 @@ static uint32_t *count(enum backend backend, const struct rows *rows, uint32_t z
     };
     twin.ops->count_zero(twin.stream, &(struct count_zero_args){args.counts, VOCABULARY, zeroed});
     twin.ops->count(twin.stream, &args);
+    uint32_t from = (zeroed + 1) % SLOTS, to = (zeroed + 3) % SLOTS;
+    twin.ops->count_copy(twin.stream,
+                         &(struct count_copy_args){args.counts, VOCABULARY, from, to});
     *status = twin_run(&twin);
     uint32_t *found = twin_download(&twin, args.counts, sizeof counts);
     twin_close(&twin);
@@ -82,6 +86,7 @@ static void test_cuda_count__has_the_numbers_of_the_cpu(void **state)
         free(got);
         matrix_passed("count", "u32", "rows");
         matrix_passed("count_zero", "u32", "rows");
+        matrix_passed("count_copy", "u32", "rows");
     }
 }
 

@@ -55,6 +55,34 @@ static struct scene *scene_of(struct sample_params params)
     return scene;
 }
 
+/* Of order[0..n) by weight, those of the most typical surprises, still by weight; how many. */
+static uint32_t keep_typical(const double *weight, double typical_p, uint32_t *order, uint32_t n)
+{
+    double total = 0, mean = 0, sum = 0, last = -1;
+    uint32_t n_kept = 0;
+    for (uint32_t i = 0; i < n; i++)
+        total += weight[order[i]];
+    for (uint32_t i = 0; i < n; i++)
+        mean -= weight[order[i]] / total * log(weight[order[i]] / total);
+    while (sum < typical_p * total) { /* the nearest beyond the last */
+        double nearest = INFINITY;
+        for (uint32_t i = 0; i < n; i++) {
+            double distance = fabs(-log(weight[order[i]] / total) - mean);
+            if (distance > last && distance < nearest)
+                nearest = distance;
+        }
+        last = nearest;
+        sum = 0;
+        for (uint32_t i = 0; i < n; i++)
+            if (fabs(-log(weight[order[i]] / total) - mean) <= last)
+                sum += weight[order[i]];
+    }
+    for (uint32_t i = 0; i < n; i++)
+        if (fabs(-log(weight[order[i]] / total) - mean) <= last)
+            order[n_kept++] = order[i];
+    return n_kept;
+}
+
 /* The chain of ops.h on doubles, by a sort. */
 static void exact_of(const struct scene *scene, double exact[TOKENS])
 {
@@ -79,6 +107,8 @@ static void exact_of(const struct scene *scene, double exact[TOKENS])
         n--;
     if (params->top_k > 0 && params->top_k < n)
         n = params->top_k;
+    if (params->typical_p > 0 && params->typical_p < 1)
+        n = keep_typical(weight, (double)params->typical_p, order, n);
     for (uint32_t i = 0; i < n; i++)
         total += weight[order[i]];
     for (uint32_t i = 0; i < n && (i == 0 || sum < (double)params->top_p * total); i++) {
@@ -168,6 +198,8 @@ static void test_draws__follow_the_exact_distribution_of_each_sampler(void **sta
         {"top_p", {.temperature = 1, .top_p = 0.8f, .repetition = 1, .count_slot = -1,
                    .mask_slot = -1}},
         {"min_p", {WARM, .min_p = 0.08f}},
+        {"typical_p", {WARM, .typical_p = 0.6f}},
+        {"typical_p behind top_k", {WARM, .typical_p = 0.7f, .top_k = 12}},
         {"repetition", {COUNTED, .repetition = 1.4f}},
         {"frequency", {COUNTED, .repetition = 1, .frequency = 0.5f}},
         {"presence", {COUNTED, .repetition = 1, .presence = -0.8f}},
@@ -177,6 +209,10 @@ static void test_draws__follow_the_exact_distribution_of_each_sampler(void **sta
         {"all of them", {.temperature = 1.3f, .min_p = 0.01f, .top_k = 25, .top_p = 0.95f,
                          .repetition = 1.2f, .frequency = 0.2f, .presence = 0.3f,
                          .n_biases = 2, .first_bias = 1, .mask_banned = 1}},
+        {"all of them, and typical_p", {.temperature = 1.3f, .min_p = 0.01f, .top_k = 25,
+                                        .top_p = 0.9f, .typical_p = 0.9f, .repetition = 1.2f,
+                                        .frequency = 0.2f, .presence = 0.3f, .n_biases = 2,
+                                        .first_bias = 1, .mask_banned = 1}},
     };
     for (size_t i = 0; i < sizeof samplers / sizeof *samplers; i++)
         check(samplers[i].name, samplers[i].params);
