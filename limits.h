@@ -53,6 +53,9 @@
 #define LOGIT_BIASES_MAX 300         /* of one request */
 #define LOGIT_BIAS_MAX 100           /* either way */
 #define STOP_TOKENS_MAX 64           /* of one request */
+#define CHOICES_MAX 16               /* answers to one prompt: n and best_of of a request */
+/* best_of times max_tokens of a request: answers that are held until the best is known */
+#define BEST_OF_TOKENS_MAX 65536
 #define REQUEST_ID_BYTES_MAX 128
 #define GENERATE_MESSAGE_BYTES_MAX (16u << 20) /* Generate, Tokenize, Detokenize */
 #define UPLOAD_MESSAGE_BYTES_MAX (16u << 20)   /* one piece of an upload */
@@ -86,11 +89,14 @@
 #define EVENT_TEXT_BYTES_MAX 8192
 #define EVENT_BYTES_MAX 9216         /* worst event in the ring: text, ids, logprobs */
 #define CALL_CREDIT_EVENTS 8         /* deltas a sequence may have under way from the engine */
+/* of a call with several answers each has its part of that, but no less than this */
+#define CHOICE_CREDIT_EVENTS 2
 #define MESSAGE_RING_SLOTS 4096      /* submits, cancels and credits, loop to engine */
 /* worst event as protobuf: logprobs carry the bytes of their tokens */
 #define WIRE_EVENT_BYTES_MAX 65536
 #define OUT_BUFFER_MARK_BYTES (32u << 10) /* a call above this gives no credit */
-#define OUT_BUFFER_BYTES_MAX (OUT_BUFFER_MARK_BYTES + CALL_CREDIT_EVENTS * WIRE_EVENT_BYTES_MAX)
+#define OUT_BUFFER_BYTES_MAX                                                                       \
+    (OUT_BUFFER_MARK_BYTES + CHOICES_MAX * (CHOICE_CREDIT_EVENTS + 1) * WIRE_EVENT_BYTES_MAX)
 #define RESPONSE_MESSAGE_BYTES_MAX (4u << 20) /* the reply of a unary call: what all clients take */
 
 /* --- connections and calls --- */
@@ -150,6 +156,9 @@ _Static_assert(EVENT_BYTES_MAX >= EVENT_TEXT_BYTES_MAX + 256 + 8 * (TOP_LOGPROBS
 _Static_assert(WIRE_EVENT_BYTES_MAX >=
                    EVENT_TEXT_BYTES_MAX + (TOP_LOGPROBS_MAX + 2) * (TOKEN_BYTES_MAX + 32),
                "and as protobuf the bytes of each token beside");
+_Static_assert(CHOICES_MAX * CHOICE_CREDIT_EVENTS >= CALL_CREDIT_EVENTS,
+               "the deltas of one answer, or of all that a call may have, fit beside the mark and "
+               "their ends");
 _Static_assert(CALL_CREDIT_EVENTS * WIRE_EVENT_BYTES_MAX >=
                    SUMMARY_RUNS * CALL_CREDIT_EVENTS * (EVENT_TEXT_BYTES_MAX + 256) + 4096,
                "the deltas of all sections that run at once fit beside the mark");

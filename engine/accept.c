@@ -1,4 +1,5 @@
 /* What a step gave: committed rows, new tokens, their text, the ends of runs. */
+#include "engine/choices.h"
 #include "engine/engine_state.h"
 #include "model/grammar.h"
 #include "model/model.h"
@@ -167,7 +168,7 @@ static void tell_waiting(struct engine *engine, struct sequence *sequence, uint3
     event->progress.n_total = sequence->n_ahead_first;
     event->progress.n_done =
         n_before < sequence->n_ahead_first ? sequence->n_ahead_first - n_before : 0;
-    event->progress.left_s = admission_wait_s(engine, sequence);
+    event->progress.left_s = judge_wait_s(engine, sequence);
     publish_end(engine, EVENT_BYTES_OF(progress));
 }
 
@@ -181,7 +182,7 @@ void accept_tell_waiting(struct engine *engine)
     list_for_each(node, &engine->runs)
     {
         struct sequence *sequence = list_entry(node, struct sequence, link);
-        if (sequence->state == SEQUENCE_WAITING_PAGES)
+        if (sequence->state == SEQUENCE_WAITING_PAGES && sequence->submit->choice_idx == 0)
             tell_waiting(engine, sequence, n_before++, now_ns);
     }
 }
@@ -199,7 +200,9 @@ void accept_step(struct engine *engine, const struct batch *batch)
         engine->stats.n_prompt_tokens += batch->n_rows_of[s];
         if (sequence->state != SEQUENCE_PREFILL)
             continue; /* it ended while the step ran */
-        publish_progress(engine, sequence, now_ns);
+        if (sequence->submit->choice_idx == 0)
+            publish_progress(engine, sequence, now_ns);
+        choices_try_fork(engine, sequence);
         if (sequence->n_prefilled == sequence->submit->n_ids)
             sequence_set_state(sequence, SEQUENCE_DECODE, &engine->counts, now_ns);
     }

@@ -55,16 +55,10 @@ void batch_clear(struct batch *batch, int64_t now_ns)
     batch->begun_ns = now_ns;
 }
 
-static bool counts(const struct sequence *sequence)
-{
-    const struct sampling *sampling = &sequence->submit->sampling;
-    return sampling->repetition != 1 || sampling->frequency != 0 || sampling->presence != 0;
-}
-
 /* Of the token at `position`. */
 static uint32_t count_slot_of(const struct sequence *sequence, uint32_t position)
 {
-    if (!counts(sequence))
+    if (!sequence_is_counted(sequence))
         return COUNT_NONE;
     return sequence->kv | (position < sequence->submit->n_ids ? 0 : COUNT_OUTPUT);
 }
@@ -80,6 +74,7 @@ static struct sample_params params_of(const struct sequence *sequence, uint32_t 
         .temperature = sampling->temperature,
         .top_p = sampling->top_p,
         .min_p = sampling->min_p,
+        .typical_p = sampling->typical_p,
         .repetition = sampling->repetition,
         .frequency = sampling->frequency,
         .presence = sampling->presence,
@@ -87,8 +82,9 @@ static struct sample_params params_of(const struct sequence *sequence, uint32_t 
         .n_top = submit->want_logprobs ? submit->n_top : 0,
         .want_logprob = submit->want_logprobs,
         .mask_banned = submit->ignore_eos || output_position < submit->min_tokens,
-        .count_slot = counts(sequence) ? (int32_t)sequence->kv : -1,
+        .count_slot = sequence_is_counted(sequence) ? (int32_t)sequence->kv : -1,
         .mask_slot = -1,
+        .choice_idx = submit->choice_idx,
         .seed = sequence->seed,
         .position = output_position,
     };

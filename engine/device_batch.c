@@ -88,6 +88,16 @@ void device_batch_forget(const struct device_batch *on_device, kv_seq_id slot,
                                                        .slot = slot});
 }
 
+void device_batch_copy(const struct device_batch *on_device, kv_seq_id from, kv_seq_id to,
+                       struct stream *stream)
+{
+    device_ops(on_device->device)
+        ->count_copy(stream, &(struct count_copy_args){.counts = on_device->counts,
+                                                       .vocabulary = on_device->vocabulary,
+                                                       .from = from,
+                                                       .to = to});
+}
+
 void device_batch_run(const struct device_batch *on_device, const struct batch_shape *shape,
                       struct forward *forward, const struct kv_view *view, struct stream *stream)
 {

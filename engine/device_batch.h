@@ -40,6 +40,9 @@ void device_batch_free(struct device_batch *on_device);
 /* Enqueues: forget what was counted for the sequence that had this slot before. */
 void device_batch_forget(const struct device_batch *on_device, kv_seq_id slot,
                          struct stream *stream);
+/* Enqueues: what was counted for one sequence counts for another too. */
+void device_batch_copy(const struct device_batch *on_device, kv_seq_id from, kv_seq_id to,
+                       struct stream *stream);
 /* Enqueues what the device does with its arrays: count, forward pass, draws. */
 void device_batch_run(const struct device_batch *on_device, const struct batch_shape *shape,
                       struct forward *forward, const struct kv_view *view, struct stream *stream);

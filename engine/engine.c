@@ -160,7 +160,8 @@ static int64_t soonest_ns(const struct engine *engine)
         int64_t deadline = sequence->submit->deadline_ns, told = sequence->progress_ns;
         if (sequence->state != SEQUENCE_FINISHED && deadline != 0 && deadline < soonest)
             soonest = deadline;
-        if (sequence->state == SEQUENCE_WAITING_PAGES && told + WAITING_NS < soonest)
+        if (sequence->state == SEQUENCE_WAITING_PAGES && sequence->submit->choice_idx == 0 &&
+            told + WAITING_NS < soonest)
             soonest = told + WAITING_NS;
     }
     return soonest;
@@ -241,30 +242,36 @@ static void ring_bell(struct engine *engine)
     (void)n; /* a full counter has rung already */
 }
 
-static bool asks(const struct message *message)
+/* Runs and questions that wait for their first word. */
+static uint32_t n_asked(const struct message *message)
 {
-    return message->kind == MESSAGE_SUBMIT || message->kind == MESSAGE_STATS ||
-           message->kind == MESSAGE_ESTIMATE;
+    if (message->kind == MESSAGE_SUBMIT)
+        return submit_n_choices(message->submit);
+    return message->kind == MESSAGE_STATS || message->kind == MESSAGE_ESTIMATE;
 }
 
-/* The first event of each run, and each reply to STATS and ESTIMATE. */
-static bool answers(const struct event *event)
+/* Those that this is the first word of. */
+static uint32_t n_answered(const struct event *event)
 {
-    return event->kind == EVENT_ACCEPTED || event->kind == EVENT_STATS ||
-           event->kind == EVENT_ESTIMATE ||
-           (event->kind == EVENT_REFUSED && !event->refused.was_accepted);
+    if (event->kind == EVENT_ACCEPTED)
+        return event->accepted.n_choices;
+    if (event->kind == EVENT_REFUSED)
+        return event->refused.was_accepted ? 0 : event->refused.n_choices;
+    return event->kind == EVENT_STATS || event->kind == EVENT_ESTIMATE;
 }
 
 bool engine_try_send(struct engine *engine, const struct message *message)
 {
+    uint32_t n = n_asked(message);
+
     if (engine->info.is_vocabulary)
         return false;
-    if (asks(message)) {
+    if (n > 0) {
         size_t n_kept = ring_capacity(engine->messages) - MESSAGE_RING_SLOTS;
-        if (engine->n_unanswered == MESSAGE_RING_SLOTS ||
+        if (engine->n_unanswered + n > MESSAGE_RING_SLOTS ||
             ring_free_slots(engine->messages) <= n_kept)
             return false;
-        engine->n_unanswered++;
+        engine->n_unanswered += n;
     }
     /* A lost credit would pause a run for good: should even the kept slots be full, the step thread
      * empties them before long, for which it needs nothing from here. */
@@ -284,10 +291,7 @@ const struct event *engine_peek_event(struct engine *engine)
 
 void engine_pop_event(struct engine *engine)
 {
-    const struct event *event = engine_peek_event(engine);
-
-    if (answers(event))
-        engine->n_unanswered--;
+    engine->n_unanswered -= n_answered(engine_peek_event(engine));
     byte_ring_pop(engine->events);
 }
 

@@ -56,7 +56,7 @@ int engine_start(struct engine *engine, void (*wake)(void *arg), void *arg, stru
 void engine_stop(struct engine *engine);
 void engine_free(struct engine *engine);
 
-/* False when MESSAGE_RING_SLOTS submits and STATS are unanswered or ring A has no slot for more:
+/* False when MESSAGE_RING_SLOTS runs and questions are unanswered or ring A has no slot for more:
  * the caller answers STATUS_EXHAUSTED now, and keeps the submit. Credits and cancels are always
  * taken: the last slots are kept for them. */
 bool engine_try_send(struct engine *engine, const struct message *message);

@@ -50,7 +50,7 @@ struct engine {
 
     struct ring *messages;    /* ring A */
     struct byte_ring *events; /* ring B */
-    uint32_t n_unanswered;    /* the loop's: submits and STATS whose answer it has not popped */
+    uint32_t n_unanswered;    /* the loop's: runs and questions whose answer it has not popped */
     int signal_fd;            /* eventfd: the step thread sleeps on it */
     _Atomic int is_parked, is_stopping;
     void (*wake)(void *arg);
@@ -88,9 +88,14 @@ void admission_end(struct engine *engine, struct sequence *sequence);
  * the reader hears of it. */
 void admission_sweep(struct engine *engine);
 
+/* --- judge.c: what admission says --- */
+/* Of a request now; *accepted holds the estimates as far as it came, *n_output what each choice may
+ * take. Changes nothing. */
+int judge_submit(const struct engine *engine, const struct submit *submit, uint32_t *n_output,
+                 struct event_accepted *accepted, struct event_refused *refused);
 /* Seconds until a waiting sequence gets pages, by the measured rates; 0: not known, since nothing
  * runs (readers take nothing). */
-double admission_wait_s(const struct engine *engine, const struct sequence *sequence);
+double judge_wait_s(const struct engine *engine, const struct sequence *sequence);
 
 /* --- finish.c: ends of runs --- */
 /* No more rows from here on; the steps that have some come home first. */

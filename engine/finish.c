@@ -12,9 +12,14 @@ static double seconds(int64_t ns)
 
 void finish_run(struct engine *engine, struct sequence *sequence, enum sequence_end end)
 {
+    struct sequence *other = sequence->next_choice;
+
+    sequence->next_choice = NULL;
     sequence->end = end;
     sequence->ended_ns = clock_now(engine->clock);
     sequence_set_state(sequence, SEQUENCE_FINISHED, &engine->counts, sequence->ended_ns);
+    if (other != NULL && other->state != SEQUENCE_FINISHED)
+        finish_run(engine, other, end); /* not forked: nobody would read its prompt */
 }
 
 static void publish_finished(struct engine *engine, const struct sequence *sequence)

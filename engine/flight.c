@@ -18,7 +18,7 @@ uint32_t flight_depth(const struct device *device, bool no_overlap)
 static uint32_t ops_max(const struct flight_spec *spec)
 {
     return forward_ops_max(spec->model) + kv_cache_ops_max(spec->cache, STEP_ROWS_MAX) +
-           spec->max_outputs /* counts that begin */ + OWN_OPS;
+           2 * spec->max_outputs /* counts that begin, and that forks take over */ + OWN_OPS;
 }
 
 static int create_parts(struct flight *flight, const struct flight_spec *spec, struct why *why)

@@ -20,11 +20,59 @@ struct submit *submit_create(uint32_t n_ids)
     return submit;
 }
 
+struct submit *submit_add_choice(struct submit *first)
+{
+    struct submit *last = first, *choice = malloc(sizeof *choice);
+
+    if (first->n_sharing == NULL) {
+        first->n_sharing = malloc(sizeof *first->n_sharing);
+        if (first->n_sharing != NULL)
+            *first->n_sharing = 1;
+    }
+    if (choice == NULL || first->n_sharing == NULL) {
+        free(choice);
+        return NULL;
+    }
+    while (last->next_choice != NULL)
+        last = last->next_choice;
+    *choice = *first;
+    choice->grammar = NULL;
+    choice->next_choice = NULL;
+    choice->tag = last->tag + 1;
+    choice->choice_idx = last->choice_idx + 1;
+    ++*first->n_sharing;
+    return last->next_choice = choice;
+}
+
+uint32_t submit_n_choices(const struct submit *first)
+{
+    uint32_t n = 1;
+    while ((first = first->next_choice) != NULL)
+        n++;
+    return n;
+}
+
+uint32_t submit_credit(uint32_t n_choices)
+{
+    uint32_t part = CALL_CREDIT_EVENTS / n_choices;
+    return part > CHOICE_CREDIT_EVENTS ? part : CHOICE_CREDIT_EVENTS;
+}
+
+static void free_ids(struct submit *submit)
+{
+    if (submit->n_sharing != NULL && --*submit->n_sharing > 0)
+        return;
+    free(submit->n_sharing);
+    free(submit->ids);
+}
+
 void submit_free(struct submit *submit)
 {
-    if (submit == NULL)
-        return;
-    grammar_free(submit->grammar);
-    free(submit->ids);
-    free(submit);
+    while (submit != NULL) {
+        struct submit *next = submit->next_choice;
+        grammar_free(submit->grammar);
+        free_ids(submit);
+        free(submit);
+        submit = next;
+    }
 }

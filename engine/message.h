@@ -8,10 +8,15 @@
  * of one call apart (sections of a summary). An event of a run that nobody knows any more is
  * dropped by comparison.
  *
- * Credit: a run starts with CALL_CREDIT_EVENTS; each EVENT_DELTA takes one; at 0 the sequence is
+ * A submit may ask for several answers to its prompt, its choices: a run each, with tags that
+ * count from that of the first. They are answered by one EVENT_ACCEPTED or _REFUSED; they draw by
+ * the same seed and their own choice_idx, the first what it would draw alone; each tells its deltas
+ * and its end. The first reads the prompt, and tells of it, for all.
+ *
+ * Credit: a run starts with submit_credit of it; each EVENT_DELTA takes one; at 0 the sequence is
  * PAUSED. Answers (accepted, refused, stats, estimate) need none, but no more than
- * MESSAGE_RING_SLOTS may be owed, nor does the end of a run; progress is left out when room is
- * short. So ring B, sized in publish.c, cannot fill: asserted by publish_begin.
+ * MESSAGE_RING_SLOTS runs may be owed one, nor does the end of a run; progress is left out when
+ * room is short. So ring B, sized in publish.c, cannot fill: asserted by publish_begin.
  */
 #ifndef QUIRE_ENGINE_MESSAGE_H
 #define QUIRE_ENGINE_MESSAGE_H
@@ -30,7 +35,7 @@ struct logit_bias {
 };
 
 struct sampling {
-    float temperature, top_p, min_p, repetition, frequency, presence;
+    float temperature, top_p, min_p, typical_p, repetition, frequency, presence;
     uint32_t top_k;
     bool has_seed;
     uint64_t seed;
@@ -38,7 +43,8 @@ struct sampling {
     struct logit_bias biases[LOGIT_BIASES_MAX]; /* [n_biases], distinct ids */
 };
 
-#define SAMPLING_DEFAULT ((struct sampling){.temperature = 1, .top_p = 1, .repetition = 1})
+#define SAMPLING_DEFAULT                                                                           \
+    ((struct sampling){.temperature = 1, .top_p = 1, .typical_p = 1, .repetition = 1})
 
 struct stop_list {
     uint32_t n;
@@ -70,10 +76,18 @@ struct submit {
     int64_t deadline_ns;      /* monotonic; 0 = none */
     int64_t arrived_ns;
     uint64_t tenant;          /* salt of the principal; 0 while nobody logs in */
+    uint32_t choice_idx;      /* 0: the first */
+    struct submit *next_choice; /* owned; NULL: the last. Until it is admitted */
+    uint32_t *n_sharing;      /* choices that hold ids, one of which is the last to; NULL: one */
 };
 /* zeroed but for ids and defaults; NULL when out of memory */
 struct submit *submit_create(uint32_t n_ids);
-void submit_free(struct submit *submit);
+/* One choice more, behind the others of first: as that, over the same ids, but without a grammar,
+ * of which each has its own. NULL when out of memory. */
+struct submit *submit_add_choice(struct submit *first);
+uint32_t submit_n_choices(const struct submit *first);
+uint32_t submit_credit(uint32_t n_choices); /* that each of so many starts with */
+void submit_free(struct submit *submit); /* and the choices behind it */
 
 enum message_kind {
     MESSAGE_SUBMIT,
@@ -109,7 +123,7 @@ enum finish_reason { FINISH_STOP, FINISH_LENGTH };
 
 struct event_accepted {
     uint64_t seed;
-    uint32_t n_prompt, max_tokens, n_ahead;
+    uint32_t n_choices, n_prompt, max_tokens, n_ahead; /* max_tokens: of each choice */
     double first_token_s, total_s; /* estimates; total 0 when no max_tokens was given */
 };
 
@@ -117,6 +131,7 @@ struct event_accepted {
 struct event_refused {
     int status;
     bool was_accepted;        /* after EVENT_ACCEPTED: the run has ended without an answer */
+    uint32_t n_choices;       /* of the submit, which was not accepted */
     double numbers[2];        /* what was asked and what there is; for the details */
     char unit[16];            /* of the numbers: "seconds", "tokens", "bytes" */
     char setting[32];         /* "--kv-memory"; "" when none would help */

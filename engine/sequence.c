@@ -56,6 +56,12 @@ bool sequence_is_reading(const struct sequence *sequence)
     return sequence->n_launched < sequence->submit->n_ids;
 }
 
+bool sequence_is_counted(const struct sequence *sequence)
+{
+    const struct sampling *sampling = &sequence->submit->sampling;
+    return sampling->repetition != 1 || sampling->frequency != 0 || sampling->presence != 0;
+}
+
 uint32_t sequence_n_drawn(const struct sequence *sequence)
 {
     if (sequence_is_reading(sequence))
@@ -73,8 +79,10 @@ uint32_t sequence_n_wanted(const struct sequence *sequence)
 {
     if (sequence->state != SEQUENCE_PREFILL && sequence->state != SEQUENCE_DECODE)
         return 0;
-    if (sequence_is_reading(sequence))
-        return sequence->submit->n_ids - sequence->n_launched;
+    if (sequence_is_reading(sequence)) {
+        uint32_t n_left = sequence->submit->n_ids - sequence->n_launched;
+        return sequence->next_choice != NULL ? n_left - 1 : n_left; /* the last when it is forked */
+    }
     uint32_t n_drawn = sequence_n_drawn(sequence);
     if (sequence->submit->grammar != NULL && n_drawn > 0)
         return 0;

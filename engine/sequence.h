@@ -14,6 +14,11 @@
  * A run that ends leaves when the last step with a row of it is over. One with a grammar has one
  * row under way at most, since what it may draw depends on what it drew: beside steps that overlap
  * it takes every second one, and others do not wait for it.
+ *
+ * Choices of one prompt (choices.h) are sequences that share its pages:
+ *
+ *   first      p p p p | p a a ...     reads all but the last token; then the others fork, and
+ *   second     '-----' | p a' a' ...   each reads the last one by itself, and draws behind it
  */
 #ifndef QUIRE_ENGINE_SEQUENCE_H
 #define QUIRE_ENGINE_SEQUENCE_H
@@ -52,6 +57,8 @@ struct sequence {
     struct list link; /* in the engine's line of runs */
     enum sequence_state state;
     struct submit *submit; /* owned */
+    /* Before they fork: the choices of a prompt in a ring. NULL: forked, or the only one. */
+    struct sequence *next_choice;
     uint64_t seed;
     uint32_t promised_output; /* tokens it may generate */
     kv_seq_id kv;             /* KV_SEQ_NONE until it has pages */
@@ -88,6 +95,8 @@ bool sequence_has_pages(const struct sequence *sequence);
 uint32_t sequence_n_context(const struct sequence *sequence);
 /* Its next row is one of the prompt. */
 bool sequence_is_reading(const struct sequence *sequence);
+/* Its penalties ask how often tokens stood there. */
+bool sequence_is_counted(const struct sequence *sequence);
 /* Tokens that steps under way draw for it. */
 uint32_t sequence_n_drawn(const struct sequence *sequence);
 /* A mask took so long. The estimate rises at once and falls slowly: a grammar that is dear now and

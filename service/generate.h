@@ -3,7 +3,7 @@
  * Credit: the engine may have CALL_CREDIT_EVENTS deltas under way. Each delta's credit goes back
  * when its bytes are in the out-buffer and the buffer is below OUT_BUFFER_MARK_BYTES; above it the
  * credit is owed until on_drain. So a reader that takes nothing pauses its own sequence and costs
- * the mark and a few events.
+ * the mark and a few events. Of several choices each has its own credit.
  */
 #ifndef QUIRE_SERVICE_GENERATE_H
 #define QUIRE_SERVICE_GENERATE_H

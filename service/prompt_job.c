@@ -27,7 +27,8 @@ void prompt_job_free(struct prompt_job *job)
 {
     service_give_text(job->service, job->held_bytes);
     arena_release(&job->arena);
-    engine_free_grammar(job->grammar);
+    for (uint32_t i = 0; i < CHOICES_MAX; i++)
+        engine_free_grammar(job->grammars[i]);
     free(job->ids);
     free(job);
 }
@@ -56,9 +57,10 @@ static void prepare(void *arg)
     struct prompt_job *job = arg;
     const struct wire_generate *request = &job->request;
 
-    if (request->has_grammar)
+    for (uint32_t i = 0; request->has_grammar && i < request->best_of && job->status == STATUS_OK;
+         i++)
         job->status = engine_compile_grammar(job->engine, request->grammar_form, request->grammar,
-                                             &job->grammar, &job->why);
+                                             &job->grammars[i], &job->why);
     if (job->status == STATUS_OK && request->prompt != WIRE_TOKENS)
         tokenize(job);
 }
@@ -104,6 +106,22 @@ int prompt_job_start(struct call *call, struct prompt_job *job, struct why *why)
     return STATUS_OK;
 }
 
+/* And a grammar to each. */
+static struct submit *add_choices(struct submit *first, struct prompt_job *job)
+{
+    struct submit *choice = first;
+    for (uint32_t i = 1; i < job->request.best_of; i++)
+        if (submit_add_choice(first) == NULL) {
+            submit_free(first);
+            return NULL;
+        }
+    for (uint32_t i = 0; choice != NULL; choice = choice->next_choice, i++) {
+        choice->grammar = job->grammars[i];
+        job->grammars[i] = NULL;
+    }
+    return first;
+}
+
 struct submit *prompt_job_submit(const struct call *call, struct prompt_job *job)
 {
     const struct wire_generate *request = &job->request;
@@ -113,8 +131,6 @@ struct submit *prompt_job_submit(const struct call *call, struct prompt_job *job
         return NULL;
     memcpy(submit->ids, job->ids != NULL ? job->ids : request->ids,
            job->n_ids * sizeof *submit->ids);
-    submit->grammar = job->grammar;
-    job->grammar = NULL;
     submit->min_tokens = request->min_tokens;
     submit->n_stop_tokens = request->n_stop_tokens;
     for (uint32_t i = 0; i < request->n_stop_tokens; i++)
@@ -128,10 +144,10 @@ struct submit *prompt_job_submit(const struct call *call, struct prompt_job *job
     bool has_tools = request->prompt == WIRE_CHAT && request->chat.n_tools > 0;
     submit->want_text = request->want_text || has_tools; /* calls are read from it */
     submit->want_ids = request->want_ids;
-    submit->want_logprobs = request->want_logprobs;
+    submit->want_logprobs = request->want_logprobs || request->best_of > request->n;
     submit->want_special = has_tools;
     submit->n_top = request->n_top;
     submit->deadline_ns = call->deadline_ns;
     submit->arrived_ns = call->arrived_ns;
-    return submit;
+    return add_choices(submit, job);
 }

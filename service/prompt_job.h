@@ -23,7 +23,7 @@ struct prompt_job {
     struct wire_generate request;
     uint32_t *ids; /* malloc'ed */
     size_t n_ids;
-    struct grammar *grammar; /* NULL: none is asked for, or the submit has it */
+    struct grammar *grammars[CHOICES_MAX]; /* one a choice; NULL: none, or the submit has it */
     struct chat_cut cut;
     int status;
     struct why why;

@@ -99,7 +99,7 @@ int service_room_for_text(const struct service *service, size_t bytes, struct wh
     char held[TEXT_NUMBER_BYTES], limit[TEXT_NUMBER_BYTES];
     if (bytes > TEXT_BYTES_MAX || service->text_bytes > TEXT_BYTES_MAX - bytes)
         return refuse(why, STATUS_EXHAUSTED,
-                      "the server holds %s of texts that wait for a worker, of %s at most: try "
+                      "the server holds %s of texts that wait, of %s at most: try "
                       "again in a second",
                       text_bytes(held, service->text_bytes), text_bytes(limit, TEXT_BYTES_MAX));
     return STATUS_OK;

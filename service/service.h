@@ -49,8 +49,9 @@ bool service_send(struct service *service, const struct message *message);
 void service_cancel_runs(struct call *call, uint32_t tag);
 void service_credit(struct call *call, uint32_t tag, uint32_t n);
 
-/* The account of texts that wait for a worker: STATUS_EXHAUSTED beyond TEXT_BYTES_MAX. A
- * byte_queue may keep it too (text_bytes is its account): it asks for room only. */
+/* The account of texts that wait for a worker, and of answers that wait until the best are known:
+ * STATUS_EXHAUSTED beyond TEXT_BYTES_MAX. A byte_queue may keep it too (text_bytes is its
+ * account): it asks for room only. */
 int service_room_for_text(const struct service *service, size_t bytes, struct why *why);
 int service_hold_text(struct service *service, size_t bytes, struct why *why);
 void service_give_text(struct service *service, size_t bytes);

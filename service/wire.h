@@ -41,12 +41,17 @@ struct wire_generate {
     struct slice grammar;
     const uint32_t *stop_tokens; /* [n_stop_tokens], at most STOP_TOKENS_MAX */
     uint32_t n_stop_tokens, min_tokens;
+    uint32_t n, best_of; /* 1..CHOICES_MAX; best_of >= n */
 };
 int wire_unpack_generate(struct arena *arena, struct slice body, struct wire_generate *out,
                          struct why *why);
 
 struct wire_finished {
     const struct event_finished *event;
+    uint32_t choice_idx;
+    bool is_last;      /* of the call: event has what all used, and the times */
+    bool has_mean;
+    double mean_logprob;
     struct slice stop; /* the stop string that matched; len 0: none did */
     const struct chat_call *calls; /* [n_calls], n_calls <= TOOL_CALLS_MAX */
     size_t n_calls;
@@ -63,7 +68,8 @@ size_t wire_pack_progress(uint8_t *out, size_t cap, const struct event_progress 
 /* 0 bytes with *empty set: nothing of it is wanted. Token bytes of logprobs come from the engine's
  * vocabulary. */
 size_t wire_pack_delta(uint8_t *out, size_t cap, const struct event_delta *event,
-                       const struct engine *engine, bool want_text, bool want_ids, bool *empty);
+                       uint32_t choice_idx, const struct engine *engine, bool want_text,
+                       bool want_ids, bool *empty);
 size_t wire_pack_finished(uint8_t *out, size_t cap, const struct wire_finished *finished);
 
 /* --- estimate --- */

@@ -28,6 +28,7 @@ size_t wire_pack_accepted(uint8_t *out, size_t cap, const struct event_accepted 
     accepted.total_seconds = event->total_s;
     accepted.truncated_tokens = cut->n_tokens;
     accepted.truncated_messages = cut->n_messages;
+    accepted.choices = event->n_choices;
     return pack_event(out, cap, QUIRE__V1__GENERATE_EVENT__EVENT_ACCEPTED, &accepted);
 }
 
@@ -44,13 +45,15 @@ size_t wire_pack_progress(uint8_t *out, size_t cap, const struct event_progress 
 }
 
 size_t wire_pack_delta(uint8_t *out, size_t cap, const struct event_delta *event,
-                       const struct engine *engine, bool want_text, bool want_ids, bool *empty)
+                       uint32_t choice_idx, const struct engine *engine, bool want_text,
+                       bool want_ids, bool *empty)
 {
     Quire__V1__Delta delta = QUIRE__V1__DELTA__INIT;
     Quire__V1__TokenLogprob drawn = QUIRE__V1__TOKEN_LOGPROB__INIT, *drawn_list = &drawn;
     Quire__V1__TopLogprob top[TOP_LOGPROBS_MAX], *top_list[TOP_LOGPROBS_MAX];
     uint32_t id = event->id;
 
+    delta.choice = choice_idx;
     if (want_text)
         delta.text = wire_bytes(event->text, event->text_bytes);
     if (event->has_token && want_ids) {
@@ -79,6 +82,22 @@ size_t wire_pack_delta(uint8_t *out, size_t cap, const struct event_delta *event
     return *empty ? 0 : pack_event(out, cap, QUIRE__V1__GENERATE_EVENT__EVENT_DELTA, &delta);
 }
 
+static void fill_times(const struct event_finished *event, Quire__V1__Usage *usage,
+                       Quire__V1__Timings *timings)
+{
+    usage->prompt_tokens = event->n_prompt;
+    usage->completion_tokens = event->n_completion;
+    timings->queue_seconds = event->queue_s;
+    timings->prefill_seconds = event->prefill_s;
+    timings->decode_seconds = event->decode_s;
+    timings->paused_seconds = event->paused_s;
+    if (event->prefill_s > 0)
+        timings->prefill_tokens_per_second = (double)event->n_prompt / event->prefill_s;
+    if (event->decode_s > 0 &&
+        event->n_completion > 1) /* the first token comes out of the prefill */
+        timings->decode_tokens_per_second = (double)(event->n_completion - 1) / event->decode_s;
+}
+
 size_t wire_pack_finished(uint8_t *out, size_t cap, const struct wire_finished *finished)
 {
     const struct event_finished *event = finished->event;
@@ -104,19 +123,16 @@ size_t wire_pack_finished(uint8_t *out, size_t cap, const struct wire_finished *
         message.opt_stop_case = QUIRE__V1__FINISHED__OPT_STOP_STOP;
         message.stop = wire_bytes(finished->stop.bytes, finished->stop.len);
     }
-    usage.prompt_tokens = event->n_prompt;
-    usage.completion_tokens = event->n_completion;
-    timings.queue_seconds = event->queue_s;
-    timings.prefill_seconds = event->prefill_s;
-    timings.decode_seconds = event->decode_s;
-    timings.paused_seconds = event->paused_s;
-    if (event->prefill_s > 0)
-        timings.prefill_tokens_per_second = (double)event->n_prompt / event->prefill_s;
-    if (event->decode_s > 0 &&
-        event->n_completion > 1) /* the first token comes out of the prefill */
-        timings.decode_tokens_per_second = (double)(event->n_completion - 1) / event->decode_s;
-    message.usage = &usage;
-    message.timings = &timings;
+    message.choice = finished->choice_idx;
+    if (finished->has_mean) {
+        message.opt_mean_logprob_case = QUIRE__V1__FINISHED__OPT_MEAN_LOGPROB_MEAN_LOGPROB;
+        message.mean_logprob = (float)finished->mean_logprob;
+    }
+    if (finished->is_last) {
+        fill_times(event, &usage, &timings);
+        message.usage = &usage;
+        message.timings = &timings;
+    }
     return pack_event(out, cap, QUIRE__V1__GENERATE_EVENT__EVENT_FINISHED, &message);
 }
 

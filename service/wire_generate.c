@@ -7,6 +7,7 @@
 #define TEMPERATURE_MAX 100.0
 #define REPETITION_MIN 0.01f /* what a float field can say */
 #define REPETITION_MAX 100.0
+#define TYPICAL_MIN 1e-6
 #define PENALTY_MAX 2.0 /* of frequency and presence, either way */
 
 static bool has_bias(const struct sampling *sampling, uint32_t id)
@@ -81,6 +82,11 @@ int wire_read_sampling(const Quire__V1__Sampling *in, struct sampling *out, stru
             return STATUS_INVALID;
         out->min_p = in->min_p;
     }
+    if (in->opt_typical_p_case) {
+        if (wire_check_real("sampling.typical_p", in->typical_p, TYPICAL_MIN, 1, why) < 0)
+            return STATUS_INVALID;
+        out->typical_p = in->typical_p;
+    }
     if (in->opt_top_k_case)
         out->top_k = in->top_k;
     if (in->opt_seed_case) {
@@ -143,6 +149,41 @@ static int read_ends(const Quire__V1__GenerateRequest *in, struct wire_generate 
     return STATUS_OK;
 }
 
+static int refuse_choices(const char *name, uint32_t got, uint32_t least, struct why *why)
+{
+    return refuse_numbers(
+        why, STATUS_INVALID,
+        (struct why_numbers){got, got < least ? least : CHOICES_MAX, "answers", NULL},
+        "%s is %u; it takes %u to %d", name, got, least, CHOICES_MAX);
+}
+
+static int read_choices(const Quire__V1__GenerateRequest *in, struct wire_generate *out,
+                        struct why *why)
+{
+    uint32_t max_tokens = in->opt_max_tokens_case ? in->max_tokens : 0;
+
+    out->n = in->opt_n_case ? in->n : 1;
+    if (out->n < 1 || out->n > CHOICES_MAX)
+        return refuse_choices("n", out->n, 1, why);
+    out->best_of = in->opt_best_of_case ? in->best_of : out->n;
+    if (out->best_of < out->n || out->best_of > CHOICES_MAX)
+        return refuse_choices("best_of", out->best_of, out->n, why);
+    if (out->best_of == out->n)
+        return STATUS_OK;
+    if (max_tokens == 0)
+        return refuse(why, STATUS_INVALID,
+                      "best_of holds answers until the best is known: give max_tokens, %u at most",
+                      BEST_OF_TOKENS_MAX / out->best_of);
+    if (max_tokens > BEST_OF_TOKENS_MAX / out->best_of)
+        return refuse_numbers(
+            why, STATUS_INVALID,
+            (struct why_numbers){max_tokens, BEST_OF_TOKENS_MAX / out->best_of, "tokens", NULL},
+            "best_of holds answers until the best is known: %u of %u tokens are more than %d "
+            "together; max_tokens may be %u",
+            out->best_of, max_tokens, BEST_OF_TOKENS_MAX, BEST_OF_TOKENS_MAX / out->best_of);
+    return STATUS_OK;
+}
+
 static int read_prompt(struct arena *arena, const Quire__V1__GenerateRequest *in,
                        struct wire_generate *out, struct why *why)
 {
@@ -180,6 +221,8 @@ static int read_request(struct arena *arena, const Quire__V1__GenerateRequest *i
         status = read_ends(in, out, why);
     if (status == STATUS_OK)
         status = read_form(in, out, why);
+    if (status == STATUS_OK)
+        status = read_choices(in, out, why);
     if (status < 0)
         return status;
 

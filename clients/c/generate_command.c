@@ -3,6 +3,7 @@
 #include "clients/c/client_run.h"
 #include "clients/c/message_codec.h"
 #include "clients/c/sampling_options.h"
+#include "clients/c/section_order.h"
 #include "clients/c/text_input.h"
 #include "limits.h"
 #include "quire/v1/quire.pb-c.h"
@@ -21,7 +22,7 @@ struct generate_options {
     struct sampling_options sampling;
     const char *prompt, *system, *tokens, *schema, *grammar;
     bool chat, ignore_eos, max_tokens_given, logprobs_given;
-    int64_t max_tokens, min_tokens, logprobs;
+    int64_t max_tokens, min_tokens, logprobs, n, best_of;
     struct option_list stop;
 };
 
@@ -49,6 +50,13 @@ static const struct option options[] = {
      "the answer is a text of the grammar (GBNF) of this file", 0, 0, NULL, 0},
     {"min-tokens", 0, OPTION_INT, FIELD(min_tokens), "0", "N",
      "the model may not end its answer before so many tokens", 0, 4294967295.0, NULL, 0},
+    {"n", 0, OPTION_INT, FIELD(n), "1", "N",
+     "so many answers, one below the other; --json tells them side by side", 1, CHOICES_MAX, NULL,
+     0},
+    {"best-of", 0, OPTION_INT, FIELD(best_of), "0", "N",
+     "draw so many answers and show the --n whose tokens are the likeliest on average; with "
+     "--max-tokens. 0: as many as --n",
+     0, CHOICES_MAX, NULL, 0},
     {"ignore-eos", 0, OPTION_FLAG, FIELD(ignore_eos), NULL, NULL,
      "go on past the end that the model draws", 0, 0, NULL, 0},
     {"logprobs", 0, OPTION_INT, FIELD(logprobs), NULL, "N",
@@ -67,7 +75,8 @@ static const struct command command = {
     .options = options,
     .examples = "  quire generate --chat --prompt 'What is the capital of France?'\n"
                 "  quire generate --model model.gguf --prompt 'Once upon a time' -n 64\n"
-                "  quire generate --prompt @question.txt --temperature 0 --json\n",
+                "  quire generate --prompt @question.txt --temperature 0 --json\n"
+                "  quire generate --prompt 'A name for a cat:' -n 8 --n 3 --best-of 8\n",
 };
 
 /* --- events --- */
@@ -75,7 +84,9 @@ static const struct command command = {
 struct generate_run {
     struct client_run client;
     bool with_logprobs;
-    bool begun, finished; /* the answer */
+    bool begun, finished; /* the answer; all of them */
+    uint32_t n, n_finished;
+    struct section_order order; /* of several answers: index is the choice */
 };
 
 static const char *phase_name(Quire__V1__Phase phase)
@@ -121,6 +132,28 @@ static bool show_logprob(struct answer_output *output, const Quire__V1__TokenLog
     return answer_output_flush(output) && ok;
 }
 
+/* Of several answers: what is due, under a heading each. */
+static bool show_piece(void *arg, const struct section_piece *piece)
+{
+    struct generate_run *run = arg;
+    struct answer_output *output = &run->client.output;
+    bool ok = true;
+    if (piece->first)
+        ok = answer_output_end_line(output) &&
+             answer_output_format(output, "--- answer %" PRIu32 " of %" PRIu32 "\n",
+                                  piece->index + 1, run->n);
+    return ok && answer_output_text(output, piece->text, piece->len) &&
+           (!piece->last || answer_output_end_line(output));
+}
+
+static bool add_piece(struct generate_run *run, uint32_t choice, ProtobufCBinaryData text,
+                      bool last)
+{
+    struct section_piece piece = {
+        .index = choice, .text = text.data, .len = text.len, .last = last};
+    return section_order_add(&run->order, &piece);
+}
+
 static bool show_delta(struct generate_run *run, const Quire__V1__Delta *delta)
 {
     struct answer_output *output = &run->client.output;
@@ -128,6 +161,8 @@ static bool show_delta(struct generate_run *run, const Quire__V1__Delta *delta)
     if (!run->begun)
         answer_output_complete_progress(output);
     run->begun = true;
+    if (run->n > 1)
+        return add_piece(run, delta->choice, delta->text, false);
     if (!run->with_logprobs)
         return answer_output_text(output, delta->text.data, delta->text.len);
     for (size_t i = 0; ok && i < delta->n_logprobs; i++)
@@ -151,6 +186,22 @@ static void tell_end(struct answer_output *output, const Quire__V1__Finished *fi
                        timings.decode_tokens_per_second, reason);
 }
 
+static void count_finished(struct generate_run *run)
+{
+    run->finished = ++run->n_finished == run->n;
+}
+
+static bool show_finished(struct generate_run *run, const Quire__V1__Finished *finished)
+{
+    ProtobufCBinaryData nothing = {0, NULL};
+    count_finished(run);
+    if (run->n > 1 && !add_piece(run, finished->choice, nothing, true))
+        return false;
+    if (run->finished)
+        tell_end(&run->client.output, finished);
+    return true;
+}
+
 static bool show_event(struct generate_run *run, const Quire__V1__GenerateEvent *event)
 {
     const Quire__V1__Progress *progress = event->progress;
@@ -162,9 +213,7 @@ static bool show_event(struct generate_run *run, const Quire__V1__GenerateEvent 
     case QUIRE__V1__GENERATE_EVENT__EVENT_DELTA:
         return show_delta(run, event->delta);
     case QUIRE__V1__GENERATE_EVENT__EVENT_FINISHED:
-        run->finished = true;
-        tell_end(&run->client.output, event->finished);
-        return true;
+        return show_finished(run, event->finished);
     default:
         return true; /* accepted, and what later servers may say */
     }
@@ -181,7 +230,7 @@ static bool write_event(struct generate_run *run, const Quire__V1__GenerateEvent
     case QUIRE__V1__GENERATE_EVENT__EVENT_DELTA:
         return answer_output_event(output, "delta", &event->delta->base);
     case QUIRE__V1__GENERATE_EVENT__EVENT_FINISHED:
-        run->finished = true;
+        count_finished(run);
         return answer_output_event(output, "finished", &event->finished->base);
     default:
         return true;
@@ -239,6 +288,14 @@ static int check_options(const struct generate_options *in, struct why *why)
         return refuse(why, STATUS_INVALID, "--chat takes a text: give --prompt, not --tokens");
     if (in->schema != NULL && in->grammar != NULL)
         return refuse(why, STATUS_INVALID, "give one of --schema FILE and --grammar FILE");
+    if (in->best_of > 0 && in->best_of < in->n)
+        return refuse(why, STATUS_INVALID, "--best-of %lld draws fewer than --n %lld gives",
+                      (long long)in->best_of, (long long)in->n);
+    if (in->best_of > in->n && !in->max_tokens_given)
+        return refuse(why, STATUS_INVALID, "--best-of needs --max-tokens: answers are held until "
+                                           "the best is known");
+    if (in->n > 1 && in->logprobs_given && !in->client.json)
+        return refuse(why, STATUS_INVALID, "--logprobs of several answers are told by --json");
     for (size_t i = 0; i < in->stop.n; i++) {
         size_t len = strlen(in->stop.values[i]);
         if (len < 1 || len > STOP_BYTES_MAX)
@@ -338,6 +395,14 @@ static bool call(struct generate_run *run, const struct generate_options *in,
         request.opt_logprobs_case = QUIRE__V1__GENERATE_REQUEST__OPT_LOGPROBS_LOGPROBS;
         request.logprobs = (uint32_t)in->logprobs;
     }
+    if (in->n > 1) {
+        request.opt_n_case = QUIRE__V1__GENERATE_REQUEST__OPT_N_N;
+        request.n = (uint32_t)in->n;
+    }
+    if (in->best_of > 0) {
+        request.opt_best_of_case = QUIRE__V1__GENERATE_REQUEST__OPT_BEST_OF_BEST_OF;
+        request.best_of = (uint32_t)in->best_of;
+    }
     if (!client_run_call(&run->client, METHOD, &request.base, on_event, run))
         return false;
     if (!run->finished)
@@ -360,6 +425,8 @@ int generate_command(int argc, char **argv)
     if (check_options(&in, &why) < 0 || sampling_options_fill(&in.sampling, &sampling, &why) < 0)
         return client_run_refuse_usage(&run.client, &why);
     run.with_logprobs = in.logprobs_given;
+    run.n = (uint32_t)in.n;
+    section_order_init(&run.order, show_piece, &run);
     int status = read_form(&in, &prompt, &why);
     if (status == STATUS_OK)
         status = read_prompt(&in, &prompt, &why);
@@ -372,5 +439,6 @@ int generate_command(int argc, char **argv)
     if (client_run_open(&run.client))
         call(&run, &in, &prompt, &sampling);
     prompt_release(&prompt);
+    section_order_release(&run.order);
     return client_run_close(&run.client);
 }

@@ -33,6 +33,10 @@ int sampling_options_fill(const struct sampling_options *in, Quire__V1__Sampling
         out->opt_min_p_case = QUIRE__V1__SAMPLING__OPT_MIN_P_MIN_P;
         out->min_p = (float)in->min_p;
     }
+    if (in->typical_p_given) {
+        out->opt_typical_p_case = QUIRE__V1__SAMPLING__OPT_TYPICAL_P_TYPICAL_P;
+        out->typical_p = (float)in->typical_p;
+    }
     if (in->top_k_given) {
         out->opt_top_k_case = QUIRE__V1__SAMPLING__OPT_TOP_K_TOP_K;
         out->top_k = (uint32_t)in->top_k;

@@ -11,11 +11,12 @@
 struct why;
 
 struct sampling_options {
-    double temperature, top_p, min_p, repetition_penalty, frequency_penalty, presence_penalty;
+    double temperature, top_p, min_p, typical_p;
+    double repetition_penalty, frequency_penalty, presence_penalty;
     int64_t top_k;
     const char *seed;
-    bool temperature_given, top_p_given, min_p_given, repetition_penalty_given, top_k_given,
-        frequency_penalty_given, presence_penalty_given;
+    bool temperature_given, top_p_given, min_p_given, typical_p_given, repetition_penalty_given,
+        top_k_given, frequency_penalty_given, presence_penalty_given;
 };
 
 #define SAMPLING_ROW(type, name, kind, field, value_name, min, max, help)                          \
@@ -33,6 +34,8 @@ struct sampling_options {
                  "keep the most likely tokens that sum to this; 1: all"),                          \
     SAMPLING_ROW(type, "min-p", OPTION_REAL, min_p, "P", 0, 1,                                     \
                  "keep tokens at least this likely relative to the best; 0: all"),                 \
+    SAMPLING_ROW(type, "typical-p", OPTION_REAL, typical_p, "P", 1e-6, 1,                          \
+                 "keep the tokens of the most typical surprise that sum to this; 1: all"),         \
     SAMPLING_ROW(type, "repetition-penalty", OPTION_REAL, repetition_penalty, "R", 0.01, 100,      \
                  "above 1: tokens that stood there already become less likely; "                   \
                  repetition_default " when not given"),                                            \

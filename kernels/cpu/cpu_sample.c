@@ -76,7 +76,7 @@ static uint64_t weight_of(const struct sample_row *row, uint32_t id, bool by_mas
 }
 
 /* Keeps the shortest prefix, by (value descending, id ascending), of the kept ids whose weights
- * reach `need`; values[id] is finite or -infinity; need is at least 1 and at most their sum. A radix search from the top bits finds
+ * reach `need`; need is at least 1 and at most their sum. A radix search from the top bits finds
  * the last value, then one pass drops what is beyond it. */
 static void cut(struct sample_row *row, const float *values, uint64_t need, bool by_mass)
 {

@@ -175,6 +175,77 @@ static void test_cuda_engine__overlap_and_graphs_change_no_answer(void **state)
     door_close(overlapped);
 }
 
+/* Three answers to one prompt, whose counts are taken over on the device, beside a run alone. */
+static void run_choices(struct door *door, struct run *runs[4])
+{
+    for (uint32_t c = 0; c < 2; c++) {
+        struct submit *submit = door_submit(5, 40, N_TOKENS);
+        submit->sampling.temperature = 4;
+        submit->sampling.repetition = 1.3f;
+        submit->sampling.has_seed = true;
+        submit->sampling.seed = 9;
+        submit->ignore_eos = true;
+        for (uint32_t i = 0; i < 2 * c; i++)
+            assert_non_null(submit_add_choice(submit));
+        runs[c] = door_send(door, submit);
+    }
+    runs[2] = door_choice(door, runs[1], 1);
+    runs[3] = door_choice(door, runs[1], 2);
+    for (uint32_t i = 0; i < 4; i++)
+        door_until_over(door, runs[i]);
+    assert_memory_equal(runs[1]->ids, runs[0]->ids, N_TOKENS * sizeof(uint32_t));
+    assert_memory_not_equal(runs[2]->ids, runs[1]->ids, N_TOKENS * sizeof(uint32_t));
+    assert_int_equal(door_stats(door)->n_pages_used, 0);
+}
+
+static void test_cuda_engine__choices_fork_beside_steps_that_overlap(void **state)
+{
+    struct run *want[4], *got[4];
+    struct engine_options options = cuda_options(true);
+    struct door *one_by_one = door_open(&options);
+    run_choices(one_by_one, want);
+    options = cuda_options(false);
+    struct door *overlapped = door_open(&options);
+    run_choices(overlapped, got);
+    for (uint32_t i = 0; i < 4; i++)
+        assert_memory_equal(got[i]->ids, want[i]->ids, N_TOKENS * sizeof(uint32_t));
+    door_close(one_by_one);
+    door_close(overlapped);
+}
+
+static double seconds_of_answer(struct door *door, struct submit *submit)
+{
+    struct event_accepted accepted = {0};
+    struct event_refused refused = {0};
+    uint32_t n_output;
+    assert_int_equal(judge_submit(door->engine, submit, &n_output, &accepted, &refused),
+                     STATUS_OK);
+    return accepted.total_s - accepted.first_token_s;
+}
+
+/* Under a grammar every second step is another's. What CUDA cannot sample by is refused. */
+static void test_cuda_engine__admission_knows_what_steps_that_overlap_do(void **state)
+{
+    struct engine_options options = cuda_options(false);
+    struct door *door = door_create(&options);
+    struct event_accepted accepted = {0};
+    struct event_refused refused = {0};
+    struct submit *submit = door_submit(1, 10, 50);
+    uint32_t n_output;
+    double plain_s = seconds_of_answer(door, submit);
+    assert_int_equal(engine_compile_grammar(door->engine, ENGINE_GRAMMAR_GBNF,
+                                            slice_from("root ::= [a-z]*"), &submit->grammar, NULL),
+                     STATUS_OK);
+    double steered_s = seconds_of_answer(door, submit);
+    assert_true(steered_s > 1.999 * plain_s && steered_s < 2.001 * plain_s);
+    submit->sampling.typical_p = 0.5f;
+    assert_int_equal(judge_submit(door->engine, submit, &n_output, &accepted, &refused),
+                     STATUS_UNSUPPORTED);
+    assert_non_null(strstr(refused.text, "typical_p"));
+    submit_free(submit);
+    door_close(door);
+}
+
 /* Nine sequences are run as twelve: the three others read what they write themselves, the last one
  * what all three wrote in the same step. */
 #define N_FILLED 9
@@ -382,6 +453,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cuda_engine__overlap_and_graphs_change_no_answer),
+        cmocka_unit_test(test_cuda_engine__choices_fork_beside_steps_that_overlap),
+        cmocka_unit_test(test_cuda_engine__admission_knows_what_steps_that_overlap_do),
         cmocka_unit_test(test_cuda_engine__rows_that_fill_a_step_up_change_no_answer),
         cmocka_unit_test(
             test_cuda_engine__a_step_neither_waits_nor_allocates_nor_leaves_the_device_idle),

@@ -304,14 +304,23 @@ struct submit *door_submit(uint32_t which, uint32_t n_prompt, uint32_t max_token
 
 struct run *door_send(struct door *door, struct submit *submit)
 {
-    assert_true(door->n_runs < DOOR_RUNS_MAX);
-    struct run *run = calloc(1, sizeof *run);
-    run->call_id = submit->call_id = 1000 + door->n_runs;
-    submit->arrived_ns = clock_now(&clock_monotonic);
-    door->runs[door->n_runs++] = run;
+    uint32_t first = door->n_runs;
+    for (struct submit *choice = submit; choice != NULL; choice = choice->next_choice) {
+        assert_true(door->n_runs < DOOR_RUNS_MAX);
+        struct run *run = calloc(1, sizeof *run);
+        run->call_id = choice->call_id = 1000 + first;
+        run->tag = choice->tag;
+        choice->arrived_ns = clock_now(&clock_monotonic);
+        door->runs[door->n_runs++] = run;
+    }
     assert_true(
         engine_try_send(door->engine, &(struct message){.kind = MESSAGE_SUBMIT, .submit = submit}));
-    return run;
+    return door->runs[first];
+}
+
+struct run *door_choice(struct door *door, const struct run *first, uint32_t i)
+{
+    return door->runs[first->call_id - 1000 + i];
 }
 
 void door_cancel(struct door *door, const struct run *run)
@@ -325,7 +334,8 @@ void door_credit(struct door *door, const struct run *run, uint32_t n)
 {
     assert_true(engine_try_send(
         door->engine,
-        &(struct message){.kind = MESSAGE_CREDIT, .call_id = run->call_id, .n_credit = n}));
+        &(struct message){
+            .kind = MESSAGE_CREDIT, .call_id = run->call_id, .tag = run->tag, .n_credit = n}));
 }
 
 static void take_delta(struct door *door, struct run *run, const struct event_delta *delta)
@@ -385,8 +395,8 @@ static bool take_event(struct door *door)
     } else if (event->kind == EVENT_LOST) {
         door->is_lost = true;
     } else {
-        assert_in_range(event->call_id, 1000, 1000 + door->n_runs - 1);
-        take_run_event(door, door->runs[event->call_id - 1000], event);
+        assert_in_range(event->call_id + event->tag, 1000, 1000 + door->n_runs - 1);
+        take_run_event(door, door->runs[event->call_id - 1000 + event->tag], event);
     }
     engine_pop_event(door->engine);
     return true;

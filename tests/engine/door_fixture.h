@@ -15,8 +15,9 @@
 #define TINY_END_ID 2
 #define TINY_TOKEN_BYTES 256 /* of keys and values in f16 pages */
 
-struct run {
+struct run { /* of several choices one each; the first is told what all are */
     uint64_t call_id;
+    uint32_t tag;
     bool keeps_credit; /* its reader takes nothing: no credit goes back */
     bool is_accepted, is_refused, is_finished;
     struct event_accepted accepted;
@@ -51,6 +52,7 @@ const char *tiny_model_path(void);
 /* Prompt `which` of n tokens, the same on every call. want ids; greedy; max_tokens 0: not given. */
 struct submit *door_submit(uint32_t which, uint32_t n_prompt, uint32_t max_tokens);
 struct run *door_send(struct door *door, struct submit *submit); /* gives it a call_id */
+struct run *door_choice(struct door *door, const struct run *first, uint32_t i);
 void door_cancel(struct door *door, const struct run *run);
 void door_credit(struct door *door, const struct run *run, uint32_t n);
 /* Handles what has come; waits for the next wake up to timeout_ms when there is nothing. */

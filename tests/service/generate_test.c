@@ -221,6 +221,181 @@ static void test_generate__calls_come_apart_from_the_text(void **state)
     assert_int_equal(answer_with(NULL, 0, text, sizeof text), 0);
 }
 
+/* --- several answers --- */
+
+static void upload_choices(uint32_t n, uint32_t best_of)
+{
+    Quire__V1__GenerateRequest request = QUIRE__V1__GENERATE_REQUEST__INIT;
+    request.prompt_case = QUIRE__V1__GENERATE_REQUEST__PROMPT_TEXT;
+    request.text = (ProtobufCBinaryData){4, (uint8_t *)"Once"};
+    request.opt_n_case = QUIRE__V1__GENERATE_REQUEST__OPT_N_N;
+    request.n = n;
+    request.opt_best_of_case = QUIRE__V1__GENERATE_REQUEST__OPT_BEST_OF_BEST_OF;
+    request.best_of = best_of;
+    request.opt_max_tokens_case = QUIRE__V1__GENERATE_REQUEST__OPT_MAX_TOKENS_MAX_TOKENS;
+    request.max_tokens = 48;
+    stage_open(&generate_handler, generate_state_bytes());
+    upload(&request.base);
+    stage_work();
+    assert_int_equal(stage.n_submits, 1);
+    assert_int_equal(submit_n_choices(stage.submits[0]), best_of);
+    stage_tell(&(struct event){.kind = EVENT_ACCEPTED,
+                               .accepted = {.n_prompt = 4, .n_choices = best_of}});
+}
+
+static void finish_choice(uint32_t tag, uint64_t n_tokens)
+{
+    stage_tell(&(struct event){.kind = EVENT_FINISHED, .tag = tag,
+                               .finished = {.reason = FINISH_LENGTH, .stop_idx = -1, .n_prompt = 4,
+                                            .n_completion = n_tokens, .decode_s = tag + 1}});
+}
+
+static void tell_drawn(uint32_t tag, const char *text, float logprob)
+{
+    struct event *event = stage_delta(tag, text);
+    event->delta.has_logprob = true;
+    event->delta.logprob = logprob;
+    stage_tell(event);
+}
+
+/* "1:was " for each delta, "0." for each end, in order. */
+static void read_told(char *out, size_t cap)
+{
+    size_t n = 0;
+    for (size_t i = 1; i < stage.n_sent; i++) {
+        Quire__V1__GenerateEvent *event = event_at(i);
+        if (event->event_case == QUIRE__V1__GENERATE_EVENT__EVENT_DELTA)
+            n += (size_t)snprintf(out + n, cap - n, "%u:%.*s", event->delta->choice,
+                                  (int)event->delta->text.len, (char *)event->delta->text.data);
+        else
+            n += (size_t)snprintf(out + n, cap - n, "%u.", event->finished->choice);
+        assert_true(event->event_case == QUIRE__V1__GENERATE_EVENT__EVENT_DELTA ||
+                    (event->finished->usage != NULL) == (i + 1 == stage.n_sent));
+        quire__v1__generate_event__free_unpacked(event, NULL);
+    }
+}
+
+static void test_generate__choices_come_side_by_side_and_end_by_themselves(void **state)
+{
+    char told[256];
+    upload_choices(3, 3);
+    stage_tell(stage_delta(2, "c"));
+    stage_tell(stage_delta(0, "a"));
+    finish_choice(2, 1);
+    stage_tell(stage_delta(1, "b"));
+    assert_int_equal(stage.credit[0] + stage.credit[1] + stage.credit[2], 3);
+    finish_choice(0, 2); /* an end that has no text */
+    assert_false(stage.is_finished);
+    finish_choice(1, 1);
+    assert_true(stage.is_finished && stage.finish_status == STATUS_OK);
+    read_told(told, sizeof told);
+    assert_string_equal(told, "2:c0:a2.1:b0.1.");
+    Quire__V1__GenerateEvent *last = event_at(stage.n_sent - 1);
+    assert_int_equal(last->finished->usage->prompt_tokens, 4);
+    assert_int_equal(last->finished->usage->completion_tokens, 4);
+    assert_true(last->finished->timings->decode_seconds == 3);
+    quire__v1__generate_event__free_unpacked(last, NULL);
+    assert_int_equal(stage.call.usage.n_prompt, 4);
+    assert_int_equal(stage.call.usage.n_completion, 4);
+    stage_close();
+}
+
+static void test_generate__each_choice_is_owed_its_own_credit(void **state)
+{
+    upload_choices(2, 2);
+    stage.unsent_bytes = OUT_BUFFER_MARK_BYTES + 1;
+    stage_tell(stage_delta(1, "b"));
+    stage_tell(stage_delta(0, "a"));
+    stage_tell(stage_delta(1, "b"));
+    assert_int_equal(stage.credit[0] + stage.credit[1], 0);
+    stage.unsent_bytes = 0;
+    generate_handler.on_drain(&stage.call);
+    assert_int_equal(stage.credit[0], 1);
+    assert_int_equal(stage.credit[1], 2);
+    stage_close();
+    assert_int_equal(stage.n_cancels, 1);
+}
+
+static void test_generate__a_choice_that_fails_ends_all(void **state)
+{
+    upload_choices(2, 2);
+    stage_tell(stage_delta(1, "b"));
+    stage_tell(&(struct event){.kind = EVENT_REFUSED, .tag = 1,
+                               .refused = {.status = STATUS_PRECONDITION, .was_accepted = true,
+                                           .text = "too many ways"}});
+    assert_int_equal(stage.n_cancels, 1);
+    refused(STATUS_PRECONDITION, "too many ways");
+}
+
+/* Means of -2, -1 and -1.5, sums of -2, -3 and -1.5. */
+static void draw_three(void)
+{
+    upload_choices(2, 3);
+    tell_drawn(0, "a", -2);
+    for (int i = 0; i < 3; i++)
+        tell_drawn(1, "b", -1);
+    tell_drawn(2, "c", -1.5f);
+    finish_choice(1, 3);
+    finish_choice(0, 1);
+    assert_int_equal(stage.n_sent, 1); /* nothing before all have ended */
+    assert_int_equal(stage.credit[1], 3);
+}
+
+static void test_generate__the_best_by_mean_logprob_come_when_all_have_ended(void **state)
+{
+    char told[256];
+    draw_three();
+    assert_true(stage.service.text_bytes > 0);
+    finish_choice(2, 1);
+    assert_true(stage.is_finished && stage.finish_status == STATUS_OK);
+    read_told(told, sizeof told);
+    assert_string_equal(told, "0:b0:b0:b0.1:c1.");
+    Quire__V1__GenerateEvent *best = event_at(4), *last = event_at(stage.n_sent - 1);
+    assert_true(best->finished->mean_logprob == -1 && last->finished->mean_logprob == -1.5f);
+    assert_int_equal(last->finished->usage->completion_tokens, 5);
+    quire__v1__generate_event__free_unpacked(best, NULL);
+    best = event_at(1);
+    assert_int_equal(best->delta->n_logprobs, 0); /* nobody asked for them */
+    quire__v1__generate_event__free_unpacked(best, NULL);
+    quire__v1__generate_event__free_unpacked(last, NULL);
+    assert_int_equal(stage.service.text_bytes, 0);
+    stage_close();
+}
+
+static void test_generate__the_best_wait_for_their_reader(void **state)
+{
+    char told[256];
+    draw_three();
+    stage.unsent_bytes = OUT_BUFFER_MARK_BYTES + 1;
+    finish_choice(2, 1);
+    assert_int_equal(stage.n_sent, 1);
+    assert_false(stage.is_finished);
+    stage.unsent_bytes = 0;
+    generate_handler.on_drain(&stage.call);
+    assert_true(stage.is_finished);
+    read_told(told, sizeof told);
+    assert_string_equal(told, "0:b0:b0:b0.1:c1.");
+    stage_close();
+
+    draw_three(); /* who leaves meanwhile leaves nothing behind */
+    stage.unsent_bytes = OUT_BUFFER_MARK_BYTES + 1;
+    finish_choice(2, 1);
+    call_cancel(&stage.call, true);
+    assert_int_equal(stage.service.text_bytes, 0);
+    assert_int_equal(stage.n_cancels, 0);
+    stage_close();
+}
+
+static void test_generate__answers_that_are_held_are_in_the_account(void **state)
+{
+    upload_choices(1, 2);
+    stage.service.text_bytes = TEXT_BYTES_MAX - 100;
+    tell_drawn(0, "a", -2);
+    assert_int_equal(stage.n_cancels, 1);
+    assert_int_equal(stage.service.text_bytes, TEXT_BYTES_MAX - 100);
+    refused(STATUS_EXHAUSTED, "try again");
+}
+
 static void test_generate__a_cancelled_call_gives_its_held_text_back(void **state)
 {
     stage_open(&generate_handler, generate_state_bytes());
@@ -364,6 +539,12 @@ int main(void)
         cmocka_unit_test(test_generate__estimate_asks_the_engine_and_answers_once),
         cmocka_unit_test(test_generate__estimate_refuses_nothing_and_both),
         cmocka_unit_test(test_generate__tokenize_stops_when_no_reply_can_hold_the_tokens),
+        cmocka_unit_test(test_generate__choices_come_side_by_side_and_end_by_themselves),
+        cmocka_unit_test(test_generate__each_choice_is_owed_its_own_credit),
+        cmocka_unit_test(test_generate__a_choice_that_fails_ends_all),
+        cmocka_unit_test(test_generate__the_best_by_mean_logprob_come_when_all_have_ended),
+        cmocka_unit_test(test_generate__the_best_wait_for_their_reader),
+        cmocka_unit_test(test_generate__answers_that_are_held_are_in_the_account),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

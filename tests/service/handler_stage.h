@@ -88,11 +88,30 @@ struct submit *submit_create(uint32_t n_ids)
     return submit;
 }
 
+struct submit *submit_add_choice(struct submit *first)
+{
+    struct submit *last = first;
+    while (last->next_choice != NULL)
+        last = last->next_choice;
+    return last->next_choice = submit_create(first->n_ids);
+}
+
+uint32_t submit_n_choices(const struct submit *first)
+{
+    uint32_t n = 0;
+    for (; first != NULL; first = first->next_choice)
+        n++;
+    return n;
+}
+
 void submit_free(struct submit *submit)
 {
-    if (submit != NULL)
+    while (submit != NULL) {
+        struct submit *next = submit->next_choice;
         free(submit->ids);
-    free(submit);
+        free(submit);
+        submit = next;
+    }
 }
 
 bool engine_try_send(struct engine *engine, const struct message *message)

@@ -277,6 +277,35 @@ static void test_wire__biases_and_stop_tokens_at_their_limits_and_one_beyond(voi
     expect(&request, STATUS_INVALID, "65 stop tokens");
 }
 
+static void test_wire__choices_at_their_limits_and_one_beyond(void **state)
+{
+    Quire__V1__GenerateRequest request = request_of("x");
+    struct wire_generate out;
+    assert_int_equal(unpack(&request, &out), STATUS_OK);
+    assert_true(out.n == 1 && out.best_of == 1);
+    request.opt_n_case = QUIRE__V1__GENERATE_REQUEST__OPT_N_N;
+    request.n = CHOICES_MAX;
+    assert_int_equal(unpack(&request, &out), STATUS_OK);
+    assert_true(out.n == CHOICES_MAX && out.best_of == CHOICES_MAX);
+    request.n = CHOICES_MAX + 1;
+    expect(&request, STATUS_INVALID, "n is 17; it takes 1 to 16");
+    request.n = 0;
+    expect(&request, STATUS_INVALID, "n is 0");
+    request.n = 3;
+    request.opt_best_of_case = QUIRE__V1__GENERATE_REQUEST__OPT_BEST_OF_BEST_OF;
+    request.best_of = 2;
+    expect(&request, STATUS_INVALID, "best_of is 2; it takes 3 to 16");
+    request.best_of = CHOICES_MAX + 1;
+    expect(&request, STATUS_INVALID, "best_of is 17");
+    request.best_of = CHOICES_MAX;
+    expect(&request, STATUS_INVALID, "give max_tokens, 4096 at most");
+    request.opt_max_tokens_case = QUIRE__V1__GENERATE_REQUEST__OPT_MAX_TOKENS_MAX_TOKENS;
+    request.max_tokens = BEST_OF_TOKENS_MAX / CHOICES_MAX;
+    expect(&request, STATUS_OK, "");
+    request.max_tokens++;
+    expect(&request, STATUS_INVALID, "16 of 4097 tokens");
+}
+
 static void test_wire__a_schema_or_a_grammar_is_text(void **state)
 {
     Quire__V1__GenerateRequest request = request_of("x");
@@ -441,7 +470,7 @@ static void test_wire__the_worst_event_fits_its_buffer(void **state)
     delta->n_top = TOP_LOGPROBS_MAX; /* id 0 has the longest bytes that a vocabulary may hold */
     delta->text_bytes = EVENT_TEXT_BYTES_MAX;
     memset(delta->text, 't', EVENT_TEXT_BYTES_MAX);
-    size_t bytes = wire_pack_delta(out, sizeof out, delta, NULL, true, true, &empty);
+    size_t bytes = wire_pack_delta(out, sizeof out, delta, 3, NULL, true, true, &empty);
     assert_false(empty);
     assert_in_range(bytes, TOP_LOGPROBS_MAX * TOKEN_BYTES_MAX, WIRE_EVENT_BYTES_MAX);
     Quire__V1__GenerateEvent *event = quire__v1__generate_event__unpack(NULL, bytes, out);
@@ -457,9 +486,9 @@ static void test_wire__a_delta_of_which_nothing_is_wanted_is_empty(void **state)
     struct event_delta delta = {.has_token = true, .id = 3};
     uint8_t out[64];
     bool empty;
-    wire_pack_delta(out, sizeof out, &delta, NULL, true, false, &empty);
+    wire_pack_delta(out, sizeof out, &delta, 0, NULL, true, false, &empty);
     assert_true(empty);
-    assert_true(wire_pack_delta(out, sizeof out, &delta, NULL, false, true, &empty) > 0);
+    assert_true(wire_pack_delta(out, sizeof out, &delta, 0, NULL, false, true, &empty) > 0);
     assert_false(empty);
 }
 
@@ -538,6 +567,7 @@ int main(void)
         cmocka_unit_test(test_wire__a_delta_of_which_nothing_is_wanted_is_empty),
         cmocka_unit_test(test_wire__details_hold_code_message_and_pairs),
         cmocka_unit_test(test_wire__a_refusal_is_packed_with_its_numbers),
+        cmocka_unit_test(test_wire__choices_at_their_limits_and_one_beyond),
     };
     return cmocka_run_group_tests(tests, NULL, release_arena);
 }

@@ -38,6 +38,7 @@ class SamplingOptions(TypedDict, total=False):
     top_k: Optional[int]
     top_p: Optional[float]
     min_p: Optional[float]
+    typical_p: Optional[float]
     repetition_penalty: Optional[float]
     frequency_penalty: Optional[float]
     presence_penalty: Optional[float]
@@ -84,7 +85,8 @@ class Client:
                  stop: Union[str, Sequence[str]] = (), ignore_eos: bool = False,
                  logprobs: Optional[int] = None, add_bos: Optional[bool] = None,
                  json_schema: Optional[Schema] = None, grammar: Optional[str] = None,
-                 min_tokens: int = 0, stop_tokens: Sequence[int] = (),
+                 min_tokens: int = 0, stop_tokens: Sequence[int] = (), n: int = 1,
+                 best_of: Optional[int] = None,
                  on_progress: Optional[ProgressCallback] = None, timeout: Optional[float] = None,
                  request_id: Optional[str] = None,
                  **sampling: Unpack[SamplingOptions]) -> Completion:
@@ -98,6 +100,9 @@ class Client:
         grammar      the answer is a text of this grammar in GBNF
         min_tokens   before so many the model does not end its answer
         stop_tokens  tokens that end the answer as the model's own ends do
+        n            so many answers, 1 to 16; delta.choice tells whose a delta is, texts has all
+        best_of      draws so many and gives the n that are likeliest by the mean of their tokens'
+                     log-probabilities; needs max_tokens
         on_progress  is called with each quire.v1.Progress while the prompt is read
         request_id   of this call, for the server's log and `accepted.id`
         """
@@ -109,6 +114,7 @@ class Client:
         if add_bos is not None:
             request.add_bos = add_bos
         _add_form(request, json_schema, grammar, min_tokens, stop_tokens)
+        _add_choices(request, n, best_of)
         return self._generate(request, max_tokens, stop, ignore_eos, logprobs, on_progress, timeout,
                               request_id, sampling)
 
@@ -119,6 +125,7 @@ class Client:
              stop: Union[str, Sequence[str]] = (), ignore_eos: bool = False,
              logprobs: Optional[int] = None, json_schema: Optional[Schema] = None,
              grammar: Optional[str] = None, min_tokens: int = 0, stop_tokens: Sequence[int] = (),
+             n: int = 1, best_of: Optional[int] = None,
              on_progress: Optional[ProgressCallback] = None,
              timeout: Optional[float] = None, request_id: Optional[str] = None,
              **sampling: Unpack[SamplingOptions]) -> Completion:
@@ -141,6 +148,7 @@ class Client:
                          tools=[pb.Tool(**tool) for tool in tools], thinking=thinking,
                          truncate=pb.TRUNCATE_OLDEST if truncate_oldest else pb.TRUNCATE_NEVER))
         _add_form(request, json_schema, grammar, min_tokens, stop_tokens)
+        _add_choices(request, n, best_of)
         return self._generate(request, max_tokens, stop, ignore_eos, logprobs, on_progress, timeout,
                               request_id, sampling)
 
@@ -283,3 +291,10 @@ def _add_form(request: pb.GenerateRequest, json_schema: Optional[Schema], gramma
         request.grammar = grammar
     request.min_tokens = min_tokens
     request.stop_tokens.extend(stop_tokens)
+
+
+def _add_choices(request: pb.GenerateRequest, n: int, best_of: Optional[int]) -> None:
+    if n != 1:
+        request.n = n
+    if best_of is not None:
+        request.best_of = best_of

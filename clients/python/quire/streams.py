@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Callable, Generic, Iterator, List, Optional, Type, TypeVar, Union
+from typing import Any, Callable, Dict, Generic, Iterator, List, Optional, Type, TypeVar, Union
 
 import grpc
 
@@ -58,18 +58,21 @@ class Stream(Generic[_Event]):
             for message in self._call:
                 kind = message.WhichOneof("event")
                 event: Any = getattr(message, kind) if kind else None
+                self._take(kind, event)
                 if kind == "progress" and self._on_progress:
                     self._on_progress(event)
                 elif kind in ("accepted", "finished"):
                     setattr(self, kind, event)
                 elif kind in ("delta", "section"):
-                    if kind == "delta":
-                        self._texts.append(event.text)
                     yield event
         except grpc.RpcError as error:
             raise self._error_of(error) from None
         finally:
             self._call.cancel()
+
+    def _take(self, kind: str, event: Any) -> None:
+        if kind == "delta":
+            self._texts.append(event.text)
 
     def _error_of(self, error: grpc.RpcError) -> Exception:
         return from_rpc_error(error)
@@ -79,12 +82,35 @@ class Completion(Stream[pb.Delta]):
     """A running generation: yields quire.v1.Delta (text, tokens, logprobs).
 
     accepted  quire.v1.Accepted: seed, prompt tokens, estimates; set before the first delta
-    finished  quire.v1.Finished: reason, usage, timings; set at the end
-    text      what has arrived so far
+    finished  quire.v1.Finished: reason, usage, timings; set at the end, of several the last to end
+    text      what has arrived so far, of several answers the first
+    texts     of each answer
+    ends      quire.v1.Finished of each answer that has ended, by its number
     """
 
     accepted: Optional[pb.Accepted] = None
     finished: Optional[pb.Finished] = None
+
+    def __init__(self, call: Any, on_progress: Optional[ProgressCallback] = None) -> None:
+        super().__init__(call, on_progress)
+        self._choices: Dict[int, List[str]] = {}
+        self.ends: Dict[int, pb.Finished] = {}
+
+    @property
+    def text(self) -> str:
+        return "".join(self._choices.get(0, []))
+
+    @property
+    def texts(self) -> List[str]:
+        """The text of each answer as far as it has arrived, by its number."""
+        n = 1 + max([*self._choices, *self.ends], default=-1)
+        return ["".join(self._choices.get(choice, [])) for choice in range(n)]
+
+    def _take(self, kind: str, event: Any) -> None:
+        if kind == "delta":
+            self._choices.setdefault(event.choice, []).append(event.text)
+        elif kind == "finished":
+            self.ends[event.choice] = event
 
     @property
     def reason(self) -> Optional[str]:

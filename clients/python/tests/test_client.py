@@ -80,6 +80,17 @@ def test_the_same_seed_gives_the_same_text(client):
     assert len(texts) == 1
 
 
+def test_several_answers_to_one_prompt(client):
+    options = {"max_tokens": 12, "temperature": 1, "seed": 7}
+    one = client.generate("Once upon a time", **options).result()
+    many = client.generate("Once upon a time", n=3, **options)
+    assert many.result() == one == many.texts[0]
+    assert len(set(many.texts)) == 3 and sorted(many.ends) == [0, 1, 2]
+    assert many.finished.usage.prompt_tokens == 4
+    best = client.generate("Once upon a time", best_of=3, **options)
+    assert best.result() in many.texts and best.ends[0].mean_logprob < 0
+
+
 def leave_by_break(answer):
     for _ in answer:
         break

@@ -1,0 +1,387 @@
+/* What admission says of a request: its numbers, or why not, and what would change that. Nothing
+ * here changes anything. */
+#include "engine/choices.h"
+#include "engine/engine_state.h"
+
+#include "base/text.h"
+#include "model/model.h"
+#include "model/vocabulary.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+static int fill(struct event_refused *out, int status, double asked, double there, const char *unit,
+                const char *setting)
+{
+    out->status = status;
+    out->numbers[0] = asked;
+    out->numbers[1] = there;
+    snprintf(out->unit, sizeof out->unit, "%s", unit);
+    snprintf(out->setting, sizeof out->setting, "%s", setting);
+    return status;
+}
+
+#define SAY(out, ...) snprintf((out)->text, sizeof(out)->text, __VA_ARGS__)
+
+static int check_alive(const struct engine *engine, struct event_refused *out)
+{
+    if (!engine->is_lost)
+        return STATUS_OK;
+    SAY(out, "the device failed and the server is ending: send the call again when it has been "
+             "started anew");
+    return out->status = STATUS_UNAVAILABLE;
+}
+
+/* Beyond what a GPU's memory left of the trained context, of which nobody asked for less. */
+static int refuse_beyond_memory(const struct engine *engine, uint64_t asked,
+                                struct event_refused *out)
+{
+    uint32_t context = engine->options.max_context;
+    SAY(out,
+        "this takes %" PRIu64 " tokens of context; the memory of %s holds %u: shorten the prompt, "
+        "lower max_tokens, or serve on a GPU with more memory (--device)",
+        asked, engine->info.device, context);
+    return fill(out, STATUS_TOO_LARGE, (double)asked, context, "tokens", "--device");
+}
+
+/* Tokens that the sequence may generate; refuses what cannot fit. */
+static int check_size(const struct engine *engine, const struct submit *submit, uint32_t *n_output,
+                      struct event_refused *out)
+{
+    uint32_t context = engine->options.max_context, room = engine->info.max_context;
+    uint64_t asked = (uint64_t)submit->n_ids + (submit->has_max_tokens ? submit->max_tokens : 1);
+
+    if (submit->n_ids == 0 || (submit->has_max_tokens && submit->max_tokens == 0)) {
+        SAY(out, "%s",
+            submit->n_ids == 0 ? "the prompt holds no token"
+                               : "max_tokens is 0; it takes 1 or more");
+        return fill(out, STATUS_INVALID, 0, 1, "tokens", "");
+    }
+    if (asked > context) {
+        bool may_grow = engine->info.trained_context > context;
+        if (may_grow && !engine->has_asked_context)
+            return refuse_beyond_memory(engine, asked, out);
+        SAY(out,
+            "this takes %" PRIu64 " tokens of context (a prompt of %u and an answer of %" PRIu64
+            "); the server gives %u: shorten the prompt, lower max_tokens%s",
+            asked, submit->n_ids, asked - submit->n_ids, context,
+            may_grow ? ", or start it with a larger --max-context" : "");
+        return fill(out, STATUS_INVALID, (double)asked, context, "tokens",
+                    may_grow ? "--max-context" : "");
+    }
+    if (asked > room) {
+        char need[TEXT_NUMBER_BYTES], have[TEXT_NUMBER_BYTES];
+        SAY(out,
+            "this takes %" PRIu64
+            " tokens (%s of keys and values); the cache holds %u (%s): start the server with a "
+            "larger --kv-memory",
+            asked, text_bytes(need, asked * engine->info.token_bytes), room,
+            text_bytes(have, engine->info.kv_bytes));
+        return fill(out, STATUS_TOO_LARGE, (double)asked, room, "tokens", "--kv-memory");
+    }
+    /* last: of a prompt that fits, so that the step does not wait while millions are read; an
+     * estimate may have none */
+    for (uint32_t i = 0; submit->ids != NULL && i < submit->n_ids; i++)
+        if (submit->ids[i] >= engine->info.vocabulary) {
+            SAY(out, "token id %u at position %u is beyond the vocabulary of %u", submit->ids[i], i,
+                engine->info.vocabulary);
+            return fill(out, STATUS_INVALID, submit->ids[i], engine->info.vocabulary - 1,
+                        "token id", "");
+        }
+    *n_output = submit->has_max_tokens ? submit->max_tokens : room - submit->n_ids;
+    return STATUS_OK;
+}
+
+/* The most tokens that each of the choices can have; 1 at least. */
+static uint32_t most_output(const struct engine *engine, const struct submit *submit,
+                            uint32_t n_choices)
+{
+    uint32_t fits = 1, beyond = engine->info.max_context - submit->n_ids + 1;
+
+    while (beyond - fits > 1) {
+        uint32_t middle = fits + (beyond - fits) / 2;
+        struct kv_family family = choices_family(submit, n_choices, middle);
+        if (kv_cache_family_fits_ever(engine->cache, &family))
+            fits = middle;
+        else
+            beyond = middle;
+    }
+    return fits;
+}
+
+/* What all choices take together. */
+static int check_choices(const struct engine *engine, const struct submit *submit,
+                         uint32_t n_choices, uint32_t *n_output, struct event_refused *out)
+{
+    uint32_t max_sequences = engine->options.max_sequences;
+
+    if (n_choices == 1)
+        return STATUS_OK;
+    if (n_choices > max_sequences) {
+        SAY(out,
+            "%u answers to one prompt (n, best_of) are as many sequences; the server holds %u: ask "
+            "for fewer, or start it with a larger --max-sequences",
+            n_choices, max_sequences);
+        return fill(out, STATUS_TOO_LARGE, n_choices, max_sequences, "sequences",
+                    "--max-sequences");
+    }
+    if (!submit->has_max_tokens)
+        *n_output = most_output(engine, submit, n_choices);
+    struct kv_family family = choices_family(submit, n_choices, *n_output);
+    if (kv_cache_family_fits_ever(engine->cache, &family))
+        return STATUS_OK;
+    uint64_t n_pages = kv_cache_family_pages(engine->cache, &family);
+    SAY(out,
+        "%u answers of %u tokens to a prompt of %u take %" PRIu64 " pages; the cache holds %" PRIu64
+        ": ask for fewer (n, best_of), lower max_tokens, or start the server with a larger "
+        "--kv-memory",
+        n_choices, *n_output, submit->n_ids, n_pages, engine->info.n_pages);
+    return fill(out, STATUS_TOO_LARGE, (double)n_pages, (double)engine->info.n_pages, "pages",
+                "--kv-memory");
+}
+
+/* Under a grammar a token waits for the mask that the one before it decides: of steps that overlap
+ * it has every second one. */
+static uint32_t steps_a_token(const struct engine *engine, const struct submit *submit)
+{
+    return submit->grammar != NULL ? engine->flight->depth : 1;
+}
+
+/* Of the others' prompts that have pages, as much as of this one is read first, since they share
+ * alike; of those that wait before it, all. own: its place in the queue; NULL: behind all. */
+static struct work_ahead work_ahead(const struct engine *engine, const struct submit *submit,
+                                    const struct sequence *own, const struct kv_family *family,
+                                    uint32_t *n_ahead)
+{
+    const struct step_cost *cost = &engine->estimate.cost;
+    double own_ns = step_cost_prefill(cost, 0, submit->n_ids);
+    bool is_behind = false;
+    struct work_ahead ahead = {0};
+    uint64_t soonest = UINT64_MAX;
+
+    *n_ahead = 0;
+    list_for_each(node, &engine->runs)
+    {
+        const struct sequence *other = list_entry(node, struct sequence, link);
+        is_behind |= other == own;
+        if (is_behind && !sequence_has_pages(other))
+            continue;
+        if (other->state == SEQUENCE_FINISHED) { /* its pages come home with its step */
+            soonest = 0;
+            continue;
+        }
+        double other_ns = step_cost_prefill(cost, other->n_prefilled,
+                                            other->submit->n_ids - other->n_prefilled);
+        ahead.prefill_ns += sequence_has_pages(other) && other_ns > own_ns ? own_ns : other_ns;
+        if (!sequence_has_pages(other)) {
+            *n_ahead += other->submit->choice_idx == 0;
+            continue;
+        }
+        uint64_t left = (uint64_t)(other->promised_output - other->n_generated) *
+                        steps_a_token(engine, other->submit);
+        soonest = left < soonest ? left : soonest;
+        if (other->state == SEQUENCE_DECODE) {
+            ahead.n_decode++;
+            ahead.decode_tokens += sequence_n_context(other);
+        }
+    }
+    if ((*n_ahead > 0 || !kv_cache_family_fits_now(engine->cache, family)) && soonest != UINT64_MAX)
+        ahead.n_wait = soonest;
+    return ahead;
+}
+
+double judge_wait_s(const struct engine *engine, const struct sequence *sequence)
+{
+    const struct submit *submit = sequence->submit;
+    struct kv_family family =
+        choices_family(submit, choices_count(sequence), sequence->promised_output);
+    uint32_t n_ahead;
+
+    if (engine->counts.n[SEQUENCE_PREFILL] + engine->counts.n[SEQUENCE_DECODE] == 0)
+        return 0;
+    struct work_ahead ahead = work_ahead(engine, submit, sequence, &family, &n_ahead);
+    ahead.n_decode += engine->counts.n[SEQUENCE_PREFILL]; /* before they give their pages back */
+    return estimate_first_token_s(&engine->estimate, &ahead, 0);
+}
+
+static int check_deadline(const struct engine *engine, const struct submit *submit, double needed_s,
+                          struct event_refused *out)
+{
+    double left_s = (double)(submit->deadline_ns - clock_now(engine->clock)) / NS_PER_S;
+
+    if (submit->deadline_ns == 0 || needed_s <= left_s)
+        return STATUS_OK;
+    SAY(out,
+        "this takes about %.2f seconds (a prompt of %u tokens%s), and the deadline leaves %.2f: "
+        "give it more "
+        "time, or ask for less",
+        needed_s, submit->n_ids, submit->has_max_tokens ? " and all of max_tokens" : "",
+        left_s > 0 ? left_s : 0);
+    return fill(out, STATUS_DEADLINE, needed_s, left_s > 0 ? left_s : 0, "seconds", "");
+}
+
+static uint32_t count_waiting(const struct engine *engine)
+{
+    uint32_t n = 0;
+
+    list_for_each(node, &engine->runs)
+    {
+        const struct sequence *sequence = list_entry(node, struct sequence, link);
+        n += !sequence_has_pages(sequence) && sequence->state != SEQUENCE_FINISHED;
+    }
+    return n;
+}
+
+static int check_room(const struct engine *engine, const struct kv_family *family,
+                      struct event_refused *out)
+{
+    uint32_t n_waiting = count_waiting(engine), n = family->n_forks + 1;
+    uint32_t n_free = engine->options.max_sequences + engine->options.max_queued - engine->n_runs;
+    bool starts_now = n_waiting == 0 && kv_cache_family_fits_now(engine->cache, family);
+    if (n_free >= n && (starts_now || n_waiting + n <= engine->options.max_queued))
+        return STATUS_OK;
+    SAY(out,
+        "%u answers are waiting for pages, and %u more may not: try again later, or start the "
+        "server with a larger --max-queued or --kv-memory",
+        n_waiting, n);
+    return fill(out, STATUS_EXHAUSTED, n_waiting + n, engine->options.max_queued, "requests",
+                "--max-queued");
+}
+
+/* A NaN here would be the device's error, and with it everybody's. */
+static int check_sampling(const struct engine *engine, const struct submit *submit,
+                          struct event_refused *out)
+{
+    const struct sampling *s = &submit->sampling;
+
+    bool is_good = isfinite(s->temperature) && s->temperature >= 0 && s->top_p >= 0 &&
+                   s->min_p >= 0 && s->min_p <= 1 && s->typical_p >= 0 && isfinite(s->repetition) &&
+                   s->repetition > 0 && isfinite(s->frequency) && isfinite(s->presence) &&
+                   submit->n_top <= TOP_LOGPROBS_MAX && s->n_biases <= LOGIT_BIASES_MAX;
+    for (uint32_t i = 0; i < s->n_biases && is_good; i++)
+        is_good = fabsf(s->biases[i].bias) <= LOGIT_BIAS_MAX;
+    if (is_good && s->typical_p > 0 && s->typical_p < 1 && device_is_gpu(engine->device)) {
+        SAY(out, "typical_p is not done on a GPU (%s) yet: leave it out, or start the server with "
+                 "--backend cpu",
+            engine->info.device);
+        return fill(out, STATUS_UNSUPPORTED, (double)s->typical_p, 1, "typical_p", "--backend");
+    }
+    if (is_good)
+        return STATUS_OK;
+    SAY(out,
+        "sampling is out of range: temperature %g (0 or more), top_p %g (0 to 1), min_p %g (0 to "
+        "1), typical_p %g (0 to 1), repetition_penalty %g (above 0), frequency_penalty %g, "
+        "presence_penalty %g, "
+        "logprobs %u (at most %d), %u logit biases (at most %d, each -%d to %d)",
+        s->temperature, s->top_p, s->min_p, s->typical_p, s->repetition, s->frequency, s->presence,
+        submit->n_top, TOP_LOGPROBS_MAX, s->n_biases, LOGIT_BIASES_MAX, LOGIT_BIAS_MAX,
+        LOGIT_BIAS_MAX);
+    return out->status = STATUS_INVALID;
+}
+
+/* Ids that a request names beside its prompt, and what its parts ask of each other. */
+static int check_ids(const struct engine *engine, const struct submit *submit,
+                     struct event_refused *out)
+{
+    uint32_t vocabulary = engine->info.vocabulary, id = 0;
+
+    for (uint32_t i = 0; i < submit->sampling.n_biases && id < vocabulary; i++)
+        id = submit->sampling.biases[i].id;
+    for (uint32_t i = 0; i < submit->n_stop_tokens && id < vocabulary; i++)
+        id = submit->stop_tokens[i];
+    if (id >= vocabulary) {
+        SAY(out, "token id %u of logit_bias or stop_tokens is beyond the vocabulary of %u", id,
+            vocabulary);
+        return fill(out, STATUS_INVALID, id, vocabulary - 1, "token id", "");
+    }
+    for (uint32_t i = 0; i < submit->n_stop_tokens && submit->ignore_eos; i++) {
+        if (!vocabulary_is_end_of_generation(model_vocabulary(engine->model),
+                                             submit->stop_tokens[i]))
+            continue;
+        SAY(out,
+            "stop_tokens names %u, an end of generation, which ignore_eos keeps from being drawn: "
+            "leave one of them out",
+            submit->stop_tokens[i]);
+        return out->status = STATUS_INVALID;
+    }
+    if (submit->grammar == NULL || !submit->ignore_eos)
+        return STATUS_OK;
+    SAY(out, "ignore_eos beside a grammar or schema: where its text is complete nothing could be "
+             "drawn; leave one of them out");
+    return out->status = STATUS_INVALID;
+}
+
+/* Waiting ones hold theirs too. */
+static int check_grammars(const struct engine *engine, const struct submit *submit,
+                          struct event_refused *out)
+{
+    uint32_t n = 0;
+    for (const struct submit *choice = submit; choice != NULL; choice = choice->next_choice)
+        n += choice->grammar != NULL;
+    if (n == 0 || engine->n_grammars + n <= GRAMMARS_MAX)
+        return STATUS_OK;
+    SAY(out,
+        "%u requests with a grammar or schema are under way, and no more may: try again when one "
+        "has ended, or ask without one",
+        engine->n_grammars);
+    return fill(out, STATUS_EXHAUSTED, engine->n_grammars + n, GRAMMARS_MAX, "grammars", "");
+}
+
+static int check_stops(const struct submit *submit, struct event_refused *out)
+{
+    struct slice stops[STOP_STRINGS_MAX];
+    struct stop scratch;
+    struct why why;
+
+    for (uint32_t i = 0; i < submit->stop.n && i < STOP_STRINGS_MAX; i++)
+        stops[i] = slice_of(submit->stop.bytes[i], submit->stop.len[i]);
+    int status = stop_init(&scratch, stops, submit->stop.n, &why);
+    if (status < 0)
+        SAY(out, "%s", why.text);
+    out->status = status;
+    return status;
+}
+
+static int check(const struct engine *engine, const struct submit *submit, uint32_t n_choices,
+                 uint32_t *n_output, struct event_refused *refused)
+{
+    int status = check_alive(engine, refused);
+    if (status == STATUS_OK)
+        status = check_size(engine, submit, n_output, refused);
+    if (status == STATUS_OK)
+        status = check_choices(engine, submit, n_choices, n_output, refused);
+    if (status == STATUS_OK)
+        status = check_sampling(engine, submit, refused);
+    if (status == STATUS_OK)
+        status = check_ids(engine, submit, refused);
+    if (status == STATUS_OK)
+        status = check_stops(submit, refused);
+    return status == STATUS_OK ? check_grammars(engine, submit, refused) : status;
+}
+
+int judge_submit(const struct engine *engine, const struct submit *submit, uint32_t *n_output,
+                 struct event_accepted *accepted, struct event_refused *refused)
+{
+    uint32_t n_choices = submit_n_choices(submit);
+    double total_s = 0;
+
+    *n_output = 0;
+    accepted->n_choices = refused->n_choices = n_choices;
+    int status = check(engine, submit, n_choices, n_output, refused);
+    if (status < 0)
+        return status;
+    struct kv_family family = choices_family(submit, n_choices, *n_output);
+    struct work_ahead ahead = work_ahead(engine, submit, NULL, &family, &accepted->n_ahead);
+    accepted->max_tokens = *n_output;
+    accepted->first_token_s = estimate_first_token_s(&engine->estimate, &ahead, submit->n_ids);
+    total_s = accepted->first_token_s;
+    ahead.n_decode += n_choices - 1; /* beside the first */
+    ahead.decode_tokens += (uint64_t)(n_choices - 1) * submit->n_ids;
+    if (submit->has_max_tokens)
+        accepted->total_s = total_s += estimate_output_s(&engine->estimate, &ahead, submit->n_ids,
+                                                         submit->max_tokens,
+                                                         steps_a_token(engine, submit));
+    status = check_room(engine, &family, refused);
+    return status == STATUS_OK ? check_deadline(engine, submit, total_s, refused) : status;
+}
