@@ -1,11 +1,11 @@
 """n and best_of: several answers to one prompt, over the wire and by every client of ours."""
 
-import json
 import time
 
 import grpc
 import pytest
 
+from backpressure_test import RawReader, no_reader_is_left
 from client_runs import SECONDS, run
 
 PROMPT = [(7 * i) % 250 + 4 for i in range(150)]
@@ -118,6 +118,49 @@ def test_a_call_that_is_cancelled_gives_all_pages_back(stubs, stub):
             next(call)
         call.cancel()
         wait_until_no_page_is_used(stubs, stub)
+
+
+def test_a_reader_that_takes_nothing_pauses_all_and_gets_all_the_same(stubs, stub, server):
+    pb = stubs.quire
+    request = pb.GenerateRequest(
+        tokens=pb.TokenIds(ids=PROMPT), sampling=pb.Sampling(temperature=1.5, seed=11), n=4,
+        max_tokens=100, ignore_eos=True, logprobs=20,
+    )
+    reader = RawReader(server.address, request)
+    until = time.monotonic() + SECONDS
+    while next(iter(stub.WatchStats(pb.WatchStatsRequest(), timeout=SECONDS))).paused < 4:
+        assert time.monotonic() < until, "they do not pause"
+        reader.read(0.05)
+    assert Answers(stubs, stub, n=2).last.usage.completion_tokens == 40  # nobody else waits
+    reader.open_window()
+    reader.read(SECONDS, take=True)
+    assert reader.trailers["grpc-status"] == "0"
+    ids = {}
+    for message in reader.messages():
+        delta = pb.GenerateEvent.FromString(message).delta
+        ids.setdefault(delta.choice, []).extend(delta.tokens)
+    assert [len(ids[choice]) for choice in range(4)] == [100] * 4
+    assert ids[0][:20] == Answers(stubs, stub).ids[0]
+    wait_until_no_page_is_used(stubs, stub)
+
+
+@pytest.mark.parametrize("moment", ["waiting", "paused"])
+def test_all_pages_come_home_whenever_the_reader_leaves(stubs, stub, server, moment):
+    pb = stubs.quire
+    request = pb.GenerateRequest(tokens=pb.TokenIds(ids=PROMPT), n=4, ignore_eos=True, logprobs=20)
+    n_calls = 5 if moment == "waiting" else 1  # four of four answers are all sequences that there are
+    held = [RawReader(server.address, request) for _ in range(n_calls)]
+
+    def now():
+        return next(iter(stub.WatchStats(pb.WatchStatsRequest(), timeout=SECONDS)))
+
+    until = time.monotonic() + SECONDS
+    while (now().waiting_pages if moment == "waiting" else now().paused) < 4:
+        assert time.monotonic() < until, f"never {moment}: {now()}"
+        held[-1].read(0.05)
+    for reader in held:
+        reader.close()
+    wait_until_no_page_is_used(stubs, stub)
 
 
 def test_the_command_shows_one_answer_below_the_other(run, server):
