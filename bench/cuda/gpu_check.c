@@ -7,7 +7,6 @@
  * Exit status: 0; 1: a test failed, or a part could not go on; 2: the command line.
  */
 #include "bench/cuda/gpu_check.h"
-#include "bench/cuda/gpu_check_model.h"
 
 #include "base/clock.h"
 #include "base/options.h"
@@ -52,8 +51,8 @@ static const struct part {
     double seconds;
     int (*run)(struct gpu_check *check, struct why *why);
 } parts[] = {
-    {"peaks", 10, check_peaks},     {"model", 60, check_model},      {"kernels", 60, check_kernels},
-    {"decode", 90, check_decode},   {"prefill", 120, check_prefill},
+    {"peaks", 10, check_peaks},   {"model", 60, check_model},      {"kernels", 60, check_kernels},
+    {"decode", 80, check_decode}, {"prefill", 110, check_prefill}, {"scout", 80, check_scout},
 };
 #define N_PARTS (sizeof parts / sizeof parts[0])
 
@@ -155,9 +154,6 @@ int main(int argc, char **argv)
     report.commit = in.commit;
     report.toolkit = in.toolkit;
     report.emulated = GPU_CHECK_IS_EMULATED;
-    report.model = check_shape_8b.name;
-    report.weights = tensor_type_info(check_shape_8b.type)->name;
-    report.weights_bytes = check_model_bytes(&check_shape_8b);
     if (in.tests != NULL)
         status = report_read_tests(&report, in.tests, &why);
     if (status == STATUS_OK)

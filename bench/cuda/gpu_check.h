@@ -6,6 +6,7 @@
  *   kernels  each op at the shapes of an 8B model, beside the peaks
  *   decode   tokens at growing contexts; pages and weights are made on the device
  *   prefill  a long prompt, step by step
+ *   scout    decode again, of a model with chunks, experts and layers that see everything
  *
  * A part that runs out of time stops between two items and says which it left out. The emulated
  * build has tiny shapes, and speed means nothing there. Thread: one.
@@ -41,6 +42,7 @@ int check_model(struct gpu_check *check, struct why *why);
 int check_kernels(struct gpu_check *check, struct why *why);
 int check_decode(struct gpu_check *check, struct why *why);
 int check_prefill(struct gpu_check *check, struct why *why);
+int check_scout(struct gpu_check *check, struct why *why);
 
 /* Tells what comes next, on standard error; or, when the part's time is over, true: the report then
  * names it as cut. */

@@ -1,4 +1,4 @@
-/* A model of 8B at growing contexts: tokens one by one behind pages that a seed has filled, and a
+/* Models at growing contexts: tokens one by one behind pages that a seed has filled, and a
  * long prompt step by step.
  */
 #include "base/status.h"
@@ -7,6 +7,7 @@
 #include "bench/cuda/gpu_check_model.h"
 #include "bench/cuda/gpu_check_run.h"
 
+#include <assert.h>
 #include <math.h>
 
 #define MODEL_SEED 1
@@ -50,12 +51,31 @@ static bool is_lack(struct gpu_check *check, int status, const char *what, uint6
     return true;
 }
 
-/* The model; NULL where it does not fit. */
-static int make_model(struct gpu_check *check, struct model **out, struct why *why)
+/* A model of the report, and its runs' model_idx. */
+struct subject {
+    const struct check_shape *shape;
+    struct model *model; /* NULL where it does not fit */
+    uint32_t idx;
+};
+
+static uint32_t name_model(struct report *report, const struct check_shape *shape)
 {
-    *out = NULL;
-    int status = check_model_create(check->device, &check_shape_8b, true, MODEL_SEED, out, why);
-    if (is_lack(check, status, check_shape_8b.name, check_model_bytes(&check_shape_8b), why))
+    for (uint32_t i = 0; i < report->n_models; i++)
+        if (report->models[i].name == shape->name)
+            return i;
+    assert(report->n_models < REPORT_MODELS_MAX);
+    report->models[report->n_models] =
+        (struct report_model){shape->name, tensor_type_info(shape->type)->name,
+                              check_model_bytes(shape)};
+    return report->n_models++;
+}
+
+static int make_subject(struct gpu_check *check, const struct check_shape *shape,
+                        struct subject *out, struct why *why)
+{
+    *out = (struct subject){.shape = shape, .idx = name_model(check->report, shape)};
+    int status = check_model_create(check->device, shape, true, MODEL_SEED, &out->model, why);
+    if (is_lack(check, status, shape->name, check_model_bytes(shape), why))
         return STATUS_OK;
     return status;
 }
@@ -125,8 +145,8 @@ static int decode_tokens(struct gpu_check *check, struct check_run *run, uint32_
     return status;
 }
 
-static int measure_decode(struct gpu_check *check, struct check_run *run, uint32_t context,
-                          struct why *why)
+static int measure_decode(struct gpu_check *check, const struct subject *subject,
+                          struct check_run *run, uint32_t context, struct why *why)
 {
     struct op_cost cost = {.read = 0};
     struct pace pace = {.best = INFINITY};
@@ -139,7 +159,8 @@ static int measure_decode(struct gpu_check *check, struct check_run *run, uint32
     if (status == STATUS_OK && n > 0)
         status = check_step_cost(run->model, context + WARM_STEPS + n / 2, 1, 1, &cost, why);
     struct report_run *line =
-        status == STATUS_OK && n > 0 ? report_add_decode(check->report, context) : NULL;
+        status == STATUS_OK && n > 0 ? report_add_decode(check->report, subject->idx, context)
+                                     : NULL;
     if (line == NULL)
         return status;
     line->n_tokens = n;
@@ -150,7 +171,7 @@ static int measure_decode(struct gpu_check *check, struct check_run *run, uint32
     return STATUS_OK;
 }
 
-static int decode_at(struct gpu_check *check, const struct model *model, uint32_t context,
+static int decode_at(struct gpu_check *check, const struct subject *subject, uint32_t context,
                      struct why *why)
 {
     char what[REPORT_NAME_BYTES], number[TEXT_NUMBER_BYTES];
@@ -158,32 +179,45 @@ static int decode_at(struct gpu_check *check, const struct model *model, uint32_
     struct check_run_sizes sizes = {
         .n_seqs = 1, .n_tokens = context + WARM_STEPS + DECODE_STEPS, .max_rows = 1,
         .max_outputs = 1};
-    snprintf(what, sizeof what, "decode behind %s tokens", text_count(number, context));
+    snprintf(what, sizeof what, "%s, decode behind %s tokens", subject->shape->name,
+             text_count(number, context));
     if (check_is_cut(check, "%s", what))
         return STATUS_OK;
-    int status = check_run_open(&run, check->device, model, &sizes, why);
+    int status = check_run_open(&run, check->device, subject->model, &sizes, why);
     if (status == STATUS_OK)
-        status = measure_decode(check, &run, context, why);
+        status = measure_decode(check, subject, &run, context, why);
     else if (is_lack(check, status, what, run.pages_bytes, why))
         status = STATUS_OK;
     check_run_close(&run);
     return status;
 }
 
+static int decode_model(struct gpu_check *check, const struct check_shape *shape,
+                        uint32_t n_contexts, struct why *why)
+{
+    struct subject subject;
+    int status = make_subject(check, shape, &subject, why);
+    for (uint32_t i = 0; i < n_contexts && status == STATUS_OK && subject.model != NULL; i++)
+        status = decode_at(check, &subject, contexts[i], why);
+    check_model_free(subject.model);
+    return status;
+}
+
 int check_decode(struct gpu_check *check, struct why *why)
 {
-    struct model *model;
-    int status = make_model(check, &model, why);
-    for (size_t i = 0; i < N_CONTEXTS && status == STATUS_OK && model != NULL; i++)
-        status = decode_at(check, model, contexts[i], why);
-    check_model_free(model);
-    return status;
+    return decode_model(check, &check_shape_8b, N_CONTEXTS, why);
+}
+
+int check_scout(struct gpu_check *check, struct why *why)
+{
+    return decode_model(check, &check_shape_scout, GPU_CHECK_IS_EMULATED ? 2 : N_CONTEXTS, why);
 }
 
 /* --- prefill --- */
 
 /* Adds a line at each doubling of the prompt from a sixteenth of it on, and where time is over. */
-static int measure_prefill(struct gpu_check *check, struct check_run *run, struct why *why)
+static int measure_prefill(struct gpu_check *check, const struct subject *subject,
+                           struct check_run *run, struct why *why)
 {
     uint32_t ids[PREFILL_ROWS], next_line = PREFILL_TOKENS / 16, done = 0;
     uint32_t vocabulary = model_plan(run->model)->vocabulary;
@@ -215,7 +249,7 @@ static int measure_prefill(struct gpu_check *check, struct check_run *run, struc
         while (next_line <= done)
             next_line *= 2;
         all.context = all.n_tokens = done;
-        struct report_run *line = report_add_prefill(check->report, done);
+        struct report_run *line = report_add_prefill(check->report, subject->idx, done);
         if (line != NULL)
             *line = all;
     }
@@ -228,17 +262,17 @@ int check_prefill(struct gpu_check *check, struct why *why)
     struct check_run run = {.device = NULL};
     struct check_run_sizes sizes = {
         .n_seqs = 1, .n_tokens = PREFILL_TOKENS, .max_rows = PREFILL_ROWS, .max_outputs = 1};
-    struct model *model;
+    struct subject subject;
     snprintf(what, sizeof what, "prefill of %s tokens", text_count(number, PREFILL_TOKENS));
-    int status = make_model(check, &model, why);
-    if (status < 0 || model == NULL)
+    int status = make_subject(check, &check_shape_8b, &subject, why);
+    if (status < 0 || subject.model == NULL)
         return status;
-    status = check_run_open(&run, check->device, model, &sizes, why);
+    status = check_run_open(&run, check->device, subject.model, &sizes, why);
     if (status == STATUS_OK)
-        status = measure_prefill(check, &run, why);
+        status = measure_prefill(check, &subject, &run, why);
     else if (is_lack(check, status, what, run.pages_bytes, why))
         status = STATUS_OK;
     check_run_close(&run);
-    check_model_free(model);
+    check_model_free(subject.model);
     return status;
 }

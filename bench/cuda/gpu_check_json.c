@@ -30,14 +30,18 @@ static void print_device(struct json_print *json, const struct report *report)
     json_print_close(json, '}');
 }
 
-static void print_model(struct json_print *json, const struct report *report)
+static void print_models(struct json_print *json, const struct report *report)
 {
-    json_print_open(json, "model", '{');
-    json_print_string(json, "name", report->model);
-    json_print_string(json, "weights", report->weights);
-    json_print_uint(json, "weights_bytes", report->weights_bytes);
-    json_print_bool(json, "synthetic", true); /* a shape of the name; values are a seed's */
-    json_print_close(json, '}');
+    json_print_open(json, "models", '[');
+    for (uint32_t i = 0; i < report->n_models; i++) {
+        json_print_open(json, NULL, '{');
+        json_print_string(json, "name", report->models[i].name);
+        json_print_string(json, "weights", report->models[i].weights);
+        json_print_uint(json, "weights_bytes", report->models[i].weights_bytes);
+        json_print_bool(json, "synthetic", true); /* a shape of the name; values are a seed's */
+        json_print_close(json, '}');
+    }
+    json_print_close(json, ']');
 }
 
 static void print_tests(struct json_print *json, const struct report *report)
@@ -77,12 +81,13 @@ static void print_kernels(struct json_print *json, const struct report *report)
     json_print_close(json, ']');
 }
 
-static void print_runs(struct json_print *json, const char *key, const struct report_run *runs,
-                       uint32_t n)
+static void print_runs(struct json_print *json, const struct report *report, const char *key,
+                       const struct report_run *runs, uint32_t n)
 {
     json_print_open(json, key, '[');
     for (uint32_t i = 0; i < n; i++) {
         json_print_open(json, NULL, '{');
+        json_print_string(json, "model", report->models[runs[i].model_idx].name);
         json_print_uint(json, "context", runs[i].context);
         json_print_uint(json, "tokens", runs[i].n_tokens);
         json_print_real(json, "seconds", runs[i].seconds);
@@ -119,19 +124,19 @@ static void print_report(struct json_print *json, const struct report *report)
     if (gmtime_r(&now, &utc) != NULL)
         strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &utc);
     json_print_open(json, NULL, '{');
-    json_print_uint(json, "version", 1);
+    json_print_uint(json, "version", 2);
     json_print_bool(json, "emulated", report->emulated);
     json_print_string(json, "commit", report->commit);
     json_print_string(json, "toolkit", report->toolkit);
     json_print_string(json, "date", date);
     json_print_real(json, "seconds", report->seconds);
     print_device(json, report);
-    print_model(json, report);
+    print_models(json, report);
     json_print_uint(json, "n_failed", report_n_failed(report));
     print_tests(json, report);
     print_kernels(json, report);
-    print_runs(json, "decode", report->decodes, report->n_decodes);
-    print_runs(json, "prefill", report->prefills, report->n_prefills);
+    print_runs(json, report, "decode", report->decodes, report->n_decodes);
+    print_runs(json, report, "prefill", report->prefills, report->n_prefills);
     print_rest(json, report);
     json_print_close(json, '}');
     fputc('\n', json->to);

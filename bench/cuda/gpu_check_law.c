@@ -185,10 +185,10 @@ static void note_comparison(struct gpu_check *check, const char *type,
                  result->n_sure, 2 * MAX_TOLERANCE);
 }
 
-static int check_near_cpu(struct gpu_check *check, struct device *cpu, uint32_t type,
-                          struct why *why)
+static int check_near_cpu(struct gpu_check *check, struct device *cpu,
+                          const struct check_shape *of, uint32_t type, struct why *why)
 {
-    struct check_shape shape = check_shape_tiny;
+    struct check_shape shape = *of;
     struct reading reading = {.chunk = 64, .decode_from = N_TOKENS - 4};
     float *want = NULL, *got = NULL;
     double begin = check_now();
@@ -198,7 +198,8 @@ static int check_near_cpu(struct gpu_check *check, struct device *cpu, uint32_t 
         status = logits_on(check->device, &shape, &reading, 1, &got, why);
     if (status == STATUS_OK) {
         struct comparison result = compare(got, want, shape.vocabulary);
-        note_comparison(check, tensor_type_info(type)->name, &result, check_now() - begin);
+        note_comparison(check, of->n_experts > 0 ? "scout" : tensor_type_info(type)->name, &result,
+                        check_now() - begin);
     }
     free(want);
     free(got);
@@ -212,16 +213,16 @@ static const struct {
     struct reading reading;
 } readings[] = {
     {"alone", {.chunk = MAX_ROWS, .decode_from = N_TOKENS}},
-    {"law2.chunks", {.chunk = 17, .decode_from = N_TOKENS}},
-    {"law2.decode", {.chunk = 40, .decode_from = N_TOKENS - 24}},
-    {"law2.graph", {.chunk = 40, .decode_from = N_TOKENS - 24, .by_graph = true}},
-    {"law2.company", {.chunk = 33, .decode_from = N_TOKENS - 24, .in_company = true}},
+    {"chunks", {.chunk = 17, .decode_from = N_TOKENS}},
+    {"decode", {.chunk = 40, .decode_from = N_TOKENS - 24}},
+    {"graph", {.chunk = 40, .decode_from = N_TOKENS - 24, .by_graph = true}},
+    {"company", {.chunk = 33, .decode_from = N_TOKENS - 24, .in_company = true}},
 };
 #define N_READINGS (sizeof readings / sizeof readings[0])
 
-static int check_law_2(struct gpu_check *check, struct why *why)
+static int check_law_2(struct gpu_check *check, const struct check_shape *shape, const char *group,
+                       struct why *why)
 {
-    const struct check_shape *shape = &check_shape_tiny;
     size_t bytes = (size_t)N_TOKENS * shape->vocabulary * sizeof(float);
     float *logits[N_READINGS] = {NULL};
     struct reading all[N_READINGS];
@@ -232,7 +233,9 @@ static int check_law_2(struct gpu_check *check, struct why *why)
     double seconds = (check_now() - begin) / (N_READINGS - 1);
     for (size_t i = 1; i < N_READINGS && status == STATUS_OK; i++) {
         bool is_same = memcmp(logits[i], logits[0], bytes) == 0;
-        report_add_test(check->report, readings[i].name, is_same ? "passed" : "failed", seconds);
+        char name[REPORT_NAME_BYTES];
+        snprintf(name, sizeof name, "%s.%s", group, readings[i].name);
+        report_add_test(check->report, name, is_same ? "passed" : "failed", seconds);
     }
     for (size_t i = 0; i < N_READINGS; i++)
         free(logits[i]);
@@ -249,9 +252,14 @@ int check_model(struct gpu_check *check, struct why *why)
     for (size_t i = 0; i < N_TYPES && status == STATUS_OK; i++)
         if (!check_is_cut(check, "%s: a model of %s beside the CPU", check_shape_tiny.name,
                           tensor_type_info(types[i])->name))
-            status = check_near_cpu(check, cpu, types[i], why);
+            status = check_near_cpu(check, cpu, &check_shape_tiny, types[i], why);
+    const struct check_shape *scout = &check_shape_small_scout;
+    if (status == STATUS_OK && !check_is_cut(check, "%s: beside the CPU", scout->name))
+        status = check_near_cpu(check, cpu, scout, scout->type, why);
     device_close(cpu);
     if (status == STATUS_OK && !check_is_cut(check, "law 2: chunks and company, to the bit"))
-        status = check_law_2(check, why);
+        status = check_law_2(check, &check_shape_tiny, "law2", why);
+    if (status == STATUS_OK && !check_is_cut(check, "law 2 of %s", scout->name))
+        status = check_law_2(check, scout, "law2.scout", why);
     return status;
 }

@@ -17,10 +17,17 @@ struct check_shape {
     uint32_t n_layers, width, n_heads, n_kv_heads, head_dim, n_ff, vocabulary;
     uint32_t type; /* enum tensor_type of every matrix */
     double rope_base;
+    /* As Llama 4: each period-th layer sees everything and turns nothing, the others see their
+     * chunk. 0: all see everything, and turn. */
+    uint32_t period, chunk;
+    /* of n_ff values each, and one more that every row meets; at most CHECK_EXPERTS_MAX. 0: dense */
+    uint32_t n_experts, n_used;
 };
 
-extern const struct check_shape check_shape_8b;   /* of Llama 3 8B; tiny where emulated */
-extern const struct check_shape check_shape_tiny; /* for comparing with a CPU */
+extern const struct check_shape check_shape_8b;    /* of Llama 3 8B; tiny where emulated */
+extern const struct check_shape check_shape_scout; /* of Llama 4 Scout; likewise */
+extern const struct check_shape check_shape_tiny;  /* for comparing with a CPU */
+extern const struct check_shape check_shape_small_scout; /* the same, with chunks and experts */
 
 /* The device must outlive *out, which check_model_free frees. STATUS_NO_MEMORY. */
 int check_model_create(struct device *device, const struct check_shape *shape, bool on_device,

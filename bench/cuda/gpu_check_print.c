@@ -53,21 +53,37 @@ static void print_kernels(const struct report *report, FILE *to)
     }
 }
 
-static void print_runs(const struct report *report, const char *title,
+/* Those of one model. */
+static void print_runs(const struct report *report, const char *title, uint32_t model_idx,
                        const struct report_run *runs, uint32_t n, FILE *to)
 {
     char context[TEXT_NUMBER_BYTES], tokens[TEXT_NUMBER_BYTES];
-    if (n == 0)
-        return;
-    fprintf(to, "\n%-18s %12s %10s %12s %10s %9s %6s %9s %6s\n", title, "tokens", "best ms",
-            "tokens/s", "seconds", "GB/s", "copy", "TFLOP/s", "mma");
+    bool has_title = false;
     for (uint32_t i = 0; i < n; i++) {
         const struct report_run *run = &runs[i];
+        if (run->model_idx != model_idx)
+            continue;
+        if (!has_title)
+            fprintf(to, "\n%-18s %12s %10s %12s %10s %9s %6s %9s %6s\n", title, "tokens", "best ms",
+                    "tokens/s", "seconds", "GB/s", "copy", "TFLOP/s", "mma");
+        has_title = true;
         fprintf(to, "%-18s %12s %10.2f %12.1f %10.2f", text_count(context, run->context),
                 text_count(tokens, run->n_tokens), run->best_seconds * 1e3,
                 (double)run->n_tokens / run->seconds, run->seconds);
         print_rates(report, &run->cost, run->seconds, to);
         fputc('\n', to);
+    }
+}
+
+static void print_models(const struct report *report, FILE *to)
+{
+    char memory[TEXT_NUMBER_BYTES];
+    for (uint32_t i = 0; i < report->n_models && report->n_decodes + report->n_prefills > 0; i++) {
+        const struct report_model *model = &report->models[i];
+        fprintf(to, "\n%s, %s, %s of weights; weights, pages and prompt are a seed's\n", model->name,
+                model->weights, text_bytes(memory, model->weights_bytes));
+        print_runs(report, "decode behind", i, report->decodes, report->n_decodes, to);
+        print_runs(report, "prefill of", i, report->prefills, report->n_prefills, to);
     }
 }
 
@@ -100,11 +116,7 @@ void report_print(const struct report *report, FILE *to)
                 report->copy_bytes_per_s * GIGA, report->mma_ops_per_s * TERA);
     print_tests(report, to);
     print_kernels(report, to);
-    if (report->n_decodes + report->n_prefills > 0)
-        fprintf(to, "\n%s, %s, %s of weights; weights, pages and prompt are a seed's\n",
-                report->model, report->weights, text_bytes(memory, report->weights_bytes));
-    print_runs(report, "decode behind", report->decodes, report->n_decodes, to);
-    print_runs(report, "prefill of", report->prefills, report->n_prefills, to);
+    print_models(report, to);
     print_rest(report, to);
     fprintf(to, "\n%u of %u tests failed; %.0f s\n", report_n_failed(report), report->n_tests,
             report->seconds);

@@ -30,22 +30,23 @@ struct report_kernel *report_add_kernel(struct report *report, const char *name)
     return kernel;
 }
 
-static struct report_run *add_run(struct report_run *runs, uint32_t *n, uint64_t context)
+static struct report_run *add_run(struct report_run *runs, uint32_t *n, uint32_t model_idx,
+                                  uint64_t context)
 {
     if (*n == REPORT_RUNS_MAX)
         return NULL;
-    runs[*n] = (struct report_run){.context = context};
+    runs[*n] = (struct report_run){.model_idx = model_idx, .context = context};
     return &runs[(*n)++];
 }
 
-struct report_run *report_add_decode(struct report *report, uint64_t context)
+struct report_run *report_add_decode(struct report *report, uint32_t model_idx, uint64_t context)
 {
-    return add_run(report->decodes, &report->n_decodes, context);
+    return add_run(report->decodes, &report->n_decodes, model_idx, context);
 }
 
-struct report_run *report_add_prefill(struct report *report, uint64_t context)
+struct report_run *report_add_prefill(struct report *report, uint32_t model_idx, uint64_t context)
 {
-    return add_run(report->prefills, &report->n_prefills, context);
+    return add_run(report->prefills, &report->n_prefills, model_idx, context);
 }
 
 void report_add_cut(struct report *report, const char *what)

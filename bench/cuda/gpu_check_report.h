@@ -16,6 +16,7 @@
 #define REPORT_TESTS_MAX 64
 #define REPORT_KERNELS_MAX 64
 #define REPORT_RUNS_MAX 16
+#define REPORT_MODELS_MAX 2
 #define REPORT_NOTES_MAX 64
 #define REPORT_NAME_BYTES 96
 #define REPORT_NOTE_BYTES 256
@@ -34,7 +35,13 @@ struct report_kernel {
     struct op_cost cost; /* of one call */
 };
 
+struct report_model {
+    const char *name, *weights; /* "Llama 3 8B", "Q4_0" */
+    uint64_t weights_bytes;
+};
+
 struct report_run { /* a context that was decoded at, or a prompt that was read */
+    uint32_t model_idx;
     uint64_t context;    /* tokens before the first decoded one; of the prompt */
     uint64_t n_tokens;   /* decoded, or read: fewer than `context` when time was over */
     double seconds;      /* of all n_tokens */
@@ -52,8 +59,8 @@ struct report {
     bool emulated;
     struct device_facts device;
     double copy_bytes_per_s, mma_ops_per_s; /* 0: not measured */
-    const char *model, *weights;            /* of decode and prefill: "Llama 3 8B", "Q4_0" */
-    uint64_t weights_bytes;
+    struct report_model models[REPORT_MODELS_MAX]; /* of decode and prefill */
+    uint32_t n_models;
     double seconds;                         /* of the program */
     uint32_t n_tests, n_kernels, n_decodes, n_prefills, n_cut, n_lacks;
     struct report_test tests[REPORT_TESTS_MAX];
@@ -67,8 +74,8 @@ struct report {
 struct report_test *report_add_test(struct report *report, const char *name, const char *outcome,
                                     double seconds);
 struct report_kernel *report_add_kernel(struct report *report, const char *name);
-struct report_run *report_add_decode(struct report *report, uint64_t context);
-struct report_run *report_add_prefill(struct report *report, uint64_t context);
+struct report_run *report_add_decode(struct report *report, uint32_t model_idx, uint64_t context);
+struct report_run *report_add_prefill(struct report *report, uint32_t model_idx, uint64_t context);
 void report_add_cut(struct report *report, const char *what);
 void report_add_lack(struct report *report, const char *what, uint64_t needed_bytes,
                      uint64_t free_bytes);

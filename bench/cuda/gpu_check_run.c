@@ -85,33 +85,72 @@ static void shuffle(page_id *table, uint32_t n)
     }
 }
 
-static int open_tables(struct check_run *run, uint32_t n_pages, struct why *why)
+static uint32_t pages_of(uint64_t n_tokens)
 {
-    uint32_t n_all = n_pages * run->sizes.n_seqs;
+    return (uint32_t)((n_tokens + PAGE_TOKENS - 1) / PAGE_TOKENS);
+}
+
+/* Of one sequence: all, or what a chunk and one step reach, at any alignment. */
+static uint32_t n_held(const struct check_run *run, const struct kv_group_plan *group)
+{
+    uint32_t n_all = pages_of(run->sizes.n_tokens);
+    uint64_t n_reached = (uint64_t)group->window + run->sizes.max_rows + PAGE_TOKENS;
+    return group->kind == KV_FULL || pages_of(n_reached) > n_all ? n_all : pages_of(n_reached);
+}
+
+static int open_table(struct check_run *run, uint32_t n_ring, page_id **out, struct why *why)
+{
+    uint32_t n_pages = pages_of(run->sizes.n_tokens), n_all = n_pages * run->sizes.n_seqs;
+    page_id *order = malloc((size_t)n_ring * run->sizes.n_seqs * sizeof *order);
     page_id *table = malloc(n_all * sizeof *table);
-    if (table == NULL)
-        return refuse(why, STATUS_NO_MEMORY, "no memory for tables of %u pages", n_all);
-    shuffle(table, n_all);
-    int status = device_alloc(run->device, n_all * sizeof *table, (void **)&run->table, why);
-    if (status == STATUS_OK)
-        status = device_alloc(run->device, run->sizes.n_seqs * sizeof *run->first_page,
-                              (void **)&run->first_page, why); /* zeros */
-    if (status == STATUS_OK)
-        status = device_upload(run->device, run->table, table, n_all * sizeof *table);
+    int status = STATUS_NO_MEMORY;
+    if (order != NULL && table != NULL) {
+        shuffle(order, n_ring * run->sizes.n_seqs);
+        for (uint32_t i = 0; i < n_all; i++)
+            table[i] = order[i / n_pages * n_ring + i % n_pages % n_ring];
+        status = device_alloc(run->device, n_all * sizeof *table, (void **)out, why);
+        if (status == STATUS_OK)
+            status = device_upload(run->device, *out, table, n_all * sizeof *table);
+    } else {
+        refuse(why, status, "no memory for tables of %u pages", n_all);
+    }
+    free(order);
     free(table);
+    return status;
+}
+
+static int open_group(struct check_run *run, uint32_t g, struct why *why)
+{
+    const struct kv_group_plan *group = &model_plan(run->model)->groups[g];
+    size_t layer_bytes = run->ops->page_layer_bytes(&group->shape, KV_F16);
+    page_id *table = NULL;
+    void *base = NULL;
+    int status = open_table(run, n_held(run, group), &table, why);
+    if (status == STATUS_OK)
+        status = device_alloc(run->device, run->group_bytes[g], &base, why);
+    run->view.groups[g] = (struct kv_group_view){.kind = group->kind,
+                                                 .window = group->window,
+                                                 .shape = group->shape,
+                                                 .dtype_open = KV_F16,
+                                                 .dtype_full = KV_F16,
+                                                 .base = base,
+                                                 .page_stride = layer_bytes * group->n_layers,
+                                                 .layer_stride = layer_bytes,
+                                                 .table = table,
+                                                 .first_page = run->first_page,
+                                                 .table_stride = pages_of(run->sizes.n_tokens)};
     return status;
 }
 
 static int open_pages(struct check_run *run, struct why *why)
 {
-    const struct kv_group_plan *group = &model_plan(run->model)->groups[0];
-    uint32_t n_pages = (uint32_t)((run->sizes.n_tokens + PAGE_TOKENS - 1) / PAGE_TOKENS);
-    size_t layer_bytes = run->ops->page_layer_bytes(&group->shape, KV_F16);
-    run->page_bytes = layer_bytes * group->n_layers;
-    run->pages_bytes = run->page_bytes * n_pages * run->sizes.n_seqs;
-    int status = open_tables(run, n_pages, why);
-    if (status < 0)
-        return status;
+    const struct model_plan *plan = model_plan(run->model);
+    for (uint32_t g = 0; g < plan->n_groups; g++) {
+        const struct kv_group_plan *group = &plan->groups[g];
+        run->group_bytes[g] = run->ops->page_layer_bytes(&group->shape, KV_F16) * group->n_layers *
+                              n_held(run, group) * run->sizes.n_seqs;
+        run->pages_bytes += run->group_bytes[g];
+    }
     uint64_t left = device_memory_free(run->device);
     struct why_numbers numbers = {(double)run->pages_bytes, (double)left, "bytes", NULL};
     if (run->pages_bytes > left)
@@ -119,23 +158,15 @@ static int open_pages(struct check_run *run, struct why *why)
                               "pages of %llu tokens take %zu bytes, %llu are free",
                               (unsigned long long)run->sizes.n_tokens, run->pages_bytes,
                               (unsigned long long)left);
-    void *base;
-    status = device_alloc(run->device, run->pages_bytes, &base, why);
-    if (status < 0)
-        return refuse_numbers(why, status, numbers, "pages of %llu tokens do not fit",
-                              (unsigned long long)run->sizes.n_tokens);
-    run->view = (struct kv_view){.n_groups = 1};
-    run->view.groups[0] = (struct kv_group_view){.kind = group->kind,
-                                                 .shape = group->shape,
-                                                 .dtype_open = KV_F16,
-                                                 .dtype_full = KV_F16,
-                                                 .base = base,
-                                                 .page_stride = run->page_bytes,
-                                                 .layer_stride = layer_bytes,
-                                                 .table = run->table,
-                                                 .first_page = run->first_page,
-                                                 .table_stride = n_pages};
-    return STATUS_OK;
+    int status = device_alloc(run->device, run->sizes.n_seqs * sizeof *run->first_page,
+                              (void **)&run->first_page, why); /* zeros */
+    run->view.n_groups = plan->n_groups;
+    for (uint32_t g = 0; g < plan->n_groups && status == STATUS_OK; g++)
+        status = open_group(run, g, why);
+    return status == STATUS_OK ? STATUS_OK
+                               : refuse_numbers(why, status, numbers,
+                                                "pages of %llu tokens do not fit",
+                                                (unsigned long long)run->sizes.n_tokens);
 }
 
 int check_run_open(struct check_run *run, struct device *device, const struct model *model,
@@ -159,8 +190,10 @@ void check_run_close(struct check_run *run)
     graph_free(run->graph);
     stream_free(run->stream);
     forward_free(run->forward);
-    device_free(run->device, run->view.groups[0].base);
-    device_free(run->device, run->table);
+    for (uint32_t g = 0; g < run->view.n_groups; g++) {
+        device_free(run->device, run->view.groups[g].base);
+        device_free(run->device, (void *)run->view.groups[g].table);
+    }
     device_free(run->device, run->first_page);
     device_free(run->device, run->results_on_device);
     device_free(run->device, run->sample_workspace);
@@ -175,7 +208,9 @@ void check_run_close(struct check_run *run)
 /* Values of a size that attention of a trained model meets: -1 .. 1. */
 int check_run_fill_pages(struct check_run *run, uint64_t seed, struct why *why)
 {
-    gpu_fill_halves(run->stream, run->view.groups[0].base, run->pages_bytes, seed, -1.0f, 1.0f);
+    for (uint32_t g = 0; g < run->view.n_groups; g++)
+        gpu_fill_halves(run->stream, run->view.groups[g].base, run->group_bytes[g], seed + g, -1.0f,
+                        1.0f);
     device_submit(run->stream);
     int status = device_wait(run->stream, NULL, NULL);
     return status < 0 ? refuse(why, status, "pages could not be filled: %s", status_text(status))
@@ -322,11 +357,13 @@ int check_step_cost(const struct model *model, uint32_t position, uint32_t n_row
         return status;
     for (uint32_t i = 0; i < n_rows; i++)
         positions[i] = position + i;
-    struct kv_view view = {.n_groups = 1};
-    view.groups[0] = (struct kv_group_view){.kind = plan->groups[0].kind,
-                                            .shape = plan->groups[0].shape,
-                                            .dtype_open = KV_F16,
-                                            .dtype_full = KV_F16};
+    struct kv_view view = {.n_groups = plan->n_groups};
+    for (uint32_t g = 0; g < plan->n_groups; g++)
+        view.groups[g] = (struct kv_group_view){.kind = plan->groups[g].kind,
+                                                .window = plan->groups[g].window,
+                                                .shape = plan->groups[g].shape,
+                                                .dtype_open = KV_F16,
+                                                .dtype_full = KV_F16};
     struct forward_batch batch = {
         .inputs = inputs,
         .rows = {n_rows, 1, positions, row_seq, seq_begin, position + n_rows - 1},

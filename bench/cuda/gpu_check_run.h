@@ -4,7 +4,8 @@
  *   or, as many ahead as the device's depth: check_run_launch, check_run_launch, check_run_wait ...
  *
  * Each sequence has its own pages, all of them from the start, in an order that a seed gives; the
- * sequence is its own slot in the table. Host arrays are one set a step under way. Nothing is
+ * sequence is its own slot in the table. A group that sees a chunk has as many pages as can be seen
+ * or written at once: its table names them over and over. Host arrays are one set a step under way. Nothing is
  * allocated in a step. Thread: one.
  */
 #ifndef QUIRE_BENCH_GPU_CHECK_RUN_H
@@ -41,9 +42,9 @@ struct check_run {
     struct forward *forward;
     struct stream *stream;
     struct kv_view view;
-    size_t page_bytes, pages_bytes; /* of one, of all */
-    page_id *table;                 /* device */
-    uint32_t *first_page;           /* device */
+    size_t group_bytes[KV_GROUPS_MAX]; /* of its pages */
+    size_t pages_bytes;                /* of all groups */
+    uint32_t *first_page;              /* device: zeros, of every group */
     struct check_run_set sets[DEVICE_DEPTH_MAX];
     uint64_t n_launched;
     struct check_run_arrays on_device;

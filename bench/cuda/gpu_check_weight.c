@@ -5,15 +5,36 @@
 #include "bench/cuda/gpu_ops.h"
 #include "kernels/cuda/cuda_weight.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static uint32_t n_sources_of(const struct check_matrix *matrix)
+#define SOURCES_MAX (2 * CHECK_EXPERTS_MAX)
+
+static uint32_t n_parts_of(const struct check_matrix *matrix)
 {
     uint32_t n = 1, most = sizeof matrix->n_out / sizeof *matrix->n_out;
     while (n < most && matrix->n_out[n] > 0)
         n++;
+    return n;
+}
+
+static uint32_t n_each_of(const struct check_matrix *matrix)
+{
+    return matrix->n_experts > 0 ? matrix->n_experts : 1;
+}
+
+/* Source i is of expert i % n_experts and part i / n_experts. Returns how many there are. */
+static uint32_t list_sources(const struct check_matrix *matrix, struct weight_source *sources)
+{
+    uint32_t n_each = n_each_of(matrix), n = n_parts_of(matrix) * n_each;
+    assert(n <= SOURCES_MAX);
+    for (uint32_t i = 0; i < n; i++)
+        sources[i] = (struct weight_source){.type = matrix->type,
+                                            .n_in = matrix->n_in,
+                                            .n_out = matrix->n_out[i / n_each],
+                                            .name = matrix->name};
     return n;
 }
 
@@ -55,13 +76,8 @@ static void fill_segment(struct stream *stream, const struct weight *weight,
 int check_weight_on_device(struct device *device, struct stream *stream,
                            const struct check_matrix *matrix, struct weight **out, struct why *why)
 {
-    struct weight_source sources[CUDA_SEGMENTS_MAX];
-    uint32_t n_sources = n_sources_of(matrix);
-    for (uint32_t i = 0; i < n_sources; i++)
-        sources[i] = (struct weight_source){.type = matrix->type,
-                                            .n_in = matrix->n_in,
-                                            .n_out = matrix->n_out[i],
-                                            .name = matrix->name};
+    struct weight_source sources[SOURCES_MAX];
+    uint32_t n_sources = list_sources(matrix, sources), n_each = n_each_of(matrix);
     struct weight planned, *weight = malloc(sizeof *weight);
     void *memory = NULL;
     if (weight == NULL)
@@ -75,8 +91,10 @@ int check_weight_on_device(struct device *device, struct stream *stream,
     }
     *weight = planned;
     cuda_weight_place(weight, memory);
-    for (uint32_t i = 0; i < n_sources; i++)
-        fill_segment(stream, weight, &weight->segments[i], matrix->seed + 2 * i);
+    for (uint32_t i = 0; i < n_sources; i++) {
+        struct cuda_segment segment = cuda_segment_of_expert(weight, i / n_each, i % n_each);
+        fill_segment(stream, weight, &segment, matrix->seed + 2 * i);
+    }
     device_submit(stream);
     status = device_wait(stream, NULL, NULL);
     if (status < 0) {
@@ -90,12 +108,12 @@ int check_weight_on_device(struct device *device, struct stream *stream,
 uint64_t check_weight_bytes(const struct check_matrix *matrix)
 {
     uint64_t bytes = 0, k_tiles = (matrix->n_in + CUDA_TILE_INPUTS - 1) / CUDA_TILE_INPUTS;
-    for (uint32_t i = 0; i < n_sources_of(matrix); i++) {
+    for (uint32_t i = 0; i < n_parts_of(matrix); i++) {
         uint64_t n_tiles = (matrix->n_out[i] + CUDA_TILE_OUTPUTS - 1) / CUDA_TILE_OUTPUTS;
         bytes += n_tiles * k_tiles *
                  (cuda_tile_bytes(matrix->type) + cuda_tile_scale_bytes(matrix->type));
     }
-    return bytes;
+    return bytes * n_each_of(matrix);
 }
 
 /* --- by the host --- */
@@ -145,19 +163,18 @@ static void make_bytes(uint8_t *bytes, uint64_t n_bytes, uint32_t type, uint32_t
 int check_weight_by_host(struct device *device, const struct check_matrix *matrix,
                          struct weight **out, struct why *why)
 {
-    struct weight_source sources[CUDA_SEGMENTS_MAX];
-    uint32_t n_sources = n_sources_of(matrix);
-    uint8_t *bytes[CUDA_SEGMENTS_MAX] = {NULL};
+    struct weight_source sources[SOURCES_MAX];
+    uint32_t n_sources = list_sources(matrix, sources);
+    uint8_t *bytes[SOURCES_MAX] = {NULL};
     int status = STATUS_OK;
     for (uint32_t i = 0; i < n_sources && status == STATUS_OK; i++) {
-        uint64_t n = tensor_type_bytes(matrix->type, matrix->n_in, matrix->n_out[i]);
+        uint64_t n = tensor_type_bytes(matrix->type, matrix->n_in, sources[i].n_out);
         bytes[i] = malloc(n);
         if (bytes[i] == NULL)
             status = refuse(why, STATUS_NO_MEMORY, "no memory for %s", matrix->name);
         else
             make_bytes(bytes[i], n, matrix->type, matrix->n_in, matrix->seed + 2 * i);
-        sources[i] = (struct weight_source){matrix->type, matrix->n_in, matrix->n_out[i], bytes[i],
-                                            matrix->name};
+        sources[i].bytes = bytes[i];
     }
     if (status == STATUS_OK)
         status = device_ops(device)->weight_load(device, matrix->fuse, sources, n_sources, 0, 1,

@@ -77,9 +77,10 @@ def test_every_test_of_an_op_runs_and_passes(whole):
 def test_a_model_is_held_beside_the_cpu_and_to_law_2(whole):
     _, report = whole
     names = {test["name"] for test in report["tests"]}
-    for weights in ("Q4_0", "Q4_1", "Q8_0", "F16", "F32"):
+    for weights in ("Q4_0", "Q4_1", "Q8_0", "F16", "F32", "scout"):
         assert {f"model.logits_near_cpu.{weights}", f"model.ids_as_cpu.{weights}"} <= names
-    assert {"law2.chunks", "law2.decode", "law2.graph", "law2.company"} <= names
+    for group in ("law2", "law2.scout"):
+        assert {f"{group}.{what}" for what in ("chunks", "decode", "graph", "company")} <= names
     for test in report["tests"]:
         if test["name"].startswith("model.ids_as_cpu"):
             other, _, sure = test["note"].split()[:3]
@@ -95,8 +96,11 @@ def test_the_report_says_that_it_is_emulated_and_where_it_was_made(whole):
     assert report["peaks"]["copy_bytes_per_s"] > 0 and report["peaks"]["mma_ops_per_s"] > 0
     assert report["seconds"] > 0 and report["commit"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", report["date"])
-    assert report["model"]["synthetic"] and report["model"]["weights"] == "Q4_0"
-    assert report["model"]["weights_bytes"] > 0 and "are a seed's" in ran.stdout
+    dense, scout = report["models"]
+    for model in dense, scout:
+        assert model["synthetic"] and model["weights"] == "Q4_0" and model["weights_bytes"] > 0
+        assert f"{model['name']}, Q4_0, " in ran.stdout
+    assert "are a seed's" in ran.stdout
 
 
 def test_each_kernel_is_measured_at_one_row_and_at_a_step(whole):
@@ -117,12 +121,19 @@ def test_each_kernel_is_measured_at_one_row_and_at_a_step(whole):
 
 def test_tokens_are_decoded_behind_each_context_and_a_prompt_is_read(whole):
     _, report = whole
-    assert [run["context"] for run in report["decode"]] == [64, 512, 1100, 16384]
-    reads = [run["read_bytes"] / run["tokens"] for run in report["decode"]]
+    dense, scout = (model["name"] for model in report["models"])
+    decode = [run for run in report["decode"] if run["model"] == dense]
+    assert [run["context"] for run in decode] == [64, 512, 1100, 16384]
+    reads = [run["read_bytes"] / run["tokens"] for run in decode]
     assert reads == sorted(reads)
     # 2 layers of 2 heads of 64 values of K and of V, two bytes each, for 15,284 tokens more
     assert reads[3] - reads[2] == pytest.approx(2 * 2 * 2 * 64 * 2 * 15284, rel=0.02)
     assert report["prefill"][-1]["tokens"] == report["prefill"][-1]["context"] == 256
+    # of 3 layers a chunk of 128, of the fourth all 448 tokens more; a chunk begins at 512
+    decode = [run for run in report["decode"] if run["model"] == scout]
+    assert [run["context"] for run in decode] == [64, 512]
+    reads = [run["read_bytes"] / run["tokens"] for run in decode]
+    assert 0 < reads[1] - reads[0] < 2 * 2 * 64 * 2 * 448
     assert report["cut"] == [] and report["does_not_fit"] == []
     for run in report["decode"] + report["prefill"]:
         assert run["tokens_per_s"] > 0 and run["seconds"] >= run["best_step_seconds"] > 0
@@ -135,7 +146,8 @@ def test_what_time_does_not_allow_is_named(tmp_path):
     assert {test["outcome"] for test in report["tests"]} == {"cut"}
     assert report["kernels"] == report["decode"] == report["prefill"] == []
     cut = "\n".join(report["cut"])
-    for what in ("copy bandwidth", "law 2", "linear, ", "decode behind 16,384", "prefill from 0"):
+    for what in ("copy bandwidth", "law 2", "linear, ", "a tiny model, decode behind 16,384",
+                 "a tiny Scout, decode behind 512", "prefill from 0"):
         assert what in cut
         assert f"cut: {what}" in ran.stdout
 
@@ -145,11 +157,11 @@ def test_what_does_not_fit_is_named_with_its_bytes(tmp_path):
     ran = program("--output", output, EMU_DEVICE_MBYTES="12")
     report = json.loads(output.read_text())
     assert ran.returncode == 0, ran.stderr
-    assert [run["context"] for run in report["decode"]] == [64, 512, 1100]
-    lack, = (lack for lack in report["does_not_fit"] if lack["what"].startswith("decode"))
-    assert lack["what"] == "decode behind 16,384 tokens"
+    assert [run["context"] for run in report["decode"]] == [64, 512, 1100, 64, 512]
+    lack, = (lack for lack in report["does_not_fit"] if "decode" in lack["what"])
+    assert lack["what"] == "a tiny model, decode behind 16,384 tokens"
     assert 0 < lack["free_bytes"] < 12 << 20 < lack["needed_bytes"]
-    assert "does not fit: decode behind 16,384 tokens takes" in ran.stdout
+    assert "does not fit: a tiny model, decode behind 16,384 tokens takes" in ran.stdout
 
 
 @pytest.mark.parametrize("ending", ["exit 1", "exit 77", "kill -SEGV $$"])
