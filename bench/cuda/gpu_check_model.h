@@ -20,7 +20,7 @@ struct check_shape {
     /* As Llama 4: each period-th layer sees everything and turns nothing, the others see their
      * chunk. 0: all see everything, and turn. */
     uint32_t period, chunk;
-    /* of n_ff values each, and one more that every row meets; at most CHECK_EXPERTS_MAX. 0: dense */
+    /* of n_ff values each, and one that every row meets; at most CHECK_EXPERTS_MAX. 0: dense */
     uint32_t n_experts, n_used;
 };
 

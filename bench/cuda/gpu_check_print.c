@@ -80,8 +80,8 @@ static void print_models(const struct report *report, FILE *to)
     char memory[TEXT_NUMBER_BYTES];
     for (uint32_t i = 0; i < report->n_models && report->n_decodes + report->n_prefills > 0; i++) {
         const struct report_model *model = &report->models[i];
-        fprintf(to, "\n%s, %s, %s of weights; weights, pages and prompt are a seed's\n", model->name,
-                model->weights, text_bytes(memory, model->weights_bytes));
+        fprintf(to, "\n%s, %s, %s of weights; weights, pages and prompt are a seed's\n",
+                model->name, model->weights, text_bytes(memory, model->weights_bytes));
         print_runs(report, "decode behind", i, report->decodes, report->n_decodes, to);
         print_runs(report, "prefill of", i, report->prefills, report->n_prefills, to);
     }

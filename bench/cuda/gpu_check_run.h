@@ -5,8 +5,8 @@
  *
  * Each sequence has its own pages, all of them from the start, in an order that a seed gives; the
  * sequence is its own slot in the table. A group that sees a chunk has as many pages as can be seen
- * or written at once: its table names them over and over. Host arrays are one set a step under way. Nothing is
- * allocated in a step. Thread: one.
+ * or written at once: its table names them over and over. Host arrays are one set a step under way.
+ * Nothing is allocated in a step. Thread: one.
  */
 #ifndef QUIRE_BENCH_GPU_CHECK_RUN_H
 #define QUIRE_BENCH_GPU_CHECK_RUN_H
