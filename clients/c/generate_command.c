@@ -1,6 +1,7 @@
 /* clients/c/generate_command.c: `quire generate`: a prompt to a stream of text. */
 #include "clients/c/client_main.h"
 #include "clients/c/client_run.h"
+#include "clients/c/logit_biases.h"
 #include "clients/c/message_codec.h"
 #include "clients/c/sampling_options.h"
 #include "clients/c/section_order.h"
@@ -20,7 +21,7 @@
 struct generate_options {
     struct client_options client; /* first */
     struct sampling_options sampling;
-    const char *prompt, *system, *tokens, *schema, *grammar;
+    const char *prompt, *system, *tokens, *schema, *grammar, *logit_bias;
     bool chat, ignore_eos, max_tokens_given, logprobs_given;
     int64_t max_tokens, min_tokens, logprobs, n, best_of;
     struct option_list stop;
@@ -62,6 +63,8 @@ static const struct option options[] = {
     {"logprobs", 0, OPTION_INT, FIELD(logprobs), NULL, "N",
      "one line a token: id, log-probability, text, and N best alternatives", 0, TOP_LOGPROBS_MAX,
      NULL, FIELD(logprobs_given)},
+    {"logit-bias", 0, OPTION_TEXT, FIELD(logit_bias), NULL, "ID:BIAS,...",
+     "added to the logits of these tokens, -100 to 100: 7042:-100,28:2.5", 0, 0, NULL, 0},
     SAMPLING_OPTION_ROWS(struct generate_options, "1", "1"),
     CLIENT_OPTION_ROWS,
     {NULL, 0, 0, 0, NULL, NULL, NULL, 0, 0, NULL, 0},
@@ -349,6 +352,18 @@ static void fill_form(const struct generate_options *in, const struct prompt *pr
     }
 }
 
+static int fill_sampling(const struct generate_options *in, struct logit_biases *biases,
+                         Quire__V1__Sampling *out, struct why *why)
+{
+    int status = sampling_options_fill(&in->sampling, out, why);
+
+    if (status == STATUS_OK && in->logit_bias != NULL)
+        status = logit_biases_parse(in->logit_bias, biases, why);
+    out->logit_bias = biases->list;
+    out->n_logit_bias = biases->n;
+    return status;
+}
+
 static bool call(struct generate_run *run, const struct generate_options *in,
                  const struct prompt *prompt, Quire__V1__Sampling *sampling)
 {
@@ -418,11 +433,12 @@ int generate_command(int argc, char **argv)
     struct prompt prompt = {.ids = NULL};
     struct why why = {.text = ""};
     Quire__V1__Sampling sampling = QUIRE__V1__SAMPLING__INIT;
+    struct logit_biases biases = {.n = 0};
     int n_operands, exit_status;
     if (!client_run_parse(&run.client, &command, argc, argv, &in, NULL, &n_operands, &exit_status))
         return exit_status;
     drop_untyped(&in);
-    if (check_options(&in, &why) < 0 || sampling_options_fill(&in.sampling, &sampling, &why) < 0)
+    if (check_options(&in, &why) < 0 || fill_sampling(&in, &biases, &sampling, &why) < 0)
         return client_run_refuse_usage(&run.client, &why);
     run.with_logprobs = in.logprobs_given;
     run.n = (uint32_t)in.n;

@@ -33,6 +33,12 @@ def test_generate_reads_a_pipe_and_a_file(ask, tmp_path):
     assert (read.text, read.err) == (ANSWER, "")
 
 
+def test_generate_biases_tokens(ask):
+    words = ["--prompt", real_model.TEXTS["P1"], "--temperature", "0", "-n", "1", "--quiet"]
+    assert ask("generate", *words).text == " Paris"
+    assert ask("generate", *words, "--logit-bias", "28:1,7042:-100").text == " the"
+
+
 def test_generate_takes_token_ids(ask):
     ids = ",".join(str(token) for token in real_model.PROMPTS["P1"])
     ran = ask("generate", "--tokens", ids, "--temperature", "0", "-n", "48", "--json")
@@ -192,6 +198,7 @@ def test_what_is_typed_goes_before_variables(ask):
         ["generate", "--prompt", "x", "--temperature", "hot"],
         ["generate", "--prompt", "x", "--top-p", "1.5"],
         ["generate", "--prompt", "x", "--stop", ""],
+        ["generate", "--prompt", "x", "--logit-bias", "7042=1"],
         ["generate", "--prompt", "x", "--stop", "y" * 257],
         ["generate", "--prompt", "x", "--server", "nonsense"],
         ["generate", "--prompt", "x", "--server", "[::1"],
