@@ -173,7 +173,8 @@ static int use_join(struct summarize *state, struct summary_work *work, struct w
 {
     if (work->outcome == SUMMARY_DONE)
         return open_join(state, work, why);
-    /* Written again, summaries took more tokens than when they were made: fewer at once. */
+    /* Written again, summaries took more tokens than when they were made: fewer at once, half of
+     * them where it is by far. */
     uint32_t n = work->kind == SUMMARY_FINAL ? summary_tree_count(&state->tree)
                                              : work->group.n_nodes;
     if (n < 2)
@@ -181,7 +182,7 @@ static int use_join(struct summarize *state, struct summary_work *work, struct w
                       "one summary of %u tokens and its prompt do not fit the context: give fewer "
                       "section_max_tokens",
                       state->plan->section_max_tokens);
-    state->n_group_max = n - 1;
+    state->n_group_max = work->is_beyond ? n - n / 2 : n - 1;
     return STATUS_OK;
 }
 

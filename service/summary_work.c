@@ -266,6 +266,7 @@ static void run_join(struct summary_work *work)
                           &work->n_ids, &work->why);
     if (work->status == STATUS_TOO_LARGE ||
         (work->status == STATUS_OK && work->n_ids + n_answer > plan->n_context)) {
+        work->is_beyond = work->status == STATUS_TOO_LARGE;
         work->status = STATUS_OK;
         work->outcome = SUMMARY_TOO_LONG;
     }

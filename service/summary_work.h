@@ -66,6 +66,7 @@ struct summary_work {
     struct summary_group group; /* JOIN of a merge; its text is this text */
     /* out */
     enum summary_outcome outcome;
+    bool is_beyond;           /* TOO_LONG: the prompt alone is longer than the context */
     size_t n_cut;             /* bytes of the window that stand in the prompt */
     uint32_t n_tokens;        /* of the document, in them */
     size_t n_replaced;
