@@ -113,7 +113,7 @@ def test_section_tokens_ask_for_sections_whatever_fits(stubs, server):
 def test_too_long_a_document_goes_by_sections_as_large_as_fit(stubs, server, module_server):
     small = module_server("--max-context", "1024")
     summary = Summary(
-        stubs, small.stub(), paragraphs(12000), section_max_tokens=24, max_tokens=32
+        stubs, small.stub(), paragraphs(8000), section_max_tokens=24, max_tokens=32
     )
     assert 3 <= summary.finished.sections <= 8
 
@@ -121,7 +121,7 @@ def test_too_long_a_document_goes_by_sections_as_large_as_fit(stubs, server, mod
 def test_summaries_of_summaries_until_one_prompt_holds_them(stubs, module_server):
     small = module_server("--max-context", "512")
     summary = Summary(
-        stubs, small.stub(), paragraphs(14000), section_tokens=128, section_max_tokens=64,
+        stubs, small.stub(), paragraphs(8000), section_tokens=128, section_max_tokens=64,
         max_tokens=16,
     )
     assert summary.finished.levels >= 2
@@ -171,7 +171,7 @@ def test_nul_is_text_like_any_other(stubs, server):
 
 
 def test_characters_of_many_bytes_are_not_parted(stubs, server):
-    document = ("東京は雨です。" * 150).encode()
+    document = ("東京は雨です。" * 80).encode()
     summary = Summary(
         stubs, server.stub(), document, piece=5, section_tokens=100, section_max_tokens=8,
         max_tokens=8,
@@ -185,7 +185,7 @@ def test_characters_of_many_bytes_are_not_parted(stubs, server):
 
 
 def test_progress_has_its_phases_and_its_pace(stubs, server):
-    document = paragraphs(16000)
+    document = paragraphs(10000)
     summary = Summary(
         stubs, server.stub(), document, section_tokens=1000, section_max_tokens=48, max_tokens=64,
         total_bytes=len(document),
