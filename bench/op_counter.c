@@ -124,9 +124,20 @@ static void count_norm(struct stream *stream, const struct norm_args *args)
     count(stream, "norm", NULL, model_of(stream)->norm(args, activations_of(stream)));
 }
 
+static void count_quantize(struct stream *stream, const struct quantize_args *args)
+{
+    count(stream, "quantize", NULL, model_of(stream)->quantize(args, activations_of(stream)));
+}
+
 static void count_linear(struct stream *stream, const struct linear_args *args)
 {
     count(stream, "linear", args->weight, model_of(stream)->linear(args, activations_of(stream)));
+}
+
+static void count_linear_heads(struct stream *stream, const struct linear_heads_args *args)
+{
+    count(stream, "linear_heads", args->weight,
+          model_of(stream)->linear_heads(args, activations_of(stream)));
 }
 
 static void count_linear_glu(struct stream *stream, const struct linear_glu_args *args)
@@ -210,7 +221,9 @@ void op_counter_init(struct op_counter *counter, const struct cost_model *model,
                 .moe_workspace_bytes = no_moe_bytes,
                 .embed = count_embed,
                 .norm = count_norm,
+                .quantize = count_quantize,
                 .linear = count_linear,
+                .linear_heads = count_linear_heads,
                 .linear_glu = count_linear_glu,
                 .route = count_route,
                 .moe = count_moe,

@@ -26,7 +26,10 @@ struct cost_model {
     struct weight_info (*weight_info)(const struct weight *weight);
     struct op_cost (*embed)(const struct embed_args *args);
     struct op_cost (*norm)(const struct norm_args *args, enum activations activations);
+    struct op_cost (*quantize)(const struct quantize_args *args, enum activations activations);
     struct op_cost (*linear)(const struct linear_args *args, enum activations activations);
+    struct op_cost (*linear_heads)(const struct linear_heads_args *args,
+                                   enum activations activations);
     struct op_cost (*linear_glu)(const struct linear_glu_args *args, enum activations activations);
     struct op_cost (*route)(const struct route_args *args);
     struct op_cost (*moe)(const struct moe_args *args, enum activations activations);

@@ -16,6 +16,10 @@
  *   x --norm--> act --linear(QKV)--> qkv --rope_append--> q, pages --attend--> act
  *       --linear(ADD)--> x --norm--> act --linear_glu--> act --linear(ADD)--> x
  *   last: gather, norm, linear(head), sample
+ *
+ *   latent attention, whose heads share one latent vector a token:
+ *   act --linear--> q --quantize--> act --linear_heads(k_b)--> q, latent --rope_append--> q, pages
+ *       --attend--> act --linear_heads(v_b)--> v --quantize--> act --linear(ADD)--> x
  */
 #ifndef QUIRE_KERNELS_OPS_H
 #define QUIRE_KERNELS_OPS_H
@@ -37,18 +41,19 @@ struct weight_source {
 
 /* PLAIN: one source. QKV: two or three sources stacked as they are given. GATE_UP: gate, then up,
  * of equal shape. EXPERTS: a source for each expert, of one type and shape; EXPERTS_GATE_UP: the
- * gates of all experts, then as many ups. */
+ * gates of all experts, then as many ups. HEADS: a source for each head, laid out as experts. */
 enum weight_fuse {
     WEIGHT_PLAIN,
     WEIGHT_QKV,
     WEIGHT_GATE_UP,
     WEIGHT_EXPERTS,
     WEIGHT_EXPERTS_GATE_UP,
+    WEIGHT_HEADS,
 };
 
 struct weight_info {
     uint32_t n_in, n_out;  /* n_out: sum over the sources; for gate and up the width of one */
-    uint32_t n_experts;    /* 0: none */
+    uint32_t n_experts;    /* or heads; 0: none */
     /* read once a pass: what decode is bound by; of experts all, a pass reads those chosen */
     size_t bytes;
     /* forms of activations that this weight multiplies: enum act_form bits */
@@ -106,6 +111,16 @@ struct norm_args {
     struct act out;
 };
 
+/* out[r, h * n + i] = x[r, h * head_stride + i] for i below n: rows into a panel, rounded as norm
+ * rounds them. */
+struct quantize_args {
+    const float *x;        /* device [n_rows, x_stride] */
+    uint32_t x_stride;     /* floats */
+    uint32_t n_heads, head_stride, n; /* n values of each head are taken, head_stride apart */
+    uint32_t n_rows;
+    struct act out;        /* width n_heads * n */
+};
+
 enum linear_mode { LINEAR_SET, LINEAR_ADD };
 
 /* y[r, o] (= or +=) (chain over k of w[o, k] * x[r, k]) + bias[o].
@@ -122,6 +137,19 @@ struct linear_args {
     enum linear_mode mode;
     float *y;            /* device [n_rows, y_stride] */
     uint32_t y_stride;   /* floats */
+};
+
+/* y[r, h] = [chain over k of w_h[o, k] * in[r, h * n_in + k], o ascending | tail[r, h]]: a matrix
+ * of its own for each head, and behind its outputs values that pass. Every chain is that of linear
+ * with the head's matrix alone. */
+struct linear_heads_args {
+    const struct weight *weight;  /* HEADS: n_heads of [n_in -> n_out] */
+    struct act in;                /* width n_heads * n_in */
+    uint32_t n_rows;
+    const float *tail;            /* device, of row 0 and head 0; may be NULL where n_tail is 0 */
+    uint32_t n_tail, tail_stride, tail_head_stride; /* floats: from row to row, head to head */
+    float *y;                     /* device [n_rows, y_stride]; no aliasing with tail */
+    uint32_t y_stride, y_head_stride; /* floats; heads take n_out + n_tail of theirs */
 };
 
 /* out[r, o] = silu(gate[r, o]) * up[r, o]; silu(z) = z / (1 + exp2(-z * log2 e)) by the polynomial
@@ -192,8 +220,9 @@ struct moe_args {
 enum rope_style { ROPE_NONE, ROPE_NORM, ROPE_NEOX }; /* pairs (2k, 2k + 1), or (k, k + n/2) */
 
 /* RMS of each head of q and of k, over all its values: weighted before the rotation (Qwen 3), or
- * without weights after it (Llama 4). */
-enum qk_norm { QK_NORM_NONE, QK_NORM_BEFORE, QK_NORM_AFTER };
+ * without weights after it (Llama 4). LATENT: of k's first v_dim values alone, weighted, before
+ * (DeepSeek). */
+enum qk_norm { QK_NORM_NONE, QK_NORM_BEFORE, QK_NORM_AFTER, QK_NORM_LATENT };
 
 /* Queries grow with their position by 1 + scale * ln(1 + floor((position + offset) / length)). */
 struct q_temperature {
@@ -207,18 +236,21 @@ struct q_temperature {
  * round to even, saturating, counted), q to `q`. A norm is that of norm_args: the same sums and
  * products. */
 struct rope_append_args {
-    const float *qkv;          /* device [n_rows, qkv_stride]: q heads, k heads, v heads */
+    const float *qkv;          /* device [n_rows, qkv_stride]: q heads, k heads, v heads (none of
+                                  a group with v_in_k) */
     uint32_t qkv_stride;
     uint32_t n_heads;          /* of q; 0: rows have k and v alone. Those by the group's shape */
     bool no_append;            /* rows have q alone, and pages stay as they are */
     enum rope_style style;
-    uint32_t n_rot;            /* rotated dims of a head, even; dims beyond pass through */
+    uint32_t first_rot, n_rot; /* rotated dims of a head: n_rot, even, from first_rot on; the
+                                  others pass through */
     const double *inv_freq;    /* device [n_rot / 2], scaling included */
     float rope_scale;          /* multiplies cos and sin (YaRN); 1 otherwise */
     enum qk_norm qk_norm;
-    const float *q_norm, *k_norm; /* device [k_dim] each; of QK_NORM_BEFORE */
+    const float *q_norm, *k_norm; /* device [k_dim] each, of QK_NORM_BEFORE; k_norm [v_dim], of
+                                     QK_NORM_LATENT */
     float norm_eps;
-    float q_scale;             /* log2(e) / sqrt(head dim): attend works with exp2 */
+    float q_scale;             /* log2(e) x the scale of scores: attend works with exp2 */
     struct q_temperature q_temperature;
     struct rows_view rows;
     struct kv_group_view group;
@@ -381,7 +413,9 @@ struct ops {
     /* Enqueue. */
     void (*embed)(struct stream *stream, const struct embed_args *args);
     void (*norm)(struct stream *stream, const struct norm_args *args);
+    void (*quantize)(struct stream *stream, const struct quantize_args *args);
     void (*linear)(struct stream *stream, const struct linear_args *args);
+    void (*linear_heads)(struct stream *stream, const struct linear_heads_args *args);
     void (*linear_glu)(struct stream *stream, const struct linear_glu_args *args);
     void (*route)(struct stream *stream, const struct route_args *args);
     void (*moe)(struct stream *stream, const struct moe_args *args);

@@ -54,8 +54,8 @@ static int count_parts(enum weight_fuse fuse, uint32_t n_sources, struct weight_
         *out = (struct weight_parts){.n_experts = n_experts, .n = n_sides, .stride = n_experts};
         if (n_sources % n_sides == 0 && n_experts >= 1 && n_experts <= MODEL_EXPERTS_MAX)
             return STATUS_OK;
-        return refuse(why, STATUS_INVALID, "%u matrices are not those of 1 to %d experts",
-                      n_sources, MODEL_EXPERTS_MAX);
+        return refuse(why, STATUS_INVALID, "%u matrices are not those of 1 to %d %s", n_sources,
+                      MODEL_EXPERTS_MAX, fuse == WEIGHT_HEADS ? "heads" : "experts");
     }
     uint32_t least = fuse == WEIGHT_PLAIN ? 1 : 2, most = fuse == WEIGHT_QKV ? 3 : least;
     *out = (struct weight_parts){.n = n_sources, .stride = 1};

@@ -12,9 +12,10 @@ static inline bool weight_fuse_is_pair(enum weight_fuse fuse) /* gate and up sid
     return fuse == WEIGHT_GATE_UP || fuse == WEIGHT_EXPERTS_GATE_UP;
 }
 
+/* Matrices one behind the other, of experts or of heads. */
 static inline bool weight_fuse_has_experts(enum weight_fuse fuse)
 {
-    return fuse == WEIGHT_EXPERTS || fuse == WEIGHT_EXPERTS_GATE_UP;
+    return fuse == WEIGHT_EXPERTS || fuse == WEIGHT_EXPERTS_GATE_UP || fuse == WEIGHT_HEADS;
 }
 
 /* What stands beside each other in one weight, or in that of one expert: for sources of experts the

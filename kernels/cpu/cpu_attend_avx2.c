@@ -147,8 +147,16 @@ static void soften(float *s, uint32_t begin, uint32_t end, float *m, float *l, f
     }
 }
 
-static void step_rows(const struct attend_tile *tile, uint32_t row, uint32_t n_rows, const void *k,
-                      const void *v, bool half, const uint8_t *ahead, size_t ahead_bytes)
+struct planes { /* of a page; `ahead`: those of the page to prefetch, or NULL */
+    const void *k, *v;
+    bool k_half, v_half;
+    const uint8_t *k_ahead, *v_ahead;
+    size_t ahead_bytes; /* of a value */
+};
+
+/* The first rows of a page prefetch. */
+static void step_rows(const struct attend_tile *tile, uint32_t row, uint32_t n_rows,
+                      const struct planes *page)
 {
     const uint8_t *begin = tile->begin + row, *end = tile->end + row;
     uint32_t low = begin[0], high = end[0];
@@ -158,57 +166,107 @@ static void step_rows(const struct attend_tile *tile, uint32_t row, uint32_t n_r
     }
     if (high == 0)
         return;
-    size_t value_bytes = half ? 2 : 4;
-    const uint8_t *v_ahead = ahead == NULL ? NULL : ahead + PAGE_TOKENS * tile->k_dim * ahead_bytes;
+    bool half = page->k_half;
+    size_t k_ahead = row == 0 && page->k_ahead != NULL ? PAGE_TOKENS * page->ahead_bytes : 0;
+    size_t v_ahead = row == 0 && page->v_ahead != NULL ? tile->v_dim * page->ahead_bytes : 0;
     _Alignas(64) float p[TILE_ROWS][PAGE_TOKENS] = {0};
     float c[TILE_ROWS];
     uint32_t step = n_rows <= WIDE_ROWS ? 2 * PAIR : PAIR, first = low / step * step;
     chains_form *form = n_rows <= WIDE_ROWS ? wide[half][n_rows - 1] : narrow[half][n_rows - 1];
     for (uint32_t t = first; t < high; t += step)
-        form(tile->q + (size_t)row * tile->k_dim, tile->k_dim, (const uint8_t *)k + t * value_bytes,
-             PAGE_TOKENS, 0, tile->k_dim, NULL, &p[0][t], PAGE_TOKENS, ahead,
-             t == first ? PAGE_TOKENS * ahead_bytes : 0);
+        form(tile->q + (size_t)row * tile->k_dim, tile->k_dim,
+             (const uint8_t *)page->k + t * (half ? 2 : 4), PAGE_TOKENS, 0, tile->k_dim, NULL,
+             &p[0][t], PAGE_TOKENS, page->k_ahead, t == first ? k_ahead : 0);
     for (uint32_t r = 0; r < n_rows; r++)
         soften(p[r], begin[r], end[r], &tile->m[row + r],
                tile->l + (size_t)(row + r) * ATTEND_LANES, &c[r]);
+    half = page->v_half;
+    form = n_rows <= WIDE_ROWS ? wide[half][n_rows - 1] : narrow[half][n_rows - 1];
     for (uint32_t d = 0; d < tile->v_dim; d += step) {
         if (tile->v_dim - d < step) {
             form = narrow[half][n_rows - 1];
             step = PAIR;
         }
-        form(&p[0][0], PAGE_TOKENS, (const uint8_t *)v + d * value_bytes, tile->v_dim, low, high, c,
-             tile->o + (size_t)row * tile->v_dim + d, tile->v_dim, v_ahead,
-             d == 0 ? tile->v_dim * ahead_bytes : 0);
+        form(&p[0][0], PAGE_TOKENS, (const uint8_t *)page->v + d * (half ? 2 : 4), tile->v_dim, low,
+             high, c, tile->o + (size_t)row * tile->v_dim + d, tile->v_dim, page->v_ahead,
+             d == 0 ? v_ahead : 0);
     }
 }
 
-static void widen(const uint16_t *from, size_t n, float *to)
+static const void *widen(const void *from, size_t n, float *to)
 {
     for (size_t i = 0; i < n; i += WIDTH)
         _mm256_store_ps(to + i, load8(from, i, true));
+    return to;
+}
+
+/* Rows and columns of 8 x 8 values change places. */
+INLINE void transpose(__m256 r[WIDTH])
+{
+    __m256 t[WIDTH];
+#pragma GCC unroll 4
+    for (int i = 0; i < WIDTH; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < WIDTH; i += 4) {
+        r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        __m256 low = r[i], high = r[i + 4];
+        r[i] = _mm256_permute2f128_ps(low, high, 0x20);
+        r[i + 4] = _mm256_permute2f128_ps(low, high, 0x31);
+    }
+}
+
+/* V out of K's first v_dim values: [64][v_dim]. */
+static const void *values_of_keys(const void *k, bool half, uint32_t v_dim, float *to)
+{
+    for (uint32_t d = 0; d < v_dim; d += WIDTH)
+        for (uint32_t t = 0; t < PAGE_TOKENS; t += WIDTH) {
+            __m256 r[WIDTH];
+#pragma GCC unroll 8
+            for (uint32_t i = 0; i < WIDTH; i++)
+                r[i] = load8(k, (size_t)(d + i) * PAGE_TOKENS + t, half);
+            transpose(r);
+#pragma GCC unroll 8
+            for (uint32_t i = 0; i < WIDTH; i++)
+                _mm256_storeu_ps(to + (size_t)(t + i) * v_dim + d, r[i]);
+        }
+    return to;
 }
 
 static void avx2_step(const struct attend_tile *tile, const struct attend_page *page,
                       float *widened)
 {
-    if (page->v == NULL || tile->v_dim % PAIR != 0) {
+    if (tile->v_dim % PAIR != 0) {
         cpu_attend_scalar.step(tile, page, widened);
         return;
     }
-    const void *k = page->k, *v = page->v;
-    bool half = page->dtype == KV_F16;
-    size_t ahead_bytes = page->ahead == NULL ? 0 : kv_dtype_bytes(page->dtype); /* of a value */
-    if (half && tile->n_rows >= WIDEN_FROM_ROWS) {
-        float *v_widened = widened + (size_t)PAGE_TOKENS * tile->k_dim;
-        widen(k, (size_t)PAGE_TOKENS * tile->k_dim, widened);
-        widen(v, (size_t)PAGE_TOKENS * tile->v_dim, v_widened);
-        k = widened;
-        v = v_widened;
-        half = false;
+    bool half = page->dtype == KV_F16, widens = half && tile->n_rows >= WIDEN_FROM_ROWS;
+    size_t k_values = (size_t)PAGE_TOKENS * tile->k_dim,
+           v_values = (size_t)PAGE_TOKENS * tile->v_dim;
+    float *v_widened = widened + k_values;
+    struct planes planes = {.k = widens ? widen(page->k, k_values, widened) : page->k,
+                            .k_half = half && !widens,
+                            .k_ahead = page->ahead,
+                            .ahead_bytes = kv_dtype_bytes(page->dtype)};
+    if (page->v == NULL) {
+        planes.v = values_of_keys(planes.k, planes.k_half, tile->v_dim, v_widened);
+    } else {
+        planes.v = widens ? widen(page->v, v_values, v_widened) : page->v;
+        planes.v_half = planes.k_half;
+        if (page->ahead != NULL)
+            planes.v_ahead = page->ahead + k_values * planes.ahead_bytes;
     }
     for (uint32_t row = 0; row < tile->n_rows; row += TILE_ROWS) {
         uint32_t n_rows = tile->n_rows - row < TILE_ROWS ? tile->n_rows - row : TILE_ROWS;
-        step_rows(tile, row, n_rows, k, v, half, page->ahead, row == 0 ? ahead_bytes : 0);
+        step_rows(tile, row, n_rows, &planes);
     }
 }
 

@@ -233,20 +233,73 @@ static const void *widen(const void *from, size_t n, float *to)
     return to;
 }
 
+/* Rows and columns of 16 x 16 values change places. */
+INLINE void transpose(__m512 r[WIDTH])
+{
+    __m512 t[WIDTH];
+#pragma GCC unroll 8
+    for (int i = 0; i < WIDTH; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < WIDTH; i += 4) {
+        r[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
+        r[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
+        r[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        r[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) { /* quarters of a register */
+        __m512 low = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
+        __m512 high = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
+        __m512 low_of_rest = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
+        __m512 high_of_rest = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
+        t[i] = _mm512_shuffle_f32x4(low, low_of_rest, 0x88);
+        t[i + 4] = _mm512_shuffle_f32x4(high, high_of_rest, 0x88);
+        t[i + 8] = _mm512_shuffle_f32x4(low, low_of_rest, 0xdd);
+        t[i + 12] = _mm512_shuffle_f32x4(high, high_of_rest, 0xdd);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < WIDTH; i++)
+        r[i] = t[i];
+}
+
+/* V out of K's first v_dim values: [64][v_dim]. */
+static const void *values_of_keys(const void *k, bool half, uint32_t v_dim, float *to)
+{
+    for (uint32_t d = 0; d < v_dim; d += WIDTH)
+        for (uint32_t t = 0; t < PAGE_TOKENS; t += WIDTH) {
+            __m512 r[WIDTH];
+#pragma GCC unroll 16
+            for (uint32_t i = 0; i < WIDTH; i++)
+                r[i] = load16(k, (size_t)(d + i) * PAGE_TOKENS + t, half);
+            transpose(r);
+#pragma GCC unroll 16
+            for (uint32_t i = 0; i < WIDTH; i++)
+                _mm512_storeu_ps(to + (size_t)(t + i) * v_dim + d, r[i]);
+        }
+    return to;
+}
+
 static void avx512_step(const struct attend_tile *tile, const struct attend_page *page,
                         float *widened)
 {
-    if (page->v == NULL || tile->v_dim % WIDTH != 0) {
+    if (tile->v_dim % WIDTH != 0) {
         cpu_attend_scalar.step(tile, page, widened);
         return;
     }
-    bool half = page->dtype == KV_F16;
+    bool half = page->dtype == KV_F16, is_latent = page->v == NULL;
     bool widens = half && tile->n_rows >= WIDEN_FROM_ROWS;
     size_t k_values = (size_t)PAGE_TOKENS * tile->k_dim,
            v_values = (size_t)PAGE_TOKENS * tile->v_dim;
     size_t value_bytes = half ? 2 : 4;
     const uint8_t *k_ahead = page->ahead;
-    const uint8_t *v_ahead = k_ahead == NULL ? NULL : k_ahead + k_values * value_bytes;
+    const uint8_t *v_ahead =
+        k_ahead == NULL || is_latent ? NULL : k_ahead + k_values * value_bytes;
+    const void *values = page->v;
+    if (is_latent)
+        values = values_of_keys(page->k, half, tile->v_dim, widened + k_values);
     struct batch batch;
     batch.tile = tile;
     for (uint32_t row = 0; row < tile->n_rows; row += BATCH_ROWS) {
@@ -257,9 +310,9 @@ static void avx512_step(const struct attend_tile *tile, const struct attend_page
         score(&batch, k, half && !widens, k_ahead,
               row == 0 && k_ahead != NULL ? PAGE_TOKENS * value_bytes : 0);
         soften_batch(&batch);
-        const void *v = widens ? widen(page->v, v_values, widened) : page->v;
-        gather_values(&batch, v, half && !widens, v_ahead,
-                      row == 0 && k_ahead != NULL ? tile->v_dim * value_bytes : 0);
+        const void *v = widens && !is_latent ? widen(values, v_values, widened) : values;
+        gather_values(&batch, v, half && !widens && !is_latent, v_ahead,
+                      row == 0 && v_ahead != NULL ? tile->v_dim * value_bytes : 0);
     }
 }
 

@@ -55,6 +55,13 @@ struct op_cost cpu_cost_norm(const struct norm_args *args, enum activations acti
     return cost;
 }
 
+struct op_cost cpu_cost_quantize(const struct quantize_args *args, enum activations activations)
+{
+    struct op_cost cost = {.read = 4.0 * args->n_rows * args->out.width};
+    count_panel(&cost, &args->out, activations, args->n_rows);
+    return cost;
+}
+
 /* --- weights --- */
 
 /* Of one value: d * w + m. */
@@ -137,6 +144,23 @@ struct op_cost cpu_cost_linear(const struct linear_args *args, enum activations 
     return cost;
 }
 
+/* Each head's matrix passes as often as its own part of the rows asks for. */
+struct op_cost cpu_cost_linear_heads(const struct linear_heads_args *args,
+                                     enum activations activations)
+{
+    struct weight head = cpu_weight_expert(args->weight, 0);
+    struct act in = {.width = head.n_in, .forms = args->in.forms};
+    struct op_cost one = cost_of_products(&head, args->n_rows,
+                                          n_walks_of(&in, args->n_rows, activations), activations);
+    double n_heads = args->weight->n_experts, n_tails = (double)args->n_rows * args->n_tail;
+    return (struct op_cost){
+        .read = n_heads * (one.read + 4 * n_tails),
+        .written = n_heads * 4 * ((double)args->n_rows * head.n_out + n_tails),
+        .int8_ops = n_heads * one.int8_ops,
+        .float_ops = n_heads * one.float_ops,
+    };
+}
+
 struct op_cost cpu_cost_linear_glu(const struct linear_glu_args *args, enum activations activations)
 {
     struct op_cost cost = cost_of_products(
@@ -211,13 +235,19 @@ struct op_cost cpu_cost_rope_append(const struct rope_append_args *args)
     double q = (double)args->n_heads * shape->k_dim, k = n_kv_heads * shape->k_dim;
     double v = shape->v_in_k ? 0 : n_kv_heads * shape->v_dim;
     double n_heads = args->n_heads + n_kv_heads;
-    bool is_weighted = args->qk_norm == QK_NORM_BEFORE;
-    double norms = args->qk_norm == QK_NORM_NONE ? 0 : OPS_HEAD_NORM * (q + k);
+    double normed = 0, weights = 0; /* values of a row, of all */
+    if (args->qk_norm == QK_NORM_LATENT) {
+        weights = shape->v_dim;
+        normed = n_kv_heads * shape->v_dim;
+    } else if (args->qk_norm != QK_NORM_NONE) {
+        weights = args->qk_norm == QK_NORM_BEFORE ? 2.0 * shape->k_dim : 0;
+        normed = q + k;
+    }
     return (struct op_cost){
-        .read = n * 4 * (q + k + v) + 8 * n_pairs + (is_weighted ? 2 * 4.0 * shape->k_dim : 0),
+        .read = n * 4 * (q + k + v) + 8 * n_pairs + 4 * weights,
         .written = n * (4 * q + (k + v) * (double)kv_dtype_bytes(args->group.dtype_open)),
         /* a rotation is four products and two sums; queries and keys are scaled */
-        .float_ops = n * (n_pairs * (OPS_SINCOS + 6 * n_heads) + q + k + norms),
+        .float_ops = n * (n_pairs * (OPS_SINCOS + 6 * n_heads) + q + k + OPS_HEAD_NORM * normed),
     };
 }
 

@@ -9,7 +9,10 @@
 
 struct op_cost cpu_cost_embed(const struct embed_args *args);
 struct op_cost cpu_cost_norm(const struct norm_args *args, enum activations activations);
+struct op_cost cpu_cost_quantize(const struct quantize_args *args, enum activations activations);
 struct op_cost cpu_cost_linear(const struct linear_args *args, enum activations activations);
+struct op_cost cpu_cost_linear_heads(const struct linear_heads_args *args,
+                                     enum activations activations);
 struct op_cost cpu_cost_linear_glu(const struct linear_glu_args *args,
                                    enum activations activations);
 struct op_cost cpu_cost_route(const struct route_args *args);

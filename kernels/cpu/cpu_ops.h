@@ -12,7 +12,9 @@ extern const struct ops cpu_ops;
 
 void cpu_embed(struct stream *stream, const struct embed_args *args);
 void cpu_norm(struct stream *stream, const struct norm_args *args);
+void cpu_quantize(struct stream *stream, const struct quantize_args *args);
 void cpu_linear(struct stream *stream, const struct linear_args *args);
+void cpu_linear_heads(struct stream *stream, const struct linear_heads_args *args);
 void cpu_linear_glu(struct stream *stream, const struct linear_glu_args *args);
 void cpu_route(struct stream *stream, const struct route_args *args);
 void cpu_moe(struct stream *stream, const struct moe_args *args);

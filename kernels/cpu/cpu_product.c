@@ -60,7 +60,7 @@ static void multiply_floats(const struct cpu_span *span)
             float weight[BLOCK_VALUES];
             cpu_tile_block_to_f32(span->type, span->n_in, span->tile, o, b, weight);
             for (uint32_t row = 0; row < span->m; row++) {
-                const float *x = (const float *)span->rows + (size_t)row * span->n_in + first;
+                const float *x = (const float *)span->rows + (size_t)row * span->row_floats + first;
                 float *acc = &span->acc[row * TILE_ROWS + o];
                 for (uint32_t k = 0; k < n; k++)
                     *acc = fmaf(weight[k], x[k], *acc);

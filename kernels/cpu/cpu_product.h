@@ -47,9 +47,10 @@ struct cpu_span {
     const uint8_t *tile;
     uint8_t *wide;         /* the blocks unpacked, 64-byte aligned; kernels of more than one row */
     uint32_t n_in;
+    uint32_t row_floats;   /* from one f32 row to the next */
     uint32_t m;            /* rows, 1..12 */
     uint32_t begin, end;   /* blocks of 32 values; the last one of a float weight may be partial */
-    const void *rows;      /* the panel group of the m rows; or their f32 rows [m, n_in] */
+    const void *rows;      /* the panel group of the m rows; or their f32 rows [m, row_floats] */
     size_t prefetch_bytes; /* how far ahead of the weights to prefetch; 0: they are in cache */
     float *acc;            /* [m, 16], 64-byte aligned */
 };

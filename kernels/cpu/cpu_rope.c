@@ -72,19 +72,30 @@ static uint32_t put_v(const struct rope_run *run, const float *v, uint8_t *plane
     return run->ops->halves(v, n, (uint16_t *)plane + (size_t)slot * n);
 }
 
-/* One head of q or k: normed, rotated, times factor. */
-static void turn_head(const struct rope_run *run, const float *from, const float *weight,
-                      float factor, struct rope_row *row, float *to)
+/* The norm before of a head's first n values, if it has one; the head as it is rotated. */
+static const float *norm_head(const struct rope_run *run, const float *from, const float *weight,
+                              uint32_t n, struct rope_row *row)
+{
+    uint32_t n_all = run->args.group.shape.k_dim;
+    if (weight == NULL)
+        return from;
+    run->norm(from, weight, run->args.norm_eps, n, row->normed);
+    memcpy(row->normed + n, from + n, (n_all - n) * sizeof *from);
+    return row->normed;
+}
+
+/* One head of q or k: rotated, normed after, times factor. */
+static void turn_head(const struct rope_run *run, const float *from, float factor,
+                      struct rope_row *row, float *to)
 {
     const struct rope_append_args *args = &run->args;
-    uint32_t n = args->group.shape.k_dim;
-    if (args->qk_norm == QK_NORM_BEFORE) {
-        run->norm(from, weight, args->norm_eps, n, row->normed);
-        from = row->normed;
-    }
+    uint32_t n = args->group.shape.k_dim, first = args->style == ROPE_NONE ? 0 : args->first_rot;
     bool is_normed_after = args->qk_norm == QK_NORM_AFTER;
-    run->ops->rotate(from, n, args->n_rot, args->style, row->cosine, row->sine,
-                     is_normed_after ? 1.0f : factor, to);
+    float now = is_normed_after ? 1.0f : factor;
+    if (first > 0)
+        run->ops->rotate(from, first, 0, ROPE_NONE, row->cosine, row->sine, now, to);
+    run->ops->rotate(from + first, n - first, args->n_rot, args->style, row->cosine, row->sine, now,
+                     to + first);
     if (!is_normed_after)
         return;
     run->norm(to, NULL, args->norm_eps, n, to);
@@ -100,8 +111,11 @@ static void turn_queries(const struct rope_run *run, uint32_t r, struct rope_row
     float *out = cpu_act_floats(&args->q, run->activations) + (size_t)r * args->q.width;
     float factor =
         q_temperature_factor(args->q_scale, &args->q_temperature, args->rows.position[r]);
-    for (uint32_t h = 0; h < args->n_heads; h++)
-        turn_head(run, q + (size_t)h * k_dim, args->q_norm, factor, row, out + (size_t)h * k_dim);
+    const float *weight = args->qk_norm == QK_NORM_BEFORE ? args->q_norm : NULL;
+    for (uint32_t h = 0; h < args->n_heads; h++) {
+        const float *head = norm_head(run, q + (size_t)h * k_dim, weight, k_dim, row);
+        turn_head(run, head, factor, row, out + (size_t)h * k_dim);
+    }
 }
 
 /* Returns how many values were cut. */
@@ -115,11 +129,15 @@ static uint32_t append_keys(const struct rope_run *run, uint32_t r, struct rope_
         args->qkv + (size_t)r * args->qkv_stride + (size_t)args->n_heads * shape->k_dim;
     const float *v = k + (size_t)shape->n_kv_heads * shape->k_dim;
     uint32_t slot = args->rows.position[r] % PAGE_TOKENS, n_saturated = 0;
+    bool is_before = args->qk_norm == QK_NORM_BEFORE, is_latent = args->qk_norm == QK_NORM_LATENT;
     size_t head_bytes = cpu_page_head_bytes(shape, group->dtype_open);
     size_t k_bytes = cpu_page_k_bytes(shape, group->dtype_open);
     for (uint32_t h = 0; h < shape->n_kv_heads; h++) {
         uint8_t *head = layer + h * head_bytes;
-        turn_head(run, k + (size_t)h * shape->k_dim, args->k_norm, 1.0f, row, row->rotated);
+        const float *from = norm_head(run, k + (size_t)h * shape->k_dim,
+                                      is_before || is_latent ? args->k_norm : NULL,
+                                      is_latent ? shape->v_dim : shape->k_dim, row);
+        turn_head(run, from, 1.0f, row, row->rotated);
         n_saturated += put_k(run, row->rotated, head, slot, row->halves);
         if (!shape->v_in_k)
             n_saturated += put_v(run, v + (size_t)h * shape->v_dim, head + k_bytes, slot);
@@ -186,13 +204,16 @@ void cpu_rope_append(struct stream *stream, const struct rope_append_args *args)
 {
     const struct kv_shape *shape = &args->group.shape;
     assert(shape->k_dim <= MODEL_HEAD_DIM_MAX && shape->v_dim <= MODEL_HEAD_DIM_MAX);
-    assert(args->style == ROPE_NONE || (args->n_rot % 2 == 0 && args->n_rot <= shape->k_dim));
+    assert(args->style == ROPE_NONE ||
+           (args->n_rot % 2 == 0 && args->first_rot + args->n_rot <= shape->k_dim));
     assert(args->qkv_stride >= row_floats(args));
     assert(args->n_heads > 0 || !args->no_append);
     assert(args->n_heads == 0 ||
            (args->q.width == args->n_heads * shape->k_dim && (args->q.forms & ACT_QUERY) != 0 &&
             args->rows.n_rows <= args->q.max_rows));
     assert(args->qk_norm != QK_NORM_BEFORE || (args->q_norm != NULL && args->k_norm != NULL));
+    assert(args->qk_norm != QK_NORM_LATENT ||
+           (args->k_norm != NULL && shape->v_in_k && shape->v_dim <= shape->k_dim));
     assert(args->q_temperature.scale == 0 || args->q_temperature.length > 0);
     struct rope_run run = run_of(stream_isa(stream), args, stream_activations(stream));
     cpu_stream_push(stream, "rope_append", run_rope, &run, sizeof run, true);

@@ -9,12 +9,20 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-static const void *rows_of(const struct cpu_input *input, bool floats, uint32_t group_idx)
+static uint32_t n_in_of(const struct cpu_input *input)
+{
+    return input->n_in > 0 ? input->n_in : input->act->width;
+}
+
+/* The m rows of a group, from the first value on that is multiplied. */
+static const void *rows_of(const struct cpu_input *input, bool floats, uint32_t group_idx,
+                           uint32_t m)
 {
     if (!floats)
-        return cpu_act_group(input->act, input->activations, group_idx, input->n_rows);
+        return cpu_act_group(input->act, input->activations, group_idx, input->n_rows) +
+               (size_t)(input->first / BLOCK_VALUES) * m * cpu_panel_row_bytes(input->activations);
     const float *rows = cpu_act_floats(input->act, input->activations);
-    return rows + (size_t)group_idx * PANEL_ROWS * input->act->width;
+    return rows + (size_t)group_idx * PANEL_ROWS * input->act->width + input->first;
 }
 
 /* Bytes of a block as the kernels of many rows have it. */
@@ -41,7 +49,7 @@ static void multiply_piece(const struct cpu_input *input, const struct cpu_produ
     bool is_unpacked = false;
     for (uint32_t group = pass->group_begin; group < pass->group_end; group++) {
         span->m = min_u32(PANEL_ROWS, input->n_rows - group * PANEL_ROWS);
-        span->rows = rows_of(input, floats, group);
+        span->rows = rows_of(input, floats, group, span->m);
         span->acc = pass->acc + (group - pass->group_begin) * PANEL_ROWS * TILE_ROWS;
         if (products == NULL) {
             cpu_multiply_scalar(span);
@@ -68,7 +76,7 @@ void cpu_walk_tile(const struct cpu_input *input, uint32_t type, const uint8_t *
     _Alignas(64) uint8_t wide[WALK_PIECE_BYTES];
     const struct cpu_products *products = cpu_products(input->isa);
     bool floats = cpu_tile_wants_floats(type, input->activations);
-    uint32_t n_in = input->act->width, n_blocks = (n_in + BLOCK_VALUES - 1) / BLOCK_VALUES;
+    uint32_t n_in = n_in_of(input), n_blocks = (n_in + BLOCK_VALUES - 1) / BLOCK_VALUES;
     uint32_t piece = piece_blocks(wide_bytes_of(products, type, floats), n_blocks, pass->streams);
     if (pass->streams && input->n_rows == 1)
         piece = n_blocks; /* nothing is unpacked */
@@ -78,6 +86,7 @@ void cpu_walk_tile(const struct cpu_input *input, uint32_t type, const uint8_t *
         .tile = tile,
         .wide = wide,
         .n_in = n_in,
+        .row_floats = input->act->width,
         .prefetch_bytes = pass->streams ? WALK_PREFETCH_BYTES : 0,
     };
 
@@ -111,10 +120,10 @@ uint32_t cpu_walk_groups(const struct cpu_input *input)
 {
     size_t row_bytes = 0;
     if (input->act->forms & ACT_BLOCKS)
-        row_bytes = (input->act->width + BLOCK_VALUES - 1) / BLOCK_VALUES *
+        row_bytes = (n_in_of(input) + BLOCK_VALUES - 1) / BLOCK_VALUES *
                     cpu_panel_row_bytes(input->activations);
     if (row_bytes == 0)
-        row_bytes = input->act->width * sizeof(float);
+        row_bytes = n_in_of(input) * sizeof(float);
     size_t n = WALK_PANEL_BYTES / (row_bytes * PANEL_ROWS);
     return n < 1 ? 1 : (uint32_t)n;
 }

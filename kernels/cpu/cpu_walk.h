@@ -23,6 +23,7 @@
 
 struct cpu_input { /* the rows that a linear multiplies */
     const struct act *act;
+    uint32_t first, n_in; /* the values of a row that it does: first is whole blocks; 0, 0: all */
     uint32_t n_rows;
     enum isa isa;
     enum activations activations;

@@ -6,8 +6,9 @@
 
 INLINE void multiply_floats(const struct cpu_span *span, const int m)
 {
-    const size_t stride = span->n_in, first = (size_t)span->begin * BLOCK_VALUES;
-    const size_t last = (size_t)span->end * BLOCK_VALUES, end = last < stride ? last : stride;
+    const size_t n_in = span->n_in, stride = span->row_floats;
+    const size_t first = (size_t)span->begin * BLOCK_VALUES;
+    const size_t last = (size_t)span->end * BLOCK_VALUES, end = last < n_in ? last : n_in;
     const float *x = (const float *)span->rows + first;
     for (int part = 0; part < PARTS; part++) {
         const float *w = (const float *)span->wide + part * VEC_ROWS;

@@ -124,6 +124,11 @@ int cuda_weight_plan(enum weight_fuse fuse, const struct weight_source *sources,
                             "--backend cpu, or a file of F32, F16, Q4_0, Q4_1 or Q8_0",
                             weight_source_name(&sources[i]),
                             tensor_type_info(sources[i].type)->name);
+    if (status == STATUS_OK && fuse == WEIGHT_HEADS)
+        status = refuse(why, STATUS_UNSUPPORTED,
+                        "%s: latent attention, which this build runs on the CPU only; take "
+                        "--backend cpu",
+                        weight_source_name(&sources[0]));
     if (status < 0)
         return status;
     *out = (struct weight){.fuse = fuse,

@@ -140,6 +140,30 @@ static void test_attend__takes_values_out_of_the_keys(void **state)
     assert_all_isas(&shape, items, 1, "v in k");
 }
 
+/* Latent pages: keys of which a part is normed and another turns; the real dims, heads that are no
+ * whole tile, values that are no whole registers. */
+static void test_attend__is_latent_attention(void **state)
+{
+    static const struct {
+        uint32_t n_heads, k_dim, v_dim;
+    } shapes[] = {{16, 576, 512}, {3, 80, 64}, {40, 144, 128}, {5, 96, 72}, {1, 48, 32}};
+    struct scene_rows items[] = {{0, 0, 2}, {0, 60, 8}, {0, 199, 1}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int dtype = KV_F16; dtype <= KV_F32; dtype++) {
+            struct scene_shape shape =
+                shape_of(shapes[i].n_heads, 1, shapes[i].k_dim, (enum kv_dtype)dtype);
+            shape.kv.v_dim = shape.first_rot = shapes[i].v_dim;
+            shape.kv.v_in_k = true;
+            shape.qk_norm = QK_NORM_LATENT;
+            char what[64];
+            snprintf(what, sizeof what, "latent %u, %s", shapes[i].k_dim,
+                     kv_dtype_name(shape.dtype));
+            assert_all_isas(&shape, items, 3, what);
+            if (i > 0) /* a K on the border of two halves may fall to either side */
+                assert_near_exact(&shape, items, 3, dtype == KV_F16 ? 2e-3 : 2e-6);
+        }
+}
+
 /* --- equal to the bit --- */
 
 static void test_attend__is_the_same_on_every_instruction_set(void **state)
@@ -242,6 +266,24 @@ static void test_attend__a_row_does_not_depend_on_chunks_or_threads(void **state
             assert_same(out, alone, n, what);
             free(out);
         }
+    free(alone);
+}
+
+static void test_attend__a_latent_row_does_not_depend_on_chunks_or_threads(void **state)
+{
+    static const uint32_t chunks[] = {1, 7, 64, 129};
+    struct scene_shape shape = shape_of(6, 1, 80, KV_F16);
+    shape.length[0] = 600;
+    shape.kv.v_dim = shape.first_rot = 64;
+    shape.kv.v_in_k = true;
+    shape.qk_norm = QK_NORM_LATENT;
+    size_t n = (size_t)shape.length[0] * 6 * 64;
+    float *alone = attend_in_chunks(&shape, ISA_AUTO, 1, 512);
+    for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
+        float *out = attend_in_chunks(&shape, ISA_AUTO, 1 + (int)i % 2, chunks[i]);
+        assert_same(out, alone, n, "latent");
+        free(out);
+    }
     free(alone);
 }
 
@@ -428,6 +470,8 @@ int main(void)
         cmocka_unit_test(test_attend__queries_and_keys_are_normed_and_grow),
         cmocka_unit_test(test_attend__sees_exactly_its_window),
         cmocka_unit_test(test_attend__takes_values_out_of_the_keys),
+        cmocka_unit_test(test_attend__is_latent_attention),
+        cmocka_unit_test(test_attend__a_latent_row_does_not_depend_on_chunks_or_threads),
         cmocka_unit_test(test_attend__is_the_same_on_every_instruction_set),
         cmocka_unit_test(test_attend__is_the_same_for_every_group_size),
         cmocka_unit_test(test_attend__is_the_same_with_windows),

@@ -52,6 +52,27 @@ static void test_cpu_cost__weights_of_floats_cost_an_fma_each(void **state)
                 2 * 40 * 16);
 }
 
+/* Three heads of one tile of two blocks; a panel of three times two blocks. */
+static void test_cpu_cost__heads_read_their_own_part_of_the_rows(void **state)
+{
+    struct weight_source sources[3];
+    struct weight weight;
+    for (int h = 0; h < 3; h++)
+        sources[h] =
+            (struct weight_source){.type = TENSOR_Q4_1, .n_in = 64, .n_out = 16, .name = "w"};
+    assert_int_equal(cpu_weight_plan(WEIGHT_HEADS, sources, 3, ACTIVATIONS_16, &weight, NULL),
+                     STATUS_OK);
+    struct act panel = {NULL, 5, 3 * 64, ACT_BLOCKS};
+    struct linear_heads_args args = {
+        .weight = &weight, .in = panel, .n_rows = 5, .n_tail = 4, .y_stride = 60};
+    assert_cost(cpu_cost_linear_heads(&args, ACTIVATIONS_16),
+                3 * (2 * 320 + 5 * 2 * 80 + 4 * 5 * 4), 3 * 4 * 5 * (16 + 4),
+                2 * 2 * 3 * 5 * 16 * 64.0, 3 * 5 * 16 * 2 * 5);
+    struct quantize_args quantize = {.n_heads = 3, .n = 64, .n_rows = 5, .out = panel};
+    assert_cost(cpu_cost_quantize(&quantize, ACTIVATIONS_16), 4 * 5 * 192, 5 * 6 * 80, 0,
+                4 * 5 * 192);
+}
+
 static void test_cpu_cost__a_looked_up_row_is_a_sixteenth_of_a_tile(void **state)
 {
     struct weight table = weight_of(TENSOR_Q4_1, 64, 160);
@@ -192,6 +213,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cpu_cost__a_linear_reads_whole_tiles_and_multiplies_two_planes),
         cmocka_unit_test(test_cpu_cost__weights_of_floats_cost_an_fma_each),
+        cmocka_unit_test(test_cpu_cost__heads_read_their_own_part_of_the_rows),
         cmocka_unit_test(test_cpu_cost__a_looked_up_row_is_a_sixteenth_of_a_tile),
         cmocka_unit_test(test_cpu_cost__experts_are_read_once_each_and_only_those_chosen),
         cmocka_unit_test(test_cpu_cost__many_rows_let_the_weights_pass_again),

@@ -125,7 +125,7 @@ static uint32_t n_rot_of(const struct scene_shape *shape)
 {
     if (shape->style == ROPE_NONE)
         return 0;
-    return shape->n_rot > 0 ? shape->n_rot : shape->kv.k_dim;
+    return shape->n_rot > 0 ? shape->n_rot : shape->kv.k_dim - shape->first_rot;
 }
 
 static float *upload_norm(struct scene *scene, bool is_k)
@@ -156,6 +156,8 @@ static struct scene open_on(const struct scene_shape *shape, const struct device
     }
     if (shape->qk_norm == QK_NORM_BEFORE) {
         scene.q_norm = upload_norm(&scene, false);
+        scene.k_norm = upload_norm(&scene, true);
+    } else if (shape->qk_norm == QK_NORM_LATENT) {
         scene.k_norm = upload_norm(&scene, true);
     }
     scene.n_saturated = scene_alloc(&scene, sizeof *scene.n_saturated);
@@ -279,6 +281,7 @@ static struct act append(struct scene *scene, const struct rows_view *rows, cons
         .qkv_stride = row_width(shape),
         .n_heads = shape->n_heads,
         .style = shape->style,
+        .first_rot = shape->first_rot,
         .n_rot = n_rot_of(shape),
         .inv_freq = scene->inv_freq,
         .rope_scale = 1.0f,
@@ -463,18 +466,21 @@ static double exact_norm(const double *x, uint32_t n)
 static void exact_turn(const struct scene_shape *shape, uint32_t seq, uint32_t position,
                        uint32_t head, double *out)
 {
-    uint32_t n = shape->kv.k_dim;
+    uint32_t n = shape->kv.k_dim, first = shape->first_rot, n_rot = n - first;
+    bool is_k = head >= shape->n_heads, is_latent = shape->qk_norm == QK_NORM_LATENT && is_k;
+    uint32_t n_normed = is_latent ? shape->kv.v_dim : shape->qk_norm == QK_NORM_BEFORE ? n : 0;
     double x[MODEL_HEAD_DIM_MAX] = {0};
     for (uint32_t d = 0; d < n; d++)
         x[d] = scene_value(seq, position, head * n + d);
-    double norm = exact_norm(x, n);
-    for (uint32_t d = 0; d < n && shape->qk_norm == QK_NORM_BEFORE; d++)
-        x[d] *= norm * norm_weight(head >= shape->n_heads, d);
+    double norm = n_normed > 0 ? exact_norm(x, n_normed) : 1;
+    for (uint32_t d = 0; d < n_normed; d++)
+        x[d] *= norm * norm_weight(is_k, d);
     for (uint32_t d = 0; d < n; d++) {
         bool adjacent = shape->style == ROPE_NORM;
-        uint32_t pair = adjacent ? d / 2 : d % (n / 2), other = adjacent ? d ^ 1 : (d + n / 2) % n;
-        double angle = position * pow(SCENE_BASE, -2.0 * pair / n);
-        if (shape->style == ROPE_NONE)
+        uint32_t e = d - first, half = n_rot / 2, pair = adjacent ? e / 2 : e % half;
+        uint32_t other = first + (adjacent ? e ^ 1 : (e + half) % n_rot);
+        double angle = position * pow(SCENE_BASE, -2.0 * pair / n_rot);
+        if (shape->style == ROPE_NONE || d < first)
             out[d] = x[d];
         else if (other > d)
             out[d] = x[d] * cos(angle) - x[other] * sin(angle);

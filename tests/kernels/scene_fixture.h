@@ -15,7 +15,10 @@ struct scene_shape {
     enum kv_kind kind;
     uint32_t window;
     enum rope_style style;
-    uint32_t n_rot; /* dims of a head that rope turns; 0: all. Exact values know only all */
+    uint32_t first_rot;
+    /* dims of a head that rope turns, from first_rot on; 0: all behind it. Exact values know only
+     * all */
+    uint32_t n_rot;
     enum qk_norm qk_norm;
     struct q_temperature q_temperature;
     float scale;    /* of all values; 0 is 1 */
