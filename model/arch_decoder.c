@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #define CONTEXT_MAX INT32_MAX
+#define TEMPERATURE_SCALE_MAX 1e3
 
 /* --- numbers --- */
 
@@ -40,6 +41,7 @@ void arch_read_heads(struct arch_reader *reader, const struct model_plan *plan,
                      struct arch_heads *out)
 {
     out->n_heads = arch_number(reader, "attention.head_count", 1, MODEL_HEADS_MAX);
+    out->v_in_k = false;
     out->n_kv_heads =
         arch_number_or(reader, "attention.head_count_kv", 1, MODEL_HEADS_MAX, out->n_heads);
     if (reader->status == STATUS_OK && out->n_heads % out->n_kv_heads != 0)
@@ -55,6 +57,20 @@ void arch_read_heads(struct arch_reader *reader, const struct model_plan *plan,
         arch_fault(reader, STATUS_CORRUPT,
                    "rope.dimension_count is %u; it must be even and at most the head's %u values",
                    out->n_rot, out->k_dim);
+}
+
+struct q_temperature arch_read_temperature(struct arch_reader *reader,
+                                           const struct model_plan *plan)
+{
+    struct q_temperature temperature = {.offset = 0};
+
+    temperature.scale =
+        arch_real_or(reader, "attention.temperature_scale", 0, TEMPERATURE_SCALE_MAX, 0);
+    uint32_t original = arch_number_or(reader, "rope.scaling.original_context_length", 1, INT32_MAX,
+                                       plan->context);
+    temperature.length =
+        arch_number_or(reader, "attention.temperature_length", 1, INT32_MAX, original);
+    return temperature;
 }
 
 uint32_t arch_read_n_ff(struct arch_reader *reader)
@@ -100,8 +116,10 @@ static bool check_qkv(struct arch_reader *reader, uint32_t layer, const struct m
 void arch_place_layer(struct model_plan *plan, uint32_t i, enum kv_kind kind, uint32_t window,
                       const struct arch_heads *heads)
 {
-    struct kv_shape shape = {
-        .n_kv_heads = heads->n_kv_heads, .k_dim = heads->k_dim, .v_dim = heads->v_dim};
+    struct kv_shape shape = {.n_kv_heads = heads->n_kv_heads,
+                             .k_dim = heads->k_dim,
+                             .v_dim = heads->v_dim,
+                             .v_in_k = heads->v_in_k};
     uint32_t g = 0;
 
     while (g < plan->n_groups &&
@@ -215,7 +233,7 @@ void arch_read_plain(struct arch_reader *reader, enum rope_style rope,
     bool has_experts = read_experts(reader, n_ff, experts);
     uint32_t window = arch_number_or(reader, "attention.sliding_window", 0, CONTEXT_MAX, 0);
     struct arch_windows windows = arch_read_windows(reader, window, 0);
-    arch_rope_read(reader, heads.n_rot, plan);
+    arch_rope_read(reader, heads.n_rot, false, plan);
     arch_read_ends(reader, plan, rope == ROPE_NEOX);
     for (uint32_t i = 0; i < plan->n_layers && reader->status == STATUS_OK; i++) {
         bool is_local = arch_has_window(&windows, i);

@@ -13,6 +13,7 @@
 
 struct arch_heads {
     uint32_t n_heads, n_kv_heads, k_dim, v_dim;
+    bool v_in_k;    /* values are the first v_dim of the keys */
     uint32_t n_rot; /* of rope.dimension_count: even, at most k_dim */
 };
 
@@ -28,8 +29,14 @@ void arch_read_heads(struct arch_reader *reader, const struct model_plan *plan,
                      struct arch_heads *out);
 /* feed_forward_length; 0 where experts make it needless and the file has none. */
 uint32_t arch_read_n_ff(struct arch_reader *reader);
-/* The one table of angles, of n_rot dims; STATUS_UNSUPPORTED for a scaling that is unknown. */
-void arch_rope_read(struct arch_reader *reader, uint32_t n_rot, struct model_plan *plan);
+/* The one table of angles, of n_rot dims; grows_scores: see rope_plan.h. STATUS_UNSUPPORTED for a
+ * scaling that is unknown. */
+void arch_rope_read(struct arch_reader *reader, uint32_t n_rot, bool grows_scores,
+                    struct model_plan *plan);
+/* How queries grow from the length on that the model was trained to before it was stretched; they
+ * do not where the file has no attention.temperature_scale. */
+struct q_temperature arch_read_temperature(struct arch_reader *reader,
+                                           const struct model_plan *plan);
 /* Token embedding, last norm, output matrix; and output.bias where has_output_bias allows one. */
 void arch_read_ends(struct arch_reader *reader, struct model_plan *plan, bool may_have_bias);
 

@@ -3,27 +3,17 @@
  * them. */
 #include "model/arch_decoder.h"
 
-#define TEMPERATURE_SCALE_MAX 1e3
-
 void arch_llama_read(struct arch_reader *reader, struct model_plan *plan)
 {
     struct experts_plan experts = arch_experts_of(ROUTE_SOFTMAX, true);
     arch_read_plain(reader, ROPE_NORM, &experts, plan);
 }
 
-/* Queries of every layer grow with the position, from the length on that the model was trained to
- * before it was stretched. */
+/* Queries of every layer grow with the position. */
 void arch_mistral3_read(struct arch_reader *reader, struct model_plan *plan)
 {
-    struct q_temperature temperature = {.offset = 0};
-
     arch_read_plain(reader, ROPE_NORM, NULL, plan);
-    temperature.scale =
-        arch_real_or(reader, "attention.temperature_scale", 0, TEMPERATURE_SCALE_MAX, 0);
-    uint32_t original = arch_number_or(reader, "rope.scaling.original_context_length", 1, INT32_MAX,
-                                       plan->context);
-    temperature.length =
-        arch_number_or(reader, "attention.temperature_length", 1, INT32_MAX, original);
+    struct q_temperature temperature = arch_read_temperature(reader, plan);
     for (uint32_t i = 0; i < plan->n_layers && reader->status == STATUS_OK; i++)
         plan->layers[i].q_temperature = temperature;
 }

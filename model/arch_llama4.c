@@ -69,7 +69,7 @@ void arch_llama4_read(struct arch_reader *reader, struct model_plan *plan)
     bool has_experts = arch_experts_read(reader, n_ff, &experts) && step > 0;
     experts.rule.chooses_by_logit = experts.scales_input = true;
     experts.n_shared_ff = experts.n_ff;
-    arch_rope_read(reader, attention.heads.n_rot, plan);
+    arch_rope_read(reader, attention.heads.n_rot, false, plan);
     arch_read_ends(reader, plan, false);
     for (uint32_t i = 0; i < plan->n_layers && reader->status == STATUS_OK; i++) {
         read_layer(reader, &attention, i, plan);

@@ -14,6 +14,7 @@ struct arch_reader {
     const struct gguf *file;
     const char *architecture;
     uint32_t n_layers; /* 0 until the architecture has read it: arrays by layer have as many */
+    uint32_t n_passed; /* of them, at the end: layers that the model does without */
     bool *uses_tensor; /* [gguf_n_tensors]: set for each tensor that was checked */
     struct why *why;
     int status;
@@ -48,6 +49,7 @@ void arch_layer_vector(struct arch_reader *reader, uint32_t layer, const char *p
 bool arch_layer_has(const struct arch_reader *reader, uint32_t layer, const char *part);
 
 /* The architectures: each fills the plan or leaves a fault. */
+void arch_deepseek2_read(struct arch_reader *reader, struct model_plan *plan);
 void arch_llama_read(struct arch_reader *reader, struct model_plan *plan);
 void arch_llama4_read(struct arch_reader *reader, struct model_plan *plan);
 void arch_mistral3_read(struct arch_reader *reader, struct model_plan *plan);

@@ -54,9 +54,10 @@ static float *read_factors(struct arch_reader *reader, uint32_t n_pairs)
     return factors;
 }
 
-void arch_rope_read(struct arch_reader *reader, uint32_t n_rot, struct model_plan *plan)
+void arch_rope_read(struct arch_reader *reader, uint32_t n_rot, bool grows_scores,
+                    struct model_plan *plan)
 {
-    struct rope_source source = {.n_rot = n_rot};
+    struct rope_source source = {.n_rot = n_rot, .grows_scores = grows_scores};
 
     source.base = arch_real_or(reader, "rope.freq_base", 1, ROPE_BASE_MAX, ROPE_BASE_DEFAULT);
     source.scaling = read_scaling(reader);

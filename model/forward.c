@@ -11,16 +11,6 @@ static size_t max_size(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-static uint32_t query_width(const struct layer_plan *layer)
-{
-    return layer->n_heads * layer->kv.k_dim;
-}
-
-static uint32_t qkv_width(const struct layer_plan *layer)
-{
-    return query_width(layer) + layer->kv.n_kv_heads * (layer->kv.k_dim + layer->kv.v_dim);
-}
-
 /* Forms of the normed rows that q, k and v are made of. */
 static uint32_t attend_forms(const struct forward *forward, const struct layer_weights *w)
 {
@@ -30,8 +20,17 @@ static uint32_t attend_forms(const struct forward *forward, const struct layer_w
 /* --- creation --- */
 
 struct need {
-    size_t x, qkv, picked, logits, normed, query, attended, gated, routed, workspace;
+    size_t x, qkv, heads, picked, logits, normed, query, attended, gated, routed, workspace;
 };
+
+static size_t attended_bytes(const struct forward *forward, const struct layer_plan *layer,
+                             const struct layer_weights *w)
+{
+    if (layer->kv.v_in_k)
+        return forward_latent_attended_bytes(forward, layer, w);
+    return forward->ops->act_bytes(forward->device, forward->max_rows,
+                                   layer->n_heads * layer->kv.v_dim, forms_of(forward, w->out));
+}
 
 static struct need need_of(const struct forward *forward, uint32_t max_context)
 {
@@ -50,15 +49,15 @@ static struct need need_of(const struct forward *forward, uint32_t max_context)
         const struct layer_plan *layer = &plan->layers[i];
         const struct layer_weights *w = &weights->layers[i];
         need.qkv = max_size(need.qkv, (size_t)rows * qkv_width(layer) * sizeof(float));
+        need.heads = max_size(need.heads, forward_heads_bytes(forward, layer));
         need.normed = max_size(
             need.normed, ops->act_bytes(device, rows, plan->width, attend_forms(forward, w)));
+        need.normed = max_size(need.normed, forward_latent_normed_bytes(forward, layer, w));
         need.normed = max_size(
             need.normed, ops->act_bytes(device, rows, plan->width, forward_ffn_forms(forward, w)));
         need.query =
             max_size(need.query, ops->act_bytes(device, rows, query_width(layer), ACT_QUERY));
-        need.attended =
-            max_size(need.attended, ops->act_bytes(device, rows, layer->n_heads * layer->kv.v_dim,
-                                                   forms_of(forward, w->out)));
+        need.attended = max_size(need.attended, attended_bytes(forward, layer, w));
         need.gated = max_size(need.gated, forward_gated_bytes(forward, layer, w));
         need.routed = max_size(need.routed, forward_routed_bytes(forward, layer));
         need.workspace =
@@ -85,8 +84,8 @@ uint64_t forward_workspace_bytes(struct device *device, const struct model *mode
 {
     struct forward forward = empty_forward(device, model, max_rows, max_outputs);
     struct need need = need_of(&forward, max_context);
-    return (uint64_t)need.x + need.qkv + need.picked + need.logits + need.normed + need.query +
-           need.attended + need.gated + need.routed + need.workspace;
+    return (uint64_t)need.x + need.qkv + need.heads + need.picked + need.logits + need.normed +
+           need.query + need.attended + need.gated + need.routed + need.workspace;
 }
 
 int forward_create(struct device *device, const struct model *model, uint32_t max_rows,
@@ -105,6 +104,7 @@ int forward_create(struct device *device, const struct model *model, uint32_t ma
         void **memory;
     } parts[] = {
         {need.x, (void **)&forward->x},           {need.qkv, (void **)&forward->qkv},
+        {need.heads, (void **)&forward->heads},
         {need.picked, (void **)&forward->picked}, {need.logits, (void **)&forward->logits},
         {need.normed, &forward->normed},          {need.query, &forward->query},
         {need.attended, &forward->attended},      {need.gated, &forward->gated},
@@ -128,9 +128,9 @@ void forward_free(struct forward *forward)
 {
     if (forward == NULL)
         return;
-    void *parts[] = {forward->x,        forward->qkv,    forward->picked,
-                     forward->logits,   forward->normed, forward->query,
-                     forward->attended, forward->gated,  forward->routed, forward->workspace};
+    void *parts[] = {forward->x,        forward->qkv,    forward->heads,  forward->picked,
+                     forward->logits,   forward->normed, forward->query,  forward->attended,
+                     forward->gated,    forward->routed, forward->workspace};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         device_free(forward->device, parts[i]);
     free(forward);
@@ -154,6 +154,7 @@ uint64_t forward_bytes(const struct forward *forward)
 /* run_append, run_attend and forward_ffn call 8, or 12 with experts and a shared one with a gate;
  * attend, linear_glu and moe may push more than one */
 #define OPS_OF_LAYER 12
+#define OPS_OF_LATENT 8
 #define OPS_OF_EXPERTS 14
 #define OPS_OF_ENDS 12 /* embed; gather and three of queries alone; norm, head */
 
@@ -162,7 +163,8 @@ uint32_t forward_ops_max(const struct model *model)
     const struct model_plan *plan = model_plan(model);
     uint32_t n = OPS_OF_ENDS;
     for (uint32_t i = 0; i < plan->n_layers; i++)
-        n += OPS_OF_LAYER + (plan->layers[i].ffn == FFN_MOE ? OPS_OF_EXPERTS : 0);
+        n += OPS_OF_LAYER + (plan->layers[i].ffn == FFN_MOE ? OPS_OF_EXPERTS : 0) +
+             (plan->layers[i].kv.v_in_k ? OPS_OF_LATENT : 0);
     return n;
 }
 
@@ -182,15 +184,6 @@ struct act forward_norm(const struct pass *pass, const float *x, uint32_t n_rows
                                                          .width = plan->width,
                                                          .out = normed});
     return normed;
-}
-
-/* What is made of a row. */
-enum { QUERY = 1, KEYS = 2 };
-
-static uint32_t parts_width(const struct layer_plan *layer, uint32_t parts)
-{
-    return ((parts & QUERY) != 0 ? query_width(layer) : 0) +
-           ((parts & KEYS) != 0 ? qkv_width(layer) - query_width(layer) : 0);
 }
 
 static void project(const struct pass *pass, const struct weight *weight, const float *bias,
@@ -214,15 +207,15 @@ static void run_projections(const struct pass *pass, const struct layer_plan *la
         forward_norm(pass, x, pass->rows->n_rows, w->attn_norm, attend_forms(forward, w));
 
     if (w->qkv != NULL) {
-        assert(parts == (QUERY | KEYS));
+        assert(parts == (PART_QUERY | PART_KEYS));
         project(pass, w->qkv, w->qkv_bias, normed, forward->qkv, stride);
         return;
     }
-    if ((parts & QUERY) != 0)
+    if ((parts & PART_QUERY) != 0)
         project(pass, w->q, w->qkv_bias, normed, forward->qkv, stride);
-    if ((parts & KEYS) != 0)
+    if ((parts & PART_KEYS) != 0)
         project(pass, w->kv, w->qkv_bias != NULL ? w->qkv_bias + n_queries : NULL, normed,
-                forward->qkv + ((parts & QUERY) != 0 ? n_queries : 0), stride);
+                forward->qkv + ((parts & PART_QUERY) != 0 ? n_queries : 0), stride);
 }
 
 /* Keys and values of the rows go into their pages, queries into the panel. */
@@ -233,20 +226,24 @@ static void run_append(const struct pass *pass, const struct layer_plan *layer,
     const struct ops *ops = forward->ops;
     const struct rope_plan *rope = &model_plan(forward->model)->ropes[layer->rope_idx];
 
-    run_projections(pass, layer, w, x, parts);
+    if (layer->kv.v_in_k)
+        forward_latent_qkv(pass, layer, w, x, parts);
+    else
+        run_projections(pass, layer, w, x, parts);
     ops->rope_append(pass->stream,
                      &(struct rope_append_args){
                          .qkv = forward->qkv,
                          .qkv_stride = parts_width(layer, parts),
-                         .n_heads = (parts & QUERY) != 0 ? layer->n_heads : 0,
-                         .no_append = (parts & KEYS) == 0,
+                         .n_heads = (parts & PART_QUERY) != 0 ? layer->n_heads : 0,
+                         .no_append = (parts & PART_KEYS) == 0,
                          .style = layer->rope,
+                         .first_rot = layer->first_rot,
                          .n_rot = layer->n_rot,
                          .inv_freq = model_weights(forward->model)->ropes[layer->rope_idx],
                          .rope_scale = rope->scale,
                          .qk_norm = layer->qk_norm,
                          .q_norm = w->q_norm,
-                         .k_norm = w->k_norm,
+                         .k_norm = layer->kv.v_in_k ? w->latent.kv_a_norm : w->k_norm,
                          .norm_eps = model_plan(forward->model)->norm_eps,
                          .q_scale = layer->q_scale,
                          .q_temperature = layer->q_temperature,
@@ -265,7 +262,9 @@ static void run_attend(const struct pass *pass, const struct layer_plan *layer,
     const struct ops *ops = forward->ops;
     uint32_t v_width = layer->n_heads * layer->kv.v_dim;
     struct act query = act_of(pass, forward->query, query_width(layer), ACT_QUERY);
-    struct act attended = act_of(pass, forward->attended, v_width, forms_of(forward, w->out));
+    bool is_latent = layer->kv.v_in_k;
+    struct act attended = act_of(pass, forward->attended, v_width,
+                                 forms_of(forward, is_latent ? w->latent.v_b : w->out));
 
     ops->attend(pass->stream, &(struct attend_args){.q = query,
                                                     .n_heads = layer->n_heads,
@@ -275,6 +274,8 @@ static void run_attend(const struct pass *pass, const struct layer_plan *layer,
                                                     .workspace = forward->workspace,
                                                     .workspace_bytes = forward->workspace_bytes,
                                                     .out = attended});
+    if (is_latent)
+        attended = forward_latent_attended(pass, layer, w, attended);
     ops->linear(pass->stream, &(struct linear_args){.weight = w->out,
                                                     .in = attended,
                                                     .bias = w->out_bias,
@@ -320,7 +321,7 @@ static void run_layer(const struct pass *pass, uint32_t idx)
     const struct layer_plan *layer = &model_plan(forward->model)->layers[idx];
     const struct layer_weights *w = &model_weights(forward->model)->layers[idx];
 
-    run_append(pass, layer, w, forward->x, QUERY | KEYS);
+    run_append(pass, layer, w, forward->x, PART_QUERY | PART_KEYS);
     run_attend(pass, layer, w, forward->x);
     forward_ffn(pass, layer, w, forward->x, pass->rows->n_rows);
 }
@@ -334,12 +335,12 @@ static float *run_last_layer(const struct pass *pass, const struct forward_batch
     const struct layer_weights *w = &model_weights(forward->model)->layers[idx];
     struct pass asked = *pass;
 
-    run_append(pass, layer, w, forward->x, KEYS);
+    run_append(pass, layer, w, forward->x, PART_KEYS);
     if (batch->outputs.n_rows == 0)
         return NULL;
     asked.rows = &batch->outputs;
     float *x = run_gather(pass, batch);
-    run_append(&asked, layer, w, x, QUERY);
+    run_append(&asked, layer, w, x, PART_QUERY);
     run_attend(&asked, layer, w, x);
     forward_ffn(&asked, layer, w, x, asked.rows->n_rows);
     return x;

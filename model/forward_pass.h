@@ -16,6 +16,7 @@ struct forward {
     uint64_t bytes;
     float *x;        /* device [max_rows, width] */
     float *qkv;      /* device [max_rows, widest qkv] */
+    float *heads;    /* device [max_rows, ..]: of latent attention, heads outside of its space */
     float *picked;   /* device [max_outputs, width] */
     float *logits;   /* device [max_outputs, vocabulary] */
     void *normed;    /* panel of a normed row block, consumed by qkv, gate_up and the head */
@@ -45,9 +46,45 @@ static inline struct act act_of(const struct pass *pass, void *base, uint32_t wi
         .base = base, .max_rows = pass->forward->max_rows, .width = width, .forms = forms};
 }
 
+static inline uint32_t query_width(const struct layer_plan *layer)
+{
+    return layer->n_heads * layer->kv.k_dim;
+}
+
+static inline uint32_t qkv_width(const struct layer_plan *layer)
+{
+    uint32_t v_dim = layer->kv.v_in_k ? 0 : layer->kv.v_dim;
+    return query_width(layer) + layer->kv.n_kv_heads * (layer->kv.k_dim + v_dim);
+}
+
+/* What is made of a row in front of attention. */
+enum { PART_QUERY = 1, PART_KEYS = 2 };
+
+static inline uint32_t parts_width(const struct layer_plan *layer, uint32_t parts)
+{
+    return ((parts & PART_QUERY) != 0 ? query_width(layer) : 0) +
+           ((parts & PART_KEYS) != 0 ? qkv_width(layer) - query_width(layer) : 0);
+}
+
 /* Into the panel of normed rows. */
 struct act forward_norm(const struct pass *pass, const float *x, uint32_t n_rows,
                         const float *weight, uint32_t forms);
+
+/* --- forward_latent.c --- */
+
+/* Bytes of rows of heads outside of the latent space, and of the panels that a layer of latent
+ * attention wants; 0 of other layers. */
+size_t forward_heads_bytes(const struct forward *forward, const struct layer_plan *layer);
+size_t forward_latent_normed_bytes(const struct forward *forward, const struct layer_plan *layer,
+                                   const struct layer_weights *w);
+size_t forward_latent_attended_bytes(const struct forward *forward, const struct layer_plan *layer,
+                                     const struct layer_weights *w);
+/* forward->qkv of the rows x, some parts of it: queries in the latent space, and the latent key. */
+void forward_latent_qkv(const struct pass *pass, const struct layer_plan *layer,
+                        const struct layer_weights *w, const float *x, uint32_t parts);
+/* What attention gives, out of the latent space: as w->out reads it. */
+struct act forward_latent_attended(const struct pass *pass, const struct layer_plan *layer,
+                                   const struct layer_weights *w, struct act attended);
 
 /* --- forward_ffn.c --- */
 

@@ -14,6 +14,7 @@ static const struct {
     const char *name;
     void (*read)(struct arch_reader *reader, struct model_plan *plan);
 } architectures[] = {
+    {"deepseek2", arch_deepseek2_read},
     {"llama", arch_llama_read},
     {"llama4", arch_llama4_read},
     {"mistral3", arch_mistral3_read},
@@ -22,7 +23,8 @@ static const struct {
     {"qwen3", arch_qwen3_read},
     {"qwen3moe", arch_qwen3moe_read},
 };
-#define ARCHITECTURES_READ "llama, llama4, mistral3, qwen2, qwen2moe, qwen3 and qwen3moe"
+#define ARCHITECTURES_READ                                                                         \
+    "deepseek2, llama, llama4, mistral3, qwen2, qwen2moe, qwen3 and qwen3moe"
 
 static int check_kind(const struct gguf *file, struct slice architecture, struct why *why)
 {
@@ -84,6 +86,18 @@ static bool is_harmless(struct slice name)
     return name.len > n && memcmp(name.bytes + name.len - n, suffix, n) == 0;
 }
 
+/* Of a layer at the end that only guesses further tokens. */
+static bool is_passed(const struct arch_reader *reader, struct slice name)
+{
+    char text[16] = "";
+    unsigned layer;
+
+    snprintf(text, sizeof text, "%.*s", (int)(name.len < 15 ? name.len : 15),
+             (const char *)name.bytes);
+    return sscanf(text, "blk.%9u.", &layer) == 1 && layer < reader->n_layers &&
+           layer >= reader->n_layers - reader->n_passed;
+}
+
 /* With a weight left out it would be another model, and nobody would see. */
 static void check_all_used(struct arch_reader *reader)
 {
@@ -93,7 +107,7 @@ static void check_all_used(struct arch_reader *reader)
 
     for (uint64_t i = 0; i < gguf_n_tensors(reader->file); i++) {
         struct slice name = gguf_tensor_at(reader->file, i)->name;
-        if (reader->uses_tensor[i] || is_harmless(name))
+        if (reader->uses_tensor[i] || is_harmless(name) || is_passed(reader, name))
             continue;
         first = n_unused++ == 0 ? name : first;
     }

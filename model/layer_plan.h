@@ -23,16 +23,29 @@ struct experts_plan {
     bool has_shared_gate;       /* whose output is multiplied by sigmoid(gate . x) */
 };
 
+/* Latent attention: keys and values of all heads are made of one vector of `rank` values a token,
+ * beside which `rope` values turn with the position: one head of keys [latent | rope] (kv.k_dim =
+ * rank + rope), whose first rank values are the values too (kv.v_dim = rank, kv.v_in_k). A head's
+ * matrix takes its query into that space (attn_k_b), another what it has attended to out of it
+ * (attn_v_b): the absorbed form. */
+struct latent_plan {
+    uint32_t q_rank;            /* of q's own latent vector; 0: q is made of x at once */
+    uint32_t nope_dim;          /* of a head's query, beside `rope` values that turn */
+    uint32_t value_dim;         /* of a head, out of the latent space */
+    bool is_joined;             /* the file has attn_kv_b */
+};
+
 struct layer_plan {
     uint32_t n_heads;           /* of q */
     struct kv_shape kv;
+    struct latent_plan latent;  /* where kv.v_in_k */
     uint32_t kv_group;          /* which group of the cache holds this layer */
     uint32_t kv_layer;          /* its index within the group */
     enum rope_style rope;       /* ROPE_NONE: no rotation in this layer */
-    uint32_t n_rot;
+    uint32_t first_rot, n_rot;
     uint32_t rope_idx;          /* which table of angles (model_plan.ropes) */
     enum qk_norm qk_norm;
-    float q_scale;              /* log2(e) / sqrt(head dim) */
+    float q_scale;              /* log2(e) / sqrt(head dim), and what YaRN makes of it */
     struct q_temperature q_temperature;
     enum ffn_kind ffn;
     uint32_t n_ff;              /* of a dense layer, or of the shared expert; may be 0 then */
@@ -46,6 +59,7 @@ struct rope_plan {
     uint32_t n_pairs;
     double *inv_freq;           /* [n_pairs], owned by the plan; scaling and rope_freqs included */
     float scale;                /* multiplier of cos and sin */
+    double score_scale;         /* multiplier of scores; 1 but where YaRN grows those */
 };
 
 struct kv_group_plan {

@@ -104,7 +104,10 @@ void model_shape_from_plan(const struct model_plan *plan, struct model_shape *ou
                                 .tied_output = plan->tied_output,
                                 .context = plan->context,
                                 .n_heads = layer->n_heads,
-                                .kv = layer->kv};
+                                .kv = layer->kv,
+                                .q_rank = layer->latent.q_rank,
+                                .nope_dim = layer->latent.nope_dim,
+                                .value_dim = layer->latent.value_dim};
     count_feed_forward(plan, out);
     snprintf(out->title, sizeof out->title, "%s", plan->name);
     for (uint32_t i = 0; i < plan->n_groups; i++)

@@ -23,12 +23,16 @@ static double attention_growth(double factor, double multiplier)
     return factor <= 1 ? 1 : 0.1 * multiplier * log(factor) + 1;
 }
 
-static double yarn_scale(const struct rope_source *source)
+static void set_yarn_scales(const struct rope_source *source, struct rope_plan *out)
 {
-    double scale = attention_growth(source->factor, 1);
-    return source->log_multiplier == 0
-               ? scale
-               : scale / attention_growth(source->factor, source->log_multiplier);
+    double u = source->log_multiplier, scale = attention_growth(source->factor, 1);
+    if (u != 0 && source->grows_scores) {
+        out->score_scale = pow(attention_growth(source->factor, 10 * u), 2);
+        return;
+    }
+    if (u != 0)
+        scale /= attention_growth(source->factor, u);
+    out->scale = (float)(source->attn_factor * scale);
 }
 
 /* sine and cosine are exact to angles of 2^31 (kernels/exact_math.h) */
@@ -40,13 +44,14 @@ int rope_plan_make(const struct rope_source *source, struct rope_plan *out, stru
 
     out->n_pairs = source->n_rot / 2;
     out->scale = (float)source->attn_factor;
+    out->score_scale = 1;
     out->inv_freq = malloc(out->n_pairs * sizeof *out->inv_freq);
     if (out->inv_freq == NULL)
         return refuse(why, STATUS_NO_MEMORY, "no memory for %u angles", out->n_pairs);
     if (source->scaling == ROPE_SCALING_YARN) {
         low = fmax(0, floor(correction(source, source->beta_fast)));
         high = fmin(source->n_rot - 1, ceil(correction(source, source->beta_slow)));
-        out->scale = (float)(source->attn_factor * yarn_scale(source));
+        set_yarn_scales(source, out);
     }
     for (uint32_t k = 0; k < out->n_pairs; k++) {
         double theta = pow(source->base, -2.0 * k / source->n_rot);

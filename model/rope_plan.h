@@ -3,8 +3,9 @@
  *   theta_k = base^(-2k / n) / factor_k          angle = position * inv_freq[k], k = 0 .. n/2 - 1
  *
  * NONE and LINEAR: inv_freq = theta / s. YARN: between theta / s and theta by a ramp over k, and
- * cos and sin are multiplied. Sources: the
- * YaRN paper (Peng et al., 2023) in the form that GGUF runtimes use.
+ * cos and sin are multiplied by g(1) / g(u), g(m) = 1 + 0.1 m ln s and g(0) = 1; or, as DeepSeek's
+ * own code has it, scores by g(10 u)^2, and cos and sin only where u is 0. Sources: the YaRN paper
+ * (Peng et al., 2023) in the form that GGUF runtimes use.
  */
 #ifndef QUIRE_MODEL_ROPE_PLAN_H
 #define QUIRE_MODEL_ROPE_PLAN_H
@@ -21,6 +22,7 @@ struct rope_source {
     double original_context; /* L of YaRN, tokens */
     double beta_fast, beta_slow;
     double log_multiplier; /* u of YaRN */
+    bool grows_scores;     /* the second form of YARN above */
     double attn_factor;    /* extra multiplier of cos and sin */
     const float *factors;  /* [n_rot / 2] of rope_freqs.weight, or NULL */
 };

@@ -10,10 +10,21 @@
 #include "model/layer_plan.h"
 #include "model/model.h"
 
+/* Of latent attention (layer_plan.h). q_a and its norm are NULL where q is whole. */
+struct latent_weights {
+    struct weight *q_a;             /* PLAIN [width -> q_rank] */
+    struct weight *q;               /* PLAIN [q_rank, or width -> H * (nope + rope)] */
+    struct weight *kv_a;            /* PLAIN [width -> rank + rope] */
+    struct weight *k_b, *v_b;       /* HEADS [nope -> rank], [rank -> value] */
+    float *q_a_norm, *kv_a_norm;    /* device [q_rank], [rank] */
+};
+
 struct layer_weights {
     float *attn_norm, *ffn_norm;   /* device [width] */
-    struct weight *qkv, *out;      /* QKV [width -> (H + 2K) * head], PLAIN [H * head -> width] */
+    /* QKV [width -> (H + 2K) * head], PLAIN [H * head -> width]; latent attention has no qkv */
+    struct weight *qkv, *out;
     struct weight *q, *kv;         /* for qkv in the last layer, where fewer rows want the first */
+    struct latent_weights latent;
     /* of a dense layer, or of the shared expert: GATE_UP [width -> n_ff], PLAIN [n_ff -> width];
      * with a gate EXPERTS_GATE_UP and EXPERTS of one */
     struct weight *gate_up, *down;

@@ -14,16 +14,43 @@ static double ffn_products(const struct model_plan *plan, const struct layer_pla
     return products;
 }
 
+struct attention_products { /* of a row: for its keys and values, and all others */
+    double keys, rest;
+};
+
+static struct attention_products latent_products(const struct model_plan *plan,
+                                                 const struct layer_plan *layer)
+{
+    const struct latent_plan *latent = &layer->latent;
+    double width = plan->width, heads = layer->n_heads, rank = layer->kv.v_dim;
+    double q = heads * (latent->nope_dim + layer->n_rot);
+    double of_q = latent->q_rank > 0 ? (width + q) * latent->q_rank : width * q;
+    return (struct attention_products){
+        .keys = width * layer->kv.k_dim,
+        .rest = of_q + heads * latent->nope_dim * rank + heads * latent->value_dim * (rank + width),
+    };
+}
+
+static struct attention_products attention_products(const struct model_plan *plan,
+                                                    const struct layer_plan *layer)
+{
+    if (layer->kv.v_in_k)
+        return latent_products(plan, layer);
+    double width = plan->width, heads = layer->n_heads;
+    return (struct attention_products){
+        .keys = width * layer->kv.n_kv_heads * (layer->kv.k_dim + layer->kv.v_dim),
+        .rest = width * heads * (layer->kv.k_dim + layer->kv.v_dim),
+    };
+}
+
 /* Multiplications of the rows through the linears of a layer. */
 static double layer_products(const struct model_plan *plan, const struct layer_plan *layer,
                              const struct bench_work *work, bool is_last)
 {
-    double width = plan->width, q = (double)layer->n_heads * layer->kv.k_dim;
-    double kv = (double)layer->kv.n_kv_heads * (layer->kv.k_dim + layer->kv.v_dim);
-    double attended = (double)layer->n_heads * layer->kv.v_dim;
+    struct attention_products attention = attention_products(plan, layer);
     double n_whole = (double)(is_last ? work->n_last_rows : work->n_rows);
-    return width * kv * (double)work->n_rows +
-           (width * q + attended * width + ffn_products(plan, layer)) * n_whole;
+    return attention.keys * (double)work->n_rows +
+           (attention.rest + ffn_products(plan, layer)) * n_whole;
 }
 
 /* Keys that a row at `position` of this layer sees. */

@@ -56,6 +56,17 @@ static void note_linear_glu(struct stream *stream, const struct linear_glu_args 
         "linear_glu", args->weight, args->in.base, args->out.base, 0, args->out.forms});
 }
 
+static void note_quantize(struct stream *stream, const struct quantize_args *args)
+{
+    note((struct item){"quantize", NULL, args->x, args->out.base, args->n, args->out.forms});
+}
+
+static void note_linear_heads(struct stream *stream, const struct linear_heads_args *args)
+{
+    note((struct item){
+        "linear_heads", args->weight, args->in.base, args->y, args->n_tail, args->y_head_stride});
+}
+
 static void note_route(struct stream *stream, const struct route_args *args)
 {
     note((struct item){
@@ -94,6 +105,8 @@ const struct ops *__wrap_device_ops(const struct device *device)
     ops.norm = note_norm;
     ops.linear = note_linear;
     ops.linear_glu = note_linear_glu;
+    ops.quantize = note_quantize;
+    ops.linear_heads = note_linear_heads;
     ops.route = note_route;
     ops.moe = note_moe;
     ops.rope_append = note_rope_append;
@@ -136,6 +149,11 @@ static void dense(struct gguf_writer *writer)
 static void with_experts(struct gguf_writer *writer)
 {
     gguf_add_tiny_experts(writer, &TINY_SHAPE, &TINY_EXPERTS);
+}
+
+static void latent(struct gguf_writer *writer)
+{
+    gguf_add_tiny_latent(writer, &(struct tiny_latent){.has_q_rank = true});
 }
 
 static void rig_close(struct rig *rig)
@@ -201,6 +219,32 @@ static void test_forward_list__is_the_same_whatever_the_rows(void **state)
 static void test_forward_list__of_experts_is_the_same_whatever_the_rows(void **state)
 {
     assert_same_whatever_the_rows(with_experts);
+}
+
+static void test_forward_list__of_latent_attention_is_the_same_whatever_the_rows(void **state)
+{
+    assert_same_whatever_the_rows(latent);
+}
+
+static void test_forward_list__latent_attention_goes_into_its_space_and_out_of_it(void **state)
+{
+    static const char *const layer[] = {"norm",     "linear",       "linear",      "norm",
+                                        "linear",   "quantize",     "linear_heads", "rope_append",
+                                        "attend",   "linear_heads", "quantize",    "linear",
+                                        "norm",     "linear_glu",   "linear"};
+    struct rig rig = rig_open(latent);
+    struct list_of_ops step = list_of(&rig, 3, 1, 2, 2);
+    for (uint32_t i = 0; i < 15; i++)
+        assert_string_equal(step.items[1 + i].op, layer[i]);
+    const struct item *key = &step.items[2], *in = &step.items[7], *append = &step.items[8];
+    assert_int_equal(step.items[6].layer_idx, 16); /* nope values of a head */
+    assert_true(in->layer_idx == 8 && in->mode == 32); /* rope behind rank 24 */
+    assert_ptr_equal(in->to, append->from);
+    assert_ptr_equal(key->to, (const float *)append->from + 4 * 32); /* behind the queries */
+    assert_ptr_equal(step.items[10].from, step.items[9].to); /* out of the space */
+    assert_int_equal(step.items[11].layer_idx, 12);
+    assert_int_equal(step.items[12].mode, LINEAR_ADD);
+    rig_close(&rig);
 }
 
 static void test_forward_list__experts_stand_where_the_feed_forward_stood(void **state)
@@ -297,6 +341,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forward_list__is_the_same_whatever_the_rows),
         cmocka_unit_test(test_forward_list__of_experts_is_the_same_whatever_the_rows),
+        cmocka_unit_test(test_forward_list__of_latent_attention_is_the_same_whatever_the_rows),
+        cmocka_unit_test(test_forward_list__latent_attention_goes_into_its_space_and_out_of_it),
         cmocka_unit_test(test_forward_list__experts_stand_where_the_feed_forward_stood),
         cmocka_unit_test(test_forward_list__is_the_plan_layer_by_layer),
         cmocka_unit_test(test_forward_list__rows_that_are_asked_for_logits_go_on_alone),

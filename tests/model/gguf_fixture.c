@@ -304,3 +304,67 @@ void gguf_add_tiny_experts(struct gguf_writer *writer, const struct tiny_shape *
     gguf_add_u32(writer, "llama.expert_used_count", experts->n_used);
     add_tiny(writer, "llama", shape, experts);
 }
+
+/* --- latent attention --- */
+
+static void add_latent_keys(struct gguf_writer *writer, const struct tiny_latent *latent)
+{
+    const struct {
+        const char *key;
+        uint32_t number;
+    } numbers[] = {
+        {"attention.kv_lora_rank", 24},      {"rope.dimension_count", 8},
+        {"leading_dense_block_count", 1},    {"expert_count", 6},
+        {"expert_used_count", 2},            {"expert_feed_forward_length", 32},
+        {"expert_shared_count", 2},          {"attention.key_length", latent->is_joined ? 24 : 32},
+        {"attention.value_length", latent->is_joined ? 12 : 24},
+        {"attention.key_length_mla", 24},    {"attention.value_length_mla", 12},
+        {"attention.q_lora_rank", 20},
+    };
+    struct tiny_shape shape = TINY_SHAPE;
+    shape.n_kv_heads = latent->is_joined ? 4 : 1;
+    add_tiny_keys(writer, "deepseek2", &shape);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        bool is_absent = (latent->is_joined && strstr(numbers[i].key, "_mla") != NULL) ||
+                         (!latent->has_q_rank && strstr(numbers[i].key, "q_lora") != NULL);
+        if (!is_absent)
+            gguf_add_u32(writer, gguf_key_of("deepseek2", numbers[i].key).text, numbers[i].number);
+    }
+}
+
+void gguf_add_tiny_latent(struct gguf_writer *writer, const struct tiny_latent *latent)
+{
+    const struct part common[] = {
+        {"attn_norm.weight", 64, 1, 1},       {"attn_kv_a_mqa.weight", 64, 32, 1},
+        {"attn_kv_a_norm.weight", 24, 1, 1},  {"attn_output.weight", 48, 64, 1},
+        {"ffn_norm.weight", 64, 1, 1},
+    };
+    const struct part ranked[] = {{"attn_q_a.weight", 64, 20, 1},
+                                  {"attn_q_a_norm.weight", 20, 1, 1},
+                                  {"attn_q_b.weight", 20, 96, 1}};
+    const struct part whole[] = {{"attn_q.weight", 64, 96, 1}};
+    const struct part joined[] = {{"attn_kv_b.weight", 24, 4 * (16 + 12), 1}};
+    const struct part apart[] = {{"attn_k_b.weight", 16, 24, 4}, {"attn_v_b.weight", 24, 12, 4}};
+    const struct part shared[] = {{"ffn_gate_shexp.weight", 64, 64, 1},
+                                  {"ffn_up_shexp.weight", 64, 64, 1},
+                                  {"ffn_down_shexp.weight", 64, 64, 1}};
+    struct tiny_shape shape = TINY_SHAPE;
+    struct tiny_experts experts = {6, 2, false};
+
+    add_latent_keys(writer, latent);
+    add_vocabulary(writer, shape.vocabulary);
+    add_values(writer, "token_embd.weight", shape.width, shape.vocabulary);
+    add_values(writer, "output_norm.weight", shape.width, 1);
+    for (uint32_t i = 0; i < 2; i++) {
+        add_parts(writer, i, common, 5);
+        add_parts(writer, i, latent->has_q_rank ? ranked : whole, latent->has_q_rank ? 3 : 1);
+        add_parts(writer, i, latent->is_joined ? joined : apart, latent->is_joined ? 1 : 2);
+        if (i == 0) {
+            add_feed_forward(writer, i, &shape, NULL);
+            continue;
+        }
+        shape.n_ff = 32;
+        add_feed_forward(writer, i, &shape, &experts);
+        add_parts(writer, i, shared, 3);
+    }
+}

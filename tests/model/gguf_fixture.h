@@ -50,6 +50,13 @@ void gguf_add_tiny_experts(struct gguf_writer *writer, const struct tiny_shape *
 /* The same keys and tensors under another architecture's name. */
 void gguf_add_tiny_of(struct gguf_writer *writer, const char *architecture,
                       const struct tiny_shape *shape);
+/* A tiny deepseek2 of two layers, the first of them dense: 4 heads of nope 16 | rope 8, values of
+ * 12, rank 24, six experts and a shared one. */
+struct tiny_latent {
+    bool is_joined;  /* attn_kv_b, and the keys that belong to it */
+    bool has_q_rank; /* queries of a rank of 20 */
+};
+void gguf_add_tiny_latent(struct gguf_writer *writer, const struct tiny_latent *latent);
 /* A key of an architecture: <architecture>.<key>. */
 struct gguf_key {
     char text[96];

@@ -285,7 +285,31 @@ static void test_rope_plan__yarn_keeps_fast_pairs_and_stretches_slow_ones(void *
 
     source.log_multiplier = 1; /* Ministral 3: the two growths cancel */
     assert_int_equal(rope_plan_make(&source, &plan, &why), STATUS_OK);
-    assert_true(plan.scale == 1);
+    assert_true(plan.scale == 1 && plan.score_scale == 1);
+    free(plan.inv_freq);
+}
+
+/* DeepSeek: mscale and mscale_all_dim are equal, and files hold a tenth of them. */
+static void test_rope_plan__yarn_may_grow_scores_instead_of_turns(void **state)
+{
+    struct rope_source source = plain_rope();
+    struct rope_plan plan;
+    struct why why;
+
+    source.scaling = ROPE_SCALING_YARN;
+    source.factor = 40;
+    source.grows_scores = true;
+    source.log_multiplier = 0.1; /* V3 */
+    assert_int_equal(rope_plan_make(&source, &plan, &why), STATUS_OK);
+    assert_true(plan.scale == 1 && fabs(plan.score_scale - 1.8739) < 1e-4);
+    free(plan.inv_freq);
+    source.log_multiplier = 0.0707; /* V2 */
+    assert_int_equal(rope_plan_make(&source, &plan, &why), STATUS_OK);
+    assert_true(plan.scale == 1 && fabs(plan.score_scale - 1.5896) < 1e-4);
+    free(plan.inv_freq);
+    source.log_multiplier = 0;
+    assert_int_equal(rope_plan_make(&source, &plan, &why), STATUS_OK);
+    assert_true(fabs((double)plan.scale - (0.1 * log(40) + 1)) < 1e-6 && plan.score_scale == 1);
     free(plan.inv_freq);
 }
 
@@ -300,6 +324,7 @@ int main(void)
         cmocka_unit_test(test_layer_plan__biases_are_a_property_of_each_layer),
         cmocka_unit_test(test_rope_plan__plain_linear_and_factored_angles),
         cmocka_unit_test(test_rope_plan__yarn_keeps_fast_pairs_and_stretches_slow_ones),
+        cmocka_unit_test(test_rope_plan__yarn_may_grow_scores_instead_of_turns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
