@@ -100,6 +100,14 @@ def test_a_tiny_model_gives_what_llama_cpp_gives_on_its_dequantised_copy(run, ti
     assert worst <= max_most and rms <= rms_most
 
 
+def test_a_deepseek_file_of_either_shape_is_the_same_model(run, tiny):
+    """attn_kv_b is absorbed when it is loaded: of F32 nothing is rounded again."""
+    tokens, _, _ = tiny_golden("deepseek2_v2")
+    for form in "default", "exact":
+        joined = run(tiny["deepseek2_v2"], tokens, *FORMS[form])
+        assert run(tiny["deepseek2_v2_absorbed"], tokens, *FORMS[form]) == joined
+
+
 # One row: its rms is up to 3.4e-3 with f32 pages, where that of 512 rows is 1.2e-3.
 @pytest.mark.parametrize(
     "form, max_most, rms_most",

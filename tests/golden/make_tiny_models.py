@@ -21,7 +21,8 @@ import gguf
 import numpy as np
 from gguf.constants import GGMLQuantizationType as T
 
-CONTEXT = 2048
+from tiny_plans import ALL_PLANS, LONG_PLANS, PLANS, TYPE_PLANS, Plan  # noqa: F401
+
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
 MERGES = (
     "Ġ t;h e;i n;Ġ a;r e;o n;Ġt he;e r;a t;Ġ s;o r;Ġ w;Ġ o;i s;e n;i t;n d;Ġ c;Ġ b;e s;Ġo f;Ġa nd;"
@@ -33,315 +34,6 @@ TEMPLATE = (
     "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' "
     "+ '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-
-
-class Plan:
-    """One model: its widths, its tensor types, and its turns. `keys` are of its architecture. Where
-    llama.cpp knows no such model the reference is its golden."""
-
-    def __init__(
-        self,
-        name,
-        kind,
-        *,
-        d,
-        heads,
-        kv_heads,
-        head_dim,
-        ff,
-        layers=2,
-        kinds=None,
-        own_output=False,
-        biases=False,
-        rope_factors=None,
-        scaling=None,
-        parts=1,
-        experts=0,
-        used=0,
-        arch="llama",
-        keys=None,
-        fused=False,
-        golden="llama.cpp",
-        context=CONTEXT,
-        n_tokens=600,
-    ):
-        self.name, self.kind, self.d, self.heads, self.kv_heads = name, kind, d, heads, kv_heads
-        self.head_dim, self.ff, self.layers, self.kinds = head_dim, ff, layers, kinds or {}
-        self.own_output, self.biases, self.rope_factors = own_output, biases, rope_factors
-        self.scaling, self.parts = scaling or {}, parts
-        self.experts, self.used = experts, used  # of ff values each; none: a dense model
-        self.arch, self.keys, self.fused, self.golden = arch, keys or {}, fused, golden
-        self.context, self.n_tokens = context, n_tokens  # of the model, and of its golden
-
-    def path(self, folder):
-        """The file to open; the first one of a model in parts."""
-        name = self.name if self.parts == 1 else f"{self.name}-00001-of-{self.parts:05d}"
-        return pathlib.Path(folder) / f"{name}.gguf"
-
-
-MIXED = {
-    "token_embd": T.Q8_0,
-    "attn_q": T.Q8_0,
-    "attn_k": T.F16,
-    "attn_v": T.F32,
-    "attn_output": T.Q4_0,
-    "ffn_gate": T.Q4_1,
-    "ffn_up": T.Q8_0,
-    "ffn_down": T.Q4_1,
-    "output": T.F16,
-}
-GROWING = [1.0] * 8 + [1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 8.0]
-
-PLANS = [
-    # ff 200 is neither whole tiles of 16 rows nor whole blocks of 32
-    Plan("f32", T.F32, d=192, heads=3, kv_heads=1, head_dim=64, ff=200),
-    Plan("f16", T.F16, d=200, heads=6, kv_heads=2, head_dim=32, ff=232, own_output=True),
-    Plan("q4_0", T.Q4_0, d=192, heads=3, kv_heads=1, head_dim=64, ff=352, own_output=True),
-    Plan("q4_1", T.Q4_1, d=192, heads=3, kv_heads=1, head_dim=64, ff=384, layers=3),
-    Plan("q8_0", T.Q8_0, d=256, heads=3, kv_heads=1, head_dim=128, ff=288),
-    Plan(
-        "mixed",
-        T.Q8_0,
-        d=192,
-        heads=6,
-        kv_heads=2,
-        head_dim=32,
-        ff=352,
-        kinds=MIXED,
-        own_output=True,
-    ),
-    Plan(
-        "every_head",
-        T.Q4_1,
-        d=128,
-        heads=4,
-        kv_heads=4,
-        head_dim=32,
-        ff=256,
-        scaling={"type": "none"},
-    ),
-    Plan("biases", T.Q8_0, d=192, heads=3, kv_heads=1, head_dim=64, ff=256, biases=True),
-    Plan(
-        "biases_f32",
-        T.F32,
-        d=96,
-        heads=3,
-        kv_heads=1,
-        head_dim=32,
-        ff=100,
-        biases=True,
-        own_output=True,
-    ),
-    Plan(
-        "rope_freqs", T.Q4_0, d=192, heads=6, kv_heads=2, head_dim=32, ff=256, rope_factors=GROWING
-    ),
-    Plan(
-        "linear",
-        T.Q8_0,
-        d=192,
-        heads=3,
-        kv_heads=1,
-        head_dim=64,
-        ff=256,
-        scaling={"type": "linear", "factor": 4.0},
-    ),
-    Plan(
-        "yarn",
-        T.Q8_0,
-        d=192,
-        heads=3,
-        kv_heads=1,
-        head_dim=64,
-        ff=256,
-        scaling={"type": "yarn", "factor": 4.0, "original_context_length": 512},
-    ),
-    Plan(
-        "mixtral",
-        T.Q4_1,
-        d=192,
-        heads=6,
-        kv_heads=2,
-        head_dim=32,
-        ff=96,
-        experts=4,
-        used=2,
-        kinds={"ffn_down_exps": T.Q8_0},
-    ),
-    Plan(
-        "fused", T.Q8_0, d=192, heads=6, kv_heads=2, head_dim=32, ff=256, biases=True, fused=True
-    ),
-    Plan(
-        "sliding",
-        T.F32,
-        d=96,
-        heads=6,
-        kv_heads=2,
-        head_dim=32,
-        ff=100,
-        layers=4,
-        keys={"attention.sliding_window": 100, "attention.sliding_window_pattern": 2},
-        golden="reference",
-    ),
-    Plan(
-        "mistral3",
-        T.Q8_0,
-        d=192,
-        heads=6,
-        kv_heads=2,
-        head_dim=64,
-        ff=256,
-        arch="mistral3",
-        scaling={"type": "yarn", "factor": 16.0, "original_context_length": 128},
-        keys={
-            "attention.temperature_scale": 0.3,
-            "rope.scaling.yarn_log_multiplier": 1.0,
-            "rope.scaling.yarn_beta_fast": 16.0,
-            "rope.scaling.yarn_beta_slow": 2.0,
-        },
-    ),
-    Plan(
-        "qwen2",
-        T.Q4_1,
-        d=192,
-        heads=6,
-        kv_heads=2,
-        head_dim=32,
-        ff=256,
-        arch="qwen2",
-        biases=True,
-        own_output=True,
-    ),
-    Plan("qwen3", T.Q8_0, d=192, heads=6, kv_heads=2, head_dim=64, ff=256, arch="qwen3"),
-    Plan(
-        "qwen2moe",
-        T.Q8_0,
-        d=192,
-        heads=6,
-        kv_heads=2,
-        head_dim=32,
-        ff=96,
-        experts=5,
-        used=2,
-        arch="qwen2moe",
-        own_output=True,
-        keys={"expert_feed_forward_length": 96, "expert_shared_feed_forward_length": 160},
-    ),
-    Plan(
-        "qwen3moe",
-        T.F32,
-        d=96,
-        heads=6,
-        kv_heads=2,
-        head_dim=32,
-        ff=64,
-        experts=6,
-        used=3,
-        arch="qwen3moe",
-        keys={"expert_feed_forward_length": 64},
-    ),
-    Plan(
-        "llama4",  # chunks and growth that 600 tokens meet
-        T.Q8_0,
-        d=192,
-        heads=6,
-        kv_heads=2,
-        head_dim=32,
-        ff=96,
-        layers=8,
-        experts=4,
-        used=1,
-        arch="llama4",
-        rope_factors=GROWING,
-        keys={
-            "interleave_moe_layer_step": 2,
-            "expert_feed_forward_length": 96,
-            "attention.chunk_size": 128,
-            "attention.temperature_length": 100,
-            "attention.temperature_scale": 0.3,
-        },
-        golden="reference",
-    ),
-    Plan(
-        "llama4_published",
-        T.F32,
-        d=96,
-        heads=6,
-        kv_heads=2,
-        head_dim=32,
-        ff=64,
-        layers=4,
-        experts=4,
-        used=1,
-        arch="llama4",
-        keys={"interleave_moe_layer_step": 1, "expert_feed_forward_length": 64},
-    ),
-    Plan(
-        "split", T.Q4_1, d=192, heads=3, kv_heads=1, head_dim=64, ff=256, own_output=True, parts=2
-    ),
-]
-
-# Beyond the chunk that a file has without a key of its own, and where queries begin to grow.
-LONG_PLANS = [
-    Plan(
-        "llama4_long",
-        T.Q8_0,
-        d=64,
-        heads=2,
-        kv_heads=1,
-        head_dim=32,
-        ff=64,
-        layers=4,
-        experts=4,
-        used=1,
-        arch="llama4",
-        keys={"interleave_moe_layer_step": 2, "expert_feed_forward_length": 64},
-        golden="reference",
-        context=16384,
-        n_tokens=8300,
-    ),
-]
-
-# One of each further type, and the mixes that published files have (models.md 2.3). Their goldens
-# are computed where they are needed: by reference.py, over the dequantised file.
-BLOCKS_256 = dict(d=256, heads=4, kv_heads=1, head_dim=64, ff=512)
-TYPE_PLANS = [
-    Plan("bf16", T.BF16, d=200, heads=6, kv_heads=2, head_dim=32, ff=232, own_output=True),
-    Plan("q5_0", T.Q5_0, d=192, heads=3, kv_heads=1, head_dim=64, ff=352),
-    Plan("q5_1", T.Q5_1, d=192, heads=3, kv_heads=1, head_dim=64, ff=352, own_output=True),
-    Plan("iq4_nl", T.IQ4_NL, d=192, heads=3, kv_heads=1, head_dim=64, ff=288),
-    Plan("mxfp4", T.MXFP4, d=192, heads=3, kv_heads=1, head_dim=64, ff=288),
-    Plan("q2_k", T.Q2_K, **BLOCKS_256),
-    Plan("q3_k", T.Q3_K, **BLOCKS_256),
-    Plan("q4_k", T.Q4_K, **BLOCKS_256, own_output=True),
-    Plan("q5_k", T.Q5_K, **BLOCKS_256),
-    Plan("q6_k", T.Q6_K, **BLOCKS_256),
-    Plan("iq4_xs", T.IQ4_XS, **BLOCKS_256),
-    Plan(
-        "q4_k_m",
-        T.Q4_K,
-        **BLOCKS_256,
-        kinds={"token_embd": T.Q6_K, "attn_v": T.Q6_K, "ffn_down": T.Q6_K},
-    ),
-    Plan(
-        "q3_k_m",
-        T.Q3_K,
-        **BLOCKS_256,
-        kinds={"attn_v": T.Q5_K, "attn_output": T.Q4_K, "ffn_up": T.Q2_K, "ffn_down": T.Q4_K},
-        own_output=True,
-    ),
-    Plan(  # rows of 192 values are no blocks of 256
-        "q4_k_m_narrow",
-        T.Q5_0,
-        d=192,
-        heads=3,
-        kv_heads=1,
-        head_dim=64,
-        ff=352,
-        kinds={"token_embd": T.Q8_0, "attn_k": T.BF16, "attn_v": T.Q8_0, "ffn_up": T.Q5_1},
-    ),
-]
-
-ALL_PLANS = PLANS + LONG_PLANS + TYPE_PLANS
 
 
 def byte_texts():
@@ -411,7 +103,7 @@ def fuse(block, *parts):
 
 def tensors_of(plan, units=None):
     """(name, float32 values [out, in] or blocks, type) in file order."""
-    dice, d = Dice(plan.name, units), plan.d
+    dice, d = Dice(plan.seed, units), plan.d
     q_width, kv_width = plan.heads * plan.head_dim, plan.kv_heads * plan.head_dim
 
     def matrix(name, out, width, gain=1.0):
@@ -430,6 +122,49 @@ def tensors_of(plan, units=None):
             yield name, blocks.reshape(plan.experts, out, -1), kind
         else:
             yield name, dice.values((plan.experts, out, width), spread), kind
+
+    def latent_attention(block):
+        latent = plan.latent
+        q_width, source = plan.heads * (latent.nope + latent.rope), d
+        if latent.q_rank > 0:
+            yield from matrix(f"{block}.attn_q_a.weight", latent.q_rank, d)
+            yield from norm(f"{block}.attn_q_a_norm.weight", latent.q_rank)
+            source = latent.q_rank
+        name = "attn_q_b" if latent.q_rank > 0 else "attn_q"
+        yield from matrix(f"{block}.{name}.weight", q_width, source, gain=1.5)
+        yield from matrix(f"{block}.attn_kv_a_mqa.weight", latent.rank + latent.rope, d)
+        yield from norm(f"{block}.attn_kv_a_norm.weight", latent.rank)
+        n_joined = plan.heads * (latent.nope + latent.value)
+        [joined] = matrix(f"{block}.attn_kv_b.weight", n_joined, latent.rank, gain=1.5)
+        if latent.joined:
+            yield joined
+        else:
+            heads = joined[1].reshape(plan.heads, latent.nope + latent.value, latent.rank)
+            keys = np.ascontiguousarray(heads[:, : latent.nope].transpose(0, 2, 1))
+            values = np.ascontiguousarray(heads[:, latent.nope :])
+            yield f"{block}.attn_k_b.weight", keys, plan.kinds.get("attn_k_b", plan.kind)
+            yield f"{block}.attn_v_b.weight", values, plan.kinds.get("attn_v_b", plan.kind)
+        out_width = plan.heads * latent.value
+        yield from matrix(f"{block}.attn_output.weight", d, out_width, gain=0.7)
+
+    def plain_attention(block):
+        queries = matrix(f"{block}.attn_q.weight", q_width, d, gain=1.5)
+        keys = matrix(f"{block}.attn_k.weight", kv_width, d, gain=1.5)
+        values = matrix(f"{block}.attn_v.weight", kv_width, d)
+        yield from fuse(block, queries, keys, values) if plan.fused else (
+            *queries,
+            *keys,
+            *values,
+        )
+        if plan.arch in ("qwen3", "qwen3moe"):
+            yield from norm(f"{block}.attn_q_norm.weight", plan.head_dim)
+            yield from norm(f"{block}.attn_k_norm.weight", plan.head_dim)
+        yield from matrix(f"{block}.attn_output.weight", d, q_width, gain=0.7)
+
+    def has_experts(layer):
+        if plan.arch == "deepseek2":
+            return layer >= plan.keys["leading_dense_block_count"]
+        return plan.experts and (layer + 1) % plan.keys.get("interleave_moe_layer_step", 1) == 0
 
     def shared(block, width):
         yield from matrix(f"{block}.ffn_gate_shexp.weight", width, d)
@@ -451,32 +186,24 @@ def tensors_of(plan, units=None):
     for layer in range(plan.layers):
         block = f"blk.{layer}"
         yield from norm(f"{block}.attn_norm.weight")
-        queries = matrix(f"{block}.attn_q.weight", q_width, d, gain=1.5)
-        keys = matrix(f"{block}.attn_k.weight", kv_width, d, gain=1.5)
-        values = matrix(f"{block}.attn_v.weight", kv_width, d)
-        yield from fuse(block, queries, keys, values) if plan.fused else (
-            *queries,
-            *keys,
-            *values,
-        )
-        if plan.arch in ("qwen3", "qwen3moe"):
-            yield from norm(f"{block}.attn_q_norm.weight", plan.head_dim)
-            yield from norm(f"{block}.attn_k_norm.weight", plan.head_dim)
-        yield from matrix(f"{block}.attn_output.weight", d, q_width, gain=0.7)
+        yield from latent_attention(block) if plan.latent else plain_attention(block)
         yield from norm(f"{block}.ffn_norm.weight")
-        if plan.experts and (layer + 1) % plan.keys.get("interleave_moe_layer_step", 1) == 0:
+        if has_experts(layer):
+            ff = plan.keys.get("expert_feed_forward_length", plan.ff)
             # chosen by wide margins, mostly
             router = dice.values((plan.experts, d), 3 / d**0.5)
             yield f"{block}.ffn_gate_inp.weight", router, T.F32
-            yield from experts(f"{block}.ffn_gate_exps.weight", plan.ff, d)
-            yield from experts(f"{block}.ffn_up_exps.weight", plan.ff, d)
-            yield from experts(f"{block}.ffn_down_exps.weight", d, plan.ff, gain=0.7)
+            yield from experts(f"{block}.ffn_gate_exps.weight", ff, d)
+            yield from experts(f"{block}.ffn_up_exps.weight", ff, d)
+            yield from experts(f"{block}.ffn_down_exps.weight", d, ff, gain=0.7)
+            if "expert_gating_func" in plan.keys:
+                yield f"{block}.exp_probs_b.bias", dice.values((plan.experts,), 0.1), T.F32
             if plan.arch == "qwen2moe":
                 gate = dice.values((d,), 1 / d**0.5)
                 yield f"{block}.ffn_gate_inp_shexp.weight", gate, T.F32
                 yield from shared(block, plan.keys["expert_shared_feed_forward_length"])
-            if plan.arch == "llama4":
-                yield from shared(block, plan.ff)
+            if plan.arch in ("llama4", "deepseek2"):
+                yield from shared(block, plan.keys.get("expert_shared_count", 1) * ff)
             continue
         yield from matrix(f"{block}.ffn_gate.weight", plan.ff, d)
         yield from matrix(f"{block}.ffn_up.weight", plan.ff, d)
@@ -484,6 +211,24 @@ def tensors_of(plan, units=None):
     yield from norm("output_norm.weight")
     if plan.own_output:
         yield from matrix("output.weight", N_VOCABULARY, d, gain=3.0)
+
+
+def add_latent_keys(writer, plan):
+    latent = plan.latent
+    writer.add_rope_dimension_count(latent.rope)
+    writer.add_kv_lora_rank(latent.rank)
+    if latent.q_rank > 0:
+        writer.add_q_lora_rank(latent.q_rank)
+    if latent.joined:
+        writer.add_head_count_kv(plan.heads)
+        writer.add_key_length(latent.nope + latent.rope)
+        writer.add_value_length(latent.value)
+    else:
+        writer.add_head_count_kv(1)
+        writer.add_key_length(latent.rank + latent.rope)
+        writer.add_value_length(latent.rank)
+        writer.add_key_length_mla(latent.nope + latent.rope)
+        writer.add_value_length_mla(latent.value)
 
 
 def add_keys(writer, plan):
@@ -496,10 +241,13 @@ def add_keys(writer, plan):
         writer.add_expert_count(plan.experts)
         writer.add_expert_used_count(plan.used)
     writer.add_head_count(plan.heads)
-    writer.add_head_count_kv(plan.kv_heads)
-    writer.add_key_length(plan.head_dim)
-    writer.add_value_length(plan.head_dim)
-    writer.add_rope_dimension_count(plan.head_dim)
+    if plan.latent:
+        add_latent_keys(writer, plan)
+    else:
+        writer.add_head_count_kv(plan.kv_heads)
+        writer.add_key_length(plan.head_dim)
+        writer.add_value_length(plan.head_dim)
+        writer.add_rope_dimension_count(plan.head_dim)
     writer.add_rope_freq_base(10000.0)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_vocab_size(N_VOCABULARY)
@@ -510,7 +258,7 @@ def add_keys(writer, plan):
     if "original_context_length" in plan.scaling:
         writer.add_rope_scaling_orig_ctx_len(plan.scaling["original_context_length"])
     for key, value in plan.keys.items():
-        add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
+        add = {float: writer.add_float32, bool: writer.add_bool}.get(type(value), writer.add_uint32)
         add(f"{plan.arch}.{key}", value)
     texts, kinds = vocabulary()
     writer.add_tokenizer_model("gpt2")
@@ -557,7 +305,9 @@ def make_all(folder):
     """Makes what is not there yet of this very script and gguf version; returns {name: path to
     open}."""
     folder = pathlib.Path(folder)
-    source = pathlib.Path(__file__).read_bytes()
+    here = pathlib.Path(__file__).resolve().parent
+    parts = [(here / name).read_bytes() for name in ("make_tiny_models.py", "tiny_plans.py")]
+    source = b"".join(parts)
     seal = hashlib.sha256(source).hexdigest() + f" gguf {metadata.version('gguf')} numpy {np.__version__}\n"
     stamp = folder / "made-by.txt"
     paths = {plan.name: plan.path(folder) for plan in ALL_PLANS}

@@ -17,7 +17,16 @@ import numpy as np
 from gguf_tensors import Weights
 
 
-ARCHITECTURES = ("llama", "llama4", "mistral3", "qwen2", "qwen2moe", "qwen3", "qwen3moe")
+ARCHITECTURES = (
+    "deepseek2",
+    "llama",
+    "llama4",
+    "mistral3",
+    "qwen2",
+    "qwen2moe",
+    "qwen3",
+    "qwen3moe",
+)
 
 
 class Shape:
@@ -56,7 +65,18 @@ class Shape:
         self.window_pattern = key("attention.sliding_window_pattern", 0)
         self.temperature = key("attention.temperature_scale", 0.0)
         self.temperature_length = key("attention.temperature_length", self.original_context)
+        self.gating = key("expert_gating_func", 1)  # 2: sigmoid
+        self.groups = key("expert_group_count", 1)
+        self.groups_used = key("expert_group_used_count", self.groups)
+        self.weights_norm = key("expert_weights_norm", self.arch in ("llama", "qwen3moe"))
+        self.weights_scale = key("expert_weights_scale", 1.0)
+        if self.arch == "deepseek2":
+            self.rank = key("attention.kv_lora_rank")
+            self.head_dim = key("attention.key_length_mla", self.head_dim)
+            value_dim = key("attention.value_length", self.head_dim)
+            self.value_dim = key("attention.value_length_mla", value_dim)
         if self.arch == "llama4":
+            self.gating = 2
             self.window = key("attention.chunk_size", 8192)
             self.window_pattern = key("attention.sliding_window_pattern", 4)
             self.temperature = key("attention.temperature_scale", 0.1)
@@ -120,7 +140,17 @@ def rope_frequencies(shape, weights):
         return 1.0 if shape.factor <= 1 else 0.1 * m * math.log(shape.factor) + 1
 
     multiplier = gain(1) if shape.yarn_log == 0 else gain(1) / gain(shape.yarn_log)
+    if shape.arch == "deepseek2" and shape.yarn_log != 0:  # scores grow instead: score_growth
+        multiplier = 1.0
     return theta, multiplier * shape.attn_factor
+
+
+def score_growth(shape):
+    """What DeepSeek multiplies scores by: mscale(s, mscale_all_dim) squared. Files hold a tenth of
+    mscale_all_dim."""
+    if shape.arch != "deepseek2" or shape.scaling != "yarn" or shape.factor <= 1:
+        return 1.0
+    return (0.1 * 10 * shape.yarn_log * math.log(shape.factor) + 1) ** 2
 
 
 def rotate(x, angles, multiplier, adjacent):
@@ -181,7 +211,47 @@ class Reference:
         x = rotate(x, angles, multiplier, not s.arch.startswith("qwen"))
         return rms_norm(x, 1.0, s.eps) if s.arch == "llama4" else x
 
+    def _latent_heads(self, block):
+        """Of each head: what makes its keys of the latent vector [heads, nope, rank], and its
+        values [heads, value, rank]."""
+        s, nope = self.shape, self.shape.head_dim - self.shape.rope_dims
+        if self.weights.has(f"{block}.attn_k_b.weight"):
+            keys = self._tensor(f"{block}.attn_k_b.weight").transpose(0, 2, 1)
+            return keys, self._tensor(f"{block}.attn_v_b.weight")
+        joined = self._tensor(f"{block}.attn_kv_b.weight").reshape(s.heads, -1, s.rank)
+        return joined[:, :nope], joined[:, nope:]
+
+    def _latent_attention(self, h, layer, angles, multiplier):
+        """DeepSeek's, as it was trained: keys and values of each head are made of the latent."""
+        s, n, block = self.shape, len(h), f"blk.{layer}"
+        positions, nope = np.arange(n), s.head_dim - s.rope_dims
+        if self.weights.has(f"{block}.attn_q_a.weight"):
+            q = self._linear(h, f"{block}.attn_q_a")
+            q = rms_norm(q, self._tensor(f"{block}.attn_q_a_norm.weight"), s.eps)
+            q = self._linear(q, f"{block}.attn_q_b")
+        else:
+            q = self._linear(h, f"{block}.attn_q")
+        q = q.reshape(n, s.heads, s.head_dim) * s.growth(layer, positions)[:, None, None]
+        latent, turning = np.split(self._linear(h, f"{block}.attn_kv_a_mqa"), [s.rank], axis=1)
+        latent = rms_norm(latent, self._tensor(f"{block}.attn_kv_a_norm.weight"), s.eps)
+        turning = rotate(turning[:, None], angles, multiplier, True)[:, 0]
+        latent, turning = (
+            kept.astype(self.page_dtype).astype(np.float64) for kept in (latent, turning)
+        )
+        q_turned = rotate(q[..., nope:], angles, multiplier, True)
+        hidden = np.where(positions <= positions[:, None], 0.0, -np.inf)
+        scale = score_growth(s) / math.sqrt(s.head_dim)
+        key_of, value_of = self._latent_heads(block)
+        out = np.empty((n, s.heads, s.value_dim))
+        for head in range(s.heads):
+            scores = q[:, head, :nope] @ (latent @ key_of[head].T).T
+            scores += q_turned[:, head] @ turning.T
+            out[:, head] = softmax(scores * scale + hidden) @ (latent @ value_of[head].T)
+        return self._linear(out.reshape(n, -1), f"{block}.attn_output")
+
     def _attention(self, h, layer, angles, multiplier):
+        if self.shape.arch == "deepseek2":
+            return self._latent_attention(h, layer, angles, multiplier)
         s, n, block = self.shape, len(h), f"blk.{layer}"
         positions = np.arange(n)
         q, k, v = self._queries_keys_values(h, block)
@@ -203,12 +273,28 @@ class Reference:
     def _chosen(self, h, block):
         """Indices of each row's experts, best first, and their weights; ties to the lower index."""
         s, scores = self.shape, self._linear(h, f"{block}.ffn_gate_inp")
-        scores = 1 / (1 + np.exp(-scores)) if s.arch == "llama4" else softmax(scores)
-        chosen = np.argsort(-scores, axis=1, kind="stable")[:, : s.experts_used]
+        scores = 1 / (1 + np.exp(-scores)) if s.gating == 2 else softmax(scores)
+        choice = scores
+        if self.weights.has(f"{block}.exp_probs_b.bias"):
+            choice = scores + self._tensor(f"{block}.exp_probs_b.bias")
+        if s.groups > 1:
+            choice = np.where(self._kept(choice), choice, -np.inf)
+        chosen = np.argsort(-choice, axis=1, kind="stable")[:, : s.experts_used]
         weights = np.take_along_axis(scores, chosen, axis=1)
-        if s.arch in ("llama", "qwen3moe"):
+        if s.weights_norm:
             weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 2**-14)
-        return chosen, weights
+        return chosen, weights * s.weights_scale
+
+    def _kept(self, choice):
+        """Which experts stand in the groups that are kept: V2 takes a group for its best expert, V3
+        (sigmoid) for its best two."""
+        s = self.shape
+        groups = -np.sort(-choice.reshape(len(choice), s.groups, -1), axis=2)
+        worth = groups[:, :, : 2 if s.gating == 2 else 1].sum(axis=2)
+        best = np.argsort(-worth, axis=1, kind="stable")[:, : s.groups_used]
+        kept = np.zeros((len(choice), s.groups), dtype=bool)
+        np.put_along_axis(kept, best, True, axis=1)
+        return kept.repeat(groups.shape[2], axis=1)
 
     def _experts(self, h, block):
         """llama4 multiplies what an expert reads, all others what it gives."""
