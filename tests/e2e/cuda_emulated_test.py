@@ -84,6 +84,16 @@ def test_latent_attention_is_refused_by_name(quire, tiny):
     assert "latent attention" in done.stderr and "--backend cpu" in done.stderr
 
 
+# In the last layer rows without logits have keys and values made alone.
+@pytest.mark.parametrize("name", ["llama4", "qwen3moe"])
+def test_the_last_row_alone_is_the_last_of_all_rows(logits, tiny, name):
+    tokens = golden_tokens(name)
+    row = array_of(logits(tiny[name], tokens, *CUDA))[-1:].tobytes()
+    for options in ("--beside", "2"), ("--no-last-layer-saving",):
+        last = logits(tiny[name], tokens, *CUDA, "--rows", "last", *options)
+        assert array_of(last).tobytes() == row
+
+
 def greedy(stubs, server, prompt, n, **sampling):
     """[(id, margin of the raw best two)] of n greedy tokens."""
     pb = stubs.quire
