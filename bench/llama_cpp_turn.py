@@ -44,10 +44,10 @@ def run(context, ids, at, wants_all=False):
         batch.token[i], batch.pos[i] = token, at + i
         batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
         batch.logits[i] = wants_all or i == len(ids) - 1
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), time.process_time()
     status = lc.llama_decode(context, batch)
     lc.llama_synchronize(context)
-    seconds = time.perf_counter() - begun
+    seconds = np.array([time.perf_counter() - begun, time.process_time() - cpu])
     lc.llama_batch_free(batch)
     if status != 0:
         sys.exit(f"llama_decode ended with {status}")
@@ -97,14 +97,15 @@ def main():
         n = min(512, depth - at)
         run(context, ids[at : at + n], at)
         at += n
-    prefill = 0.0
+    prefill = np.zeros(2)
     end = depth + n_prompt
     while at < end:
         n = min(512, end - at)
         prefill += run(context, ids[at : at + n], at)
         at += n
     decode = sum(run(context, [ids[at + i]], at + i) for i in range(n_gen))
-    print(json.dumps({"prefill": n_prompt / prefill, "decode": n_gen / decode}))
+    print(json.dumps({"prefill": n_prompt / prefill[0], "decode": n_gen / decode[0],
+                      "cpu_seconds": {"prefill": prefill[1], "decode": decode[1]}}))
     lc.llama_free(context)
     lc.llama_model_free(model)
 

@@ -21,6 +21,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define DEPTHS_MAX 32
 #define GEN_MAX 65536
@@ -80,7 +81,8 @@ static const struct command command = {
 struct phase { /* one measured thing */
     uint64_t n_tokens;
     struct bench_cost cost;
-    double seconds, tokens_rate, ops_rate, bytes_rate;
+    double seconds, cpu_seconds; /* cpu: of all threads of the process */
+    double tokens_rate, ops_rate, bytes_rate;
     double share; /* of what the peaks allow */
 };
 
@@ -155,10 +157,22 @@ static bool has_block_weights(const struct run *run)
     return (run->ops->weight_info(weight).act_forms & ACT_BLOCKS) != 0;
 }
 
-static struct phase phase_of(const struct bench *bench, uint32_t first, uint64_t n, bool is_decode,
-                             int64_t began_ns)
+struct moment {
+    int64_t ns, cpu_ns;
+};
+
+static struct moment moment_now(void)
 {
-    double seconds = (double)(clock_now(&clock_monotonic) - began_ns) / (double)NS_PER_S;
+    struct timespec cpu;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+    return (struct moment){clock_now(&clock_monotonic), cpu.tv_sec * NS_PER_S + cpu.tv_nsec};
+}
+
+static struct phase phase_of(const struct bench *bench, uint32_t first, uint64_t n, bool is_decode,
+                             struct moment began)
+{
+    struct moment now = moment_now();
+    double seconds = (double)(now.ns - began.ns) / (double)NS_PER_S;
     struct bench_work work = {
         .first = first, .n_rows = n, .n_steps = n, .n_outputs = n, .n_last_rows = n};
     if (!is_decode) {
@@ -170,6 +184,7 @@ static struct phase phase_of(const struct bench *bench, uint32_t first, uint64_t
     return (struct phase){.n_tokens = n,
                           .cost = cost,
                           .seconds = seconds,
+                          .cpu_seconds = (double)(now.cpu_ns - began.cpu_ns) / (double)NS_PER_S,
                           .tokens_rate = (double)n / seconds,
                           .ops_rate = (cost.linear_ops + cost.attention_ops) / seconds,
                           .bytes_rate = cost.bytes / seconds};
@@ -179,18 +194,18 @@ static int time_phases(struct bench *bench, struct result *out, struct why *why)
 {
     const struct bench_options *in = bench->in;
     uint32_t first = bench->n_written;
-    int64_t began_ns = clock_now(&clock_monotonic);
+    struct moment began = moment_now();
 
     int status = prefill(bench, "prefill", (uint32_t)in->prompt, why);
     if (status < 0)
         return status;
-    out->prefill = phase_of(bench, first, (uint64_t)in->prompt, false, began_ns);
+    out->prefill = phase_of(bench, first, (uint64_t)in->prompt, false, began);
 
     first = bench->n_written;
-    began_ns = clock_now(&clock_monotonic);
+    began = moment_now();
     status = decode(bench, (uint32_t)in->gen, why);
     if (status == STATUS_OK)
-        out->decode = phase_of(bench, first, (uint64_t)in->gen, true, began_ns);
+        out->decode = phase_of(bench, first, (uint64_t)in->gen, true, began);
     return status;
 }
 
@@ -275,6 +290,7 @@ static void print_json_phase(struct json_print *json, const char *key, const str
     json_print_open(json, key, '{');
     json_print_uint(json, "tokens", phase->n_tokens);
     json_print_real(json, "seconds", phase->seconds);
+    json_print_real(json, "cpu_seconds", phase->cpu_seconds);
     json_print_real(json, "tokens_per_s", phase->tokens_rate);
     json_print_real(json, "ops_per_s", phase->ops_rate);
     json_print_real(json, "bytes_per_s", phase->bytes_rate);

@@ -83,6 +83,7 @@ static void test_bench__each_depth_stands_beside_the_peaks_of_its_minute(void **
         for (int phase = 0; phase < 2; phase++) { /* prefill, decode */
             double tokens = next_number(&at, "tokens"), seconds = next_number(&at, "seconds");
             assert_true(tokens == (phase == 0 ? 30 : 3));
+            assert_true(next_number(&at, "cpu_seconds") > 0);
             double rate = next_number(&at, "tokens_per_s");
             assert_true(rate * seconds > tokens * 0.999 && rate * seconds < tokens * 1.001);
             assert_true(next_number(&at, "ops_per_s") > 0);
