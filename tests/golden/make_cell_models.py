@@ -4,7 +4,8 @@ same each time."""
 
 from gguf.constants import GGMLQuantizationType as T
 
-from make_tiny_models import UNIT, Plan, tensors_of, write_model
+from make_tiny_models import UNIT, tensors_of, write_model
+from tiny_plans import Latent, Plan
 
 KINDS = {
     kind.name: kind
@@ -54,12 +55,27 @@ FAMILIES = {
             "attention.temperature_scale": 0.3,
         },
     ),
+    "deepseek2": dict(  # keys and values of a head in one matrix, which is taken apart at load
+        arch="deepseek2", own_output=True, kv_heads=1, head_dim=80, experts=8, used=2,
+        latent=Latent(rank=256, rope=16, nope=64, value=64, q_rank=256, joined=True),
+        keys={
+            **FF,
+            "leading_dense_block_count": 1,
+            "expert_shared_count": 1,
+            "expert_group_count": 4,
+            "expert_group_used_count": 2,
+            "expert_weights_scale": 4.0,
+        },
+    ),
 }
 # Where rounding decides between two experts, or a random model magnifies it, other dice are taken.
 OTHER_DICE = {
     ("qwen2", "Q5_K"): " again",
     ("qwen2moe", "F16"): " again",
     ("qwen3moe", "F32"): " again",
+    ("deepseek2", "BF16"): " again",
+    ("deepseek2", "Q5_1"): " again",
+    ("deepseek2", "IQ4_XS"): " again",
 }
 
 
