@@ -7,7 +7,7 @@
 #define TEMPERATURE_MAX 100.0
 #define REPETITION_MIN 0.01f /* what a float field can say */
 #define REPETITION_MAX 100.0
-#define TYPICAL_MIN 1e-6
+#define TYPICAL_MIN 1e-6f /* the same */
 #define PENALTY_MAX 2.0 /* of frequency and presence, either way */
 
 static bool has_bias(const struct sampling *sampling, uint32_t id)

@@ -112,7 +112,8 @@ def test_a_call_that_is_cancelled_gives_all_pages_back(stubs, stub):
     pb = stubs.quire
     for n_read in (0, 1, 9):
         call = stub.Generate(
-            pb.GenerateRequest(tokens=pb.TokenIds(ids=PROMPT), n=6, ignore_eos=True), timeout=SECONDS
+            pb.GenerateRequest(tokens=pb.TokenIds(ids=PROMPT), n=6, ignore_eos=True),
+            timeout=SECONDS,
         )
         for _ in range(n_read):
             next(call)
@@ -147,8 +148,10 @@ def test_a_reader_that_takes_nothing_pauses_all_and_gets_all_the_same(stubs, stu
 @pytest.mark.parametrize("moment", ["waiting", "paused"])
 def test_all_pages_come_home_whenever_the_reader_leaves(stubs, stub, server, moment):
     pb = stubs.quire
-    request = pb.GenerateRequest(tokens=pb.TokenIds(ids=PROMPT), n=4, ignore_eos=True, logprobs=20)
-    n_calls = 5 if moment == "waiting" else 1  # four of four answers are all sequences that there are
+    request = pb.GenerateRequest(
+        tokens=pb.TokenIds(ids=PROMPT), n=4, ignore_eos=True, logprobs=20
+    )
+    n_calls = 5 if moment == "waiting" else 1  # four times four are all sequences that there are
     held = [RawReader(server.address, request) for _ in range(n_calls)]
 
     def now():

@@ -159,6 +159,9 @@ static void set_sampling(Quire__V1__Sampling *sampling, int which, double value)
     } else if (which == 2) {
         sampling->opt_min_p_case = QUIRE__V1__SAMPLING__OPT_MIN_P_MIN_P;
         sampling->min_p = (float)value;
+    } else if (which == 3) {
+        sampling->opt_typical_p_case = QUIRE__V1__SAMPLING__OPT_TYPICAL_P_TYPICAL_P;
+        sampling->typical_p = (float)value;
     } else {
         sampling->opt_repetition_penalty_case =
             QUIRE__V1__SAMPLING__OPT_REPETITION_PENALTY_REPETITION_PENALTY;
@@ -171,8 +174,9 @@ static void test_wire__each_sampling_number_has_its_range(void **state)
     static const struct range ranges[] = {{0, 100, "temperature"},
                                           {0, 1, "top_p"},
                                           {0, 1, "min_p"},
+                                          {1e-6, 1, "typical_p"},
                                           {0.0101, 100, "repetition_penalty"}};
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         const struct range *range = &ranges[i];
         Quire__V1__GenerateRequest request = request_of("x");
         Quire__V1__Sampling sampling;
