@@ -250,8 +250,7 @@ static int check_room(const struct engine *engine, const struct kv_family *famil
 }
 
 /* A NaN here would be the device's error, and with it everybody's. */
-static int check_sampling(const struct engine *engine, const struct submit *submit,
-                          struct event_refused *out)
+static int check_sampling(const struct submit *submit, struct event_refused *out)
 {
     const struct sampling *s = &submit->sampling;
 
@@ -261,12 +260,6 @@ static int check_sampling(const struct engine *engine, const struct submit *subm
                    submit->n_top <= TOP_LOGPROBS_MAX && s->n_biases <= LOGIT_BIASES_MAX;
     for (uint32_t i = 0; i < s->n_biases && is_good; i++)
         is_good = fabsf(s->biases[i].bias) <= LOGIT_BIAS_MAX;
-    if (is_good && s->typical_p > 0 && s->typical_p < 1 && device_is_gpu(engine->device)) {
-        SAY(out, "typical_p is not done on a GPU (%s) yet: leave it out, or start the server with "
-                 "--backend cpu",
-            engine->info.device);
-        return fill(out, STATUS_UNSUPPORTED, (double)s->typical_p, 1, "typical_p", "--backend");
-    }
     if (is_good)
         return STATUS_OK;
     SAY(out,
@@ -352,7 +345,7 @@ static int check(const struct engine *engine, const struct submit *submit, uint3
     if (status == STATUS_OK)
         status = check_choices(engine, submit, n_choices, n_output, refused);
     if (status == STATUS_OK)
-        status = check_sampling(engine, submit, refused);
+        status = check_sampling(submit, refused);
     if (status == STATUS_OK)
         status = check_ids(engine, submit, refused);
     if (status == STATUS_OK)

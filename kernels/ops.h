@@ -287,7 +287,7 @@ struct sample_params {       /* one a row; PODs in device memory */
     float temperature;       /* 0: greedy, lowest id on ties, no random number */
     float top_p;             /* >= 1 off */
     float min_p;             /* 0 off */
-    float typical_p;         /* 0, or >= 1, off; CUDA's op has none yet: never set for it */
+    float typical_p;         /* 0, or >= 1, off */
     float repetition;        /* 1 off; applies to tokens whose count is not 0 */
     float frequency;         /* 0 off; times occurrences in the output */
     float presence;          /* 0 off; once for tokens of the output */

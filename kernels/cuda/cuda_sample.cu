@@ -1,5 +1,6 @@
 /* kernels/cuda/cuda_sample.cu: the draw, the chain of kernels/cpu/cpu_sample.c to the bit. */
 #include "kernels/cuda/cuda_sample.cuh"
+#include "kernels/cuda/cuda_sample_typical.cuh"
 
 #include <assert.h>
 
@@ -230,12 +231,6 @@ static __global__ void __launch_bounds__(STRIP_THREADS)
 
 /* --- choose --- */
 
-struct choice_row {
-    const float *x;
-    struct sample_strip *strips;
-    uint32_t vocabulary, n_strips;
-};
-
 struct levels { /* each with those before it */
     uint64_t n[NEAR_LEVELS], mass[NEAR_LEVELS];
 };
@@ -306,11 +301,11 @@ static __device__ __forceinline__ uint64_t needed_mass(float top_p, uint64_t tot
     return need < total ? need : total;
 }
 
-/* min_p, top_k and top_p: the strips then hold what is kept. By the whole block. */
+/* min_p, top_k, typical_p and top_p: the strips then hold what is kept. By the whole block. */
 static __device__ __forceinline__ struct kept cut_row(const struct choice_row &row,
                                                       const struct sample_params &params,
                                                       const struct levels &levels,
-                                                      struct radix *radix)
+                                                      struct mean_sum *sum, struct radix *radix)
 {
     uint32_t floor = row.strips[0].floor, level = 0;
     struct kept kept = {floor, 0};
@@ -323,6 +318,14 @@ static __device__ __forceinline__ struct kept cut_row(const struct choice_row &r
                         params.top_k, false, radix);
         weigh_kept(row, kept);
         total = kept_mass(row, kept);
+    }
+    if (params.typical_p > 0.0f && params.typical_p < 1.0f) {
+        drop_cut(row, kept);
+        cut_typical(row, needed_mass(params.typical_p, total), total, sum, radix);
+        kept = {KEY_LOWEST, 0};
+        weigh_kept(row, kept);
+        total = kept_mass(row, kept);
+        has_cut = true;
     }
     if (params.top_p < 1.0f) {
         uint64_t need = needed_mass(params.top_p, total);
@@ -387,6 +390,7 @@ static __global__ void __launch_bounds__(ROW_THREADS, 1)
 {
     SHARED(uint32_t[ROW_WARPS], of_warp);
     SHARED(struct levels, levels);
+    SHARED(struct mean_sum, sum);
     SHARED(struct radix, radix);
     struct choice_row row = {space.x + (size_t)blockIdx.x * space.x_stride,
                              space.strips + (size_t)blockIdx.x * space.n_strips, args.vocabulary,
@@ -408,7 +412,7 @@ static __global__ void __launch_bounds__(ROW_THREADS, 1)
         if (warp_idx() == 0)
             add_levels(row, &levels);
         __syncthreads();
-        struct kept kept = cut_row(row, params, levels, &radix);
+        struct kept kept = cut_row(row, params, levels, &sum, &radix);
         if (warp_idx() != 0)
             return; /* no barrier follows */
         id = draw_of(row, kept, philox(params.seed, params.choice_idx, params.position));

@@ -48,6 +48,12 @@ struct kept {
     uint32_t least, n_ties;
 };
 
+struct choice_row {
+    float *x;
+    struct sample_strip *strips;
+    uint32_t vocabulary, n_strips;
+};
+
 /* How far a draw has come: the mass still to pass before the drawn id, and the ties that still
  * count, each with tie_mass. */
 struct draw {
@@ -134,11 +140,16 @@ static __device__ __forceinline__ uint32_t draw_among_lanes(struct draw *draw, u
 
 /* --- cuts --- */
 
+/* Of an item a key, and the mass that counts where a cut goes by masses. */
 struct logit_keys {
     const float *x;
     __device__ __forceinline__ uint32_t operator()(uint32_t i) const
     {
         return key_of(x[i]);
+    }
+    __device__ __forceinline__ unsigned long long mass(uint32_t, uint32_t key) const
+    {
+        return mass_of(float_of_key(key));
     }
 };
 
@@ -147,6 +158,10 @@ struct strip_keys { /* of the best logits */
     __device__ __forceinline__ uint32_t operator()(uint32_t i) const
     {
         return strips[i].best_raw;
+    }
+    __device__ __forceinline__ unsigned long long mass(uint32_t, uint32_t key) const
+    {
+        return mass_of(float_of_key(key));
     }
 };
 
@@ -181,8 +196,9 @@ static __device__ __forceinline__ void find_bucket(struct radix *radix, uint64_t
 }
 
 /* The shortest prefix, by (key descending, id ascending), whose weights reach need, which is at
- * least 1; the keys from `least` on are enough for it. A radix search from the top bits. By the
- * whole block. */
+ * least 1; the keys from `least` on are enough for it. Ties are taken for equally heavy, as they
+ * are where keys are those of x; radix->need is the weight that is wanted of them. A radix search
+ * from the top bits. By the whole block. */
 template <class Keys>
 static __device__ __forceinline__ struct kept find_cut(Keys key_at, uint32_t n, uint32_t least,
                                                        uint64_t need, bool by_mass,
@@ -200,7 +216,7 @@ static __device__ __forceinline__ struct kept find_cut(Keys key_at, uint32_t n, 
             uint32_t key = key_at(i);
             if (key >= least && (key & above) == last)
                 atomicAdd(&radix->buckets[key >> shift & mask],
-                          by_mass ? mass_of(float_of_key(key)) : 1ull);
+                          by_mass ? key_at.mass(i, key) : 1ull);
         }
         __syncthreads();
         if (warp_idx() == 0)

@@ -197,7 +197,7 @@ static uint32_t exact_draw(const struct draw *draw, uint32_t r)
     return id;
 }
 
-/* For half of them, which the kernels of CUDA do not have yet. */
+/* For half of them. */
 static struct crowd *make_typical_crowd(void)
 {
     struct crowd *crowd = make_crowd();

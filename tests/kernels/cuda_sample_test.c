@@ -40,6 +40,9 @@ static void test_cuda_sample__has_the_bits_of_the_cpu_for_every_mix_of_settings(
     for (uint32_t i = 1; i < N_ROWS; i += 4)
         crowd->params[i].temperature += 1.5f; /* flat: many are kept */
     assert_same("settings", &crowd->draw);
+    for (uint32_t i = 0; i < N_ROWS; i++)
+        crowd->params[i].typical_p = 0.1f + 0.015f * (float)i;
+    assert_same("settings", &crowd->draw);
     free(crowd);
 }
 
@@ -61,6 +64,10 @@ static void check_logits(const char *shapes, const float *logits, uint32_t vocab
         {.temperature = 1.0f, .top_p = 0.8f, .min_p = 0.02f},
         {.temperature = 1.0f, .top_p = 1.0f, .min_p = 0.3f, .top_k = 3},
         {.temperature = 5.0f, .top_p = 0.95f, .min_p = 1e-30f, .top_k = 900},
+        {.temperature = 1.0f, .top_p = 1.0f, .typical_p = 0.4f},
+        {.temperature = 30.0f, .top_p = 0.8f, .typical_p = 0.7f},
+        {.temperature = 2.0f, .top_p = 1.0f, .typical_p = 0.5f, .top_k = 700},
+        {.temperature = 3.0f, .top_p = 0.9f, .typical_p = 0.9f, .min_p = 0.02f},
     };
     enum { N = sizeof settings / sizeof *settings, AGAIN = 2 };
     struct sample_params params[N * AGAIN];
@@ -127,6 +134,29 @@ static void test_cuda_sample__takes_a_large_vocabulary(void **state)
     struct draw draw = {.logits = logits, .n_rows = 3, .vocabulary = LARGE, .params = params};
     assert_same("vocabularies", &draw);
     free(logits);
+}
+
+/* The last id, or the last tie, at each border: in and out. */
+static void test_cuda_sample__cuts_the_typical_at_their_borders(void **state)
+{
+    static const struct {
+        float logits[4];
+        uint32_t n, top_k;
+        float typical_p;
+    } cases[] = {
+        {{0.0f, -0.1f}, 2, 1, 0.99f},        /* left out by top_k alone */
+        {{-0.1f, -0.1f, 0.0f}, 3, 2, 0.99f}, /* a tie that top_k leaves out */
+        {{0.0f, -0.2f, -0.2f}, 3, 0, 0.4f},  /* the mean lacks nobody */
+        {{0.0f, -0.5f}, 2, 0, 0.5f},         /* beyond the last distance */
+        {{0.0f, 0.0f}, 2, 0, 0.4f},          /* a tie too many */
+        {{0.0f, 0.0f, 0.0f, 0.0f}, 4, 0, 0.5f},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sample_params params = plain;
+        params.top_k = cases[i].top_k;
+        params.typical_p = cases[i].typical_p;
+        check_rows(cases[i].logits, cases[i].n, params);
+    }
 }
 
 static void test_cuda_sample__breaks_ties_by_id(void **state)
@@ -393,6 +423,7 @@ int main(void)
         cmocka_unit_test(test_cuda_sample__has_the_bits_of_the_cpu_for_every_mix_of_settings),
         cmocka_unit_test(test_cuda_sample__takes_any_vocabulary),
         cmocka_unit_test(test_cuda_sample__takes_a_large_vocabulary),
+        cmocka_unit_test(test_cuda_sample__cuts_the_typical_at_their_borders),
         cmocka_unit_test(test_cuda_sample__breaks_ties_by_id),
         cmocka_unit_test(test_cuda_sample__looks_beyond_the_nearest_logits),
         cmocka_unit_test(test_cuda_sample__never_draws_what_is_banned),
