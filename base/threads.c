@@ -74,15 +74,6 @@ void thread_let_others_first(void)
     syscall(SYS_sched_setattr, 0, &turn, 0);
 }
 
-static void relax(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 /* Counts wrap: a is at or past b. */
 static bool reached(_Atomic uint32_t *count, uint32_t target)
 {
@@ -103,7 +94,7 @@ static void wait_for(struct team *team, _Atomic uint32_t *count, uint32_t target
     for (int spins = team->spins; spins > 0; spins--) {
         if (reached(count, target))
             return;
-        relax();
+        thread_relax();
     }
     atomic_fetch_add(&team->n_asleep, 1);
     for (uint32_t now; (int32_t)((now = atomic_load(count)) - target) < 0;)
@@ -128,7 +119,7 @@ static void wait_for_run(struct team *team, uint32_t seen)
         for (int i = 0; i < 32; i++) {
             if (atomic_load_explicit(&team->run, memory_order_acquire) != seen)
                 return;
-            relax();
+            thread_relax();
         }
     }
     atomic_fetch_add(&team->n_parked, 1);

@@ -43,6 +43,15 @@ uint32_t team_counter_take(struct team_counter *counter, uint32_t n);
  * what the kernel refuses is left as it was. */
 #define NICE_OF_WORKERS 5
 void thread_let_others_first(void);
+/* For the turns of a loop that waits: leaves the core's other thread and its power alone. */
+static inline void thread_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
 
 /* Cores this process may run on, from the affinity mask and the cgroup quota; at least 1. */
 int cores_allowed(void);

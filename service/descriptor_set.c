@@ -9,7 +9,10 @@ __asm__(".pushsection .rodata\n"
         ".incbin \"" DESCRIPTOR_SET_FILE "\"\n"
         "descriptor_set_end:\n"
         ".popsection\n");
-extern const uint8_t descriptor_set_begin[], descriptor_set_end[];
+/* Hidden: reached from here and not by the table of global addresses, where arm64's assembler makes
+ * one entry of all labels of a section. */
+extern const uint8_t descriptor_set_begin[] __attribute__((visibility("hidden")));
+extern const uint8_t descriptor_set_end[] __attribute__((visibility("hidden")));
 
 /* Field numbers of google/protobuf/descriptor.proto. */
 enum { SET_FILE = 1 };

@@ -3,9 +3,8 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "base/threads.h"
-#include "kernels/device.h"
+#include "tools/peak_forms.h"
 
-#include <immintrin.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -13,141 +12,24 @@
 
 #define READ_BYTES ((size_t)256 << 20)
 #define READ_STEP 512 /* bytes of one turn of the loop */
-#define COMPUTE_TURNS 500000u
-#define CHAINS 12 /* independent, so that latency does not count */
+#define READ_AHEAD 16384
 #define READ_REPEATS 8
 #define COMPUTE_REPEATS 24
 
+typedef uint64_t lane_pair __attribute__((vector_size(16)));
+
 struct meter {
+    struct peak_meter compute; /* first: what the forms take */
     struct team *team;
     const uint8_t *bytes; /* [READ_BYTES] */
     int n_threads;
-    uint32_t seed;
 };
 
-/* What was computed goes here, or the compiler would leave the work out. */
 static uint32_t sink;
 
-static void keep(uint32_t result)
+void peak_keep(uint32_t result)
 {
     __atomic_store_n(&sink, result, __ATOMIC_RELAXED); /* every worker writes it */
-}
-
-__attribute__((target("avx512f,avx512vnni"))) static void int8_avx512(void *arg, int worker_idx)
-{
-    const struct meter *meter = arg;
-    __m512i acc[CHAINS], a = _mm512_set1_epi32(worker_idx + 1);
-    __m512i b = _mm512_set1_epi32((int)meter->seed);
-#pragma GCC unroll 12
-    for (int i = 0; i < CHAINS; i++)
-        acc[i] = a;
-    for (uint32_t turn = 0; turn < COMPUTE_TURNS; turn++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++)
-            __asm__ volatile("vpdpbusd %1, %2, %0" : "+v"(acc[i]) : "v"(a), "v"(b));
-    }
-#pragma GCC unroll 12
-    for (int i = 1; i < CHAINS; i++)
-        acc[0] = _mm512_xor_si512(acc[0], acc[i]);
-    keep((uint32_t)_mm512_reduce_add_epi32(acc[0]));
-}
-
-__attribute__((target("avx512f"))) static void fma_avx512(void *arg, int worker_idx)
-{
-    const struct meter *meter = arg;
-    __m512 acc[CHAINS], a = _mm512_set1_ps(1e-9f * (float)(worker_idx + 1));
-    __m512 b = _mm512_set1_ps((float)meter->seed);
-#pragma GCC unroll 12
-    for (int i = 0; i < CHAINS; i++)
-        acc[i] = a;
-    for (uint32_t turn = 0; turn < COMPUTE_TURNS; turn++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++)
-            __asm__ volatile("vfmadd231ps %1, %2, %0" : "+v"(acc[i]) : "v"(a), "v"(b));
-    }
-#pragma GCC unroll 12
-    for (int i = 1; i < CHAINS; i++)
-        acc[0] = _mm512_add_ps(acc[0], acc[i]);
-    keep((uint32_t)_mm512_reduce_add_ps(acc[0]));
-}
-
-/* The product alone: what a kernel adds to widen its sums is the kernel's cost. */
-__attribute__((target("avx2"))) static void int8_avx2(void *arg, int worker_idx)
-{
-    const struct meter *meter = arg;
-    __m256i acc[CHAINS], b = _mm256_set1_epi32((int)meter->seed);
-#pragma GCC unroll 12
-    for (int i = 0; i < CHAINS; i++)
-        acc[i] = _mm256_set1_epi32(worker_idx + i);
-    for (uint32_t turn = 0; turn < COMPUTE_TURNS; turn++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++)
-            __asm__ volatile("vpmaddubsw %1, %0, %0" : "+x"(acc[i]) : "x"(b));
-    }
-#pragma GCC unroll 12
-    for (int i = 1; i < CHAINS; i++)
-        acc[0] = _mm256_xor_si256(acc[0], acc[i]);
-    keep((uint32_t)_mm256_extract_epi32(acc[0], 0));
-}
-
-__attribute__((target("avx2,fma"))) static void fma_avx2(void *arg, int worker_idx)
-{
-    const struct meter *meter = arg;
-    __m256 acc[CHAINS], a = _mm256_set1_ps(1e-9f * (float)(worker_idx + 1));
-    __m256 b = _mm256_set1_ps((float)meter->seed);
-#pragma GCC unroll 12
-    for (int i = 0; i < CHAINS; i++)
-        acc[i] = a;
-    for (uint32_t turn = 0; turn < COMPUTE_TURNS; turn++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++)
-            __asm__ volatile("vfmadd231ps %1, %2, %0" : "+x"(acc[i]) : "x"(a), "x"(b));
-    }
-#pragma GCC unroll 12
-    for (int i = 1; i < CHAINS; i++)
-        acc[0] = _mm256_add_ps(acc[0], acc[i]);
-    keep((uint32_t)_mm256_cvtss_f32(acc[0]));
-}
-
-/* Multiplication, then addition: what a machine without fused ones has. */
-static void fma_sse2(void *arg, int worker_idx)
-{
-    const struct meter *meter = arg;
-    __m128 acc[CHAINS], a = _mm_set1_ps(1e-9f * (float)(worker_idx + 1));
-    __m128 b = _mm_set1_ps((float)meter->seed);
-#pragma GCC unroll 12
-    for (int i = 0; i < CHAINS; i++)
-        acc[i] = a;
-    for (uint32_t turn = 0; turn < COMPUTE_TURNS; turn++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++) {
-            __m128 product = a;
-            __asm__ volatile("mulps %2, %1\n\taddps %1, %0" : "+x"(acc[i]), "+x"(product) : "x"(b));
-        }
-    }
-#pragma GCC unroll 12
-    for (int i = 1; i < CHAINS; i++)
-        acc[0] = _mm_add_ps(acc[0], acc[i]);
-    keep((uint32_t)_mm_cvtss_f32(acc[0]));
-}
-
-/* Pairs of 16-bit products: bytes widened first, which SSE2 has to do. */
-static void int8_sse2(void *arg, int worker_idx)
-{
-    const struct meter *meter = arg;
-    __m128i acc[CHAINS], b = _mm_set1_epi32((int)meter->seed);
-#pragma GCC unroll 12
-    for (int i = 0; i < CHAINS; i++)
-        acc[i] = _mm_set1_epi32(worker_idx + i);
-    for (uint32_t turn = 0; turn < COMPUTE_TURNS; turn++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++)
-            __asm__ volatile("pmaddwd %1, %0" : "+x"(acc[i]) : "x"(b));
-    }
-#pragma GCC unroll 12
-    for (int i = 1; i < CHAINS; i++)
-        acc[0] = _mm_xor_si128(acc[0], acc[i]);
-    keep((uint32_t)_mm_cvtsi128_si32(acc[0]));
 }
 
 static void read_share(void *arg, int worker_idx)
@@ -155,22 +37,20 @@ static void read_share(void *arg, int worker_idx)
     const struct meter *meter = arg;
     size_t share = READ_BYTES / (size_t)meter->n_threads / READ_STEP * READ_STEP;
     const uint8_t *at = meter->bytes + share * (size_t)worker_idx, *end = at + share;
-    __m128i acc[4] = {_mm_setzero_si128(), _mm_setzero_si128(), _mm_setzero_si128(),
-                      _mm_setzero_si128()};
+    lane_pair acc[4] = {{0}};
     for (; at < end; at += READ_STEP) {
 #pragma GCC unroll 8
         for (int i = 0; i < READ_STEP / 64; i++) {
-            const __m128i *line = (const __m128i *)(at + 64 * i);
-            _mm_prefetch((const char *)line + 16384, _MM_HINT_T0);
-            acc[0] = _mm_xor_si128(acc[0], _mm_load_si128(line));
-            acc[1] = _mm_xor_si128(acc[1], _mm_load_si128(line + 1));
-            acc[2] = _mm_xor_si128(acc[2], _mm_load_si128(line + 2));
-            acc[3] = _mm_xor_si128(acc[3], _mm_load_si128(line + 3));
+            const lane_pair *line = (const lane_pair *)(at + 64 * i);
+            __builtin_prefetch(at + 64 * i + READ_AHEAD);
+            acc[0] ^= line[0];
+            acc[1] ^= line[1];
+            acc[2] ^= line[2];
+            acc[3] ^= line[3];
         }
     }
-    for (int i = 1; i < 4; i++)
-        acc[0] = _mm_xor_si128(acc[0], acc[i]);
-    keep((uint32_t)_mm_cvtsi128_si32(acc[0]));
+    acc[0] ^= acc[1] ^ acc[2] ^ acc[3];
+    peak_keep((uint32_t)acc[0][0]);
 }
 
 static double best_seconds(struct meter *meter, void (*work)(void *arg, int worker_idx),
@@ -186,27 +66,20 @@ static double best_seconds(struct meter *meter, void (*work)(void *arg, int work
     return best;
 }
 
+/* Operations a second of all threads: two for a product and its addition. */
+static double ops_of(struct meter *meter, const struct peak_form *form)
+{
+    double n = 2.0 * PEAK_CHAINS * PEAK_TURNS * form->n_products * meter->n_threads;
+    return n / best_seconds(meter, form->run, COMPUTE_REPEATS);
+}
+
 static void measure_compute(struct meter *meter, struct peaks *out)
 {
-    /* operations of all threads for one of each instruction: two for a product and its addition */
-    double turns = 2.0 * CHAINS * COMPUTE_TURNS * meter->n_threads;
-
-    if (isa_is_available(ISA_AVX512)) {
-        out->int8_ops = 64 * turns / best_seconds(meter, int8_avx512, COMPUTE_REPEATS);
-        out->fma_ops = 16 * turns / best_seconds(meter, fma_avx512, COMPUTE_REPEATS);
-        out->int8_how = "vpdpbusd, 512 bits";
-        out->fma_how = "vfmadd231ps, 512 bits";
-    } else if (isa_is_available(ISA_AVX2)) {
-        out->int8_ops = 32 * turns / best_seconds(meter, int8_avx2, COMPUTE_REPEATS);
-        out->fma_ops = 8 * turns / best_seconds(meter, fma_avx2, COMPUTE_REPEATS);
-        out->int8_how = "vpmaddubsw, 256 bits";
-        out->fma_how = "vfmadd231ps, 256 bits";
-    } else {
-        out->int8_ops = 8 * turns / best_seconds(meter, int8_sse2, COMPUTE_REPEATS);
-        out->fma_ops = 4 * turns / best_seconds(meter, fma_sse2, COMPUTE_REPEATS);
-        out->int8_how = "pmaddwd, 128 bits";
-        out->fma_how = "mulps and addps, 128 bits";
-    }
+    const struct peak_forms forms = peak_forms_widest();
+    out->int8_ops = ops_of(meter, &forms.int8);
+    out->fma_ops = ops_of(meter, &forms.fma);
+    out->int8_how = forms.int8.how;
+    out->fma_how = forms.fma.how;
 }
 
 void peaks_take_better(struct peaks *peaks, const struct peaks *other)
@@ -218,7 +91,7 @@ void peaks_take_better(struct peaks *peaks, const struct peaks *other)
 
 int peaks_measure(int n_threads, struct peaks *out, struct why *why)
 {
-    struct meter meter = {.n_threads = n_threads, .seed = 3};
+    struct meter meter = {.n_threads = n_threads, .compute.seed = 3};
     /* what is read ahead of the end is still ours */
     size_t bytes = READ_BYTES + 65536;
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -4,9 +4,11 @@
 #include <sched.h>
 #include <string.h>
 
+#include "base/threads.h"
 #include "kernels/cpu/cpu_attend_plan.h"
 #include "kernels/cpu/cpu_attend_unit.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/cpu_x86.h"
 
 #define SPINS_PATIENT 4096 /* for a slot, before the core is offered to others */
 
@@ -91,7 +93,7 @@ static void wait_for_slot(struct attend_slot *slot, uint32_t turn)
 {
     for (uint32_t spins = 0; atomic_load(&slot->turn) != turn; spins++) {
         if (spins < SPINS_PATIENT)
-            __builtin_ia32_pause();
+            thread_relax();
         else
             sched_yield();
     }
@@ -183,9 +185,9 @@ static void run_write(const struct cpu_worker *worker, const void *args)
 static const struct cpu_attend_ops *attend_ops_of(enum isa isa)
 {
     if (isa == ISA_AVX512)
-        return &cpu_attend_avx512;
+        return CPU_X86(&cpu_attend_avx512);
     if (isa == ISA_AVX2)
-        return &cpu_attend_avx2;
+        return CPU_X86(&cpu_attend_avx2);
     return &cpu_attend_scalar;
 }
 

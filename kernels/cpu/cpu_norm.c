@@ -5,6 +5,7 @@
 #include "kernels/cpu/cpu_math.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/cpu_panel.h"
+#include "kernels/cpu/cpu_x86.h"
 
 struct norm_run {
     struct norm_args args;
@@ -37,9 +38,9 @@ static void run_norm(const struct cpu_worker *worker, const void *args)
 static cpu_norm_row *norm_row_of(enum isa isa)
 {
     if (isa == ISA_AVX512)
-        return cpu_norm_row_avx512;
+        return CPU_X86(cpu_norm_row_avx512);
     if (isa == ISA_AVX2)
-        return cpu_norm_row_avx2;
+        return CPU_X86(cpu_norm_row_avx2);
     return cpu_norm_row_scalar;
 }
 

@@ -1,5 +1,6 @@
 #include "kernels/cpu/cpu_panel.h"
 #include "kernels/cpu/cpu_panel_forms.h"
+#include "kernels/cpu/cpu_x86.h"
 
 #include <assert.h>
 #include <math.h>
@@ -199,8 +200,8 @@ static void write_scalar(const struct act *act, enum activations activations, ui
 const struct cpu_panel_ops *cpu_panel_ops(enum isa isa)
 {
     static const struct cpu_panel_ops scalar = {.write = write_scalar};
-    static const struct cpu_panel_ops avx2 = {.write = cpu_panel_write_avx2};
-    static const struct cpu_panel_ops avx512 = {.write = cpu_panel_write_avx512};
+    static const struct cpu_panel_ops avx2 = {.write = CPU_X86(cpu_panel_write_avx2)};
+    static const struct cpu_panel_ops avx512 = {.write = CPU_X86(cpu_panel_write_avx512)};
 
     switch (isa) {
     case ISA_AVX2:

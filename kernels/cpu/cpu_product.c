@@ -2,6 +2,7 @@
 #include "kernels/cpu/cpu_product.h"
 #include "kernels/cpu/cpu_math.h"
 #include "kernels/cpu/cpu_panel_forms.h"
+#include "kernels/cpu/cpu_x86.h"
 
 #include <assert.h>
 
@@ -81,9 +82,9 @@ const struct cpu_products *cpu_products(enum isa isa)
 {
     switch (isa) {
     case ISA_AVX512:
-        return &cpu_products_avx512;
+        return CPU_X86(&cpu_products_avx512);
     case ISA_AVX2:
-        return &cpu_products_avx2;
+        return CPU_X86(&cpu_products_avx2);
     default:
         return NULL;
     }
@@ -99,9 +100,9 @@ cpu_tile_glu *cpu_tile_glu_kernel(enum isa isa)
 {
     switch (isa) {
     case ISA_AVX512:
-        return cpu_glu_avx512;
+        return CPU_X86(cpu_glu_avx512);
     case ISA_AVX2:
-        return cpu_glu_avx2;
+        return CPU_X86(cpu_glu_avx2);
     default:
         return glu_scalar;
     }

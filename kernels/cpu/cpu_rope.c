@@ -10,6 +10,7 @@
 #include "kernels/cpu/cpu_page.h"
 #include "kernels/cpu/cpu_panel.h"
 #include "kernels/cpu/cpu_rope_body.h"
+#include "kernels/cpu/cpu_x86.h"
 #include "kernels/q_temperature.h"
 #include "kernels/tensor_type.h"
 
@@ -185,9 +186,11 @@ static struct rope_run run_of(enum isa isa, const struct rope_append_args *args,
                               enum activations activations)
 {
     if (isa == ISA_AVX512)
-        return (struct rope_run){*args, &cpu_rope_avx512, cpu_norm_row_avx512, activations};
+        return (struct rope_run){*args, CPU_X86(&cpu_rope_avx512), CPU_X86(cpu_norm_row_avx512),
+                                 activations};
     if (isa == ISA_AVX2)
-        return (struct rope_run){*args, &cpu_rope_avx2, cpu_norm_row_avx2, activations};
+        return (struct rope_run){*args, CPU_X86(&cpu_rope_avx2), CPU_X86(cpu_norm_row_avx2),
+                                 activations};
     return (struct rope_run){*args, &cpu_rope_scalar, cpu_norm_row_scalar, activations};
 }
 

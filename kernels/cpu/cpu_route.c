@@ -7,6 +7,7 @@
 #include "base/status.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/cpu_route_body.h"
+#include "kernels/cpu/cpu_x86.h"
 #include "kernels/route_rule.h"
 
 #define WEIGHT_SUM_MIN 0x1p-14f
@@ -143,8 +144,8 @@ static void run_route(const struct cpu_worker *worker, const void *entry)
 static const struct cpu_route_forms *forms_of(enum isa isa)
 {
     if (isa == ISA_AVX512)
-        return &cpu_route_avx512;
-    return isa == ISA_AVX2 ? &cpu_route_avx2 : &cpu_route_scalar;
+        return CPU_X86(&cpu_route_avx512);
+    return isa == ISA_AVX2 ? CPU_X86(&cpu_route_avx2) : &cpu_route_scalar;
 }
 
 void cpu_route(struct stream *stream, const struct route_args *args)

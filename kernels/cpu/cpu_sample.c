@@ -5,6 +5,7 @@
 #include "base/status.h"
 #include "kernels/cpu/cpu_math.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/cpu_x86.h"
 #include "kernels/philox.h"
 
 #define LOGPROB_FLOOR (-9999.0f)
@@ -429,9 +430,9 @@ static void run_sample(const struct cpu_worker *worker, const void *args)
 static const struct cpu_sample_ops *sample_ops_of(enum isa isa)
 {
     if (isa == ISA_AVX512)
-        return &cpu_sample_avx512;
+        return CPU_X86(&cpu_sample_avx512);
     if (isa == ISA_AVX2)
-        return &cpu_sample_avx2;
+        return CPU_X86(&cpu_sample_avx2);
     return &cpu_sample_scalar;
 }
 

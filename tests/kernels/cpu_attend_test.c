@@ -50,6 +50,10 @@ static float *attend_on(const struct scene_shape *shape, enum isa isa, int n_thr
 static void assert_all_isas(const struct scene_shape *shape, const struct scene_rows *items,
                             uint32_t n_items, const char *what)
 {
+    if (!isa_is_available(ISA_AVX2)) {
+        print_message("skipped: %s on fast instruction sets, which this machine has not\n", what);
+        return;
+    }
     size_t n = (size_t)scene_n_rows(items, n_items) * shape->n_heads * shape->kv.v_dim;
     float *truth = UNDER_TSAN ? NULL : attend_on(shape, ISA_SCALAR, 1, items, n_items);
     for (size_t i = 0; i < 2; i++) {

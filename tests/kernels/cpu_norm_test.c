@@ -10,6 +10,7 @@
 
 #include "base/status.h"
 #include "kernels/cpu/cpu_panel.h"
+#include "kernels/cpu/cpu_x86.h"
 #include "tests/kernels/isa_fixture.h"
 
 static const uint32_t widths[] = {1, 15, 16, 17, 31, 32, 48, 576, 577, 2048, 4096 + 8};
@@ -76,9 +77,9 @@ static void assert_same_form(cpu_norm_row *form)
 static void test_norm__is_the_same_on_every_instruction_set(void **state)
 {
     if (!isa_is_skipped(ISA_AVX2))
-        assert_same_form(cpu_norm_row_avx2);
+        assert_same_form(CPU_X86(cpu_norm_row_avx2));
     if (!isa_is_skipped(ISA_AVX512))
-        assert_same_form(cpu_norm_row_avx512);
+        assert_same_form(CPU_X86(cpu_norm_row_avx512));
 }
 
 /* Rows of one op against the row function, whatever stands beside them. */

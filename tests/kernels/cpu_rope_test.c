@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/status.h"
+#include "kernels/cpu/cpu_x86.h"
 #include "kernels/q_temperature.h"
 #include "kernels/tensor_type.h"
 #include "tests/kernels/isa_fixture.h"
@@ -19,7 +20,8 @@ struct named_ops {
     const struct cpu_rope_ops *ops;
 };
 
-static const struct named_ops fast[] = {{ISA_AVX2, &cpu_rope_avx2}, {ISA_AVX512, &cpu_rope_avx512}};
+static const struct named_ops fast[] = {{ISA_AVX2, CPU_X86(&cpu_rope_avx2)},
+                                       {ISA_AVX512, CPU_X86(&cpu_rope_avx512)}};
 
 static uint64_t random_state = 9;
 
