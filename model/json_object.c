@@ -118,6 +118,32 @@ static uint32_t other_name(struct json_compile *c, const json_t *properties)
     return JSON_JOIN(c, rules_text(c->rules, "\""), rest);
 }
 
+/* A name under `propertyNames`, which says what a string is. */
+static uint32_t name_of_schema(struct json_compile *c, const json_t *names)
+{
+    static const char *const known[] = {"type", "minLength", "maxLength", "pattern"};
+    const char *keyword;
+    json_t *value;
+
+    if (!json_is_object(names))
+        return json_refuse(c, "propertyNames", "it takes an object that is a schema");
+    json_object_foreach((json_t *)names, keyword, value)
+    {
+        size_t i = 0;
+        while (i < sizeof known / sizeof *known && strcmp(known[i], keyword) != 0)
+            i++;
+        bool is_other_type = i == 0 && (!json_is_string(value) ||
+                                        strcmp(json_string_value(value), "string") != 0);
+        if (i == sizeof known / sizeof *known || is_other_type)
+            return json_refuse(c, "propertyNames",
+                               "of names minLength, maxLength, pattern and the type string are "
+                               "compiled, not \"%.40s\"", keyword);
+    }
+    return json_object_size(names) == 0
+               ? c->text
+               : json_schema_below(c, "propertyNames", -1, NULL, names);
+}
+
 /* --- members --- */
 
 struct members {
@@ -200,7 +226,16 @@ static void add_others(struct json_compile *c, const json_t *schema, struct memb
                                    "required names in properties");
         return;
     }
-    uint32_t name = json_object_size(properties) > 0 ? other_name(c, properties) : c->text;
+    const json_t *names = json_object_get(schema, "propertyNames");
+    uint32_t name = c->text;
+    if (names != NULL && members->n > 0) {
+        json_refuse(c, "propertyNames", "beside properties it is not compiled");
+        return;
+    }
+    if (names != NULL)
+        name = name_of_schema(c, names);
+    else if (json_object_size(properties) > 0)
+        name = other_name(c, properties);
     uint32_t value = json_schema_below(c, "additionalProperties", -1, NULL, others);
     members->other = json_named(c, JSON_JOIN(c, name, c->colon, value));
 }

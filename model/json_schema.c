@@ -153,6 +153,7 @@ static const struct keyword keywords[] = {
     {"properties", KEYWORD_TYPED, "object"},
     {"required", KEYWORD_TYPED, "object"},
     {"additionalProperties", KEYWORD_TYPED, "object"},
+    {"propertyNames", KEYWORD_TYPED, "object"},
     {"minProperties", KEYWORD_TYPED, "object"},
     {"maxProperties", KEYWORD_TYPED, "object"},
     {"items", KEYWORD_TYPED, "array"},

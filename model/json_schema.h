@@ -8,8 +8,8 @@
  *   blanks     between tokens one blank, or a line's end and up to 20 blanks
  *
  * Keywords (models.md 8.5; draft 2020-12): type, enum, const, properties, required,
- * additionalProperties, minProperties, maxProperties, items, prefixItems, minItems, maxItems,
- * minLength, maxLength, pattern (json_pattern.h), minimum, maximum, exclusiveMinimum,
+ * additionalProperties, propertyNames, minProperties, maxProperties, items, prefixItems, minItems,
+ * maxItems, minLength, maxLength, pattern (json_pattern.h), minimum, maximum, exclusiveMinimum,
  * exclusiveMaximum, anyOf, oneOf of which at most one can hold, allOf of one, $ref within the
  * schema, $defs, definitions. Annotations (title, description, default, format, ...) and x-... say
  * nothing. Every other keyword is refused by its name.

@@ -81,6 +81,25 @@ static void test_json_schema__other_members_have_other_names(void **state)
         "{\"x\":null,\"y\":null,\"z\":null}");
 }
 
+static void test_json_schema__names_of_a_map_have_lengths_and_patterns(void **state)
+{
+    static const char map[] = "{\"additionalProperties\":{\"type\":\"null\"},"
+                              "\"propertyNames\":{\"minLength\":1,\"maxLength\":2}}";
+    takes(map, "{\"é\":null,\"xy\":null}");
+    takes_not(map, "{\"\":null}");
+    takes_not(map, "{\"xyz\":null}");
+    takes("{\"additionalProperties\":true,\"propertyNames\":{\"type\":\"string\",\"pattern\":"
+          "\"^[a-c]+$\"}}", "{\"abc\":1}");
+    takes("{\"additionalProperties\":true,\"propertyNames\":{}}", "{\"d\":1}");
+    refuses("{\"additionalProperties\":true,\"propertyNames\":{\"enum\":[\"a\"]}}",
+            "#/propertyNames: of names");
+    refuses("{\"additionalProperties\":true,\"propertyNames\":{\"type\":\"null\"}}",
+            "\"type\"");
+    refuses("{\"additionalProperties\":true,\"propertyNames\":7}", "#/propertyNames");
+    refuses("{\"additionalProperties\":true,\"properties\":{\"a\":true},\"propertyNames\":{}}",
+            "beside properties");
+}
+
 static void test_json_schema__arrays_have_their_items_and_bounds(void **state)
 {
     static const char some[] =
@@ -301,6 +320,7 @@ int main(void)
         cmocka_unit_test(test_json_schema__true_is_any_json),
         cmocka_unit_test(test_json_schema__objects_have_their_members_in_order),
         cmocka_unit_test(test_json_schema__other_members_have_other_names),
+        cmocka_unit_test(test_json_schema__names_of_a_map_have_lengths_and_patterns),
         cmocka_unit_test(test_json_schema__arrays_have_their_items_and_bounds),
         cmocka_unit_test(test_json_schema__strings_are_counted_in_characters),
         cmocka_unit_test(test_json_schema__patterns_are_those_of_the_value),
