@@ -122,7 +122,7 @@ static void test_json_writer__bytes_are_numbers_and_strings_are_text(void **stat
     json_writer_close(&json, '}');
     assert_json("{\"text\":\"a\\u0000b\",\"tokens\":[7],\"logprobs\":[{\"token\":7,\"bytes\":"
                 "[104,105],\"logprob\":-0.25,\"top\":[{\"token\":0,\"bytes\":[226],\"logprob\":"
-                "-0.5}]}]}");
+                "-0.5}]}],\"choice\":0}");
 }
 
 static void test_json_writer__an_absent_optional_field_is_not_there(void **state)
@@ -132,14 +132,14 @@ static void test_json_writer__an_absent_optional_field_is_not_there(void **state
     json_writer_open(&json, NULL, '{');
     json_writer_fields(&json, &finished.base);
     json_writer_close(&json, '}');
-    assert_json("{\"reason\":\"stop\",\"tool_calls\":[]}");
+    assert_json("{\"reason\":\"stop\",\"tool_calls\":[],\"choice\":0}");
 
     finished.opt_stop_case = QUIRE__V1__FINISHED__OPT_STOP_STOP;
     finished.stop = message_codec_text("END");
     json_writer_open(&json, NULL, '{');
     json_writer_fields(&json, &finished.base);
     json_writer_close(&json, '}');
-    assert_json("{\"reason\":\"stop\",\"stop\":\"END\",\"tool_calls\":[]}");
+    assert_json("{\"reason\":\"stop\",\"stop\":\"END\",\"tool_calls\":[],\"choice\":0}");
 }
 
 static void test_json_writer__an_enum_without_a_shared_prefix_keeps_its_name(void **state)
