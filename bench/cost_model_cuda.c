@@ -19,10 +19,24 @@ static struct op_cost cost_of_norm(const struct norm_args *args, enum activation
     return cuda_cost_norm(args);
 }
 
+static struct op_cost cost_of_quantize(const struct quantize_args *args,
+                                       enum activations activations)
+{
+    (void)activations;
+    return cuda_cost_quantize(args);
+}
+
 static struct op_cost cost_of_linear(const struct linear_args *args, enum activations activations)
 {
     (void)activations;
     return cuda_cost_linear(args);
+}
+
+static struct op_cost cost_of_linear_heads(const struct linear_heads_args *args,
+                                           enum activations activations)
+{
+    (void)activations;
+    return cuda_cost_linear_heads(args);
 }
 
 static struct op_cost cost_of_linear_glu(const struct linear_glu_args *args,
@@ -51,7 +65,9 @@ const struct cost_model cost_model_cuda = {
     .weight_info = cuda_weight_info,
     .embed = cuda_cost_embed,
     .norm = cost_of_norm,
+    .quantize = cost_of_quantize,
     .linear = cost_of_linear,
+    .linear_heads = cost_of_linear_heads,
     .linear_glu = cost_of_linear_glu,
     .route = cuda_cost_route,
     .moe = cost_of_moe,

@@ -51,6 +51,17 @@ struct op_cost cuda_cost_norm(const struct norm_args *args)
                             .float_ops = of_value * width * n};
 }
 
+/* As norm, but for the sum of squares and the products. */
+struct op_cost cuda_cost_quantize(const struct quantize_args *args)
+{
+    double n = args->n_rows, width = args->out.width;
+    return (struct op_cost){
+        .read = 4 * width * n,
+        .written = n * cuda_cost_panel_row(&args->out),
+        .float_ops = (1 + (has_halves(&args->out) ? OPS_TO_HALF : 0)) * width * n,
+    };
+}
+
 /* --- weights --- */
 
 /* A row's codes stand in a tile beside those of the row 8 below, and its scales among others'. */
@@ -139,6 +150,22 @@ struct op_cost cuda_cost_linear(const struct linear_args *args)
     cost.written += 4 * n_outputs;
     cost.float_ops += n_outputs * ((adds ? 1 : 0) + (args->bias != NULL ? 1 : 0));
     return cost;
+}
+
+/* Each head's matrix with its own part of the rows. */
+struct op_cost cuda_cost_linear_heads(const struct linear_heads_args *args)
+{
+    const struct weight *weight = args->weight;
+    bool is_few = (weight->act_forms & ACT_FLOATS) != 0;
+    struct walk walk = walk_of(args->n_rows, is_few, MANY_TILES);
+    struct op_cost one = cost_of_products(weight, args->n_rows, &walk);
+    double n_heads = weight->n_experts, n_tails = (double)args->n_rows * args->n_tail;
+    return (struct op_cost){
+        .read = n_heads * (one.read + 4 * n_tails),
+        .written = n_heads * 4 * ((double)args->n_rows * weight->n_out + n_tails),
+        .half_ops = n_heads * one.half_ops,
+        .float_ops = n_heads * one.float_ops,
+    };
 }
 
 struct op_cost cuda_cost_linear_glu(const struct linear_glu_args *args)
@@ -233,6 +260,9 @@ struct op_cost cuda_cost_rope_append(const struct rope_append_args *args)
         cost.float_ops += 2 * (q + k) + 2 * (2 * (q + q_turned) + k + k_turned);
     } else if (args->qk_norm == QK_NORM_AFTER) { /* rotated for the sum, too */
         cost.float_ops += (q_turned + k_turned) * OPS_ROTATE + 2 * (q + k) + 2 * q + k;
+    } else if (args->qk_norm == QK_NORM_LATENT) {
+        cost.read += 4.0 * shape->v_dim;
+        cost.float_ops += 2 * 2 * n_kv_heads * shape->v_dim;
     }
     cost.float_ops += 2 * q_turned * OPS_ROTATE + q * (2 + 1 + OPS_TO_HALF);
     cost.float_ops += k_turned * OPS_ROTATE + (k + v) * put;

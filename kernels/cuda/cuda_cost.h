@@ -14,7 +14,9 @@
 
 struct op_cost cuda_cost_embed(const struct embed_args *args);
 struct op_cost cuda_cost_norm(const struct norm_args *args);
+struct op_cost cuda_cost_quantize(const struct quantize_args *args);
 struct op_cost cuda_cost_linear(const struct linear_args *args);
+struct op_cost cuda_cost_linear_heads(const struct linear_heads_args *args);
 struct op_cost cuda_cost_linear_glu(const struct linear_glu_args *args);
 struct op_cost cuda_cost_route(const struct route_args *args);
 /* Of the experts that args->experts name: each is read once for 8 or 32 of its rows. */

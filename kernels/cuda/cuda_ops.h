@@ -12,7 +12,9 @@ size_t cuda_attend_workspace_bytes(const struct device *device, uint32_t n_heads
                                    uint32_t max_context);
 void cuda_embed(struct stream *stream, const struct embed_args *args);
 void cuda_norm(struct stream *stream, const struct norm_args *args);
+void cuda_quantize(struct stream *stream, const struct quantize_args *args);
 void cuda_linear(struct stream *stream, const struct linear_args *args);
+void cuda_linear_heads(struct stream *stream, const struct linear_heads_args *args);
 void cuda_linear_glu(struct stream *stream, const struct linear_glu_args *args);
 void cuda_route(struct stream *stream, const struct route_args *args);
 size_t cuda_moe_workspace_bytes(const struct device *device, const struct weight *gate_up,

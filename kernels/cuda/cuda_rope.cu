@@ -28,7 +28,8 @@ struct turn { /* of a row; shared memory */
 
 struct head { /* of q or k */
     const float *values;  /* [k_dim] */
-    const float *weights; /* [k_dim] of the norm before; NULL: none */
+    const float *weights; /* [n_normed] */
+    uint32_t n_normed;    /* its first values that the norm before is of; 0: none */
     float norm;           /* 1 without a norm */
 };
 
@@ -36,19 +37,25 @@ static __device__ __forceinline__ struct head head_of(const struct rope_append_a
                                                       const struct turn &turn, const float *row,
                                                       uint32_t idx)
 {
-    struct head head = {row + (size_t)idx * args.group.shape.k_dim, NULL, 1.0f};
-    if (args.qk_norm != QK_NORM_NONE)
+    struct head head = {row + (size_t)idx * args.group.shape.k_dim, NULL, 0, 1.0f};
+    bool is_k = idx >= args.n_heads, is_latent = args.qk_norm == QK_NORM_LATENT;
+    if (args.qk_norm != QK_NORM_NONE) /* of latent queries nobody's */
         head.norm = turn.norms[idx];
-    if (args.qk_norm == QK_NORM_BEFORE)
-        head.weights = idx < args.n_heads ? args.q_norm : args.k_norm;
+    if (args.qk_norm == QK_NORM_BEFORE) {
+        head.weights = is_k ? args.k_norm : args.q_norm;
+        head.n_normed = args.group.shape.k_dim;
+    } else if (is_latent && is_k) {
+        head.weights = args.k_norm;
+        head.n_normed = args.group.shape.v_dim;
+    }
     return head;
 }
 
 static __device__ __forceinline__ float before_rotation(const struct head &head, uint32_t d)
 {
     float value = head.values[d];
-    return head.weights == NULL ? value
-                                : __fmul_rn(__fmul_rn(value, head.norm), head.weights[d]);
+    return d >= head.n_normed ? value
+                              : __fmul_rn(__fmul_rn(value, head.norm), head.weights[d]);
 }
 
 /* Value d of a head after rotation. */
@@ -56,14 +63,15 @@ static __device__ __forceinline__ float rotated(const struct rope_append_args &a
                                                 const struct turn &turn, const struct head &head,
                                                 uint32_t d)
 {
-    if (args.style == ROPE_NONE || d >= args.n_rot)
+    uint32_t first = args.first_rot, at = d - first; /* in front of it: beyond any n_rot */
+    if (args.style == ROPE_NONE || at >= args.n_rot)
         return before_rotation(head, d);
     uint32_t n_pairs = args.n_rot / 2;
     bool adjacent = args.style == ROPE_NORM;
-    uint32_t pair = adjacent ? d / 2 : d % n_pairs;
-    bool is_second = adjacent ? d % 2 != 0 : d >= n_pairs;
-    float a = before_rotation(head, adjacent ? 2 * pair : pair);
-    float b = before_rotation(head, adjacent ? 2 * pair + 1 : pair + n_pairs);
+    uint32_t pair = adjacent ? at / 2 : at % n_pairs;
+    bool is_second = adjacent ? at % 2 != 0 : at >= n_pairs;
+    float a = before_rotation(head, first + (adjacent ? 2 * pair : pair));
+    float b = before_rotation(head, first + (adjacent ? 2 * pair + 1 : pair + n_pairs));
     float c = turn.cosine[pair], s = turn.sine[pair];
     if (is_second)
         return fmaf(a, s, __fmul_rn(b, c));
@@ -82,27 +90,30 @@ static __device__ __forceinline__ float turned(const struct rope_append_args &ar
 
 static_assert(2 * MODEL_HEADS_MAX % HEADS_AT_ONCE == 0, "the last heads are normed with others");
 
-/* 16 lanes sum up a head, in the order of the CPU: values lane, lane + 16 ..., then the fold. */
+/* 16 lanes sum up a head, in the order of the CPU: values lane, lane + 16 ..., then the fold. Of
+ * latent pages only keys have a norm. */
 static __device__ __forceinline__ void make_norms(const struct rope_append_args &args,
                                                   struct turn &turn, const float *row)
 {
-    uint32_t k_dim = args.group.shape.k_dim;
-    uint32_t n = args.n_heads + (args.no_append ? 0 : args.group.shape.n_kv_heads);
+    const struct kv_shape &shape = args.group.shape;
+    bool is_latent = args.qk_norm == QK_NORM_LATENT;
+    uint32_t n = args.n_heads + (args.no_append ? 0 : shape.n_kv_heads);
     uint32_t chain = threadIdx.x % CHAINS;
-    for (uint32_t first = 0; first < n; first += HEADS_AT_ONCE) {
+    uint32_t n_normed = is_latent ? shape.v_dim : shape.k_dim;
+    for (uint32_t first = is_latent ? args.n_heads : 0; first < n; first += HEADS_AT_ONCE) {
         uint32_t idx = first + threadIdx.x / CHAINS;
-        struct head head = {row + (size_t)min(idx, n - 1) * k_dim, NULL, 1.0f};
+        struct head head = {row + (size_t)min(idx, n - 1) * shape.k_dim, NULL, 0, 1.0f};
         float sum = 0.0f;
-        for (uint32_t d = chain; d < k_dim; d += CHAINS) {
-            float value = args.qk_norm == QK_NORM_BEFORE ? head.values[d]
-                                                         : rotated(args, turn, head, d);
+        for (uint32_t d = chain; d < n_normed; d += CHAINS) {
+            float value = args.qk_norm == QK_NORM_AFTER ? rotated(args, turn, head, d)
+                                                        : head.values[d];
             sum = fmaf(value, value, sum);
         }
         for (uint32_t apart = CHAINS / 2; apart > 0; apart /= 2)
             sum = __fadd_rn(sum, __shfl_down_sync(ALL_LANES, sum, apart));
         if (chain == 0) /* beyond the last head nobody reads */
             turn.norms[idx] = __fdiv_rn(
-                1.0f, __fsqrt_rn(__fadd_rn(__fdiv_rn(sum, (float)k_dim), args.norm_eps)));
+                1.0f, __fsqrt_rn(__fadd_rn(__fdiv_rn(sum, (float)n_normed), args.norm_eps)));
     }
 }
 
@@ -215,13 +226,16 @@ extern "C" void cuda_rope_append(struct stream *stream, const struct rope_append
 {
     const struct kv_shape *shape = &args->group.shape;
     assert(shape->k_dim <= MODEL_HEAD_DIM_MAX && shape->v_dim <= MODEL_HEAD_DIM_MAX);
-    assert(args->style == ROPE_NONE || (args->n_rot % 2 == 0 && args->n_rot <= shape->k_dim));
+    assert(args->style == ROPE_NONE ||
+           (args->n_rot % 2 == 0 && args->first_rot + args->n_rot <= shape->k_dim));
     assert(args->n_heads > 0 || !args->no_append);
     assert(args->n_heads == 0 ||
            (args->q.width == args->n_heads * shape->k_dim && (args->q.forms & ACT_QUERY) != 0 &&
             args->rows.n_rows <= args->q.max_rows));
     assert(args->n_heads <= MODEL_HEADS_MAX && shape->n_kv_heads <= MODEL_HEADS_MAX);
     assert(args->qk_norm != QK_NORM_BEFORE || (args->q_norm != NULL && args->k_norm != NULL));
+    assert(args->qk_norm != QK_NORM_LATENT ||
+           (args->k_norm != NULL && shape->v_in_k && shape->v_dim <= shape->k_dim));
     assert(args->q_temperature.scale == 0 || args->q_temperature.length > 0);
     cudaStream_t cuda;
     if (!cuda_stream_begin(stream, "rope_append", &cuda) || args->rows.n_rows == 0)

@@ -25,6 +25,7 @@ struct cuda_rows {
     const float *scales;
     const float *floats;    /* [n][width] */
     uint32_t stride, width;
+    uint32_t n_in;          /* values of a row that are multiplied: floats end there */
     uint32_t n;
 };
 
@@ -33,8 +34,19 @@ static __device__ __forceinline__ struct cuda_rows rows_from(const struct cuda_a
 {
     struct cuda_rows rows = {act.halves + (size_t)first * act.stride, act.scales + first,
                              act.floats + (size_t)first * act.width, act.stride, act.width,
-                             n_rows - first};
+                             act.width, n_rows - first};
     return rows;
+}
+
+/* The same of n_in values from a multiple of 64 on, or of floats alone. */
+static __device__ __forceinline__ struct cuda_rows part_of_rows(const struct cuda_rows &rows,
+                                                                uint32_t first, uint32_t n_in)
+{
+    struct cuda_rows part = rows;
+    part.halves += first;
+    part.floats += first;
+    part.n_in = n_in;
+    return part;
 }
 
 template <int type> struct cuda_codes {
@@ -232,7 +244,7 @@ static __device__ __forceinline__ void multiply_floats(float (&acc)[row_tiles][4
 {
     const float *weights = (const float *)codes;
     uint32_t r = lane_idx() / 4, c = lane_idx() % 4;
-    uint32_t n = min(end * CUDA_TILE_INPUTS, rows.width);
+    uint32_t n = min(end * CUDA_TILE_INPUTS, rows.n_in);
     for (uint32_t k = begin * CUDA_TILE_INPUTS; k < n; k++) {
         const float *quad = weights + (size_t)(k / 4) * CUDA_TILE_OUTPUTS * 4 + k % 4;
         float w = quad[4 * r], upper_w = quad[4 * (r + 8)];

@@ -124,11 +124,12 @@ int cuda_weight_plan(enum weight_fuse fuse, const struct weight_source *sources,
                             "--backend cpu, or a file of F32, F16, Q4_0, Q4_1 or Q8_0",
                             weight_source_name(&sources[i]),
                             tensor_type_info(sources[i].type)->name);
-    if (status == STATUS_OK && fuse == WEIGHT_HEADS)
+    if (status == STATUS_OK && fuse == WEIGHT_HEADS && sources[0].type != TENSOR_F32 &&
+        sources[0].n_in % CUDA_TILE_INPUTS != 0)
         status = refuse(why, STATUS_UNSUPPORTED,
-                        "%s: latent attention, which this build runs on the CPU only; take "
+                        "%s: heads of %u values, and a GPU multiplies multiples of %d; take "
                         "--backend cpu",
-                        weight_source_name(&sources[0]));
+                        weight_source_name(&sources[0]), sources[0].n_in, CUDA_TILE_INPUTS);
     if (status < 0)
         return status;
     *out = (struct weight){.fuse = fuse,

@@ -54,9 +54,7 @@ def golden_tokens(name):
 # --- beside the CPU ---
 
 
-@pytest.mark.parametrize(
-    "name", [plan.name for plan in make_tiny_models.PLANS if plan.arch != "deepseek2"]
-)
+@pytest.mark.parametrize("name", [plan.name for plan in make_tiny_models.PLANS])
 def test_every_row_of_a_tiny_model_is_near_the_cpus(logits, tiny, capsys, name):
     tokens = golden_tokens(name)
     cuda, cpu = (array_of(logits(tiny[name], tokens, *backend)) for backend in (CUDA, CPU))
@@ -74,18 +72,8 @@ def test_every_row_of_a_tiny_model_is_near_the_cpus(logits, tiny, capsys, name):
     assert error.max() <= 0.1 and np.sqrt(np.mean(error**2)) <= 8e-3
 
 
-def test_latent_attention_is_refused_by_name(quire, tiny):
-    done = subprocess.run(
-        [quire, "logits", "--model", tiny["deepseek2_v3"], "--tokens", "1,2", "--output",
-         "/dev/null", *CUDA], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=SECONDS,
-    )
-    assert done.returncode == 1
-    assert "latent attention" in done.stderr and "--backend cpu" in done.stderr
-
-
 # In the last layer rows without logits have keys and values made alone.
-@pytest.mark.parametrize("name", ["llama4", "qwen3moe"])
+@pytest.mark.parametrize("name", ["llama4", "qwen3moe", "deepseek2_v3"])
 def test_the_last_row_alone_is_the_last_of_all_rows(logits, tiny, name):
     tokens = golden_tokens(name)
     row = array_of(logits(tiny[name], tokens, *CUDA))[-1:].tobytes()

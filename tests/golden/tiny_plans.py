@@ -321,6 +321,7 @@ PLANS = [
         own_output=True,
         kinds={"attn_k_b": T.Q8_0, "ffn_down_exps": T.Q8_0},
         latent=Latent(rank=128, rope=16, nope=64, value=48, q_rank=96),
+        seed="deepseek2_v3 anew",  # no row stands so near between experts that rounding decides
         keys={
             "leading_dense_block_count": 1,
             "expert_feed_forward_length": 64,

@@ -134,6 +134,11 @@ static void test_cuda_attend__takes_other_shapes_by_fma(void **state)
     shape.kv.v_dim = 64;
     shape.kv.v_in_k = true;
     assert_near_cpu("by fma", &shape, items, 3, TOLERANCE_PLAIN);
+    shape.first_rot = 64; /* latent attention */
+    shape.qk_norm = QK_NORM_LATENT;
+    assert_near_cpu("latent", &shape, items, 3, TOLERANCE_PLAIN);
+    shape.dtype = KV_F32;
+    assert_near_cpu("latent", &shape, items, 3, TOLERANCE_PLAIN);
     shape = shape_of(17, 1, 64, 140);
     assert_near_cpu("by fma", &shape, items, 3, TOLERANCE_PLAIN);
 }

@@ -67,6 +67,20 @@ static void test_cuda_cost__weights_of_floats_cost_an_fma_each(void **state)
                 2 * 16 * 64 * 40 + 9 * 33 * 16);
 }
 
+static void test_cuda_cost__heads_read_their_own_part_of_the_rows(void **state)
+{
+    struct weight_source source = {.type = TENSOR_F16, .n_in = 64, .n_out = 16, .name = "w"};
+    struct weight_source sources[] = {source, source, source};
+    struct weight weight;
+    assert_int_equal(cuda_weight_plan(WEIGHT_HEADS, sources, 3, &weight, NULL), STATUS_OK);
+    struct act panel = {NULL, 5, 3 * 64, ACT_BLOCKS};
+    struct linear_heads_args args = {.weight = &weight, .in = panel, .n_rows = 5, .n_tail = 4};
+    assert_cost(cuda_cost_linear_heads(&args), 3 * (5 * (2 * 64 + 4) + 2048 + 4 * 5 * 4),
+                3 * 4 * 5 * (16 + 4), 3 * 4 * MMA, 3 * 9 * 5 * 16);
+    struct quantize_args quantize = {.n_heads = 3, .n = 64, .n_rows = 5, .out = panel};
+    assert_cost(cuda_cost_quantize(&quantize), 4 * 5 * 192, 5 * (2 * 192 + 4), 0, 3 * 5 * 192);
+}
+
 static void test_cuda_cost__halves_are_multiplied_in_whole_tiles_of_inputs(void **state)
 {
     struct weight weight = weight_of(WEIGHT_PLAIN, TENSOR_F16, 40, 16);
@@ -339,6 +353,7 @@ int main(void)
         cmocka_unit_test(test_cuda_cost__experts_are_read_once_for_32_rows_and_only_those_chosen),
         cmocka_unit_test(test_cuda_cost__few_rows_are_multiplied_as_eight),
         cmocka_unit_test(test_cuda_cost__weights_of_floats_cost_an_fma_each),
+        cmocka_unit_test(test_cuda_cost__heads_read_their_own_part_of_the_rows),
         cmocka_unit_test(test_cuda_cost__halves_are_multiplied_in_whole_tiles_of_inputs),
         cmocka_unit_test(test_cuda_cost__many_rows_let_the_weights_pass_again),
         cmocka_unit_test(test_cuda_cost__gate_and_up_become_one_panel),

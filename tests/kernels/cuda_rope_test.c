@@ -112,11 +112,26 @@ static void test_cuda_rope__values_beyond_f16_are_cut_and_counted(void **state)
     assert_same_pages("beyond f16", &shape, 50);
 }
 
+/* Keys of which a part is normed and another turns. */
+static struct scene_shape latent_shape(enum kv_dtype dtype, enum rope_style style)
+{
+    struct scene_shape shape = small_shape(dtype, style);
+    shape.kv = (struct kv_shape){.n_kv_heads = 1, .k_dim = 56, .v_dim = 40, .v_in_k = true};
+    shape.first_rot = 40;
+    shape.qk_norm = QK_NORM_LATENT;
+    return shape;
+}
+
 static void test_cuda_rope__latent_pages_hold_keys_alone(void **state)
 {
-    struct scene_shape shape = small_shape(KV_F16, ROPE_NORM);
-    shape.kv = (struct kv_shape){.n_kv_heads = 1, .k_dim = 48, .v_dim = 32, .v_in_k = true};
-    assert_same_pages("latent", &shape, 64);
+    for (int dtype = KV_F16; dtype <= KV_F32; dtype++)
+        for (int style = ROPE_NONE; style <= ROPE_NEOX; style++) {
+            struct scene_shape shape =
+                latent_shape((enum kv_dtype)dtype, (enum rope_style)style);
+            assert_same_pages("latent", &shape, 64);
+            shape.n_rot = 12; /* dims behind pass too */
+            assert_same_pages("latent", &shape, 64);
+        }
 }
 
 static void assert_queries(const struct scene_shape *shape, const struct scene_rows *items,
@@ -178,6 +193,18 @@ static void test_cuda_rope__queries_and_keys_may_be_made_apart(void **state)
         shape.qk_norm = (enum qk_norm)norm;
         assert_same_pages("apart", &shape, 64);
         assert_queries(&shape, items, 3);
+    }
+}
+
+static void test_cuda_rope__latent_queries_have_no_norm(void **state)
+{
+    static const struct scene_rows items[] = {{0, 0, 3}, {0, 149, 1}, {1, 60, 10}};
+    struct scene_shape shape = latent_shape(KV_F32, ROPE_NORM);
+    shape.q_temperature = (struct q_temperature){0.3f, 20, 1};
+    for (int apart = 0; apart < 2; apart++) {
+        shape.apart = apart == 1;
+        assert_queries(&shape, items, 3);
+        assert_same_pages("apart", &shape, 64);
     }
 }
 
@@ -248,6 +275,7 @@ int main(void)
         cmocka_unit_test(test_cuda_rope__queries_are_rounded_once_under_a_power_of_two),
         cmocka_unit_test(test_cuda_rope__norms_have_the_bits_of_the_cpu),
         cmocka_unit_test(test_cuda_rope__queries_and_keys_may_be_made_apart),
+        cmocka_unit_test(test_cuda_rope__latent_queries_have_no_norm),
         cmocka_unit_test(test_cuda_rope__the_greatest_query_may_stand_anywhere),
         cmocka_unit_test(test_cuda_rope__positions_far_out_have_the_bits_of_the_cpu),
         cmocka_unit_test(test_cuda_rope__a_missing_page_sticks_to_the_stream),
