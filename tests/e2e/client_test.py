@@ -308,7 +308,7 @@ def test_a_dumb_terminal_gets_plain_lines(quire, server):
 def test_stats_draws_a_table_over_itself(quire, server):
     status, shown = on_terminal(
         [quire, "stats", "--interval", "0.1", "--server", server.address],
-        interrupt_at=rb"\x1b\[6A(.|\n)*\x1b\[6A",
+        interrupt_at=rb"\x1b\[6A(.|\n)*\x1b\[6A(.|\n)*sequences ",
     )
     assert status == INTERRUPTED
     assert shown.count("sequences ") >= 3

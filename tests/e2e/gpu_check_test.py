@@ -89,7 +89,7 @@ def test_a_model_is_held_beside_the_cpu_and_to_law_2(whole):
 
 def test_the_report_says_that_it_is_emulated_and_where_it_was_made(whole):
     ran, report = whole
-    assert report["emulated"] is True and report["version"] == 1
+    assert report["emulated"] is True and report["version"] == 2
     assert "EMULATED" in ran.stdout and "mean nothing" in ran.stdout
     assert "emulated" in report["device"]["name"] and report["device"]["major"] == 9
     assert report["device"]["memory_bytes"] > 0
