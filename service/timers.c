@@ -72,7 +72,7 @@ void timers_arm(struct timers *timers, struct timer *timer, int64_t due_ns)
 {
     assert(timer->fire != NULL);
     if (timers->running_ns != 0 && due_ns <= timers->running_ns)
-        due_ns = timers->running_ns + 1; /* one that arms itself for now must not hold the loop */
+        due_ns = timers->running_ns + 1; /* of one that arms itself anew at once the loop lets go */
     if (timer->armed && timer->due_ns == due_ns)
         return;
     timers_disarm(timers, timer);

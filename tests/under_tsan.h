@@ -9,4 +9,13 @@
 #define UNDER_TSAN 0
 #endif
 
+/* Of a test without threads: skipped by name. */
+#define SKIP_UNDER_TSAN()                                                                          \
+    do {                                                                                           \
+        if (UNDER_TSAN) {                                                                          \
+            print_message("skipped: one thread, of which TSan has nothing to say\n");              \
+            skip();                                                                                \
+        }                                                                                          \
+    } while (0)
+
 #endif

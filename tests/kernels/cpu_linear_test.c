@@ -78,8 +78,7 @@ static void check_against_doubles(enum activations activations, const struct lin
 
 static void test_cpu_linear__scalar_is_the_product_that_doubles_give(void **state)
 {
-    if (UNDER_TSAN)
-        skip();
+    SKIP_UNDER_TSAN();
     for (int t = 0; t < N_LINEAR_TYPES; t++) {
         for (int a = 0; a < 3; a++) {
             uint32_t type = linear_types[t], wide = linear_width(type, 576);
