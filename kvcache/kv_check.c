@@ -1,0 +1,71 @@
+#include "kvcache/kv_state.h"
+
+#include <string.h>
+
+#include "base/status.h"
+
+static int check_table(const struct kv_cache *cache, kv_seq_id seq, uint32_t g, struct why *why)
+{
+    const struct kv_sequence *sequence = &cache->sequences[seq];
+    const struct kv_group *group = &cache->groups[g];
+    const struct page_table *table = &sequence->tables[g];
+    uint32_t first = kv_group_first_visible(group, sequence->committed);
+    if (page_table_end(table) != kv_pages_of(sequence->written) || table->first_page > first)
+        return refuse(why, STATUS_INTERNAL,
+                      "sequence %u group %u: pages %u to %u for %llu tokens, seen from page %u",
+                      seq, g, table->first_page, page_table_end(table),
+                      (unsigned long long)sequence->written, first);
+    for (uint32_t i = 0; i < table->n_pages; i++) {
+        uint32_t refs = page_pool_refs(group->pool, table->pages[i]);
+        bool own = table->first_page + i >= table->own_from;
+        if (refs == 0 || (own && refs != 1))
+            return refuse(why, STATUS_INTERNAL, "sequence %u group %u: page %u has %u references",
+                          seq, g, table->pages[i], refs);
+        group->named[table->pages[i]]++;
+    }
+    int status = kv_tables_check(&group->tables, seq, table, why);
+    return status < 0 ? refuse_prefix(why, status, "group %u", g) : STATUS_OK;
+}
+
+static int check_group(struct kv_cache *cache, uint32_t g, struct why *why)
+{
+    struct kv_group *group = &cache->groups[g];
+    uint32_t n_pages = page_pool_n_pages(group->pool);
+    uint64_t n_reserved = 0;
+    int status = page_pool_check(group->pool, why);
+    memset(group->named, 0, n_pages * sizeof *group->named);
+    for (kv_seq_id seq = 0; seq < cache->spec.max_sequences && status == STATUS_OK; seq++) {
+        if (!cache->sequences[seq].is_open)
+            continue;
+        n_reserved += kv_sequence_reserved(cache, &cache->sequences[seq], g);
+        status = check_table(cache, seq, g, why);
+    }
+    if (status < 0)
+        return status;
+    for (page_id page = 0; page < n_pages; page++)
+        if (group->named[page] != page_pool_refs(group->pool, page))
+            return refuse(why, STATUS_INTERNAL, "group %u: page %u has %u references, %u tables", g,
+                          page, page_pool_refs(group->pool, page), group->named[page]);
+    if (n_reserved != page_pool_n_reserved(group->pool))
+        return refuse(why, STATUS_INTERNAL, "group %u: %u pages promised, %llu owed", g,
+                      page_pool_n_reserved(group->pool), (unsigned long long)n_reserved);
+    return STATUS_OK;
+}
+
+int kv_cache_check(struct kv_cache *cache, struct why *why)
+{
+    for (kv_seq_id seq = 0; seq < cache->spec.max_sequences; seq++) {
+        const struct kv_sequence *sequence = &cache->sequences[seq];
+        if (sequence->is_open &&
+            (sequence->committed > sequence->written || sequence->written > sequence->promised))
+            return refuse(
+                why, STATUS_INTERNAL, "sequence %u: %llu of %llu written tokens committed", seq,
+                (unsigned long long)sequence->committed, (unsigned long long)sequence->written);
+    }
+    for (uint32_t g = 0; g < cache->n_groups; g++) {
+        int status = check_group(cache, g, why);
+        if (status < 0)
+            return status;
+    }
+    return STATUS_OK;
+}

@@ -1,0 +1,163 @@
+#include "kvcache/kv_state.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/status.h"
+#include "base/text.h"
+
+uint32_t kv_cache_pages_of(const struct kv_cache *cache, uint64_t n_tokens)
+{
+    (void)cache;
+    uint64_t n_pages = kv_pages_of(n_tokens);
+    return n_pages < UINT32_MAX ? (uint32_t)n_pages : UINT32_MAX;
+}
+
+bool kv_cache_fits_now(const struct kv_cache *cache, uint64_t n_tokens)
+{
+    return kv_cache_family_fits_now(cache, &(struct kv_family){.n_promised = n_tokens});
+}
+
+/* When its pages are shared the budget of the one that reads holds no page of them any more, but
+ * its copy of the last; until then it may hold them all beside. */
+static uint32_t spare_of(const struct kv_group *group, const struct kv_family *family)
+{
+    uint64_t n_held = kv_pages_of(family->n_shared);
+    if (family->n_forks == 0)
+        return 0;
+    if (n_held > group->window_pages)
+        n_held = group->window_pages;
+    return kv_group_budget(group, family->n_promised, family->n_shared) + (uint32_t)n_held -
+           kv_group_budget(group, family->n_promised, 0);
+}
+
+static uint64_t pages_in(const struct kv_group *group, const struct kv_family *family)
+{
+    return (uint64_t)kv_group_budget(group, family->n_promised, 0) + spare_of(group, family) +
+           (uint64_t)family->n_forks *
+               kv_group_budget(group, family->n_promised, family->n_shared);
+}
+
+uint64_t kv_cache_family_pages(const struct kv_cache *cache, const struct kv_family *family)
+{
+    uint32_t g = 0;
+    for (uint32_t i = cache->n_groups; i-- > 0;)
+        g = cache->groups[i].spec.kind == KV_FULL ? i : g;
+    return pages_in(&cache->groups[g], family);
+}
+
+bool kv_cache_family_fits_now(const struct kv_cache *cache, const struct kv_family *family)
+{
+    if (cache->n_free <= family->n_forks || !kv_cache_fits_ever(cache, family->n_promised))
+        return false;
+    for (uint32_t g = 0; g < cache->n_groups; g++)
+        if (pages_in(&cache->groups[g], family) > page_pool_n_available(cache->groups[g].pool))
+            return false;
+    return true;
+}
+
+bool kv_cache_family_fits_ever(const struct kv_cache *cache, const struct kv_family *family)
+{
+    if (cache->spec.max_sequences <= family->n_forks ||
+        !kv_cache_fits_ever(cache, family->n_promised))
+        return false;
+    for (uint32_t g = 0; g < cache->n_groups; g++)
+        if (pages_in(&cache->groups[g], family) > page_pool_n_pages(cache->groups[g].pool))
+            return false;
+    return true;
+}
+
+bool kv_cache_fits_ever(const struct kv_cache *cache, uint64_t n_tokens)
+{
+    return n_tokens <= kv_cache_tokens_max(cache);
+}
+
+uint64_t kv_cache_tokens_max(const struct kv_cache *cache)
+{
+    uint64_t n_tokens = cache->spec.max_context;
+    for (uint32_t g = 0; g < cache->n_groups; g++) {
+        const struct kv_group *group = &cache->groups[g];
+        uint64_t held = (uint64_t)page_pool_n_pages(group->pool) * PAGE_TOKENS;
+        if (page_pool_n_pages(group->pool) < group->window_pages && held < n_tokens)
+            n_tokens = held;
+    }
+    return n_tokens;
+}
+
+uint32_t kv_cache_ops_max(const struct kv_cache *cache, uint32_t max_rows)
+{
+    uint32_t n_seqs = cache->spec.max_sequences < max_rows ? cache->spec.max_sequences : max_rows;
+    uint32_t n_zeroed = max_rows / PAGE_TOKENS + n_seqs, n_copied = n_seqs;
+    return cache->n_groups * (n_zeroed + n_copied + n_seqs * KV_TABLES_OPS_MAX) + 1; /* counters */
+}
+
+int kv_promise_refuse(const struct kv_cache *cache, uint64_t n_tokens, struct why *why)
+{
+    char asked[TEXT_NUMBER_BYTES], held[TEXT_NUMBER_BYTES];
+    struct kv_cache_stats stats;
+    kv_cache_read_stats(cache, &stats);
+    if (!kv_cache_fits_ever(cache, n_tokens))
+        return refuse(why, STATUS_TOO_LARGE,
+                      "%s tokens are asked for and a sequence may hold %s (--kv-memory, "
+                      "--max-context)",
+                      text_count(asked, n_tokens), text_count(held, kv_cache_tokens_max(cache)));
+    if (cache->n_free == 0)
+        return refuse(why, STATUS_EXHAUSTED, "all %u sequences are taken (--max-sequences)",
+                      cache->spec.max_sequences);
+    return refuse(why, STATUS_EXHAUSTED,
+                  "%s tokens need %u pages, %s, and %u are free (--kv-memory)",
+                  text_count(asked, n_tokens), kv_cache_pages_of(cache, n_tokens),
+                  text_bytes(held, kv_pages_of(n_tokens) * stats.page_bytes), stats.n_available);
+}
+
+bool kv_promise_reserve(struct kv_cache *cache, const uint32_t *extra)
+{
+    for (uint32_t g = 0; g < cache->n_groups; g++) {
+        if (page_pool_reserve(cache->groups[g].pool, extra[g]) == STATUS_OK)
+            continue;
+        while (g-- > 0)
+            page_pool_unreserve(cache->groups[g].pool, extra[g]);
+        return false;
+    }
+    return true;
+}
+
+kv_seq_id kv_promise_take_slot(struct kv_cache *cache, uint64_t n_promised)
+{
+    kv_seq_id seq = cache->free[--cache->n_free];
+    struct kv_sequence *sequence = &cache->sequences[seq];
+    assert(!sequence->is_open);
+    sequence->is_open = true;
+    sequence->promised = n_promised;
+    sequence->written = sequence->committed = sequence->shared = 0;
+    memset(sequence->spare, 0, sizeof sequence->spare);
+    return seq;
+}
+
+int kv_cache_open(struct kv_cache *cache, uint64_t n_promised, kv_seq_id *out, struct why *why)
+{
+    return kv_cache_open_family(cache, &(struct kv_family){.n_promised = n_promised}, out, why);
+}
+
+int kv_cache_open_family(struct kv_cache *cache, const struct kv_family *family, kv_seq_id *out,
+                         struct why *why)
+{
+    uint32_t extra[KV_GROUPS_MAX];
+
+    assert(family->n_shared <= family->n_promised);
+    if (!kv_cache_family_fits_now(cache, family))
+        return kv_promise_refuse(cache, family->n_promised, why);
+    for (uint32_t g = 0; g < cache->n_groups; g++)
+        extra[g] = (uint32_t)pages_in(&cache->groups[g], family);
+    bool reserved = kv_promise_reserve(cache, extra);
+    assert(reserved);
+    (void)reserved;
+    for (uint32_t i = 0; i <= family->n_forks; i++) {
+        out[i] = kv_promise_take_slot(cache, family->n_promised);
+        struct kv_sequence *sequence = &cache->sequences[out[i]];
+        sequence->shared = i > 0 ? family->n_shared : 0;
+        for (uint32_t g = 0; g < cache->n_groups && i == 0; g++)
+            sequence->spare[g] = spare_of(&cache->groups[g], family);
+    }
+    return STATUS_OK;
+}

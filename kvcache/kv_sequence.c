@@ -1,0 +1,141 @@
+#include "kvcache/kv_state.h"
+
+#include <assert.h>
+
+#include "base/status.h"
+
+struct kv_sequence *kv_sequence_at(const struct kv_cache *cache, kv_seq_id seq)
+{
+    assert(seq < cache->spec.max_sequences && cache->sequences[seq].is_open);
+    return &cache->sequences[seq];
+}
+
+uint32_t kv_sequence_reserved(const struct kv_cache *cache, const struct kv_sequence *sequence,
+                              uint32_t g)
+{
+    uint32_t budget = kv_group_budget(&cache->groups[g], sequence->promised, sequence->shared);
+    uint32_t n_own = page_table_n_own(&sequence->tables[g]);
+    budget += sequence->spare[g];
+    assert(n_own <= budget);
+    return budget - n_own;
+}
+
+void kv_cache_close(struct kv_cache *cache, kv_seq_id seq)
+{
+    struct kv_sequence *sequence = kv_sequence_at(cache, seq);
+    for (uint32_t g = 0; g < cache->n_groups; g++) {
+        struct page_pool *pool = cache->groups[g].pool;
+        struct page_table *table = &sequence->tables[g];
+        page_pool_unreserve(pool, kv_sequence_reserved(cache, sequence, g));
+        for (uint32_t i = table->n_pages; i-- > 0;) /* so that they are lent in this order again */
+            page_pool_release(pool, table->pages[i]);
+        page_table_clear(table);
+    }
+    sequence->is_open = false;
+    cache->free[cache->n_free++] = seq;
+}
+
+static void share_pages(struct kv_cache *cache, struct kv_sequence *from, struct kv_sequence *to)
+{
+    to->written = to->committed = to->shared = from->shared = from->written;
+    for (uint32_t g = 0; g < cache->n_groups; g++) {
+        page_table_share(&from->tables[g], &to->tables[g]);
+        for (uint32_t i = 0; i < to->tables[g].n_pages; i++)
+            page_pool_share(cache->groups[g].pool, to->tables[g].pages[i]);
+    }
+}
+
+void kv_cache_fork_into(struct kv_cache *cache, kv_seq_id from_seq, kv_seq_id to_seq)
+{
+    struct kv_sequence *from = kv_sequence_at(cache, from_seq), *to = kv_sequence_at(cache, to_seq);
+    uint32_t had[KV_GROUPS_MAX];
+
+    assert(from->committed == from->written && to->written == 0 && to->shared == from->written);
+    for (uint32_t g = 0; g < cache->n_groups; g++) {
+        had[g] = kv_sequence_reserved(cache, from, g);
+        from->spare[g] = 0;
+    }
+    share_pages(cache, from, to);
+    for (uint32_t g = 0; g < cache->n_groups; g++) /* at the first fork: what it owned */
+        page_pool_unreserve(cache->groups[g].pool, had[g] - kv_sequence_reserved(cache, from, g));
+}
+
+int kv_cache_fork(struct kv_cache *cache, kv_seq_id seq, uint64_t n_promised, kv_seq_id *out,
+                  struct why *why)
+{
+    struct kv_sequence *from = kv_sequence_at(cache, seq);
+    assert(from->committed == from->written && n_promised >= from->written);
+    if (cache->n_free == 0 || !kv_cache_fits_ever(cache, n_promised))
+        return kv_promise_refuse(cache, n_promised, why);
+    uint32_t extra[KV_GROUPS_MAX], spare[KV_GROUPS_MAX];
+    for (uint32_t g = 0; g < cache->n_groups; g++) {
+        uint32_t had = kv_sequence_reserved(cache, from, g);
+        uint32_t need = kv_group_budget(&cache->groups[g], from->promised, from->written);
+        extra[g] = kv_group_budget(&cache->groups[g], n_promised, from->written);
+        extra[g] += need > had ? need - had : 0;
+        spare[g] = had > need ? had - need : 0;
+    }
+    if (!kv_promise_reserve(cache, extra))
+        return kv_promise_refuse(cache, n_promised, why);
+
+    *out = kv_promise_take_slot(cache, n_promised);
+    for (uint32_t g = 0; g < cache->n_groups; g++) {
+        page_pool_unreserve(cache->groups[g].pool, spare[g]);
+        from->spare[g] = 0; /* of a family whose forks left before */
+    }
+    share_pages(cache, from, &cache->sequences[*out]);
+    return STATUS_OK;
+}
+
+/* --- tokens --- */
+
+void kv_cache_append(struct kv_cache *cache, kv_seq_id seq, uint32_t n, struct stream *stream)
+{
+    struct kv_sequence *sequence = kv_sequence_at(cache, seq);
+    uint64_t written = sequence->written + n;
+    assert(written <= sequence->promised && sequence->written >= sequence->shared);
+    assert(written - sequence->committed <= cache->spec.max_append);
+    for (uint32_t g = 0; g < cache->n_groups; g++) {
+        struct kv_group *group = &cache->groups[g];
+        if (n > 0)
+            kv_group_extend(group, &sequence->tables[g], sequence->written,
+                            (uint32_t)kv_pages_of(written), stream);
+        kv_tables_send(&group->tables, seq, &sequence->tables[g], stream);
+    }
+    sequence->written = written;
+}
+
+void kv_cache_commit(struct kv_cache *cache, kv_seq_id seq, uint32_t n)
+{
+    struct kv_sequence *sequence = kv_sequence_at(cache, seq);
+    assert(sequence->committed + n <= sequence->written);
+    sequence->committed += n;
+    for (uint32_t g = 0; g < cache->n_groups; g++)
+        kv_group_drop_before(&cache->groups[g], &sequence->tables[g],
+                             kv_group_first_visible(&cache->groups[g], sequence->committed));
+}
+
+void kv_cache_truncate(struct kv_cache *cache, kv_seq_id seq, uint64_t n_tokens)
+{
+    struct kv_sequence *sequence = kv_sequence_at(cache, seq);
+    assert(n_tokens <= sequence->written && n_tokens >= sequence->shared);
+    for (uint32_t g = 0; g < cache->n_groups; g++) {
+        struct kv_group *group = &cache->groups[g];
+        struct page_table *table = &sequence->tables[g];
+        assert(kv_group_first_visible(group, n_tokens) >= table->first_page);
+        kv_group_shrink(group, table, (uint32_t)kv_pages_of(n_tokens));
+    }
+    sequence->written = n_tokens;
+    if (sequence->committed > n_tokens)
+        sequence->committed = n_tokens;
+}
+
+uint64_t kv_cache_written(const struct kv_cache *cache, kv_seq_id seq)
+{
+    return kv_sequence_at(cache, seq)->written;
+}
+
+uint64_t kv_cache_committed(const struct kv_cache *cache, kv_seq_id seq)
+{
+    return kv_sequence_at(cache, seq)->committed;
+}

@@ -1,0 +1,60 @@
+/* kvcache/kv_state.h: what the files of the cache share: its sequences, groups and counters. Nobody
+ * outside this room includes it.
+ *
+ *   kv_memory.c    pages of each group       kv_sequence.c   fork, append, commit, truncate, close
+ *   kv_cache.c     create, views, stats      kv_check.c      the invariant
+ *   kv_promise.c   what fits, reservations
+ *
+ * Thread: engine only.
+ */
+#ifndef QUIRE_KVCACHE_KV_STATE_H
+#define QUIRE_KVCACHE_KV_STATE_H
+
+#include "kvcache/kv_cache.h"
+#include "kvcache/kv_group.h"
+
+#include <stdbool.h>
+
+struct ops;
+
+struct kv_sequence {
+    bool is_open;
+    uint64_t promised, written, committed;
+    /* written at the last fork, or, of one that waits for its fork, then: never truncated below */
+    uint64_t shared;
+    uint32_t spare[KV_GROUPS_MAX]; /* pages beyond the budget: of a family before its fork */
+    struct page_table tables[KV_GROUPS_MAX];
+};
+
+struct kv_cache {
+    struct device *device;
+    struct kv_cache_spec spec;
+    uint32_t n_groups;
+    struct kv_group groups[KV_GROUPS_MAX];
+    struct kv_sequence *sequences; /* [max_sequences] */
+    page_id *tables;               /* memory of all tables */
+    kv_seq_id *free;               /* [n_free], a stack */
+    uint32_t n_free;
+    uint64_t *n_saturated;      /* device */
+    uint64_t *n_saturated_seen; /* of device_alloc_host */
+};
+
+/* Open (asserted). */
+struct kv_sequence *kv_sequence_at(const struct kv_cache *cache, kv_seq_id seq);
+/* Pages of group g that were promised to it and that it has not taken yet. */
+uint32_t kv_sequence_reserved(const struct kv_cache *cache, const struct kv_sequence *sequence,
+                              uint32_t g);
+
+/* n_pages[group] out of spec->memory_bytes. STATUS_INVALID: not one of each. */
+int kv_memory_share(const struct ops *ops, const struct kv_cache_spec *spec, uint32_t *n_pages,
+                    struct why *why);
+
+/* extra[group] pages of all groups, or false and nothing. */
+bool kv_promise_reserve(struct kv_cache *cache, const uint32_t *extra);
+/* A closed slot, now open, with nothing in it and n_promised tokens to come, whose pages the caller
+ * has reserved. There is one (asserted). */
+kv_seq_id kv_promise_take_slot(struct kv_cache *cache, uint64_t n_promised);
+/* STATUS_TOO_LARGE or STATUS_EXHAUSTED, with numbers. */
+int kv_promise_refuse(const struct kv_cache *cache, uint64_t n_tokens, struct why *why);
+
+#endif
