@@ -8,13 +8,14 @@
 #include <string.h>
 
 int batch_create(struct device *device, uint32_t max_outputs, uint32_t vocabulary,
-                 struct batch **out, struct why *why)
+                 const struct lookback *lookback, struct batch **out, struct why *why)
 {
     struct batch *batch = calloc(1, sizeof *batch);
 
     if (batch == NULL)
         return refuse(why, STATUS_NO_MEMORY, "no memory for a batch (%zu bytes)", sizeof *batch);
     batch->device = device;
+    batch->lookback = *lookback;
     batch->mask_words = (uint32_t)grammar_mask_words(vocabulary);
     const struct {
         size_t bytes;
@@ -51,7 +52,7 @@ void batch_clear(struct batch *batch, int64_t now_ns)
 {
     batch->n_rows = batch->n_seqs = batch->n_outputs = batch->max_position = 0;
     batch->n_masks = batch->n_biases = 0;
-    batch->work = (struct step_work){.n_decode = 0};
+    batch->work = (struct step_work){.lookback = &batch->lookback};
     batch->begun_ns = now_ns;
 }
 

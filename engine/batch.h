@@ -38,13 +38,14 @@ struct batch {
     struct sequence *sequences[STEP_ROWS_MAX]; /* [n_seqs] */
     uint32_t n_rows_of[STEP_ROWS_MAX];         /* [n_seqs] */
     struct sequence *outputs[STEP_ROWS_MAX];   /* [n_outputs] */
+    struct lookback lookback;
     struct step_work work;
     int64_t begun_ns;
 };
 
 /* STATUS_NO_MEMORY with numbers; the caller frees *out with batch_free. */
 int batch_create(struct device *device, uint32_t max_outputs, uint32_t vocabulary,
-                 struct batch **out, struct why *why);
+                 const struct lookback *lookback, struct batch **out, struct why *why);
 void batch_free(struct batch *batch);
 void batch_clear(struct batch *batch, int64_t now_ns);
 /* The next n_rows that the sequence wants. Its steps are one more from here on. */

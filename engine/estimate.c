@@ -19,6 +19,12 @@ static double at_least(double value, double least)
     return value > least ? value : least;
 }
 
+/* What so many tokens more took; none more tell nothing. */
+static double token_ns(double more_ns, double n_tokens, double least_ns)
+{
+    return n_tokens > 0 ? at_least(more_ns / n_tokens, least_ns) : least_ns;
+}
+
 /* No term may be 0: it would never learn. */
 void estimate_init(struct estimate *estimate, const struct warm_steps *warm, int64_t max_step_ns)
 {
@@ -27,16 +33,20 @@ void estimate_init(struct estimate *estimate, const struct warm_steps *warm, int
                         : warm->decode_ns / 2;
     row_ns = at_least(row_ns, warm->decode_ns / 1000);
     double least_ns = row_ns / 1e5;
-    double deep = warm->n_deep > 0 ? (double)warm->n_deep : INFINITY;
+    double decode_tokens = lookback_decode(&warm->lookback, warm->n_deep + warm->n_rows) -
+                           lookback_decode(&warm->lookback, warm->n_rows);
+    double prefill_tokens = lookback_prefill(&warm->lookback, warm->n_deep, warm->n_rows) -
+                            lookback_prefill(&warm->lookback, 0, warm->n_rows);
     estimate->max_step_ns = max_step_ns;
     estimate->cost = (struct step_cost){
         .step_ns = at_least(warm->decode_ns - row_ns, warm->decode_ns / 2),
         .decode_row_ns = at_least(row_ns < warm->decode_ns / 2 ? row_ns : warm->decode_ns / 2, 1),
         .prefill_row_ns = at_least(row_ns, 1),
         .decode_token_ns =
-            at_least((warm->deep_decode_ns - warm->decode_ns) / deep, least_ns),
-        .prefill_token_ns = at_least(
-            (warm->deep_prefill_ns - warm->prefill_ns) / (deep * warm->n_rows), least_ns),
+            token_ns(warm->deep_decode_ns - warm->decode_ns, decode_tokens, least_ns),
+        .prefill_token_ns =
+            token_ns(warm->deep_prefill_ns - warm->prefill_ns, prefill_tokens, least_ns),
+        .lookback = warm->lookback,
     };
     estimate->rested = estimate->cost;
     memset(estimate->spread, 0, sizeof estimate->spread);
@@ -75,8 +85,8 @@ static void weigh(struct estimate *estimate, const double share[TERMS], double g
 
 void estimate_learn(struct estimate *estimate, const struct step_work *work, int64_t step_ns)
 {
-    const double amounts[TERMS] = {1, work->n_decode, (double)work->decode_tokens, work->n_prefill,
-                                   (double)work->prefill_tokens};
+    const double amounts[TERMS] = {1, work->n_decode, work->decode_tokens, work->n_prefill,
+                                   work->prefill_tokens};
     double expected_ns = step_cost_of(&estimate->cost, work);
     double *terms[TERMS], *rested[TERMS], share[TERMS], gain[TERMS];
 
@@ -121,7 +131,8 @@ double estimate_first_token_s(const struct estimate *estimate, const struct work
 double estimate_output_s(const struct estimate *estimate, const struct work_ahead *ahead,
                          uint32_t n_prompt, uint32_t n_output, uint32_t n_steps)
 {
-    uint64_t n_tokens = ahead->decode_tokens + n_prompt + n_output / 2;
+    double n_tokens = ahead->decode_tokens +
+                      lookback_decode(&estimate->cost.lookback, n_prompt + (uint64_t)n_output / 2);
     double step_ns = estimate->cost.step_ns +
                      step_cost_decode(&estimate->cost, ahead->n_decode + 1, n_tokens);
     return n_output * (double)n_steps * step_ns / 1e9;

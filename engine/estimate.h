@@ -21,6 +21,7 @@ struct warm_steps {
     uint32_t n_rows;
     uint64_t n_deep;
     double prefill_ns, decode_ns, deep_prefill_ns, deep_decode_ns;
+    struct lookback lookback; /* of the model that it was measured of */
 };
 void estimate_init(struct estimate *estimate, const struct warm_steps *warm, int64_t max_step_ns);
 /* One finished step: what it took more or less than thought goes to the terms that explain it best,
@@ -34,7 +35,7 @@ struct work_ahead {
     double prefill_ns;       /* of prompts that are read before this one's end */
     uint64_t n_wait;         /* steps until pages become free; 0 when it has pages at once */
     uint32_t n_decode;       /* rows that decode beside it ... */
-    uint64_t decode_tokens;  /* ... and what they look back on, in sum */
+    double decode_tokens;    /* ... and what they look back on, in sum */
 };
 
 /* Seconds until the first token of a prompt of n_prompt tokens, and of n_output tokens behind it,

@@ -1,6 +1,7 @@
 #include "engine/flight.h"
 
 #include "base/status.h"
+#include "model/model.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -23,10 +24,13 @@ static uint32_t ops_max(const struct flight_spec *spec)
 
 static int create_parts(struct flight *flight, const struct flight_spec *spec, struct why *why)
 {
+    struct lookback lookback;
+
+    lookback_of_plan(model_plan(spec->model), &lookback);
     int status = stream_create(spec->device, ops_max(spec), &flight->stream, why);
     for (uint32_t i = 0; i < flight->depth && status == STATUS_OK; i++)
         status = batch_create(spec->device, spec->max_outputs, spec->on_device->vocabulary,
-                              &flight->batches[i], why);
+                              &lookback, &flight->batches[i], why);
     if (status == STATUS_OK && device_has_graphs(spec->device) && !spec->no_overlap)
         status = decode_graph_create(spec->on_device, spec->max_outputs, spec->max_context,
                                      spec->forward, &flight->view, flight->stream, &flight->graphs,

@@ -183,7 +183,7 @@ static struct work_ahead work_ahead(const struct engine *engine, const struct su
         soonest = left < soonest ? left : soonest;
         if (other->state == SEQUENCE_DECODE) {
             ahead.n_decode++;
-            ahead.decode_tokens += sequence_n_context(other);
+            ahead.decode_tokens += lookback_decode(&cost->lookback, sequence_n_context(other));
         }
     }
     if ((*n_ahead > 0 || !kv_cache_family_fits_now(engine->cache, family)) && soonest != UINT64_MAX)
@@ -370,7 +370,8 @@ int judge_submit(const struct engine *engine, const struct submit *submit, uint3
     accepted->first_token_s = estimate_first_token_s(&engine->estimate, &ahead, submit->n_ids);
     total_s = accepted->first_token_s;
     ahead.n_decode += n_choices - 1; /* beside the first */
-    ahead.decode_tokens += (uint64_t)(n_choices - 1) * submit->n_ids;
+    ahead.decode_tokens +=
+        (n_choices - 1) * lookback_decode(&engine->estimate.cost.lookback, submit->n_ids);
     if (submit->has_max_tokens)
         accepted->total_s = total_s += estimate_output_s(&engine->estimate, &ahead, submit->n_ids,
                                                          submit->max_tokens,

@@ -57,7 +57,7 @@ static struct room room_beside(const struct scheduler *scheduler,
                                const uint32_t *rows, const struct step_cost *cost,
                                const struct mask_room *masks)
 {
-    struct step_work work = {.n_decode = 0};
+    struct step_work work = {.lookback = &cost->lookback};
 
     for (uint32_t i = 0; i < n; i++)
         if (rows[i] > 0)

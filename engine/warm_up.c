@@ -5,6 +5,7 @@
 #include "engine/engine_state.h"
 
 #include "base/status.h"
+#include "model/model.h"
 
 #define WARM_ROWS 64
 #define WARM_DEEP 1024
@@ -83,6 +84,7 @@ int warm_up(struct engine *engine, struct why *why)
     uint32_t n_rows = room < WARM_ROWS ? (uint32_t)room : WARM_ROWS;
     uint32_t n_deep = room < WARM_ROWS + WARM_DEEP ? (uint32_t)room - n_rows : WARM_DEEP;
     struct warm_steps warm = {.n_rows = n_rows, .n_deep = n_deep};
+    lookback_of_plan(model_plan(engine->model), &warm.lookback);
 
     struct submit *submit = submit_create(n_deep + n_rows);
     if (submit == NULL)

@@ -24,9 +24,10 @@ struct bench {
 static struct bench bench_open(void)
 {
     struct bench bench = {.submit = {.ids = ids, .n_ids = 5, .sampling = SAMPLING_DEFAULT}};
+    const struct lookback everything = {.n_layers = 0};
     struct why why = {.text = ""};
     if (device_open(&(struct device_options){.n_threads = 1}, &bench.device, &why) < 0 ||
-        batch_create(bench.device, 16, 261, &bench.batch, &why) < 0)
+        batch_create(bench.device, 16, 261, &everything, &bench.batch, &why) < 0)
         fail_msg("%s", why.text);
     batch_clear(bench.batch, 1);
     bench.sequence = (struct sequence){.state = SEQUENCE_PREFILL,

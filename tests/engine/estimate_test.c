@@ -192,11 +192,11 @@ static void test_estimate__adds_queue_prompt_answer_and_company(void **state)
         .prefill_ns = 500e6, .n_wait = 100, .n_decode = 2, .decode_tokens = 5000};
 
     assert_near(estimate_first_token_s(&estimate, &none, 1000), 1, 1e-9);
-    assert_near(estimate_output_s(&estimate, &none, 1000, 400, 1), 400 * (0.01 + 1200e-6), 1e-9);
+    assert_near(estimate_output_s(&estimate, &none, 1000, 400, 1), 400 * (0.01 + 1201e-6), 1e-9);
     /* 25 of 50 ms go to those that decode: 1.5 s of rows take 60 steps */
     assert_near(estimate_first_token_s(&estimate, &some, 1000), 1.5 + (60 + 100) * 0.025, 1e-9);
-    assert_near(estimate_output_s(&estimate, &some, 1000, 400, 1), 400 * (0.03 + 6200e-6), 1e-9);
-    assert_near(estimate_output_s(&estimate, &some, 1000, 400, 2), 800 * (0.03 + 6200e-6), 1e-9);
+    assert_near(estimate_output_s(&estimate, &some, 1000, 400, 1), 400 * (0.03 + 6201e-6), 1e-9);
+    assert_near(estimate_output_s(&estimate, &some, 1000, 400, 2), 800 * (0.03 + 6201e-6), 1e-9);
 }
 
 int main(void)

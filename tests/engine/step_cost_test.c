@@ -55,7 +55,8 @@ static void test_step_cost__rows_within_a_time_are_the_most_that_fit(void **stat
         }
     assert_int_equal(step_cost_rows_within(&cost, 0, 0), 0);
     assert_int_equal(step_cost_rows_within(&cost, 0, -1), 0);
-    assert_int_equal(step_cost_rows_within(&(struct step_cost){.step_ns = 1}, 5, 1), UINT32_MAX);
+    assert_int_equal(step_cost_rows_within(&(struct step_cost){.step_ns = 1}, 5, 1),
+                     CONTEXT_TOKENS_MAX);
 }
 
 int main(void)
