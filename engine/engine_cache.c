@@ -163,6 +163,15 @@ static uint64_t most_of_cpu(const struct engine *engine)
     return (free_bytes - min_of(grammars_bytes, free_bytes / 2)) / 2;
 }
 
+/* What the process takes; pages become resident as they are written. */
+static void tell_cpu_plan(const struct engine *engine)
+{
+    log_write(LOG_INFO, "memory", "weights_bytes=%llu workspace_bytes=%llu kv_bytes=%llu",
+              (unsigned long long)model_plan(engine->model)->weight_bytes,
+              (unsigned long long)workspace_bytes(engine, engine->options.max_context),
+              (unsigned long long)engine->options.kv_memory_bytes);
+}
+
 /* --- any device --- */
 
 static int check_held(const struct engine *engine, struct why *why)
@@ -209,6 +218,8 @@ int engine_cache_open(struct engine *engine, enum kv_dtype dtype, struct why *wh
                    most_of_cpu(engine));
     if (status < 0)
         return status;
+    if (!device_is_gpu(engine->device))
+        tell_cpu_plan(engine);
     spec.memory_bytes = options->kv_memory_bytes;
     spec.max_context = options->max_context;
     status = kv_cache_create(engine->device, &spec, &engine->cache, why);
