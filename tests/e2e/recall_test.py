@@ -76,6 +76,48 @@ def test_a_long_text_is_continued_where_a_question_stands_in_it(server, stubs, t
         assert answer(stubs, server, [*text_ids, *question]) == wanted
 
 
+# --- faults ---
+
+PAGE = 64
+FAULT_TOKENS = 700
+
+
+def is_common(text, at):
+    """Whether the two tokens before `at` stand elsewhere too, before others: by less than all eight
+    the place is not found."""
+    pairs = zip(text, text[1:], text[2:])
+    return len({last for *pair, last in pairs if pair == text[at - 2 : at]}) >= 4
+
+
+@pytest.fixture(scope="module")
+def with_faults(quire, recall_model, text_ids):
+    """({fault: ids answered}, the right ones). Question and text end behind the begin of a page, so
+    that the tokens which the last one looks back on stand in two."""
+    end = FAULT_TOKENS - FAULT_TOKENS % PAGE + 1 - (questions.QUESTION - 1)
+    text = text_ids[:end]
+    begin = questions.choose(text[:-PAGE], 1, seed=5,
+                             is_apt=lambda at: is_common(text, at + questions.QUESTION))[0]
+    question, wanted = questions.question_at(text, begin)
+    program = next(quire.parent.rglob("recall_faults"))
+    words = [",".join(map(str, ids)) for ids in (text, question, text_ids[5000:5100])]
+    said = subprocess.run([program, recall_model, str(begin + questions.QUESTION), *words],
+                          capture_output=True, check=True, text=True, timeout=SECONDS)
+    answers = dict(line.split(" ", 1) for line in said.stdout.splitlines())
+    return {name: [int(id) for id in ids.split(",")] for name, ids in answers.items()}, wanted
+
+
+@pytest.mark.parametrize("fault", ["dropped", "stale", "foreign", "swapped-local", "shifted"])
+def test_pages_that_are_not_as_they_should_be_are_noticed(with_faults, fault):
+    answers, wanted = with_faults
+    assert answers["none"] == wanted
+    assert answers[fault] != wanted
+
+
+def test_the_layer_that_sees_a_set_does_not_notice_an_order(with_faults):
+    answers, wanted = with_faults
+    assert answers["swapped-global"] == wanted
+
+
 def test_a_text_without_the_place_is_not_continued(server, stubs, text_ids):
     begin = questions.choose(text_ids, 2, seed=7)[1]
     question, wanted = questions.question_at(text_ids, begin)

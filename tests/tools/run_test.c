@@ -84,6 +84,94 @@ static void test_run__rows_are_the_same_in_any_chunk_and_company(void **state)
     free(alone);
 }
 
+/* --- the order of pages, of a model whose every layer turns keys by their position --- */
+
+#define N_PAGES 4
+
+/* Makes the next pages lent come in descending order. */
+static void turn_pages_round(struct run *run)
+{
+    struct why why = {.text = ""};
+    uint32_t id = 1;
+    kv_seq_id seqs[N_PAGES];
+
+    for (int i = 0; i < N_PAGES; i++) {
+        struct run_piece piece = {.seq = 0, .ids = &id, .n_rows = 1};
+        assert_int_equal(run_begin(run, &seqs[i], &why), STATUS_OK);
+        piece.seq = seqs[i];
+        assert_int_equal(run_step(run, &piece, 1, &why), STATUS_OK);
+    }
+    for (int i = 0; i < N_PAGES; i++)
+        run_end(run, seqs[i]);
+}
+
+static page_id *table_of(const struct run *run, kv_seq_id seq)
+{
+    struct kv_view view;
+    kv_cache_view(run->cache, &view);
+    return (page_id *)view.groups[0].table + (size_t)seq * view.groups[0].table_stride;
+}
+
+/* Exchanges the first two pages in the table that ops read. */
+static void exchange_pages(struct run *run, kv_seq_id seq)
+{
+    page_id pages[2];
+    assert_int_equal(device_download(run->device, pages, table_of(run, seq), sizeof pages),
+                     STATUS_OK);
+    page_id exchanged[2] = {pages[1], pages[0]};
+    assert_int_equal(device_upload(run->device, table_of(run, seq), exchanged, sizeof exchanged),
+                     STATUS_OK);
+}
+
+/* The row behind N_PAGES - 1 pages and a bit. */
+static void row_behind(bool turned, bool exchanged, float *row, page_id *pages)
+{
+    struct run run;
+    struct why why = {.text = ""};
+    uint32_t ids[(N_PAGES - 1) * PAGE_TOKENS + 9], n = sizeof ids / sizeof *ids;
+    kv_seq_id seq;
+    struct run_sizes sizes = {
+        .n_sequences = N_PAGES, .n_tokens = n, .max_rows = n, .max_outputs = 1};
+
+    for (uint32_t i = 0; i < n; i++)
+        ids[i] = token_at(i);
+    open_run(&run, &sizes);
+    if (turned)
+        turn_pages_round(&run);
+    assert_int_equal(run_begin(&run, &seq, &why), STATUS_OK);
+    struct run_piece before = {.seq = seq, .ids = ids, .n_rows = n - 1};
+    struct run_piece last = {.seq = seq, .ids = ids + n - 1, .n_rows = 1, .n_outputs = 1};
+    assert_int_equal(run_step(&run, &before, 1, &why), STATUS_OK);
+    if (exchanged)
+        exchange_pages(&run, seq);
+    assert_int_equal(run_step(&run, &last, 1, &why), STATUS_OK);
+    assert_int_equal(run_read_logits(&run, 0, 1, row, &why), STATUS_OK);
+    assert_int_equal(
+        device_download(run.device, pages, table_of(&run, seq), N_PAGES * sizeof *pages),
+        STATUS_OK);
+    run_end(&run, seq);
+    run_close(&run);
+}
+
+static void test_run__pages_are_read_in_the_order_of_the_table_wherever_they_lie(void **state)
+{
+    float flat[VOCABULARY], turned[VOCABULARY], exchanged[VOCABULARY];
+    page_id pages[N_PAGES];
+
+    row_behind(false, false, flat, pages);
+    for (page_id i = 0; i < N_PAGES; i++)
+        assert_int_equal(pages[i], i); /* one flat stretch of memory */
+    row_behind(true, false, turned, pages);
+    for (page_id i = 1; i < N_PAGES; i++)
+        assert_true(pages[i] < pages[i - 1]);
+    row_behind(false, true, exchanged, pages);
+
+    assert_memory_equal(turned, flat, sizeof flat);
+    assert_true(memcmp(exchanged, flat, sizeof flat) != 0);
+}
+
+/* --- company, draws, costs --- */
+
 static void test_company__each_step_places_our_piece_anew_and_members_begin_again(void **state)
 {
     struct run run;
@@ -191,6 +279,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_run__rows_are_the_same_in_any_chunk_and_company),
+        cmocka_unit_test(test_run__pages_are_read_in_the_order_of_the_table_wherever_they_lie),
         cmocka_unit_test(test_company__each_step_places_our_piece_anew_and_members_begin_again),
         cmocka_unit_test(test_run__a_draw_is_the_largest_logit),
         cmocka_unit_test(test_bench_cost__counts_what_the_plan_says),
