@@ -2,7 +2,7 @@
  * nothing but a seed. scripts/gpu-check builds it, runs the tests of ops before it and hands their
  * outcomes over.
  *
- *   gpu_check [--output FILE] [--tests FILE] [--seconds N] [--part-seconds N]
+ *   gpu_check [--output FILE] [--tests FILE] [--seconds N] [--part-seconds N] [--only PART]
  *
  * Exit status: 0; 1: a test failed, or a part could not go on; 2: the command line.
  */
@@ -19,6 +19,7 @@
 struct gpu_check_options {
     const char *output, *tests, *commit, *toolkit;
     double seconds, part_seconds;
+    int only;
 };
 
 #define FIELD(name) offsetof(struct gpu_check_options, name)
@@ -35,6 +36,8 @@ static const struct option options[] = {
      NULL, 0},
     {"toolkit", 0, OPTION_TEXT, FIELD(toolkit), "", "TEXT", "the CUDA toolkit, for the report", 0,
      0, NULL, 0},
+    {"only", 0, OPTION_CHOICE, FIELD(only), "all", "PART", "one part instead of all", 0, 0,
+     "all|peaks|model|kernels|decode|prefill|scout", 0},
     {NULL, 0, 0, 0, NULL, NULL, NULL, 0, 0, NULL, 0},
 };
 
@@ -43,14 +46,15 @@ static const struct command command = {
     .usage = "gpu_check [options]",
     .summary = "Proves and measures the CUDA backend on this machine; scripts/gpu-check runs it.",
     .options = options,
-    .examples = "  gpu_check --output report.json\n",
+    .examples = "  gpu_check --output report.json\n"
+                "  gpu_check --only kernels\n",
 };
 
 static const struct part {
     const char *name;
     double seconds;
     int (*run)(struct gpu_check *check, struct why *why);
-} parts[] = {
+} parts[] = { /* in the order of --only */
     {"peaks", 10, check_peaks},   {"model", 60, check_model},      {"kernels", 60, check_kernels},
     {"decode", 80, check_decode}, {"prefill", 110, check_prefill}, {"scout", 80, check_scout},
 };
@@ -123,7 +127,8 @@ static int run_parts(struct report *report, const struct gpu_check_options *in, 
     if (status < 0)
         return status;
     for (size_t i = 0; i < N_PARTS; i++)
-        run_part(&check, &parts[i], in->part_seconds);
+        if (in->only == 0 || (size_t)in->only == i + 1)
+            run_part(&check, &parts[i], in->part_seconds);
     device_close(check.device);
     report->seconds = check_now() - begin;
     report_print(report, stdout);

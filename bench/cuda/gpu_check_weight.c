@@ -135,8 +135,11 @@ static void make_block(uint8_t *block, const struct tensor_type_info *info, uint
 {
     for (uint32_t i = 0; i < info->block_bytes; i++)
         block[i] = (uint8_t)next_random(x);
-    for (uint32_t i = 0; i < n_scales; i++) { /* d; then m, which takes the codes' middle away */
-        float value = next_spread(x, scale / 2, scale) * (i == 0 ? 1.0f : -7.5f);
+    /* d; then m, which takes the codes' middle away. Without an m, d has either sign: else every
+     * output had the same share of the inputs' sum, and logits hardly anything besides. */
+    float sign = n_scales == 1 && (next_random(x) & 1) != 0 ? -1.0f : 1.0f;
+    for (uint32_t i = 0; i < n_scales; i++) {
+        float value = next_spread(x, scale / 2, scale) * (i == 0 ? sign : -7.5f);
         uint16_t half = f16_from_f32(value);
         memcpy(block + 2 * i, &half, sizeof half);
     }

@@ -145,17 +145,15 @@ static inline unsigned long long __umul64hi(unsigned long long a, unsigned long 
     return (unsigned long long)((unsigned __int128)a * b >> 64);
 }
 
-/* Byte i of the result is byte (selector >> 4i) & 7 of b:a; bit 3 there spreads its sign. */
+/* Byte i of the result is byte (selector >> 4i) & 7 of b:a. Bit 3 there means nothing: the instruction
+ * spreads a sign by it, but CUDA's function clears it first, as an H200 showed. */
 static inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector)
 {
     uint64_t bytes = (uint64_t)b << 32 | a;
     unsigned out = 0;
     for (int i = 0; i < 4; i++) {
-        unsigned chosen = selector >> 4 * i & 15;
-        unsigned byte = (unsigned)(bytes >> 8 * (chosen & 7)) & 255;
-        if ((chosen & 8) != 0)
-            byte = (byte & 128) != 0 ? 255 : 0;
-        out |= byte << 8 * i;
+        unsigned chosen = selector >> 4 * i & 7;
+        out |= ((unsigned)(bytes >> 8 * chosen) & 255) << 8 * i;
     }
     return out;
 }
