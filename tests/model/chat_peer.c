@@ -1,6 +1,8 @@
-/* Renders conversations for chat_peer_test.py, which renders the same by Jinja.
+/* Renders conversations for chat_peer_test.py, which renders the same by Jinja, and for
+ * e2e/chat_ids_test.py, which has the publishers' ids.
  *
- *   chat_peer TEMPLATE-FILE PRE < conversations > renderings
+ *   chat_peer TEMPLATE-FILE PRE < conversations > renderings     by a small vocabulary; texts
+ *   chat_peer --ids GGUF-FILE FAMILY < conversations             by that file's; ids in decimal
  *
  *   conversation: "N-MESSAGES N-TOOLS THINKING\n", messages, tools
  *   message:      "ROLE-BYTES CONTENT-BYTES ID-BYTES N-CALLS\n" and these bytes, then calls
@@ -11,7 +13,9 @@
 #include "base/status.h"
 #include "model/chat_template.h"
 #include "model/detok.h"
+#include "model/gguf.h"
 #include "model/token_buffer.h"
+#include "model/vocabulary_gguf.h"
 #include "tests/model/chat_vocabulary.h"
 
 #include <stdio.h>
@@ -84,8 +88,18 @@ static bool read_chat(struct chat *chat)
     return true;
 }
 
+/* Ids in decimal, parted by blanks. */
+static uint8_t *spell(const struct token_buffer *ids, size_t *len)
+{
+    char *text = need(malloc(ids->n * 11 + 1));
+    *len = 0;
+    for (size_t i = 0; i < ids->n; i++)
+        *len += (size_t)sprintf(text + *len, i == 0 ? "%u" : " %u", ids->ids[i]);
+    return (uint8_t *)text;
+}
+
 static void answer(const struct chat_template *chat_template, const struct vocabulary *vocabulary,
-                   const struct chat *chat)
+                   const struct chat *chat, bool wants_ids)
 {
     struct token_buffer ids;
     struct why why = {.text = ""};
@@ -93,7 +107,9 @@ static void answer(const struct chat_template *chat_template, const struct vocab
     size_t len = 0;
     token_buffer_init(&ids, 1 << 20, false);
     int status = chat_template_render(chat_template, vocabulary, chat, true, &ids, &why);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK && wants_ids)
+        text = spell(&ids, &len);
+    else if (status == STATUS_OK)
         status = detok_all(vocabulary, ids.ids, ids.n, true, 1 << 22, &text, &len, &why);
     if (status < 0)
         printf("%d %zu\n%s", status, strlen(why.text), why.text);
@@ -104,26 +120,50 @@ static void answer(const struct chat_template *chat_template, const struct vocab
     token_buffer_release(&ids);
 }
 
-int main(int argc, char **argv)
+static struct vocabulary *vocabulary_of(const char *path, struct why *why)
+{
+    struct vocabulary *vocabulary = NULL;
+    struct gguf *file;
+    if (gguf_open(path, &file, why) < 0)
+        return NULL;
+    if (vocabulary_gguf_read(file, &vocabulary, why) < 0)
+        vocabulary = NULL;
+    gguf_close(file);
+    return vocabulary;
+}
+
+static bool read_template(const char *path, struct slice *out)
 {
     static uint8_t text[1 << 20];
-    struct vocabulary *vocabulary = need(chat_vocabulary());
+    FILE *file = fopen(path, "rb");
+    if (file == NULL)
+        return false;
+    *out = slice_of(text, fread(text, 1, sizeof text, file));
+    fclose(file);
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    bool wants_ids = argc == 4 && strcmp(argv[1], "--ids") == 0;
+    struct chat_source source = {.format = slice_from(wants_ids ? argv[3] : "")};
+    struct vocabulary *vocabulary;
     struct chat_template *chat_template;
     struct chat chat;
     struct why why = {.text = ""};
-    FILE *file = argc == 3 ? fopen(argv[1], "rb") : NULL;
-    if (file == NULL)
+
+    if (!wants_ids && (argc != 3 || !read_template(argv[1], &source.text)))
         return 2;
-    struct chat_source source = {.text = slice_of(text, fread(text, 1, sizeof text, file)),
-                                 .pre = slice_from(argv[2])};
-    fclose(file);
-    if (chat_template_create(&source, vocabulary, &chat_template, &why) < 0) {
+    source.pre = slice_from(wants_ids ? "" : argv[2]);
+    vocabulary = wants_ids ? vocabulary_of(argv[2], &why) : need(chat_vocabulary());
+    if (vocabulary == NULL ||
+        chat_template_create(&source, vocabulary, &chat_template, &why) < 0) {
         fprintf(stderr, "%s\n", why.text);
         return 2;
     }
     arena_init(&arena, 1 << 26);
     while (read_chat(&chat)) {
-        answer(chat_template, vocabulary, &chat);
+        answer(chat_template, vocabulary, &chat, wants_ids);
         arena_clear(&arena);
     }
     arena_release(&arena);
