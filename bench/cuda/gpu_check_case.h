@@ -4,8 +4,8 @@
  *
  *   lane   what a call reads stands in memory several times over, so that little of it is found in
  *          the caches: a case has as many lanes as make COLD_BYTES together
- *   list   CASE_LIST_CALLS calls, lane after lane, as a graph: what the host needs to launch them one
- *          by one is no part of it; the best of several lists counts
+ *   list   CASE_LIST_CALLS calls, lane after lane, as a graph: what the host needs to launch them
+ *          one by one is no part of it; the best of several lists counts
  *
  * The first failure stays in `status`; later calls do nothing. A case that does not fit is told to
  * the report, and the next one begins afresh. Thread: one.

@@ -145,8 +145,8 @@ static inline unsigned long long __umul64hi(unsigned long long a, unsigned long 
     return (unsigned long long)((unsigned __int128)a * b >> 64);
 }
 
-/* Byte i of the result is byte (selector >> 4i) & 7 of b:a. Bit 3 there means nothing: the instruction
- * spreads a sign by it, but CUDA's function clears it first, as an H200 showed. */
+/* Byte i of the result is byte (selector >> 4i) & 7 of b:a. Bit 3 there means nothing: the
+ * instruction spreads a sign by it, but CUDA's function clears it first, as an H200 showed. */
 static inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector)
 {
     uint64_t bytes = (uint64_t)b << 32 | a;
