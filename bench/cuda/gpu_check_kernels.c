@@ -94,7 +94,8 @@ static void bench_embed(struct bench_case *bench, uint32_t n_rows)
 
 static void bench_matrices(struct bench_case *bench)
 {
-    static const uint32_t other_types[] = {TENSOR_Q4_1, TENSOR_Q8_0, TENSOR_F16};
+    static const uint32_t other_types[] = {TENSOR_Q4_1, TENSOR_Q8_0, TENSOR_F16,
+                                           TENSOR_Q4_K, TENSOR_Q6_K, TENSOR_IQ4_XS};
     const struct check_shape *model = bench->model;
     uint32_t q_width = model->n_heads * model->head_dim, type = model->type;
     uint32_t qkv_width = q_width + 2 * model->n_kv_heads * model->head_dim;
@@ -107,8 +108,10 @@ static void bench_matrices(struct bench_case *bench)
     }
     bench_linear(bench, type, model->width, model->vocabulary, 1);
     for (size_t i = 0; i < sizeof other_types / sizeof *other_types; i++) {
-        bench_linear(bench, other_types[i], model->width, qkv_width, 1);
-        bench_linear(bench, other_types[i], model->width, qkv_width, CASE_STEP_ROWS);
+        uint32_t block = tensor_type_info(other_types[i])->block_values;
+        uint32_t width = (model->width + block - 1) / block * block;
+        bench_linear(bench, other_types[i], width, qkv_width, 1);
+        bench_linear(bench, other_types[i], width, qkv_width, CASE_STEP_ROWS);
     }
     bench_embed(bench, 1);
     bench_embed(bench, CASE_STEP_ROWS);

@@ -26,7 +26,9 @@
 #define N_TOKENS 700 /* one span and some */
 #endif
 
-static const uint32_t types[] = {TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q8_0, TENSOR_F16, TENSOR_F32};
+/* One for each plane of cuda_weight.h. */
+static const uint32_t types[] = {TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q8_0, TENSOR_F16,
+                                 TENSOR_F32,  TENSOR_Q4_K, TENSOR_Q5_1, TENSOR_MXFP4};
 #define N_TYPES (sizeof types / sizeof types[0])
 
 static uint32_t id_at(uint32_t seq, uint32_t position, uint32_t vocabulary)
@@ -185,14 +187,24 @@ static void note_comparison(struct gpu_check *check, const char *type,
                  result->n_sure, 2 * MAX_TOLERANCE);
 }
 
+/* Of that type, in widths of whole blocks. */
+static struct check_shape shape_of(const struct check_shape *of, uint32_t type)
+{
+    uint32_t block = tensor_type_info(type)->block_values;
+    struct check_shape shape = *of;
+    shape.type = type;
+    shape.width = (shape.width + block - 1) / block * block;
+    shape.n_ff = (shape.n_ff + block - 1) / block * block;
+    return shape;
+}
+
 static int check_near_cpu(struct gpu_check *check, struct device *cpu,
                           const struct check_shape *of, uint32_t type, struct why *why)
 {
-    struct check_shape shape = *of;
+    struct check_shape shape = shape_of(of, type);
     struct reading reading = {.chunk = 64, .decode_from = N_TOKENS - 4};
     float *want = NULL, *got = NULL;
     double begin = check_now();
-    shape.type = type;
     int status = logits_on(cpu, &shape, &reading, 1, &want, why);
     if (status == STATUS_OK)
         status = logits_on(check->device, &shape, &reading, 1, &got, why);

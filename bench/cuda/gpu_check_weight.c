@@ -38,19 +38,34 @@ static uint32_t list_sources(const struct check_matrix *matrix, struct weight_so
     return n;
 }
 
-/* Scales are spread over [scale / 2, scale): codes of 4 and 8 bits deviate by 4.6 and 74. */
+/* How far values deviate under a d of 1, where codes and small scales are any. */
+static float deviation_of(uint32_t type)
+{
+    switch (type) {
+    case TENSOR_Q8_0:
+    case CUDA_PLANE_BYTES:
+    case CUDA_PLANE_HALVES:
+        return 74.0f;
+    case CUDA_PLANE_SIXTEENS: /* small scales of about 90 */
+        return 74.0f * 90.0f;
+    case TENSOR_MXFP4:
+        return 5.9f;
+    case TENSOR_Q5_1:
+        return 9.2f;
+    case TENSOR_Q4_K:
+        return 258.0f;
+    default: /* four bits */
+        return 4.6f;
+    }
+}
+
+/* Scales are spread over [scale / 2, scale). `type` is one of the file's, or a plane. */
 static float scale_of(uint32_t type, uint32_t n_in)
 {
     float deviation = 1.0f / sqrtf((float)n_in);
-    switch (type) {
-    case TENSOR_F32:
-    case TENSOR_F16:
+    if (type == TENSOR_F32 || type == TENSOR_F16)
         return 1.7f * deviation; /* half the width of an even spread */
-    case TENSOR_Q8_0:
-        return 4.0f / 3.0f * deviation / 74.0f;
-    default:
-        return 4.0f / 3.0f * deviation / 4.6f;
-    }
+    return 4.0f / 3.0f * deviation / deviation_of(type);
 }
 
 /* --- on the device --- */
@@ -68,9 +83,11 @@ static void fill_segment(struct stream *stream, const struct weight *weight,
         gpu_fill_halves(stream, codes, bytes, seed, -scale, scale);
     else
         gpu_fill_bits(stream, codes, bytes, seed);
-    if (scales != NULL)
-        gpu_fill_halves(stream, scales, n_tiles * cuda_tile_scale_bytes(segment->type), seed + 1,
-                        scale / 2, scale);
+    bytes = n_tiles * cuda_tile_scale_bytes(segment->type);
+    if (bytes > 0 && cuda_scales_are_floats(segment->type))
+        gpu_fill_floats(stream, scales, bytes, seed + 1, scale / 2, scale);
+    else if (bytes > 0)
+        gpu_fill_halves(stream, scales, bytes, seed + 1, scale / 2, scale);
 }
 
 int check_weight_on_device(struct device *device, struct stream *stream,
@@ -108,10 +125,10 @@ int check_weight_on_device(struct device *device, struct stream *stream,
 uint64_t check_weight_bytes(const struct check_matrix *matrix)
 {
     uint64_t bytes = 0, k_tiles = (matrix->n_in + CUDA_TILE_INPUTS - 1) / CUDA_TILE_INPUTS;
+    uint32_t plane = cuda_plane_of(matrix->type);
     for (uint32_t i = 0; i < n_parts_of(matrix); i++) {
         uint64_t n_tiles = (matrix->n_out[i] + CUDA_TILE_OUTPUTS - 1) / CUDA_TILE_OUTPUTS;
-        bytes += n_tiles * k_tiles *
-                 (cuda_tile_bytes(matrix->type) + cuda_tile_scale_bytes(matrix->type));
+        bytes += n_tiles * k_tiles * (cuda_tile_bytes(plane) + cuda_tile_scale_bytes(plane));
     }
     return bytes * n_each_of(matrix);
 }
@@ -129,17 +146,36 @@ static float next_spread(uint64_t *x, float least, float beyond)
     return least + (beyond - least) * (float)next_random(x) * 0x1p-31f;
 }
 
-/* n scales as a block of the file begins with; then codes of any bits. */
-static void make_block(uint8_t *block, const struct tensor_type_info *info, uint32_t n_scales,
-                       float scale, uint64_t *x)
+/* What takes the middle of the codes away: m over d, as the file has them. 0: a type without. */
+static float minimum_over_scale(uint32_t type)
 {
-    for (uint32_t i = 0; i < info->block_bytes; i++)
+    switch (type) {
+    case TENSOR_Q4_1:
+        return -7.5f;
+    case TENSOR_Q5_1:
+        return -15.5f;
+    case TENSOR_Q4_K: /* where it is subtracted */
+        return 7.5f;
+    default:
+        return 0.0f;
+    }
+}
+
+/* Of types whose blocks begin with d and m, or with an exponent; the rest is any bits. */
+static void make_block(uint8_t *block, uint32_t type, float scale, uint64_t *x)
+{
+    for (uint32_t i = 0; i < tensor_type_info(type)->block_bytes; i++)
         block[i] = (uint8_t)next_random(x);
-    /* d; then m, which takes the codes' middle away. Without an m, d has either sign: else every
-     * output had the same share of the inputs' sum, and logits hardly anything besides. */
-    float sign = n_scales == 1 && (next_random(x) & 1) != 0 ? -1.0f : 1.0f;
-    for (uint32_t i = 0; i < n_scales; i++) {
-        float value = next_spread(x, scale / 2, scale) * (i == 0 ? sign : -7.5f);
+    if (type == TENSOR_MXFP4) {
+        block[0] = (uint8_t)(128 + ilogbf(scale));
+        return;
+    }
+    /* Without an m, d has either sign: else every output had the same share of the inputs' sum, and
+     * logits hardly anything besides. */
+    float minimum = minimum_over_scale(type);
+    float sign = minimum == 0.0f && (next_random(x) & 1) != 0 ? -1.0f : 1.0f;
+    for (uint32_t i = 0; i < (minimum != 0.0f ? 2 : 1); i++) {
+        float value = next_spread(x, scale / 2, scale) * (i == 0 ? sign : minimum);
         uint16_t half = f16_from_f32(value);
         memcpy(block + 2 * i, &half, sizeof half);
     }
@@ -159,7 +195,7 @@ static void make_bytes(uint8_t *bytes, uint64_t n_bytes, uint32_t type, uint32_t
         else if (type == TENSOR_F16)
             memcpy(bytes + at, &half, sizeof half);
         else
-            make_block(bytes + at, info, type == TENSOR_Q4_1 ? 2 : 1, scale, &x);
+            make_block(bytes + at, type, scale, &x);
     }
 }
 

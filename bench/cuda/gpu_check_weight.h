@@ -14,7 +14,7 @@
 struct check_matrix {
     const char *name;
     enum weight_fuse fuse;
-    uint32_t type;     /* enum tensor_type */
+    uint32_t type; /* enum tensor_type; by the host of those of gpu_check_law.c alone */
     uint32_t n_in;
     uint32_t n_out[3]; /* of each part; 0: no more */
     uint32_t n_experts; /* each part is there for each of them; 0: once, of no expert */

@@ -107,15 +107,16 @@ static void count_segment(struct op_cost *cost, const struct weight *weight,
         cost->float_ops += 2 * chains * weight->n_in;
         return;
     }
+    double n_sums = type == CUDA_PLANE_HALVES || type == CUDA_PLANE_SIXTEENS ? 2 : 1;
     double mma = n_tiles * k_tiles * CUDA_TILE_STEPS * walk->n_rows / 8;
     cost->half_ops += MMA_OPS * mma;
     if (type == TENSOR_F16)
         return;
     double codes = n_tiles * k_tiles * CUDA_TILE_OUTPUTS * CUDA_TILE_INPUTS;
-    double n_groups = k_tiles * CUDA_TILE_INPUTS / CUDA_GROUP_INPUTS;
+    double n_groups = n_sums * k_tiles * CUDA_TILE_INPUTS / CUDA_GROUP_INPUTS;
     cost->float_ops += walk->n_walks * codes * (walk->is_many ? MANY_SPLIT : 1);
     cost->float_ops += 2 * chains * n_groups;
-    if (type != TENSOR_Q4_1)
+    if (type != TENSOR_Q4_1 && type != CUDA_PLANE_NIBBLES && type != CUDA_PLANE_HALVES)
         return;
     /* the sums of x, once for each warp's tile, or for its two tiles; and the minimum */
     cost->half_ops += MMA_OPS * (walk->is_many ? mma / 2 : mma);

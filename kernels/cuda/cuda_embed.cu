@@ -32,12 +32,12 @@ static __device__ __forceinline__ uint32_t load16(const uint8_t *from)
 static __device__ __forceinline__ float code_of(uint32_t type, const uint8_t *tile, uint32_t output,
                                                 uint32_t input)
 {
-    struct cuda_quad at = cuda_quad_of(output, input);
+    struct cuda_quad at = cuda_quad_of(type, output, input);
     uint32_t reg = at.upper + input % 4 / 2 * 2, second = input % 2;
     const uint8_t *lane = tile + at.lane * CUDA_LANE_BYTES;
     if (type == TENSOR_F16)
         return float_of_half(load16(lane + at.step * CUDA_LOAD_BYTES + reg * 4 + second * 2));
-    if (type == TENSOR_Q8_0) {
+    if (cuda_tile_bytes(type) == CUDA_TILE_OUTPUTS * CUDA_TILE_INPUTS) {
         lane += at.step / 2 * CUDA_LOAD_BYTES + at.step % 2 * 8;
         return (float)((int)lane[reg * 2 + second] - 128);
     }
@@ -62,10 +62,26 @@ static __device__ __forceinline__ float value_of(const struct embed_run *run, ui
 
     const uint8_t *scales = table->scales + tile_idx * cuda_tile_scale_bytes(type);
     uint32_t scale_idx = cuda_scale_idx(output, input / CUDA_GROUP_INPUTS);
-    if (type != TENSOR_Q4_1)
+    const float *floats = reinterpret_cast<const float *>(scales);
+    uint32_t half = input % CUDA_GROUP_INPUTS / 16;
+    switch (type) {
+    case CUDA_PLANE_BYTES:
+        return __fmul_rn(floats[scale_idx], code);
+    case CUDA_PLANE_NIBBLES:
+        return __fadd_rn(__fmul_rn(floats[2 * scale_idx], code), floats[2 * scale_idx + 1]);
+    case CUDA_PLANE_SIXTEENS: {
+        uint32_t word = reinterpret_cast<const uint32_t *>(scales)[scale_idx];
+        return __fmul_rn(scale_of_16(word, half), code);
+    }
+    case CUDA_PLANE_HALVES:
+        return __fadd_rn(__fmul_rn(floats[4 * scale_idx + half], code),
+                         floats[4 * scale_idx + 2 + half]);
+    case TENSOR_Q4_1:
+        return __fadd_rn(__fmul_rn(float_of_half(load16(scales + 4 * scale_idx)), code),
+                         float_of_half(load16(scales + 4 * scale_idx + 2)));
+    default:
         return __fmul_rn(float_of_half(load16(scales + 2 * scale_idx)), code);
-    return __fadd_rn(__fmul_rn(float_of_half(load16(scales + 4 * scale_idx)), code),
-                     float_of_half(load16(scales + 4 * scale_idx + 2)));
+    }
 }
 
 static __global__ void __launch_bounds__(THREADS) embed_rows(struct embed_run run)

@@ -96,6 +96,14 @@ static cudaError_t launch_glu(const struct glu_job &job, cudaStream_t cuda)
         return launch_blocks<TENSOR_Q4_0>(job, cuda);
     case TENSOR_Q4_1:
         return launch_blocks<TENSOR_Q4_1>(job, cuda);
+    case CUDA_PLANE_BYTES:
+        return launch_blocks<CUDA_PLANE_BYTES>(job, cuda);
+    case CUDA_PLANE_NIBBLES:
+        return launch_blocks<CUDA_PLANE_NIBBLES>(job, cuda);
+    case CUDA_PLANE_HALVES:
+        return launch_blocks<CUDA_PLANE_HALVES>(job, cuda);
+    case CUDA_PLANE_SIXTEENS:
+        return launch_blocks<CUDA_PLANE_SIXTEENS>(job, cuda);
     default:
         return launch_blocks<TENSOR_Q8_0>(job, cuda);
     }

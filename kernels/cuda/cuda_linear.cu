@@ -112,6 +112,14 @@ static cudaError_t launch_segment(const struct linear_job &job, uint32_t segment
         return launch_blocks<TENSOR_Q4_0>(job, segment_idx, cuda);
     case TENSOR_Q4_1:
         return launch_blocks<TENSOR_Q4_1>(job, segment_idx, cuda);
+    case CUDA_PLANE_BYTES:
+        return launch_blocks<CUDA_PLANE_BYTES>(job, segment_idx, cuda);
+    case CUDA_PLANE_NIBBLES:
+        return launch_blocks<CUDA_PLANE_NIBBLES>(job, segment_idx, cuda);
+    case CUDA_PLANE_HALVES:
+        return launch_blocks<CUDA_PLANE_HALVES>(job, segment_idx, cuda);
+    case CUDA_PLANE_SIXTEENS:
+        return launch_blocks<CUDA_PLANE_SIXTEENS>(job, segment_idx, cuda);
     default:
         return launch_blocks<TENSOR_Q8_0>(job, segment_idx, cuda);
     }

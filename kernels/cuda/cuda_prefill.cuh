@@ -23,7 +23,7 @@
 
 template <int type> struct prefill_stage {
     uint4 codes[PREFILL_TILES][cuda_codes<type>::n_loads][WARP_LANES];
-    uint4 scales[PREFILL_TILES][type == TENSOR_Q4_1 ? 8 : 4]; /* not of F16 */
+    uint4 scales[PREFILL_TILES][type == TENSOR_F16 ? 4 : cuda_scales<type>::tile_bytes / 16];
     uint4 x[2][PREFILL_ROWS][4];
 };
 
@@ -65,6 +65,7 @@ static __device__ __forceinline__ void prefill_bring(prefill_stage<type> &stage,
         cp_async_16(&stage.codes[0][0][0] + i, from);
     }
     constexpr uint32_t n_scales = sizeof stage.scales[0] / sizeof(uint4);
+    static_assert(PREFILL_TILES * n_scales <= PREFILL_THREADS, "a thread brings one line at most");
     if (type != TENSOR_F16 && threadIdx.x < PREFILL_TILES * n_scales) {
         uint32_t i = threadIdx.x;
         const struct cuda_segment *segment = prefill_segment(tiles, i / n_scales);
@@ -88,9 +89,9 @@ static __device__ __forceinline__ void prefill_multiply(float (&acc)[2][PREFILL_
                                                         const prefill_stage<type> &stage,
                                                         uint32_t first_tile, uint32_t first_row)
 {
-    uint32_t r = lane_idx() / 4, c = lane_idx() % 4;
+    uint32_t r = lane_idx() / 4;
     cuda_codes<type> codes[2];
-    cuda_scales scales[2];
+    cuda_scales<type> scales[2];
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         load_codes<type>(codes[i], (const uint8_t *)&stage.codes[first_tile + i]);
@@ -106,13 +107,12 @@ static __device__ __forceinline__ void prefill_multiply(float (&acc)[2][PREFILL_
         }
 #pragma unroll
         for (int t = 0; t < PREFILL_ROW_TILES; t++) {
-            uint4 x = stage.x[group][first_row + 8 * t + r][c];
-            float x_sum[4] = {};
+            uint4 x = load_x<type>((const uint16_t *)stage.x[group][first_row + 8 * t + r]);
+            cuda_sums<type> x_sum = {};
             sum_group<type>(x_sum, x);
 #pragma unroll
             for (int i = 0; i < 2; i++)
-                multiply_group<type>(acc[i][t], a[i], x, x_sum, scales[i].words[2 * group],
-                                     scales[i].words[2 * group + 1]);
+                multiply_group<type>(acc[i][t], a[i], x, x_sum, scales[i], group);
         }
     }
 }

@@ -1,4 +1,5 @@
 #include "kernels/cuda/cuda_weight.h"
+#include "kernels/tensor_block.h"
 
 #include <assert.h>
 #include <string.h>
@@ -51,42 +52,72 @@ static uint32_t load16(const uint8_t *from)
     return half;
 }
 
-/* Codes `first` to first + 3 of a block of the file. */
-static struct quad_codes quad_of_block(uint32_t type, const uint8_t *block, uint32_t first)
+static void put_float(uint8_t *to, float value)
 {
-    struct quad_codes codes;
-    for (uint32_t i = 0; i < 4; i++) {
-        uint32_t at = first + i;
-        if (type == TENSOR_Q8_0) {
-            codes.code[i] = block[2 + at] ^ 128u;
-        } else { /* byte j: value j below, value j + 16 above */
-            const uint8_t *nibbles = block + (type == TENSOR_Q4_1 ? 4 : 2);
-            codes.code[i] = at < 16 ? nibbles[at] & 15u : nibbles[at - 16] >> 4;
+    memcpy(to, &value, sizeof value);
+}
+
+/* The scales of one output and group; block: as the file has them. */
+static void put_scales(uint32_t plane, const struct tensor_block *block,
+                       const struct tensor_values *values, uint32_t idx, uint8_t *scales)
+{
+    switch (plane) {
+    case CUDA_PLANE_BYTES:
+        put_float(scales + 4 * idx, values->d[0]);
+        break;
+    case CUDA_PLANE_NIBBLES:
+        put_float(scales + 8 * idx, values->d[0]);
+        put_float(scales + 8 * idx + 4, values->m[0]);
+        break;
+    case CUDA_PLANE_HALVES:
+        for (uint32_t half = 0; half < 2; half++) {
+            put_float(scales + 16 * idx + 4 * half, values->d[half]);
+            put_float(scales + 16 * idx + 8 + 4 * half, values->m[half]);
         }
+        break;
+    case CUDA_PLANE_SIXTEENS:
+        store32(scales + 4 * idx, block->d | (block->scale[0] ^ 0x80u) << 16 |
+                                      (block->scale[1] ^ 0x80u) << 24);
+        break;
+    case TENSOR_Q4_1:
+        store32(scales + 4 * idx, block->d | (uint32_t)block->m << 16);
+        break;
+    default: /* d is an f16, or that of the file with its sign turned */
+        store16(scales + 2 * idx, f16_from_f32(values->d[0]));
     }
-    return codes;
+}
+
+static void put_codes(uint32_t plane, const struct tensor_block *block,
+                      const struct tensor_values *values, uint32_t first, struct cuda_quad at,
+                      uint8_t *tile)
+{
+    bool is_nibbles = cuda_tile_bytes(plane) < CUDA_TILE_OUTPUTS * CUDA_TILE_INPUTS;
+    struct quad_codes codes;
+    for (uint32_t i = 0; i < 4; i++)
+        codes.code[i] = is_nibbles ? block->code[first + i]
+                                   : (uint32_t)(values->w[first + i] + 128);
+    if (is_nibbles)
+        put_q4(at, codes, tile);
+    else
+        put_q8(at, codes, tile);
 }
 
 static void repack_blocks(const struct weight_source *source, const uint8_t *row, uint32_t output,
                           uint8_t *codes, uint8_t *scales)
 {
-    uint32_t type = source->type, tile_bytes = cuda_tile_bytes(type);
-    uint32_t scale_bytes = cuda_tile_scale_bytes(type), pair = type == TENSOR_Q4_1 ? 4 : 2;
-    const struct tensor_type_info *info = tensor_type_info(type);
+    uint32_t plane = cuda_plane_of(source->type), tile_bytes = cuda_tile_bytes(plane);
+    uint32_t scale_bytes = cuda_tile_scale_bytes(plane);
     for (uint32_t first = 0; first < source->n_in; first += CUDA_GROUP_INPUTS) {
-        const uint8_t *block = row + (size_t)first / CUDA_GROUP_INPUTS * info->block_bytes;
-        uint32_t within = first % CUDA_TILE_INPUTS;
-        uint8_t *tile = codes + (size_t)first / CUDA_TILE_INPUTS * tile_bytes;
-        uint8_t *tile_scales = scales + (size_t)first / CUDA_TILE_INPUTS * scale_bytes;
-        memcpy(tile_scales + cuda_scale_idx(output, within / CUDA_GROUP_INPUTS) * pair, block,
-               pair);
-        for (uint32_t i = 0; i < CUDA_GROUP_INPUTS; i += 4) {
-            struct cuda_quad at = cuda_quad_of(output, within + i);
-            if (type == TENSOR_Q8_0)
-                put_q8(at, quad_of_block(type, block, i), tile);
-            else
-                put_q4(at, quad_of_block(type, block, i), tile);
-        }
+        struct tensor_block block;
+        struct tensor_values values;
+        uint32_t within = first % CUDA_TILE_INPUTS, tile_idx = first / CUDA_TILE_INPUTS;
+        tensor_block_read(source->type, row, first / CUDA_GROUP_INPUTS, &block);
+        tensor_block_values(source->type, &block, &values);
+        put_scales(plane, &block, &values, cuda_scale_idx(output, within / CUDA_GROUP_INPUTS),
+                   scales + (size_t)tile_idx * scale_bytes);
+        for (uint32_t i = 0; i < CUDA_GROUP_INPUTS; i += 4)
+            put_codes(plane, &block, &values, i, cuda_quad_of(plane, output, within + i),
+                      codes + (size_t)tile_idx * tile_bytes);
     }
 }
 
@@ -98,18 +129,18 @@ static void repack_f16(const struct weight_source *source, const uint8_t *row, u
         for (uint32_t i = 0; i < 4 && first + i < source->n_in; i++)
             quad.code[i] = load16(row + 2 * ((size_t)first + i));
         uint8_t *tile = codes + (size_t)first / CUDA_TILE_INPUTS * cuda_tile_bytes(TENSOR_F16);
-        put_f16(cuda_quad_of(output, first % CUDA_TILE_INPUTS), quad, tile);
+        put_f16(cuda_quad_of(TENSOR_F16, output, first % CUDA_TILE_INPUTS), quad, tile);
     }
 }
 
-static void repack_f32(const struct weight_source *source, const uint8_t *row, uint32_t output,
-                       uint8_t *codes)
+/* of F32 and BF16 */
+static void repack_floats(const struct weight_source *source, const uint8_t *row, uint32_t output,
+                          uint8_t *codes)
 {
-    for (uint32_t first = 0; first < source->n_in; first += 4) {
-        uint32_t left = source->n_in - first, n = left < 4 ? left : 4;
-        uint8_t *to = codes + ((size_t)first / 4 * CUDA_TILE_OUTPUTS + output) * 4 * sizeof(float);
-        memcpy(to, row + first * sizeof(float), n * sizeof(float));
-    }
+    size_t value_bytes = tensor_type_info(source->type)->block_bytes;
+    for (size_t i = 0; i < source->n_in; i++)
+        put_float(codes + ((i / 4 * CUDA_TILE_OUTPUTS + output) * 4 + i % 4) * sizeof(float),
+                  tensor_block_float(source->type, row + i * value_bytes));
 }
 
 void cuda_repack(const struct weight_source *source, const uint8_t *rows, uint32_t n_rows,
@@ -118,12 +149,13 @@ void cuda_repack(const struct weight_source *source, const uint8_t *rows, uint32
     assert(n_rows <= CUDA_TILE_OUTPUTS);
     size_t n_in_tiles = ((size_t)source->n_in + CUDA_TILE_INPUTS - 1) / CUDA_TILE_INPUTS;
     size_t row_bytes = tensor_type_bytes(source->type, source->n_in, 1);
-    memset(codes, 0, n_in_tiles * cuda_tile_bytes(source->type));
-    memset(scales, 0, n_in_tiles * cuda_tile_scale_bytes(source->type));
+    uint32_t plane = cuda_plane_of(source->type);
+    memset(codes, 0, n_in_tiles * cuda_tile_bytes(plane));
+    memset(scales, 0, n_in_tiles * cuda_tile_scale_bytes(plane));
     for (uint32_t output = 0; output < n_rows; output++) {
         const uint8_t *row = rows + output * row_bytes;
-        if (source->type == TENSOR_F32)
-            repack_f32(source, row, output, codes);
+        if (plane == TENSOR_F32)
+            repack_floats(source, row, output, codes);
         else if (source->type == TENSOR_F16)
             repack_f16(source, row, output, codes);
         else

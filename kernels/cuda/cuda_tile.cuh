@@ -5,7 +5,9 @@
  *
  * Blocks of integers: each group of 32 inputs is one chain of two mma, from zero, of exact codes
  * and f16 activations; acc = fma(d, sum, acc), then for a minimum acc = fma(m, sum of x, acc),
- * where the sum of x is the product with ones. F16: one chain of mma. F32: fma, k ascending.
+ * where the sum of x is the product with ones. HALVES and SIXTEENS: a chain of one mma for each 16
+ * inputs; then both minima. F16: one chain of mma.
+ * F32: fma, k ascending.
  * Callers walk the inputs upward from a multiple of 64 in whole tiles, so that a row's bits depend
  * on nothing but that row.
  */
@@ -49,14 +51,30 @@ static __device__ __forceinline__ struct cuda_rows part_of_rows(const struct cud
     return part;
 }
 
+template <int type>
+static constexpr bool has_scales_of_16 = type == CUDA_PLANE_HALVES || type == CUDA_PLANE_SIXTEENS;
+
 template <int type> struct cuda_codes {
-    static constexpr int n_loads = type == TENSOR_F16 ? 4 : type == TENSOR_Q8_0 ? 2 : 1;
+    static constexpr bool is_bytes =
+        type == TENSOR_Q8_0 || type == CUDA_PLANE_BYTES || has_scales_of_16<type>;
+    static constexpr int n_loads = type == TENSOR_F16 ? 4 : is_bytes ? 2 : 1;
     uint4 loads[n_loads];
 };
 
-/* Scales of outputs r and r + 8 in both groups of a tile, as f16 bits: d, or d and m in a word. */
-struct cuda_scales {
-    uint32_t words[4];
+/* Scales of outputs r and r + 8 in both groups of a tile. Bits of f16: d; d and m in a word; d and
+ * two small scales. Or of f32: d; d and m; d of two halves, m of two. */
+template <int type> struct cuda_scales {
+    static constexpr int n = type == CUDA_PLANE_HALVES ? 4 : type == CUDA_PLANE_NIBBLES ? 2 : 1;
+    static constexpr bool is_short = type == TENSOR_Q4_0 || type == TENSOR_Q8_0; /* d alone */
+    static constexpr bool has_minimum = type == TENSOR_Q4_1 || n > 1;
+    static constexpr uint32_t tile_bytes = type == TENSOR_F16 ? 0 : is_short ? 64 : 128 * n;
+    uint32_t words[4 * n];
+};
+
+/* The sums of a group as acc lays them out; of the two halves where each has its scale. */
+template <int type> struct cuda_sums {
+    static constexpr int n = has_scales_of_16<type> ? 2 : 1;
+    float of[n][4];
 };
 
 /* Word i of a vector; i is known when loops are unrolled. */
@@ -102,7 +120,7 @@ static __device__ __forceinline__ void fragment_of(uint32_t (&a)[4], const cuda_
 #pragma unroll
         for (int i = 0; i < 4; i++)
             a[i] = word_of(codes.loads[step % cuda_codes<type>::n_loads], i);
-    } else if (type == TENSOR_Q8_0) {
+    } else if (cuda_codes<type>::is_bytes) {
         const uint4 &group = codes.loads[step / 2 % cuda_codes<type>::n_loads];
 #pragma unroll
         for (int i = 0; i < 4; i++) {
@@ -129,15 +147,21 @@ static __device__ __forceinline__ void load_codes(cuda_codes<type> &codes, const
 }
 
 template <int type>
-static __device__ __forceinline__ void load_scales(cuda_scales &scales, const uint8_t *tile)
+static __device__ __forceinline__ void load_scales(cuda_scales<type> &scales, const uint8_t *tile)
 {
     uint32_t r = lane_idx() / 4;
-    if (type == TENSOR_Q4_1) {
-        uint4 pairs = *(const uint4 *)(tile + r * 16);
+    if (type == TENSOR_F16)
+        return;
+    if (!cuda_scales<type>::is_short) {
+        constexpr int n = cuda_scales<type>::n;
 #pragma unroll
-        for (int i = 0; i < 4; i++)
-            scales.words[i] = word_of(pairs, i);
-    } else if (type != TENSOR_F16) {
+        for (int load = 0; load < n; load++) {
+            uint4 words = *(const uint4 *)(tile + (r * n + load) * 16);
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                scales.words[4 * load + i] = word_of(words, i);
+        }
+    } else {
         uint2 halves = *(const uint2 *)(tile + r * 8);
         scales.words[0] = halves.x & 0xffff;
         scales.words[1] = halves.x >> 16;
@@ -146,25 +170,63 @@ static __device__ __forceinline__ void load_scales(cuda_scales &scales, const ui
     }
 }
 
-/* The sums of a group of 32 inputs, laid out as acc; only types with a minimum ask. x is the lane's
- * eight halves of its row. */
-template <int type>
-static __device__ __forceinline__ void sum_group(float (&x_sum)[4], const uint4 &x)
+/* d times the small scale of a half: exact. */
+static __device__ __forceinline__ float scale_of_16(uint32_t word, uint32_t half)
 {
-    if (type == TENSOR_Q4_1) {
+    uint32_t biased = word >> (16 + 8 * half) & 0xff; /* + 2^23 the mantissa of a float */
+    float small = __fadd_rn(__uint_as_float(0x4b000000u | biased), -8388736.0f);
+    return __fmul_rn(float_of_half(word & 0xffff), small);
+}
+
+/* Scale `i` of a lane's four; parts: d of each half, then the minimum of each. */
+template <int type>
+static __device__ __forceinline__ float scale_of(const cuda_scales<type> &scales, int i, int part)
+{
+    if (type == CUDA_PLANE_SIXTEENS)
+        return scale_of_16(scales.words[i], part);
+    if (type == TENSOR_Q4_1 || cuda_scales<type>::is_short)
+        return float_of_half(part == 0 ? scales.words[i] & 0xffff : scales.words[i] >> 16);
+    return __uint_as_float(scales.words[i * cuda_scales<type>::n + part]);
+}
+
+/* A lane's eight halves of a group of a row: four of each step. */
+template <int type>
+static __device__ __forceinline__ uint4 load_x(const uint16_t *group)
+{
+    uint32_t c = lane_idx() % 4;
+    if (!has_scales_of_16<type>)
+        return *(const uint4 *)(group + 8 * c);
+    uint2 first = *(const uint2 *)(group + 4 * c), second = *(const uint2 *)(group + 16 + 4 * c);
+    return make_uint4(first.x, first.y, second.x, second.y);
+}
+
+/* Only types with a minimum ask. */
+template <int type>
+static __device__ __forceinline__ void sum_group(cuda_sums<type> &x_sum, const uint4 &x)
+{
+    if constexpr (cuda_scales<type>::has_minimum) {
         const uint32_t first[2] = {x.x, x.y}, second[2] = {x.z, x.w};
         const uint32_t ones[4] = {HALVES_ONE, HALVES_ONE, HALVES_ONE, HALVES_ONE};
-        x_sum[0] = x_sum[1] = x_sum[2] = x_sum[3] = 0.0f;
-        mma_f16(x_sum, ones, first);
-        mma_f16(x_sum, ones, second);
+        mma_f16(x_sum.of[0], ones, first);
+        mma_f16(x_sum.of[cuda_sums<type>::n - 1], ones, second);
     }
+}
+
+/* acc += the sums of a group times the scales of outputs r and r + 8. */
+static __device__ __forceinline__ void add_scaled(float (&acc)[4], const float (&sum)[4],
+                                                  float scale, float upper_scale)
+{
+    acc[0] = fmaf(scale, sum[0], acc[0]);
+    acc[1] = fmaf(scale, sum[1], acc[1]);
+    acc[2] = fmaf(upper_scale, sum[2], acc[2]);
+    acc[3] = fmaf(upper_scale, sum[3], acc[3]);
 }
 
 /* One group of 32 inputs: acc += weights x rows. */
 template <int type>
 static __device__ __forceinline__ void multiply_group(float (&acc)[4], const uint32_t (&a)[2][4],
-                                                      const uint4 &x, const float (&x_sum)[4],
-                                                      uint32_t scale, uint32_t upper_scale)
+                                                      const uint4 &x, const cuda_sums<type> &x_sum,
+                                                      const cuda_scales<type> &scales, int group)
 {
     const uint32_t first[2] = {x.x, x.y}, second[2] = {x.z, x.w};
     if (type == TENSOR_F16) {
@@ -172,20 +234,19 @@ static __device__ __forceinline__ void multiply_group(float (&acc)[4], const uin
         mma_f16(acc, a[1], second);
         return;
     }
-    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    mma_f16(sum, a[0], first);
-    mma_f16(sum, a[1], second);
-    float d = float_of_half(scale & 0xffff), upper_d = float_of_half(upper_scale & 0xffff);
-    acc[0] = fmaf(d, sum[0], acc[0]);
-    acc[1] = fmaf(d, sum[1], acc[1]);
-    acc[2] = fmaf(upper_d, sum[2], acc[2]);
-    acc[3] = fmaf(upper_d, sum[3], acc[3]);
-    if (type == TENSOR_Q4_1) {
-        float m = float_of_half(scale >> 16), upper_m = float_of_half(upper_scale >> 16);
-        acc[0] = fmaf(m, x_sum[0], acc[0]);
-        acc[1] = fmaf(m, x_sum[1], acc[1]);
-        acc[2] = fmaf(upper_m, x_sum[2], acc[2]);
-        acc[3] = fmaf(upper_m, x_sum[3], acc[3]);
+    constexpr int n = cuda_sums<type>::n;
+    cuda_sums<type> sum = {};
+    mma_f16(sum.of[0], a[0], first);
+    mma_f16(sum.of[n - 1], a[1], second);
+#pragma unroll
+    for (int half = 0; half < n; half++)
+        add_scaled(acc, sum.of[half], scale_of<type>(scales, 2 * group, half),
+                   scale_of<type>(scales, 2 * group + 1, half));
+    if constexpr (cuda_scales<type>::has_minimum) {
+#pragma unroll
+        for (int half = 0; half < n; half++)
+            add_scaled(acc, x_sum.of[half], scale_of<type>(scales, 2 * group, n + half),
+                       scale_of<type>(scales, 2 * group + 1, n + half));
     }
 }
 
@@ -196,13 +257,14 @@ static __device__ __forceinline__ void multiply_halves(float (&acc)[row_tiles][4
                                                        const struct cuda_rows &rows, uint32_t begin,
                                                        uint32_t end)
 {
-    constexpr int depth = type == TENSOR_F16 ? 2 : 4; /* tiles under way together */
+    /* tiles under way together, as many as leave room for three blocks of eight rows */
+    constexpr int depth = type == TENSOR_F16 || type == CUDA_PLANE_HALVES ? 2 : 4;
     constexpr uint32_t tile_bytes = cuda_codes<type>::n_loads * CUDA_LOAD_BYTES;
-    constexpr uint32_t scale_bytes = type == TENSOR_F16 ? 0 : type == TENSOR_Q4_1 ? 128 : 64;
-    uint32_t r = lane_idx() / 4, c = lane_idx() % 4;
+    constexpr uint32_t scale_bytes = cuda_scales<type>::tile_bytes;
+    uint32_t r = lane_idx() / 4;
     for (uint32_t first = begin; first < end; first += depth) {
         cuda_codes<type> tile[depth];
-        cuda_scales scale[depth];
+        cuda_scales<type> scale[depth];
 #pragma unroll
         for (int i = 0; i < depth; i++) {
             uint32_t at = min(first + (uint32_t)i, end - 1);
@@ -224,11 +286,10 @@ static __device__ __forceinline__ void multiply_halves(float (&acc)[row_tiles][4
                     uint32_t row = 8 * t + r;
                     uint4 x = make_uint4(0, 0, 0, 0);
                     if (row < rows.n)
-                        x = *(const uint4 *)(rows.halves + (size_t)row * rows.stride + at + 8 * c);
-                    float x_sum[4] = {};
+                        x = load_x<type>(rows.halves + (size_t)row * rows.stride + at);
+                    cuda_sums<type> x_sum = {};
                     sum_group<type>(x_sum, x);
-                    multiply_group<type>(acc[t], a, x, x_sum, scale[i].words[2 * group],
-                                         scale[i].words[2 * group + 1]);
+                    multiply_group<type>(acc[t], a, x, x_sum, scale[i], group);
                 }
             }
         }
@@ -291,6 +352,18 @@ static __device__ __forceinline__ void multiply_part(float (&acc)[row_tiles][4],
         break;
     case TENSOR_Q8_0:
         multiply_halves<TENSOR_Q8_0, row_tiles>(acc, codes, scales, rows, begin, end);
+        break;
+    case CUDA_PLANE_BYTES:
+        multiply_halves<CUDA_PLANE_BYTES, row_tiles>(acc, codes, scales, rows, begin, end);
+        break;
+    case CUDA_PLANE_NIBBLES:
+        multiply_halves<CUDA_PLANE_NIBBLES, row_tiles>(acc, codes, scales, rows, begin, end);
+        break;
+    case CUDA_PLANE_HALVES:
+        multiply_halves<CUDA_PLANE_HALVES, row_tiles>(acc, codes, scales, rows, begin, end);
+        break;
+    case CUDA_PLANE_SIXTEENS:
+        multiply_halves<CUDA_PLANE_SIXTEENS, row_tiles>(acc, codes, scales, rows, begin, end);
         break;
     }
 }

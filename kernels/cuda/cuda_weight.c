@@ -29,7 +29,7 @@ static int plan_segments(struct weight *weight, const struct weight_source *sour
         bool is_pair = weight_fuse_is_pair(weight->fuse);
         struct cuda_segment *segment = &weight->segments[i];
         *segment = (struct cuda_segment){
-            .type = source->type,
+            .type = cuda_plane_of(source->type),
             .n_out = source->n_out,
             .n_tiles = (uint32_t)(((uint64_t)source->n_out + CUDA_TILE_OUTPUTS - 1) /
                                   CUDA_TILE_OUTPUTS),
@@ -37,10 +37,10 @@ static int plan_segments(struct weight *weight, const struct weight_source *sour
             .first_out = is_pair ? 0 : first_out,
         };
         uint64_t n_tiles = (uint64_t)segment->n_tiles * weight->n_in_tiles;
-        uint32_t scale_bytes = cuda_tile_scale_bytes(source->type);
+        uint32_t scale_bytes = cuda_tile_scale_bytes(segment->type);
         segment->codes = place_at(bytes);
         int status =
-            weight_source_add_bytes(source, n_tiles, cuda_tile_bytes(source->type), &bytes, why);
+            weight_source_add_bytes(source, n_tiles, cuda_tile_bytes(segment->type), &bytes, why);
         bytes = round_up(bytes, PLANE_ALIGNMENT);
         segment->scales = scale_bytes > 0 ? place_at(bytes) : NULL;
         if (status == STATUS_OK)
@@ -50,7 +50,7 @@ static int plan_segments(struct weight *weight, const struct weight_source *sour
         bytes = round_up(bytes, PLANE_ALIGNMENT);
         first_out += source->n_out;
         weight->n_tiles += segment->n_tiles;
-        weight->act_forms |= source->type == TENSOR_F32 ? ACT_FLOATS : ACT_BLOCKS;
+        weight->act_forms |= segment->type == TENSOR_F32 ? ACT_FLOATS : ACT_BLOCKS;
     }
     weight->bytes = weight->expert_bytes = bytes;
     if (weight->n_experts > 0 &&
@@ -64,8 +64,8 @@ static int plan_segments(struct weight *weight, const struct weight_source *sour
 static int upload_segment(struct device *device, const struct cuda_segment *segment,
                           uint32_t n_in_tiles, const struct weight_source *source, struct why *why)
 {
-    size_t codes_bytes = (size_t)n_in_tiles * cuda_tile_bytes(source->type);
-    size_t scales_bytes = (size_t)n_in_tiles * cuda_tile_scale_bytes(source->type);
+    size_t codes_bytes = (size_t)n_in_tiles * cuda_tile_bytes(segment->type);
+    size_t scales_bytes = (size_t)n_in_tiles * cuda_tile_scale_bytes(segment->type);
     size_t n_at_once = STAGING_BYTES / (codes_bytes + scales_bytes);
     n_at_once = n_at_once < 1 ? 1 : n_at_once > segment->n_tiles ? segment->n_tiles : n_at_once;
     size_t row_bytes = tensor_type_bytes(source->type, source->n_in, 1);
@@ -106,26 +106,13 @@ static int upload_source(struct device *device, const struct weight *weight, uin
     return upload_segment(device, &segment, weight->n_in_tiles, source, why);
 }
 
-static bool has_plane(uint32_t type)
-{
-    return type == TENSOR_F32 || type == TENSOR_F16 || type == TENSOR_Q4_0 ||
-           type == TENSOR_Q4_1 || type == TENSOR_Q8_0;
-}
-
 int cuda_weight_plan(enum weight_fuse fuse, const struct weight_source *sources, uint32_t n_sources,
                      struct weight *out, struct why *why)
 {
     struct weight_parts parts;
     int status = weight_source_check(fuse, sources, n_sources, &parts, why);
-    for (uint32_t i = 0; i < n_sources && status == STATUS_OK; i++)
-        if (!has_plane(sources[i].type))
-            status = refuse(why, STATUS_UNSUPPORTED,
-                            "%s is %s, which this build multiplies on the CPU only; take "
-                            "--backend cpu, or a file of F32, F16, Q4_0, Q4_1 or Q8_0",
-                            weight_source_name(&sources[i]),
-                            tensor_type_info(sources[i].type)->name);
-    if (status == STATUS_OK && fuse == WEIGHT_HEADS && sources[0].type != TENSOR_F32 &&
-        sources[0].n_in % CUDA_TILE_INPUTS != 0)
+    if (status == STATUS_OK && fuse == WEIGHT_HEADS &&
+        cuda_plane_of(sources[0].type) != TENSOR_F32 && sources[0].n_in % CUDA_TILE_INPUTS != 0)
         status = refuse(why, STATUS_UNSUPPORTED,
                         "%s: heads of %u values, and a GPU multiplies multiples of %d; take "
                         "--backend cpu",

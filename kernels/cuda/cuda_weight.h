@@ -5,16 +5,27 @@
  *
  * In a tile stands, for each lane of a warp, what m16n8k16 wants of its operand A, 16 bytes a load:
  *   lane l = 4 r + c   outputs r and r + 8, of each group of 32 inputs those from 8 c to 8 c + 7
- *   step               two a group: of those 8 inputs the first four, the last four
+ *   step               two a group: of those 8 inputs the first four, the last four; in HALVES a
+ *                      step is 16 inputs as they follow one another, of which lane l has from 4 c
+ *                      on; likewise in SIXTEENS
  *   register i         output r + 8 (i % 2), inputs 2 (i / 2) and the next one of the four
- * Any order of the inputs within a step is allowed, if activations take the same: here a lane's
- * eight stand side by side in the row, a load of 16 bytes too.
+ * Any order of the inputs is allowed under one scale, if activations take the same: here a lane's
+ * eight stand side by side in the row, a load of 16 bytes too (of those two planes two of 8).
  *
  *   4 bits   [lane][step 4] words; nibble i is register i's first value, nibble i + 4 its second
  *   8 bits   [group 2][lane][step 2][register 4][2] bytes, code + 128
  *   f16      [step 4][lane][register 4][2] halves
  *   f32      [inputs / 4][output 16][4] floats, for f32 multiplication
- *   scales   f16 [r 8][group 2][output r, r + 8]; with a minimum: pairs (d, m)
+ *   scales   [r 8][group 2][output r, r + 8]: f16; Q4_1: pairs (d, m) of f16; NIBBLES: of f32;
+ *            BYTES: f32; HALVES: f32 (d, d, m, m) of the first 16 inputs and the others; SIXTEENS:
+ *            an f16 and for each 16 a byte, small scale + 128, whose product is their d
+ *
+ * The planes of a type hold the numbers of tensor_block.h exactly (bits a weight, scales counted):
+ *   F32 (32)      F32 and BF16                 BYTES (9)     IQ4_XS, MXFP4
+ *   F16 (16)      F16                          NIBBLES (6)   Q4_K
+ *   Q4_0 (4.5)    Q4_0                         HALVES (12)   Q5_1, Q5_K, Q2_K
+ *   Q4_1 (5)      Q4_1                         SIXTEENS (9)  Q6_K
+ *   Q8_0 (8.5)    Q8_0, Q5_0, Q3_K, IQ4_NL: a signed byte under one f16
  *
  * Experts stand one behind the other, expert_bytes apart, each laid out as a weight of its own.
  * Sums along k are taken in CUDA_PARTS parts of whole tiles, which are added in order: a fixed
@@ -36,8 +47,44 @@
 #define CUDA_PARTS 8
 #define CUDA_SEGMENTS_MAX 3
 
+enum cuda_plane { /* those of a type's own name count as it does */
+    CUDA_PLANE_BYTES = TENSOR_TYPES,
+    CUDA_PLANE_NIBBLES,
+    CUDA_PLANE_HALVES,
+    CUDA_PLANE_SIXTEENS,
+};
+
+/* enum tensor_type or cuda_plane: how a matrix of this type stands on the device. */
+HOST_DEVICE uint32_t cuda_plane_of(uint32_t type)
+{
+    switch (type) {
+    case TENSOR_F32:
+    case TENSOR_BF16:
+        return TENSOR_F32;
+    case TENSOR_F16:
+    case TENSOR_Q4_0:
+    case TENSOR_Q4_1:
+        return type;
+    case TENSOR_Q8_0:
+    case TENSOR_Q5_0:
+    case TENSOR_Q3_K:
+    case TENSOR_IQ4_NL:
+        return TENSOR_Q8_0;
+    case TENSOR_Q4_K:
+        return CUDA_PLANE_NIBBLES;
+    case TENSOR_Q5_1:
+    case TENSOR_Q5_K:
+    case TENSOR_Q2_K:
+        return CUDA_PLANE_HALVES;
+    case TENSOR_Q6_K:
+        return CUDA_PLANE_SIXTEENS;
+    default:
+        return CUDA_PLANE_BYTES;
+    }
+}
+
 struct cuda_segment {
-    uint32_t type;                  /* enum tensor_type */
+    uint32_t type;                  /* as cuda_plane_of gives it */
     uint32_t n_out, n_tiles;
     uint32_t first_tile, first_out; /* among those of the whole weight; 0 for gate and up */
     const uint8_t *codes;           /* device */
@@ -69,7 +116,7 @@ HOST_DEVICE struct cuda_segment cuda_segment_of_expert(const struct weight *weig
     return segment;
 }
 
-/* Bytes of codes and of scales in a tile. */
+/* Bytes of codes and of scales in a tile of a plane. */
 HOST_DEVICE uint32_t cuda_tile_bytes(uint32_t type)
 {
     uint32_t values = CUDA_TILE_OUTPUTS * CUDA_TILE_INPUTS;
@@ -79,10 +126,18 @@ HOST_DEVICE uint32_t cuda_tile_bytes(uint32_t type)
     case TENSOR_F16:
         return 2 * values;
     case TENSOR_Q8_0:
+    case CUDA_PLANE_BYTES:
+    case CUDA_PLANE_HALVES:
+    case CUDA_PLANE_SIXTEENS:
         return values;
     default:
         return values / 2;
     }
+}
+
+HOST_DEVICE bool cuda_scales_are_floats(uint32_t type)
+{
+    return type == CUDA_PLANE_BYTES || type == CUDA_PLANE_NIBBLES || type == CUDA_PLANE_HALVES;
 }
 
 HOST_DEVICE uint32_t cuda_tile_scale_bytes(uint32_t type)
@@ -93,7 +148,13 @@ HOST_DEVICE uint32_t cuda_tile_scale_bytes(uint32_t type)
     case TENSOR_F16:
         return 0;
     case TENSOR_Q4_1:
+    case CUDA_PLANE_BYTES:
+    case CUDA_PLANE_SIXTEENS:
         return 4 * n_scales;
+    case CUDA_PLANE_NIBBLES:
+        return 8 * n_scales;
+    case CUDA_PLANE_HALVES:
+        return 16 * n_scales;
     default:
         return 2 * n_scales;
     }
@@ -106,11 +167,12 @@ struct cuda_quad {
     uint32_t upper; /* 0: outputs 0-7, 1: 8-15 */
 };
 
-HOST_DEVICE struct cuda_quad cuda_quad_of(uint32_t output, uint32_t input)
+HOST_DEVICE struct cuda_quad cuda_quad_of(uint32_t plane, uint32_t output, uint32_t input)
 {
+    bool by_16 = plane == CUDA_PLANE_HALVES || plane == CUDA_PLANE_SIXTEENS;
     struct cuda_quad quad;
-    quad.lane = output % 8 * 4 + input % CUDA_GROUP_INPUTS / 8;
-    quad.step = input / CUDA_GROUP_INPUTS * 2 + input % 8 / 4;
+    quad.lane = output % 8 * 4 + (by_16 ? input % 16 / 4 : input % CUDA_GROUP_INPUTS / 8);
+    quad.step = by_16 ? input / 16 : input / CUDA_GROUP_INPUTS * 2 + input % 8 / 4;
     quad.upper = output / 8;
     return quad;
 }

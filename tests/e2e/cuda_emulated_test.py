@@ -47,14 +47,21 @@ def array_of(raw):
 
 
 def golden_tokens(name):
-    with np.load(ROOT / "tests" / "golden" / "tiny" / f"{name}.npz") as golden:
+    """A model of a further type has no golden file: there any ids do."""
+    path = ROOT / "tests" / "golden" / "tiny" / f"{name}.npz"
+    if not path.exists():
+        return [i * 37 % make_tiny_models.N_VOCABULARY for i in range(N_TOKENS)]
+    with np.load(path) as golden:
         return [int(token) for token in golden["tokens"][:N_TOKENS]]
 
 
 # --- beside the CPU ---
 
 
-@pytest.mark.parametrize("name", [plan.name for plan in make_tiny_models.PLANS])
+MIXES = ["q4_k_m", "q3_k_m", "iq4_xs"]  # of the planes that no type above has
+
+
+@pytest.mark.parametrize("name", [*(plan.name for plan in make_tiny_models.PLANS), *MIXES])
 def test_every_row_of_a_tiny_model_is_near_the_cpus(logits, tiny, capsys, name):
     tokens = golden_tokens(name)
     cuda, cpu = (array_of(logits(tiny[name], tokens, *backend)) for backend in (CUDA, CPU))

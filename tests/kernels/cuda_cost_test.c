@@ -56,6 +56,29 @@ static void test_cuda_cost__few_rows_are_multiplied_as_eight(void **state)
     assert_true(cuda_cost_linear(&args).half_ops == 2 * 2 * 4 * 4 * MMA);
 }
 
+/* Chains of mma go over the inputs once, and once more for minima; sums are scaled in each of the
+ * eight groups of 256 inputs: of Q2_K two and their two minima, of Q6_K two. */
+static void test_cuda_cost__types_of_other_planes_cost_what_their_planes_do(void **state)
+{
+    static const struct {
+        uint32_t type;
+        double tile_bytes, n_chains, n_sums;
+    } planes[] = {{TENSOR_Q2_K, 1024 + 512, 2, 4},
+                  {TENSOR_Q6_K, 1024 + 128, 1, 2},
+                  {TENSOR_Q4_K, 512 + 256, 2, 2},
+                  {TENSOR_IQ4_XS, 1024 + 128, 1, 1},
+                  {TENSOR_Q3_K, 1024 + 64, 1, 1}};
+    for (size_t i = 0; i < sizeof planes / sizeof *planes; i++) {
+        struct weight weight = weight_of(WEIGHT_PLAIN, planes[i].type, 256, 16);
+        struct linear_args args = {
+            .weight = &weight, .in = {NULL, 1, 256, ACT_BLOCKS}, .n_rows = 1, .mode = LINEAR_SET};
+        double chains = 16 * 8, codes = 16 * 256;
+        assert_cost(cuda_cost_linear(&args), 2 * 256 + 4 + 4 * planes[i].tile_bytes, 4 * 16,
+                    planes[i].n_chains * 4 * 4 * MMA,
+                    codes + 2 * chains * planes[i].n_sums * 8 + 9 * 16);
+    }
+}
+
 static void test_cuda_cost__weights_of_floats_cost_an_fma_each(void **state)
 {
     struct weight weight = weight_of(WEIGHT_PLAIN, TENSOR_F32, 40, 16);
@@ -352,6 +375,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cuda_cost__experts_are_read_once_for_32_rows_and_only_those_chosen),
         cmocka_unit_test(test_cuda_cost__few_rows_are_multiplied_as_eight),
+        cmocka_unit_test(test_cuda_cost__types_of_other_planes_cost_what_their_planes_do),
         cmocka_unit_test(test_cuda_cost__weights_of_floats_cost_an_fma_each),
         cmocka_unit_test(test_cuda_cost__heads_read_their_own_part_of_the_rows),
         cmocka_unit_test(test_cuda_cost__halves_are_multiplied_in_whole_tiles_of_inputs),

@@ -1,5 +1,5 @@
 /* CUDA's embedding and gathering against the CPU's, to the bit, for each tensor type. */
-#include "kernels/tensor_type.h"
+#include "tests/kernels/linear_fixture.h"
 #include "tests/kernels/matrix_fixture.h"
 #include "tests/kernels/twin_fixture.h"
 
@@ -15,28 +15,6 @@
 #define VOCABULARY 37
 #define SAMPLED 3
 #define VECTORS 2
-
-static const uint32_t types[] = {TENSOR_F32, TENSOR_F16, TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q8_0};
-#define N_TYPES (sizeof types / sizeof types[0])
-
-/* Any codes; scales that are numbers. malloc'd. */
-static uint8_t *random_table(uint32_t type, uint32_t n_in)
-{
-    const struct tensor_type_info *info = tensor_type_info(type);
-    size_t n = (size_t)n_in * VOCABULARY, n_blocks = n / info->block_values;
-    float *values = random_floats(n, 7 + type, 1.0f);
-    if (type == TENSOR_F32)
-        return (uint8_t *)values;
-    uint8_t *bytes = malloc(n_blocks * info->block_bytes);
-    for (size_t i = 0; i < n_blocks * info->block_bytes; i++)
-        bytes[i] = (uint8_t)(int)(values[i % n] * 251.0f);
-    for (size_t b = 0; b < n_blocks; b++) {
-        uint16_t halves[2] = {f16_from_f32(values[b]), f16_from_f32(values[n - 1 - b])};
-        memcpy(bytes + b * info->block_bytes, halves, type == TENSOR_Q4_1 ? 4 : 2);
-    }
-    free(values);
-    return bytes;
-}
 
 static struct weight *load(struct twin *twin, uint32_t type, uint32_t n_in, const uint8_t *bytes)
 {
@@ -82,7 +60,7 @@ static void check_embed(const char *shapes, uint32_t type, uint32_t n_in)
                                               {ROW_TOKEN, 36},  {ROW_SAMPLED, 2}, {ROW_TOKEN, 17},
                                               {ROW_VECTOR, 0}};
     const uint32_t n_rows = sizeof inputs / sizeof inputs[0];
-    uint8_t *bytes = random_table(type, n_in);
+    uint8_t *bytes = random_weight(type, n_in, VOCABULARY, 7);
     int status;
     float *want = embed(BACKEND_CPU, type, n_in, bytes, inputs, n_rows, false, &status);
     assert_int_equal(status, STATUS_OK);
@@ -97,22 +75,22 @@ static void check_embed(const char *shapes, uint32_t type, uint32_t n_in)
 
 static void test_cuda_embed__has_the_bits_of_the_cpu(void **state)
 {
-    for (size_t t = 0; t < N_TYPES; t++)
+    for (size_t t = 0; t < N_LINEAR_TYPES; t++)
         for (uint32_t n_in = 32; n_in <= 608; n_in += 288)
-            check_embed("widths", types[t], n_in);
+            check_embed("widths", linear_types[t], linear_width(linear_types[t], n_in));
 }
 
 static void test_cuda_embed__has_the_bits_of_the_cpu_for_a_models_rows(void **state)
 {
-    for (size_t t = 0; t < N_TYPES; t++)
-        check_embed("medium", types[t], 8192);
+    for (size_t t = 0; t < N_LINEAR_TYPES; t++)
+        check_embed("medium", linear_types[t], 8192);
 }
 
 static void test_cuda_embed__a_token_beyond_the_table_sticks(void **state)
 {
     static const struct row_input beyond[] = {{ROW_TOKEN, 3}, {ROW_TOKEN, VOCABULARY}};
     static const struct row_input unknown[] = {{77, 0}};
-    uint8_t *bytes = random_table(TENSOR_Q8_0, 32);
+    uint8_t *bytes = random_weight(TENSOR_Q8_0, 32, VOCABULARY, 7);
     int status;
     free(embed(BACKEND_CUDA, TENSOR_Q8_0, 32, bytes, beyond, 2, false, &status));
     assert_int_equal(status, STATUS_OUT_OF_RANGE);
@@ -124,7 +102,7 @@ static void test_cuda_embed__a_token_beyond_the_table_sticks(void **state)
 static void test_cuda_embed__rows_from_nowhere_stick(void **state)
 {
     static const struct row_input sampled = {ROW_SAMPLED, 0}, vector = {ROW_VECTOR, 0};
-    uint8_t *bytes = random_table(TENSOR_Q8_0, 32);
+    uint8_t *bytes = random_weight(TENSOR_Q8_0, 32, VOCABULARY, 7);
     int status;
     free(embed(BACKEND_CUDA, TENSOR_Q8_0, 32, bytes, &sampled, 1, true, &status));
     assert_int_equal(status, STATUS_INTERNAL);
@@ -136,7 +114,7 @@ static void test_cuda_embed__rows_from_nowhere_stick(void **state)
 static void test_cuda_embed__refuses_what_no_op_can_read(void **state)
 {
     struct twin twin = twin_open(BACKEND_CUDA);
-    uint8_t *bytes = random_table(TENSOR_Q8_0, 32);
+    uint8_t *bytes = random_weight(TENSOR_Q8_0, 32, VOCABULARY, 7);
     struct weight_source source = {TENSOR_Q8_0, 32, VOCABULARY, bytes, "blk.0.attn_q.weight"};
     struct weight *weight;
     struct why why;

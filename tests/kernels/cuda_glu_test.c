@@ -149,13 +149,13 @@ static uint32_t check_glu(const struct glu_case *c, float scale, float row_scale
 static void test_cuda_glu__is_silu_of_gate_times_up_in_the_panel(void **state)
 {
     static const uint32_t outs[] = {32, 16, 48, 65, 7, 100}, rows[] = {1, 12, 8, 33, 2, 9};
-    for (uint32_t i = 0; i < 12; i++) {
-        uint32_t type = linear_types[i % N_CUDA_LINEAR_TYPES];
+    for (uint32_t i = 0; i < 2 * N_PLANE_TYPES; i++) {
+        uint32_t type = plane_types[i % N_PLANE_TYPES];
         static const uint32_t forms[] = {ACT_BLOCKS, ACT_BLOCKS | ACT_FLOATS, ACT_FLOATS};
         struct glu_case c = {
             .gate_type = type,
             .up_type = i % 4 == 3 ? TENSOR_Q8_0 : type,
-            .n_in = 32 * (1 + i * 5 % 19),
+            .n_in = linear_width(type, 32 * (1 + i * 5 % 19)),
             .n_out = outs[i % 6],
             .n_rows = rows[(i + i / 6) % 6],
             .has_bias = i % 3 == 1,
@@ -167,9 +167,10 @@ static void test_cuda_glu__is_silu_of_gate_times_up_in_the_panel(void **state)
 
 static void test_cuda_glu__of_many_rows_has_the_same_bits(void **state)
 {
-    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++) {
-        struct glu_case c = {linear_types[t], linear_types[t], 224, 90, 33 + 32 * (t % 2),
-                             t % 2 == 0,      t == 1 ? ACT_FLOATS : ACT_BLOCKS | ACT_FLOATS};
+    for (int t = 0; t < N_PLANE_TYPES; t++) {
+        uint32_t type = plane_types[t];
+        struct glu_case c = {type,       type, linear_width(type, 224), 90, 33 + 32 * (t % 2),
+                             t % 2 == 0, t == 1 ? ACT_FLOATS : ACT_BLOCKS | ACT_FLOATS};
         check_glu(&c, 1.0f, 1.0f);
     }
 }
@@ -189,8 +190,9 @@ static void test_cuda_glu__scales_the_rows_that_pass_f16(void **state)
 /* 2^-9 of |up| sum |gate terms| + |silu| sum |up terms|: both sides round their activations. */
 static void test_cuda_glu__is_close_to_the_op_of_the_cpu(void **state)
 {
-    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++) {
-        struct glu_case c = {linear_types[t], linear_types[t], 544, 36, 10, true, ACT_FLOATS};
+    for (int t = 0; t < N_PLANE_TYPES; t++) {
+        uint32_t type = plane_types[t], n_in = linear_width(type, 544);
+        struct glu_case c = {type, type, n_in, 36, 10, true, ACT_FLOATS};
         struct twin cuda = twin_open(BACKEND_CUDA);
         struct glu_input input = input_of(&c);
         size_t n = (size_t)c.n_rows * c.n_out;
@@ -216,8 +218,8 @@ static void test_cuda_glu__is_close_to_the_op_of_the_cpu(void **state)
             for (int side = 0; side < 2; side++) {
                 const uint8_t *bytes = input.sources[side].bytes;
                 sums[side] = input.bias[side * c.n_out + o];
-                tensor_type_row_to_f32(linear_types[t],
-                                       bytes + o * tensor_type_bytes(linear_types[t], c.n_in, 1),
+                tensor_type_row_to_f32(plane_types[t],
+                                       bytes + o * tensor_type_bytes(plane_types[t], c.n_in, 1),
                                        c.n_in, w);
                 for (uint32_t k = 0; k < c.n_in; k++) {
                     sums[side] += (double)w[k] * input.x[(size_t)r * c.n_in + k];
@@ -236,7 +238,7 @@ static void test_cuda_glu__is_close_to_the_op_of_the_cpu(void **state)
         free_input(&input);
         twin_close(&cpu);
         twin_close(&cuda);
-        matrix_passed("linear_glu", tensor_type_info(linear_types[t])->name, "near the CPU");
+        matrix_passed("linear_glu", tensor_type_info(plane_types[t])->name, "near the CPU");
     }
 }
 
@@ -268,9 +270,9 @@ static void test_cuda_glu__a_row_does_not_depend_on_the_others(void **state)
 static void test_cuda_glu__of_a_models_rows_is_silu_of_gate_times_up(void **state)
 {
     static const uint32_t rows[] = {1, 32, 128};
-    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++)
+    for (int t = 0; t < N_PLANE_TYPES; t++)
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-            struct glu_case c = {linear_types[t], linear_types[t], 1024, 256, rows[i],
+            struct glu_case c = {plane_types[t], plane_types[t], 1024, 256, rows[i],
                                  false,           ACT_BLOCKS | ACT_FLOATS};
             check_glu(&c, 1.0f, 1.0f);
         }

@@ -7,6 +7,11 @@
 #include "tests/kernels/linear_fixture.h"
 #include "tests/kernels/twin_fixture.h"
 
+/* One type for each way in which matrices stand on the device. What is not of the repacking
+ * alone is tested with these. */
+extern const uint32_t plane_types[];
+#define N_PLANE_TYPES 9
+
 /* Rounds each value to f16, as a panel without scales holds it. */
 void round_to_f16(float *values, size_t n);
 /* The scale of a panel's row of halves: 1, or where a value is beyond f16 the power of two that

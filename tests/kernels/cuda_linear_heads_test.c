@@ -37,10 +37,12 @@ static struct heads_case case_of(uint32_t i)
 {
     static const uint32_t rows[] = {1, 9, 33, 70, 8, 32}, heads[] = {3, 2, 3, 2, 5, 1};
     static const uint32_t outs[] = {16, 33, 7, 130, 48, 20}, tails[] = {16, 0, 100, 0, 60, 0};
-    uint32_t type = linear_types[i % N_CUDA_LINEAR_TYPES];
+    uint32_t type = plane_types[i % N_PLANE_TYPES];
     return (struct heads_case){.type = type,
                                .n_heads = heads[i % 6],
-                               .n_in = type == TENSOR_F32 ? 37 + i : i % 2 == 0 ? 64 : 128,
+                               .n_in = type == TENSOR_F32
+                                         ? 37 + i
+                                         : linear_width(type, i % 2 == 0 ? 64 : 128),
                                .n_out = outs[i % 6],
                                .n_rows = rows[i % 6],
                                .n_tail = tails[i % 6],
@@ -52,6 +54,11 @@ static void test_cuda_linear_heads__is_a_linear_a_head(void **state)
     for (uint32_t i = 0; i < 15; i++) {
         struct heads_case c = case_of(i);
         check_heads(&c, c.n_rows <= 8 ? "1-8 rows" : c.n_rows <= 32 ? "9-32 rows" : "33- rows");
+    }
+    for (uint32_t t = 0; t < N_PLANE_TYPES; t++) {
+        struct heads_case c = {
+            plane_types[t], 2, linear_width(plane_types[t], 64), 20, 40 - t, 3, 1};
+        check_heads(&c, "33- rows");
     }
 }
 
@@ -66,8 +73,9 @@ static void test_cuda_linear_heads__is_a_linear_a_head_of_a_models_shape(void **
 /* Both sides round their activations. */
 static void test_cuda_linear_heads__is_close_to_the_op_of_the_cpu(void **state)
 {
-    for (uint32_t t = 0; t < N_CUDA_LINEAR_TYPES; t++) {
-        struct heads_case c = {linear_types[t], 3, 64, 20, 9, 4, 1};
+    for (uint32_t t = 0; t < N_PLANE_TYPES; t++) {
+        uint32_t type = plane_types[t];
+        struct heads_case c = {type, 3, linear_width(type, 64), 20, 9, 4, 1};
         float *got = result_on(BACKEND_CUDA, &c, heads_result);
         float *want = result_on(BACKEND_CPU, &c, heads_result);
         double error = 0, size = 0;
@@ -78,7 +86,7 @@ static void test_cuda_linear_heads__is_close_to_the_op_of_the_cpu(void **state)
         assert_true(size > 0 && error <= 0x1p-16 * size);
         free(got);
         free(want);
-        matrix_passed("linear_heads", tensor_type_info(linear_types[t])->name, "near the CPU");
+        matrix_passed("linear_heads", tensor_type_info(type)->name, "near the CPU");
     }
 }
 

@@ -1,6 +1,7 @@
 /* The CUDA op against exact products and the CPU's op; against itself to the bit. */
 #include "tests/kernels/cuda_linear_fixture.h"
 #include "base/status.h"
+#include "kernels/tensor_block.h"
 #include "tests/kernels/matrix_fixture.h"
 
 #include <setjmp.h>
@@ -50,11 +51,13 @@ static float *run_case(const struct linear_case *c, const float *x, const float 
 /* The minimum under which value k of a row of blocks stands, or 0. */
 static double minimum_of(uint32_t type, const uint8_t *row, uint32_t k)
 {
-    uint16_t m;
-    if (type != TENSOR_Q4_1)
+    struct tensor_block block;
+    struct tensor_values values;
+    if (!tensor_block_has_minimum(type))
         return 0;
-    memcpy(&m, row + (size_t)k / 32 * 20 + 2, sizeof m);
-    return f16_to_f32(m);
+    tensor_block_read(type, row, k / 32, &block);
+    tensor_block_values(type, &block, &values);
+    return values.m[k % 32 / 16];
 }
 
 /* want: [n_rows, y_stride]; NULL for the product in double. Tolerance times the sum of |a b|. */
@@ -97,11 +100,20 @@ static struct linear_case case_of(uint32_t type, uint32_t i)
                             .has_bias = i % 3 != 0,
                             .extra_stride = i % 4,
                             .seed = 100 + i};
-    if (type == TENSOR_F32 || type == TENSOR_F16)
+    if (tensor_type_is_float(type))
         c.n_in -= i * 7 % 32;
+    c.n_in = linear_width(type, c.n_in);
     return c;
 }
 #define N_CASES 6
+
+static bool is_plane_type(uint32_t type)
+{
+    int t = 0;
+    while (t < N_PLANE_TYPES && plane_types[t] != type)
+        t++;
+    return t < N_PLANE_TYPES;
+}
 
 static void passed(uint32_t type, const char *shapes)
 {
@@ -112,7 +124,7 @@ static void check_exact(const struct linear_case *c, const char *shapes)
 {
     float *x = random_rows(c->n_rows, c->n_in, c->seed + 1);
     float *bias = random_rows(1, c->n_out, c->seed + 2);
-    if (c->type != TENSOR_F32)
+    if (c->type != TENSOR_F32 && c->type != TENSOR_BF16)
         round_to_f16(x, (size_t)c->n_rows * c->n_in);
     float *got = run_case(c, x, bias);
     assert_close(c, x, bias, got, NULL, EXACT_INPUTS);
@@ -124,8 +136,8 @@ static void check_exact(const struct linear_case *c, const char *shapes)
 
 static void test_cuda_linear__gives_the_exact_product_of_f16_rows(void **state)
 {
-    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++)
-        for (uint32_t i = 0; i < N_CASES; i++) {
+    for (int t = 0; t < N_LINEAR_TYPES; t++)
+        for (uint32_t i = 0; i < N_CASES; i += is_plane_type(linear_types[t]) ? 1 : 3) {
             struct linear_case c = case_of(linear_types[t], i);
             check_exact(&c, c.n_rows <= 8    ? "1-8 rows"
                             : c.n_rows <= 32 ? "9-32 rows"
@@ -136,17 +148,17 @@ static void test_cuda_linear__gives_the_exact_product_of_f16_rows(void **state)
 static void test_cuda_linear__gives_the_exact_product_of_a_models_rows(void **state)
 {
     static const uint32_t rows[] = {1, 8, 33, 128, 512};
-    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++)
+    for (int t = 0; t < N_PLANE_TYPES; t++)
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-            struct linear_case c = {linear_types[t], 1024, 256, rows[i], LINEAR_SET, true, 0, 60};
+            struct linear_case c = {plane_types[t], 1024, 256, rows[i], LINEAR_SET, true, 0, 60};
             check_exact(&c, "medium");
         }
 }
 
 static void test_cuda_linear__is_close_to_the_op_of_the_cpu(void **state)
 {
-    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++) {
-        struct linear_case c = {linear_types[t], 1024, 72, 70, LINEAR_ADD, true, 3, 7};
+    for (int t = 0; t < N_PLANE_TYPES; t++) {
+        struct linear_case c = {plane_types[t], 1024, 72, 70, LINEAR_ADD, true, 3, 7};
         float *x = random_rows(c.n_rows, c.n_in, c.seed + 1); /* as linear_result takes them */
         float *bias = random_rows(1, c.n_out, c.seed + 2);
         float *got = run_case(&c, x, bias);
@@ -174,8 +186,9 @@ static void test_cuda_linear__columns_beyond_the_outputs_stay_untouched(void **s
 
 static void test_cuda_linear__add_is_the_old_value_plus_the_whole_chain_with_bias(void **state)
 {
-    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++) {
-        struct linear_case c = {linear_types[t], 160, 20, 9, LINEAR_SET, true, 0, 4};
+    for (int t = 0; t < N_PLANE_TYPES; t++) {
+        uint32_t n_in = linear_width(plane_types[t], 160);
+        struct linear_case c = {plane_types[t], n_in, 20, 9, LINEAR_SET, true, 0, 4};
         float *x = random_rows(c.n_rows, c.n_in, 1), *bias = random_rows(1, c.n_out, 2);
         float *set = run_case(&c, x, bias);
         c.mode = LINEAR_ADD;
@@ -218,8 +231,9 @@ static void check_company(uint32_t type, uint32_t n_in, uint32_t n_out, uint32_t
 static void test_cuda_linear__a_row_never_depends_on_its_company(void **state)
 {
     static const uint32_t chunks[] = {1, 3, 8, 9, 32, 33, 64};
-    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++)
-        check_company(linear_types[t], 672, 20, 67, chunks, sizeof chunks / sizeof *chunks);
+    for (int t = 0; t < N_PLANE_TYPES; t++)
+        check_company(plane_types[t], linear_width(plane_types[t], 672), 20, 67, chunks,
+                      sizeof chunks / sizeof *chunks);
     check_company(TENSOR_Q4_1, 96, 150, 130, chunks + 4, 2); /* fewer tiles than stages */
     check_company(TENSOR_F16, 60, 260, 65, chunks + 4, 1);
 }
@@ -266,9 +280,9 @@ static void test_cuda_linear__a_fused_weight_gives_the_columns_of_its_parts(void
 /* A row times 2^20 has a scale; its outputs are the row's, times 2^20, to the bit. */
 static void test_cuda_linear__takes_rows_that_pass_f16(void **state)
 {
-    enum { N_IN = 96, N_ROWS = 3 };
-    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++) {
-        struct linear_case c = {linear_types[t], N_IN, 17, N_ROWS, LINEAR_SET, false, 0, 50};
+    enum { N_IN = 256, N_ROWS = 3 };
+    for (int t = 0; t < N_PLANE_TYPES; t++) {
+        struct linear_case c = {plane_types[t], N_IN, 17, N_ROWS, LINEAR_SET, false, 0, 50};
         float *x = random_rows(N_ROWS, N_IN, 51);
         for (int i = 0; i < N_IN * N_ROWS; i++)
             x[i] = roundf(x[i] * 4); /* halves hold the quotient too */
@@ -288,9 +302,9 @@ static void test_cuda_linear__takes_rows_that_pass_f16(void **state)
 /* A NaN row and one with an Inf: every other value keeps its bits. */
 static void test_cuda_linear__a_broken_row_harms_only_itself(void **state)
 {
-    enum { N_IN = 96, N_ROWS = 14 };
-    for (int t = 0; t < N_CUDA_LINEAR_TYPES; t++) {
-        struct linear_case c = {linear_types[t], N_IN, 20, N_ROWS, LINEAR_SET, false, 0, 40};
+    enum { N_IN = 256, N_ROWS = 14 };
+    for (int t = 0; t < N_PLANE_TYPES; t++) {
+        struct linear_case c = {plane_types[t], N_IN, 20, N_ROWS, LINEAR_SET, false, 0, 40};
         float *x = random_rows(N_ROWS, N_IN, 41);
         float *clean = run_case(&c, x, NULL);
         x[3 * N_IN + 5] = NAN;
@@ -324,6 +338,7 @@ static void test_cuda_linear__refuses_weights_that_it_cannot_multiply(void **sta
     assert_int_equal(ops->weight_load(twin.device, WEIGHT_PLAIN, pair, 1, 1, 2, &weight, &why),
                      STATUS_UNSUPPORTED);
     pair[0].type = 16;
+    pair[0].n_in = 256;
     assert_int_equal(ops->weight_load(twin.device, WEIGHT_PLAIN, pair, 1, 0, 1, &weight, &why),
                      STATUS_UNSUPPORTED);
     assert_non_null(strstr(why.text, "IQ2_XXS"));

@@ -75,15 +75,16 @@ static struct moe_case case_of(uint32_t i)
 {
     static const uint32_t rows[] = {1, 9, 5, 40, 8}, used[] = {2, 1, 3, 2, 4};
     static const uint32_t experts[] = {4, 1, 5, 3, 40}, outs[] = {16, 33, 7, 70, 48};
-    uint32_t type = linear_types[i % N_CUDA_LINEAR_TYPES];
+    uint32_t type = plane_types[i % N_PLANE_TYPES];
+    uint32_t down_type = plane_types[(i + 2) % N_PLANE_TYPES];
     return (struct moe_case){
         .gate_type = type,
         .up_type = i % 4 == 3 ? TENSOR_Q8_0 : type,
-        .down_type = linear_types[(i + 2) % N_CUDA_LINEAR_TYPES],
+        .down_type = down_type,
         .n_experts = experts[i % 5],
         .n_used = used[i % 5],
-        .n_in = 32 * (1 + i % 3),
-        .n_ff = i % 2 == 0 ? 96 : 32,
+        .n_in = linear_width(type, 32 * (1 + i % 3)),
+        .n_ff = linear_width(down_type, i % 2 == 0 ? 96 : 32),
         .n_out = outs[i % 5],
         .n_rows = rows[(i + i / 5) % 5],
         .scales_input = i % 3 == 1,
@@ -128,9 +129,19 @@ static void test_cuda_moe__sorts_many_pairs_and_experts(void **state)
 /* Both sides round their activations twice. */
 static void test_cuda_moe__is_close_to_the_op_of_the_cpu(void **state)
 {
-    for (uint32_t t = 0; t < N_CUDA_LINEAR_TYPES; t++) {
-        struct moe_case c = {linear_types[t], linear_types[t], linear_types[t], 4, 2, 64, 32, 20, 9,
-                             t == 1,          LINEAR_SET,      0};
+    for (uint32_t t = 0; t < N_PLANE_TYPES; t++) {
+        uint32_t type = plane_types[t];
+        struct moe_case c = {.gate_type = type,
+                             .up_type = type,
+                             .down_type = type,
+                             .n_experts = 4,
+                             .n_used = 2,
+                             .n_in = linear_width(type, 64),
+                             .n_ff = linear_width(type, 32),
+                             .n_out = 20,
+                             .n_rows = 9,
+                             .scales_input = t == 1,
+                             .mode = LINEAR_SET};
         struct moe_inputs inputs = moe_inputs_of(&c);
         struct twin cuda = twin_open(BACKEND_CUDA), cpu = twin_open(BACKEND_CPU);
         struct moe_bench bench = bench_of(&cuda, BACKEND_CUDA), other = bench_of(&cpu, BACKEND_CPU);
@@ -150,7 +161,7 @@ static void test_cuda_moe__is_close_to_the_op_of_the_cpu(void **state)
         twin_close(&cuda);
         twin_close(&cpu);
         moe_inputs_free(&c, &inputs);
-        matrix_passed("moe", tensor_type_info(linear_types[t])->name, "near the CPU");
+        matrix_passed("moe", tensor_type_info(type)->name, "near the CPU");
     }
 }
 
@@ -206,11 +217,11 @@ static void test_cuda_moe__an_expert_that_is_not_there_sticks(void **state)
 static void test_cuda_moe__of_a_models_rows_is_linears_summed_by_slot(void **state)
 {
     static const uint32_t rows[] = {1, 8, 64};
-    for (uint32_t t = 0; t < N_CUDA_LINEAR_TYPES; t++)
+    for (uint32_t t = 0; t < N_PLANE_TYPES; t++)
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-            struct moe_case c = {linear_types[t], linear_types[t], linear_types[t], 4,    2, 1024,
-                                 256,             128,             rows[i],         false,
-                                 LINEAR_ADD,      0};
+            struct moe_case c = {plane_types[t], plane_types[t], plane_types[t], 4,    2, 1024,
+                                 256,            128,            rows[i],        false,
+                                 LINEAR_ADD,     0};
             check_moe(&c, 1.0f);
         }
 }

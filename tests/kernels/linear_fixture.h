@@ -25,7 +25,6 @@ void rig_fill_act(struct rig *rig, const struct act *act, const float *rows, uin
 
 extern const uint32_t linear_types[];
 #define N_LINEAR_TYPES 16
-#define N_CUDA_LINEAR_TYPES 5 /* the first ones are those that CUDA multiplies */
 /* The next width that is whole blocks of the type. */
 uint32_t linear_width(uint32_t type, uint32_t n_in);
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LINES_MAX 64
+#define LINES_MAX 256
 
 static struct {
     const char *op, *dtype, *shapes;
