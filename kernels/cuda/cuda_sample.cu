@@ -203,10 +203,12 @@ static __global__ void __launch_bounds__(STRIP_THREADS)
     float max_x = float_of_key(best), temperature = params->temperature;
     uint32_t floor = shared_floor;
     struct strip_sums sums = {};
+    uint32_t peak = 0;
     for (uint32_t i = threadIdx.x; i < n; i += STRIP_THREADS) {
         float value = __fadd_rn(__fdiv_rn(__fadd_rn(x[i], -max_x), temperature), 0.0f);
         x[i] = value;
         uint32_t key = key_of(value), done = 0;
+        peak = max(peak, key);
         uint64_t mass = mass_of(value);
         for (uint32_t level = 0; level < NEAR_LEVELS; level++) {
             bool is_here = done == 0 && key > floor_of_level(level, floor);
@@ -222,9 +224,10 @@ static __global__ void __launch_bounds__(STRIP_THREADS)
             sums_of_warp[warp_idx()].mass[level] = mass;
         }
     }
-    __syncthreads();
-    if (threadIdx.x == 0) {
+    peak = block_max(peak, of_warp);
+    if (threadIdx.x == 0) { /* the barriers of block_max stand before */
         strips[blockIdx.x].floor = floor;
+        strips[blockIdx.x].peak = peak;
         add_warps(sums_of_warp, &strips[blockIdx.x]);
     }
 }
@@ -260,6 +263,9 @@ static __device__ __forceinline__ void weigh_kept(const struct choice_row &row, 
         uint32_t end = min(row.vocabulary, (s + 1) * STRIP);
         uint64_t mass = 0;
         uint32_t n_ties = 0;
+        if (row.strips[s].peak < kept.least) /* nothing is kept here */
+            end = 0;
+#pragma unroll 8
         for (uint32_t i = s * STRIP + lane_idx(); i < end; i += WARP_LANES) {
             uint32_t key = key_of(row.x[i]);
             mass += key > kept.least ? mass_of(row.x[i]) : 0;
@@ -307,6 +313,7 @@ static __device__ __forceinline__ struct kept cut_row(const struct choice_row &r
                                                       const struct levels &levels,
                                                       struct mean_sum *sum, struct radix *radix)
 {
+    const struct logit_keys keys = {row.x, row.strips, &sample_strip::peak};
     uint32_t floor = row.strips[0].floor, level = 0;
     struct kept kept = {floor, 0};
     uint64_t total = levels.mass[NEAR_LEVELS - 1];
@@ -314,8 +321,8 @@ static __device__ __forceinline__ struct kept cut_row(const struct choice_row &r
     if (has_cut) {
         while (levels.n[level] < params.top_k)
             level++;
-        kept = find_cut(logit_keys{row.x}, row.vocabulary, floor_of_level(level, floor),
-                        params.top_k, false, radix);
+        kept = find_cut(keys, row.vocabulary, floor_of_level(level, floor), params.top_k, false,
+                        radix);
         weigh_kept(row, kept);
         total = kept_mass(row, kept);
     }
@@ -335,7 +342,7 @@ static __device__ __forceinline__ struct kept cut_row(const struct choice_row &r
                 level++;
             least = floor_of_level(level, floor);
         }
-        kept = find_cut(logit_keys{row.x}, row.vocabulary, least, need, true, radix);
+        kept = find_cut(keys, row.vocabulary, least, need, true, radix);
         weigh_kept(row, kept);
     }
     return kept;

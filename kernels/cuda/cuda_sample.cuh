@@ -24,12 +24,14 @@
 #define ROW_WARPS (ROW_THREADS / WARP_LANES)
 #define NEAR_LEVELS 3 /* x less than 8 below the best, less than 32, any: the best may be enough */
 #define RADIX_BUCKETS 2048
+#define LOADS 8 /* of a lane under way at once */
 #define KEY_INFINITE 0xff800000u
 #define KEY_LOWEST 0x007fffffu /* of -infinity */
 
 struct sample_strip {
     uint32_t best;     /* key of its largest x; KEY_NAN: the row cannot be drawn from */
     uint32_t best_raw; /* of its logits */
+    uint32_t peak;     /* no key of its x, once weighed, is above it */
     uint32_t floor;    /* keys above it pass min_p */
     uint32_t n_ties;   /* of what a cut left: see kept */
     uint64_t n[NEAR_LEVELS], mass[NEAR_LEVELS]; /* of the level, without the levels before */
@@ -140,9 +142,16 @@ static __device__ __forceinline__ uint32_t draw_among_lanes(struct draw *draw, u
 
 /* --- cuts --- */
 
-/* Of an item a key, and the mass that counts where a cut goes by masses. */
+/* Of an item a key, and the mass that counts where a cut goes by masses; of a strip of STRIP items
+ * a bound, which none of its keys is above. */
 struct logit_keys {
     const float *x;
+    const struct sample_strip *strips;
+    uint32_t sample_strip::*bound_of; /* best_raw or peak, by what x is */
+    __device__ __forceinline__ uint32_t bound(uint32_t s) const
+    {
+        return strips[s].*bound_of;
+    }
     __device__ __forceinline__ uint32_t operator()(uint32_t i) const
     {
         return key_of(x[i]);
@@ -155,6 +164,10 @@ struct logit_keys {
 
 struct strip_keys { /* of the best logits */
     const struct sample_strip *strips;
+    __device__ __forceinline__ uint32_t bound(uint32_t) const
+    {
+        return UINT32_MAX;
+    }
     __device__ __forceinline__ uint32_t operator()(uint32_t i) const
     {
         return strips[i].best_raw;
@@ -195,6 +208,36 @@ static __device__ __forceinline__ void find_bucket(struct radix *radix, uint64_t
     }
 }
 
+/* Adds what the items weigh that begin with the bits `last` to the buckets of their next ones. A
+ * warp a strip: most strips of a model's logits have nothing near the best, and are passed over. */
+template <class Keys>
+static __device__ __forceinline__ void fill_buckets(const Keys &key_at, uint32_t n, uint32_t least,
+                                                    uint32_t above, uint32_t last, uint32_t shift,
+                                                    uint32_t mask, bool by_mass,
+                                                    struct radix *radix)
+{
+    for (uint32_t s = warp_idx(); s * STRIP < n; s += ROW_WARPS) {
+        uint32_t bound = key_at.bound(s), end = min(n, (s + 1) * STRIP);
+        if (bound < least || (bound & above) < last)
+            continue;
+        for (uint32_t first = s * STRIP + lane_idx(); first < end; first += LOADS * WARP_LANES) {
+            uint32_t keys[LOADS]; /* all under way together */
+#pragma unroll
+            for (uint32_t j = 0; j < LOADS; j++) {
+                uint32_t i = first + j * WARP_LANES;
+                keys[j] = i < end ? key_at(i) : 0;
+            }
+#pragma unroll
+            for (uint32_t j = 0; j < LOADS; j++) {
+                uint32_t i = first + j * WARP_LANES;
+                if (i < end && keys[j] >= least && (keys[j] & above) == last)
+                    atomicAdd(&radix->buckets[keys[j] >> shift & mask],
+                              by_mass ? key_at.mass(i, keys[j]) : 1ull);
+            }
+        }
+    }
+}
+
 /* The shortest prefix, by (key descending, id ascending), whose weights reach need, which is at
  * least 1; the keys from `least` on are enough for it. Ties are taken for equally heavy, as they
  * are where keys are those of x; radix->need is the weight that is wanted of them. A radix search
@@ -212,12 +255,7 @@ static __device__ __forceinline__ struct kept find_cut(Keys key_at, uint32_t n, 
         for (uint32_t i = threadIdx.x; i < RADIX_BUCKETS; i += ROW_THREADS)
             radix->buckets[i] = 0;
         __syncthreads();
-        for (uint32_t i = threadIdx.x; i < n; i += ROW_THREADS) {
-            uint32_t key = key_at(i);
-            if (key >= least && (key & above) == last)
-                atomicAdd(&radix->buckets[key >> shift & mask],
-                          by_mass ? key_at.mass(i, key) : 1ull);
-        }
+        fill_buckets(key_at, n, least, above, last, shift, mask, by_mass, radix);
         __syncthreads();
         if (warp_idx() == 0)
             find_bucket(radix, need);

@@ -73,7 +73,8 @@ static __device__ __forceinline__ void find_best(const struct report_row &row, u
     uint32_t least = 0;
     if (row.n_strips > n)
         least = find_cut(strip_keys{row.strips}, row.n_strips, 0, n, false, radix).least;
-    struct kept kept = find_cut(logit_keys{row.logits}, row.vocabulary, least, n, false, radix);
+    struct kept kept = find_cut(logit_keys{row.logits, row.strips, &sample_strip::best_raw},
+                                row.vocabulary, least, n, false, radix);
     if (threadIdx.x == 0)
         found->n = 0;
     __syncthreads();

@@ -21,6 +21,10 @@ struct mean_sum { /* shared by the block */
 struct near_keys {
     const float *x;
     float mean;
+    __device__ __forceinline__ uint32_t bound(uint32_t) const
+    {
+        return UINT32_MAX;
+    }
     __device__ __forceinline__ uint32_t operator()(uint32_t i) const
     {
         return key_of(-fabsf(__fadd_rn(x[i], -mean)));
