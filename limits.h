@@ -91,6 +91,8 @@
 #define CALL_CREDIT_EVENTS 8         /* deltas a sequence may have under way from the engine */
 /* of a call with several answers each has its part of that, but no less than this */
 #define CHOICE_CREDIT_EVENTS 2
+#define STATS_HOLDERS_MAX 12         /* sequences that one look at the cache names */
+#define TABLE_STRETCHES_MAX 48       /* of adjacent pages, that a look at tables tells */
 #define MESSAGE_RING_SLOTS 4096      /* submits, cancels and credits, loop to engine */
 /* worst event as protobuf: logprobs carry the bytes of their tokens */
 #define WIRE_EVENT_BYTES_MAX 65536

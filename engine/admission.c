@@ -159,28 +159,6 @@ static void handle_estimate(struct engine *engine, const struct message *message
     submit_free(message->submit);
 }
 
-static void handle_stats(struct engine *engine, const struct message *message)
-{
-    struct kv_cache_stats cache;
-    struct engine_stats *stats = &engine->stats;
-
-    kv_cache_read_stats(engine->cache, &cache);
-    stats->uptime_s = (double)(clock_now(engine->clock) - engine->started_ns) / NS_PER_S;
-    stats->n_pages = cache.n_pages;
-    stats->n_pages_used = cache.n_used;
-    stats->n_pages_reserved = cache.n_reserved;
-    stats->n_saturated = cache.n_saturated;
-    stats->n_queued = engine->counts.n[SEQUENCE_QUEUED] + engine->counts.n[SEQUENCE_WAITING_PAGES];
-    stats->n_waiting_pages = engine->counts.n[SEQUENCE_WAITING_PAGES];
-    stats->n_prefill = engine->counts.n[SEQUENCE_PREFILL];
-    stats->n_decode = engine->counts.n[SEQUENCE_DECODE];
-    stats->n_paused = engine->counts.n[SEQUENCE_PAUSED];
-    struct event *event =
-        publish_begin(engine, EVENT_STATS, message->call_id, 0, EVENT_BYTES_OF(stats));
-    event->stats = *stats;
-    publish_end(engine, EVENT_BYTES_OF(stats));
-}
-
 void admission_drain(struct engine *engine)
 {
     struct message message;
@@ -197,7 +175,10 @@ void admission_drain(struct engine *engine)
             handle_credit(engine, &message);
             break;
         case MESSAGE_STATS:
-            handle_stats(engine, &message);
+            look_stats(engine, &message);
+            break;
+        case MESSAGE_TABLES:
+            look_tables(engine, &message);
             break;
         case MESSAGE_ESTIMATE:
             handle_estimate(engine, &message);

@@ -247,7 +247,8 @@ static uint32_t n_asked(const struct message *message)
 {
     if (message->kind == MESSAGE_SUBMIT)
         return submit_n_choices(message->submit);
-    return message->kind == MESSAGE_STATS || message->kind == MESSAGE_ESTIMATE;
+    return message->kind == MESSAGE_STATS || message->kind == MESSAGE_TABLES ||
+           message->kind == MESSAGE_ESTIMATE;
 }
 
 /* Those that this is the first word of. */
@@ -257,7 +258,8 @@ static uint32_t n_answered(const struct event *event)
         return event->accepted.n_choices;
     if (event->kind == EVENT_REFUSED)
         return event->refused.was_accepted ? 0 : event->refused.n_choices;
-    return event->kind == EVENT_STATS || event->kind == EVENT_ESTIMATE;
+    return event->kind == EVENT_STATS || event->kind == EVENT_TABLES ||
+           event->kind == EVENT_ESTIMATE;
 }
 
 bool engine_try_send(struct engine *engine, const struct message *message)

@@ -88,6 +88,10 @@ void admission_end(struct engine *engine, struct sequence *sequence);
  * the reader hears of it. */
 void admission_sweep(struct engine *engine);
 
+/* --- look.c: what it tells of itself --- */
+void look_stats(struct engine *engine, const struct message *message);
+void look_tables(struct engine *engine, const struct message *message);
+
 /* --- judge.c: what admission says --- */
 /* Of a request now; *accepted holds the estimates as far as it came, *n_output what each choice may
  * take. Changes nothing. */

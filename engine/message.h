@@ -14,7 +14,7 @@
  * and its end. The first reads the prompt, and tells of it, for all.
  *
  * Credit: a run starts with submit_credit of it; each EVENT_DELTA takes one; at 0 the sequence is
- * PAUSED. Answers (accepted, refused, stats, estimate) need none, but no more than
+ * PAUSED. Answers (accepted, refused, stats, tables, estimate) need none, but no more than
  * MESSAGE_RING_SLOTS runs may be owed one, nor does the end of a run; progress is left out when
  * room is short. So ring B, sized in publish.c, cannot fill: asserted by publish_begin.
  */
@@ -94,12 +94,13 @@ enum message_kind {
     MESSAGE_CANCEL,
     MESSAGE_CREDIT,
     MESSAGE_STATS,
+    MESSAGE_TABLES,
     MESSAGE_ESTIMATE
 };
 
 struct message {
     enum message_kind kind;
-    uint32_t tag;             /* CANCEL: UINT32_MAX = all runs of the call */
+    uint32_t tag;             /* CANCEL: UINT32_MAX = all runs of the call; TABLES: whose */
     uint64_t call_id;
     uint32_t n_credit;        /* CREDIT */
     struct submit *submit;    /* SUBMIT; ESTIMATE: as of a SUBMIT, ids may be NULL */
@@ -113,6 +114,7 @@ enum event_kind {
     EVENT_DELTA,
     EVENT_FINISHED,
     EVENT_STATS,
+    EVENT_TABLES,
     EVENT_ESTIMATE,
     EVENT_WEIGHTS,
     EVENT_LOST
@@ -175,6 +177,21 @@ struct event_finished {
     double queue_s, prefill_s, decode_s, paused_s;
 };
 
+/* Pages of one group of layers; those that are neither free nor open are full (kv_look.h). */
+struct page_group {
+    char kind[8], dtype[8];   /* "global", "sliding", "chunked"; of full pages */
+    uint32_t window, n_layers;
+    uint64_t page_bytes;
+    uint32_t n_pages, n_free, n_reserved, n_open, n_full, n_own;
+};
+
+/* A sequence that holds pages. */
+struct page_holder {
+    uint32_t id;              /* its slot in the cache */
+    char state[12];           /* "PREFILL" */
+    uint32_t n_tokens, n_promised;
+};
+
 struct engine_stats {
     double uptime_s;
     uint64_t n_pages, n_pages_used, n_pages_reserved;
@@ -182,6 +199,24 @@ struct engine_stats {
     uint64_t n_prompt_tokens, n_generated_tokens, n_admitted, n_refused, n_cancelled, n_steps,
         n_saturated;
     double busy_s, prefill_busy_s, decode_busy_s; /* time in steps; split by rows */
+    uint32_t n_groups, n_holders;
+    struct page_group groups[KV_GROUPS_MAX];
+    struct page_holder holders[STATS_HOLDERS_MAX]; /* the first of them in line */
+};
+
+/* What a sequence's tables hold: of each group n_stretches stretches, group behind group. */
+struct page_table_look {
+    uint32_t first_page, n_pages, n_stretches, n_untold; /* kv_look.h */
+};
+struct page_stretch {
+    uint32_t index, page, n, n_holders : 31, is_open : 1;
+};
+struct event_tables {
+    bool is_there;            /* else no sequence of that number holds pages */
+    struct page_holder holder;
+    uint32_t n_committed, n_groups;
+    struct page_table_look tables[KV_GROUPS_MAX];
+    struct page_stretch stretches[TABLE_STRETCHES_MAX];
 };
 
 struct event {
@@ -194,6 +229,7 @@ struct event {
         struct event_progress progress;
         struct event_finished finished;
         struct engine_stats stats;
+        struct event_tables tables;
         struct event_estimate estimate;
         char weights_sha256[65];
         struct event_delta delta; /* last: has a flexible tail */

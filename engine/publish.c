@@ -13,6 +13,9 @@
     (EVENT_BYTES_OF(refused) > EVENT_BYTES_OF(estimate) ? EVENT_BYTES_OF(refused)                  \
                                                         : EVENT_BYTES_OF(estimate))
 
+_Static_assert(EVENT_BYTES_OF(stats) <= PLAIN_BYTES && EVENT_BYTES_OF(tables) <= PLAIN_BYTES,
+               "a look takes no more room than the answers to a submit");
+
 /* Unread at most, whatever the loop does: the answers that it waits for (engine_try_send counts
  * them); the ends of runs whose answer is unread too, and of those that were alive when the oldest
  * unread event was written. */

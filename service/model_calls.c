@@ -14,9 +14,10 @@ struct watch_stats {
     struct watcher watcher;
     struct timer timer;
     struct call *call;
-    uint32_t interval_ms;
+    struct wire_watch_stats request;
     bool is_asked; /* an answer of the engine is under way */
     struct engine_stats before;
+    struct event_tables tables; /* of request.sequence, told just before the stats */
 };
 
 size_t watch_stats_state_bytes(void)
@@ -57,10 +58,15 @@ static uint64_t resident_bytes(void)
 static void ask(struct watch_stats *watch)
 {
     struct call *call = watch->call;
-    int64_t next_ns = clock_now(&clock_monotonic) + watch->interval_ms * NS_PER_MS;
+    int64_t next_ns = clock_now(&clock_monotonic) + watch->request.interval_ms * NS_PER_MS;
 
     timers_arm(server_timers(call->service->server), &watch->timer, next_ns);
     if (watch->is_asked || call_unsent_bytes(call) > OUT_BUFFER_MARK_BYTES)
+        return;
+    if (watch->request.has_sequence &&
+        !service_send(call->service, &(struct message){.kind = MESSAGE_TABLES,
+                                                       .call_id = call->id,
+                                                       .tag = watch->request.sequence}))
         return;
     watch->is_asked =
         service_send(call->service, &(struct message){.kind = MESSAGE_STATS, .call_id = call->id});
@@ -77,12 +83,15 @@ static void on_stats(struct call *call, const struct event *event)
     struct service *service = call->service;
     struct server_stats server;
 
+    if (event->kind == EVENT_TABLES)
+        watch->tables = event->tables;
     if (event->kind != EVENT_STATS)
         return;
     watch->is_asked = false;
     server_stats(service->server, &server);
     struct wire_stats stats = {.now = &event->stats,
                                .before = &watch->before,
+                               .tables = watch->request.has_sequence ? &watch->tables : NULL,
                                .resident_bytes = resident_bytes(),
                                .n_connections = server.connections};
     size_t bytes = wire_pack_stats(service->out, sizeof service->out, &stats);
@@ -110,7 +119,7 @@ static int on_watch(struct call *call, struct slice body, struct why *why)
     struct watch_stats *watch = call_state_of(call);
     int status = service_check_weights(call->service, why);
     if (status == STATUS_OK)
-        status = wire_unpack_watch_stats(&call->arena, body, &watch->interval_ms, why);
+        status = wire_unpack_watch_stats(&call->arena, body, &watch->request, why);
     if (status < 0)
         return service_refuse_request(call, status, why);
 

@@ -160,11 +160,17 @@ uint8_t *wire_pack_text(struct slice text, struct slice exact, size_t *bytes);
 int wire_unpack_model(struct arena *arena, struct slice body, struct why *why);
 size_t wire_pack_model(uint8_t *out, size_t cap, const struct engine_model_info *info,
                        const char *weights_sha256);
-int wire_unpack_watch_stats(struct arena *arena, struct slice body, uint32_t *interval_ms,
+struct wire_watch_stats {
+    uint32_t interval_ms;
+    bool has_sequence;
+    uint32_t sequence;
+};
+int wire_unpack_watch_stats(struct arena *arena, struct slice body, struct wire_watch_stats *out,
                             struct why *why);
 struct wire_stats {
     const struct engine_stats *now,
         *before; /* before: of the stream's last message; rates are since then */
+    const struct event_tables *tables; /* NULL: none were asked for */
     uint64_t resident_bytes;
     uint32_t n_connections;
 };

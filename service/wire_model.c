@@ -8,10 +8,6 @@
 #include <assert.h>
 #include <string.h>
 
-#define INTERVAL_MS_MIN 100
-#define INTERVAL_MS_MAX 60000
-#define INTERVAL_MS_DEFAULT 1000
-
 static ProtobufCBinaryData text_of(const char *text)
 {
     return wire_bytes(text, strlen(text));
@@ -55,59 +51,6 @@ size_t wire_pack_model(uint8_t *out, size_t cap, const struct engine_model_info 
     model.n_end_tokens = info->n_end_ids;
     model.summarize_repetition_penalty = SUMMARY_REPETITION_PENALTY;
     return wire_pack(out, cap, &model.base);
-}
-
-int wire_unpack_watch_stats(struct arena *arena, struct slice body, uint32_t *interval_ms,
-                            struct why *why)
-{
-    ProtobufCMessage *message;
-    int status =
-        wire_unpack(&quire__v1__watch_stats_request__descriptor, arena, body, &message, why);
-    if (status < 0)
-        return status;
-
-    const Quire__V1__WatchStatsRequest *in = (const Quire__V1__WatchStatsRequest *)message;
-    *interval_ms = in->opt_interval_ms_case ? in->interval_ms : INTERVAL_MS_DEFAULT;
-    return wire_check_real("interval_ms", *interval_ms, INTERVAL_MS_MIN, INTERVAL_MS_MAX, why);
-}
-
-static double rate(uint64_t count, double seconds)
-{
-    return seconds > 0 ? (double)count / seconds : 0;
-}
-
-size_t wire_pack_stats(uint8_t *out, size_t cap, const struct wire_stats *stats)
-{
-    const struct engine_stats *now = stats->now, *before = stats->before;
-    double seconds = now->uptime_s - before->uptime_s;
-    Quire__V1__Stats message = QUIRE__V1__STATS__INIT;
-
-    message.uptime_seconds = now->uptime_s;
-    message.pages = now->n_pages;
-    message.pages_used = now->n_pages_used;
-    message.pages_reserved = now->n_pages_reserved;
-    message.queued = now->n_queued;
-    message.waiting_pages = now->n_waiting_pages;
-    message.prefill = now->n_prefill;
-    message.decode = now->n_decode;
-    message.paused = now->n_paused;
-    message.prompt_tokens = now->n_prompt_tokens;
-    message.generated_tokens = now->n_generated_tokens;
-    message.prefill_tokens_per_second =
-        rate(now->n_prompt_tokens - before->n_prompt_tokens, seconds);
-    message.decode_tokens_per_second =
-        rate(now->n_generated_tokens - before->n_generated_tokens, seconds);
-    message.calls = now->n_admitted;
-    message.refused = now->n_refused;
-    message.cancelled = now->n_cancelled;
-    message.steps = now->n_steps;
-    if (now->n_steps > before->n_steps)
-        message.step_ms =
-            1e3 * (now->busy_s - before->busy_s) / (double)(now->n_steps - before->n_steps);
-    message.resident_bytes = stats->resident_bytes;
-    message.connections = stats->n_connections;
-    message.kv_saturated = now->n_saturated;
-    return wire_pack(out, cap, &message.base);
 }
 
 int wire_unpack_health(struct arena *arena, struct slice body, struct slice *name, struct why *why)

@@ -152,6 +152,9 @@ def test_model_stats_and_health_tell_text_and_json(ask, server):
     assert re.fullmatch(r"uptime=\S+ pages=\d+ .*\n", ask("stats", "--once").text)
     stats = ask("stats", "--once", "--json").events
     assert len(stats) == 1 and stats[0]["event"] == "stats" and stats[0]["pages"] > 0
+    assert stats[0]["groups"][0]["kind"] == "global"
+    absent = ask("stats", "--sequence", "3")
+    assert absent.status == 1 and "no sequence of that number" in absent.err
     assert (ask("health").status, ask("health").text) == (0, "SERVING\n")
     assert ask("health", "--json").events == [{"event": "health", "status": "serving"}]
     unknown = ask("health", "--service", "no.such.Service")
@@ -305,10 +308,25 @@ def test_a_dumb_terminal_gets_plain_lines(quire, server):
     assert status == 0 and "\x1b" not in shown
 
 
+def test_stats_draws_the_tables_of_a_sequence(ask, stubs, server):
+    request = stubs.quire.GenerateRequest(text="Once " * 200, ignore_eos=True)
+    answer = server.stub().Generate(request, timeout=SECONDS)
+    while not next(answer).HasField("delta"):
+        pass
+    shown = ask("stats", "--sequence", "0")
+    answer.cancel()
+    assert shown.status == 0, shown.err
+    assert re.fullmatch(r"sequence 0: [A-Z]+, [\d,]+ tokens written, [\d,]+ committed, "
+                        r"[\d,]+ promised\n"
+                        r"global, 30 layers: pages of 64 tokens\n"
+                        r"  0-\d+ +at \d+-\d+ +full\n"
+                        r"(  [\d,-]+ +at [\d,-]+ +(open|full)\n)+", shown.text)
+
+
 def test_stats_draws_a_table_over_itself(quire, server):
     status, shown = on_terminal(
         [quire, "stats", "--interval", "0.1", "--server", server.address],
-        interrupt_at=rb"\x1b\[6A(.|\n)*\x1b\[6A(.|\n)*sequences ",
+        interrupt_at=rb"\x1b\[8A(.|\n)*\x1b\[8A(.|\n)*sequences ",
     )
     assert status == INTERRUPTED
     assert shown.count("sequences ") >= 3

@@ -122,6 +122,32 @@ def test_stats_count_what_was_done(stubs, server):
     watch.cancel()
 
 
+def test_pages_are_told_by_group_and_those_of_a_sequence_by_place(stubs, server):
+    pb, running = stubs.quire, server()
+    request = pb.GenerateRequest(text="Once upon a time " * 40, ignore_eos=True)
+    answer = running.stub().Generate(request, timeout=SECONDS)
+    while not next(answer).HasField("delta"):
+        pass
+    told = next(running.stub().WatchStats(pb.WatchStatsRequest(), timeout=SECONDS))
+    (group,), (holder,) = told.groups, told.sequences
+    assert (group.kind, group.window, group.layers, group.dtype) == ("global", 0, 30, "f16")
+    assert group.page_bytes == 64 * 2 * 30 * 3 * 64 * 2
+    assert group.free + group.open + group.full == group.pages == told.pages
+    assert group.open + group.full == group.own == told.pages_used
+    assert group.reserved == told.pages_reserved > 0
+    assert holder.state in ("DECODE", "PAUSED") and not holder.tables
+    watch = pb.WatchStatsRequest(sequence=holder.id)
+    sequence = next(running.stub().WatchStats(watch, timeout=SECONDS)).sequence
+    assert sequence.id == holder.id and sequence.tokens >= holder.tokens >= 160
+    (table,) = sequence.tables
+    assert table.first_page == 0 and table.pages == -(-sequence.tokens // 64)
+    assert sum(stretch.pages for stretch in table.stretches) + table.untold == table.pages
+    assert [stretch.open for stretch in table.stretches][:2] == [False, True]
+    absent = next(running.stub().WatchStats(pb.WatchStatsRequest(sequence=99), timeout=SECONDS))
+    assert not absent.HasField("sequence")
+    answer.cancel()
+
+
 @pytest.mark.parametrize("interval", [99, 60001])
 def test_an_interval_out_of_range_is_refused(stubs, server, interval):
     call = server().stub().WatchStats(stubs.quire.WatchStatsRequest(interval_ms=interval))

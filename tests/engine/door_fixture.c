@@ -390,6 +390,9 @@ static bool take_event(struct door *door)
     if (event->kind == EVENT_STATS) {
         door->stats = event->stats;
         door->n_stats++;
+    } else if (event->kind == EVENT_TABLES) {
+        door->tables = event->tables;
+        door->n_tables++;
     } else if (event->kind == EVENT_WEIGHTS) {
         memcpy(door->weights, event->weights_sha256, sizeof door->weights);
     } else if (event->kind == EVENT_LOST) {
@@ -430,17 +433,27 @@ void door_until_over(struct door *door, const struct run *run)
     }
 }
 
-const struct engine_stats *door_stats(struct door *door)
+static void ask(struct door *door, const struct message *message, const uint32_t *n_answers)
 {
-    uint32_t n_before = door->n_stats;
-    assert_true(
-        engine_try_send(door->engine, &(struct message){.kind = MESSAGE_STATS, .call_id = 5}));
-    for (int64_t end_ns = patience(); door->n_stats == n_before;) {
+    uint32_t n_before = *n_answers;
+    assert_true(engine_try_send(door->engine, message));
+    for (int64_t end_ns = patience(); *n_answers == n_before;) {
         door_turn(door, 1000);
         if (clock_now(&clock_monotonic) > end_ns)
             fail_msg("no statistics");
     }
+}
+
+const struct engine_stats *door_stats(struct door *door)
+{
+    ask(door, &(struct message){.kind = MESSAGE_STATS, .call_id = 5}, &door->n_stats);
     return &door->stats;
+}
+
+const struct event_tables *door_tables(struct door *door, uint32_t id)
+{
+    ask(door, &(struct message){.kind = MESSAGE_TABLES, .call_id = 5, .tag = id}, &door->n_tables);
+    return &door->tables;
 }
 
 struct run *door_run_alone(struct door *door, uint32_t which, uint32_t n_prompt,

@@ -37,7 +37,8 @@ struct door {
     struct run *runs[DOOR_RUNS_MAX];
     uint32_t n_runs;
     struct engine_stats stats;
-    uint32_t n_stats;
+    struct event_tables tables;
+    uint32_t n_stats, n_tables;
     char weights[65];
     bool is_lost;
 };
@@ -59,6 +60,7 @@ void door_credit(struct door *door, const struct run *run, uint32_t n);
 void door_turn(struct door *door, int timeout_ms);
 void door_until_over(struct door *door, const struct run *run); /* refused or finished */
 const struct engine_stats *door_stats(struct door *door);       /* asks, and waits for the answer */
+const struct event_tables *door_tables(struct door *door, uint32_t id); /* the same */
 /* A run of its own on an idle engine; the caller's copy. */
 struct run *door_run_alone(struct door *door, uint32_t which, uint32_t n_prompt,
                            uint32_t max_tokens);

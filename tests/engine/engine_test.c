@@ -147,6 +147,68 @@ static void test_engine__a_reader_without_credit_pauses_its_own_run_only(void **
     door_close(door);
 }
 
+/* As many paused runs as can be named, and one more. */
+static void test_engine__a_look_names_who_holds_pages_up_to_its_limit(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_open(&options);
+    struct run *runs[STATS_HOLDERS_MAX + 1];
+
+    for (uint32_t i = 0; i <= STATS_HOLDERS_MAX; i++) {
+        struct submit *submit = door_submit(i, 70 + i, 100);
+        submit->ignore_eos = true;
+        runs[i] = door_send(door, submit);
+        runs[i]->keeps_credit = true;
+        while (door_stats(door)->n_paused <= i)
+            door_turn(door, 10);
+        assert_int_equal(door_stats(door)->n_holders,
+                         i < STATS_HOLDERS_MAX ? i + 1 : STATS_HOLDERS_MAX);
+    }
+    const struct engine_stats *stats = door_stats(door);
+    assert_int_equal(stats->n_groups, 1);
+    assert_int_equal(stats->groups[0].n_open + stats->groups[0].n_full, stats->n_pages_used);
+    for (uint32_t i = 0; i < stats->n_holders; i++) {
+        assert_string_equal(stats->holders[i].state, "PAUSED");
+        assert_true(stats->holders[i].n_promised >= 170);
+        for (uint32_t k = 0; k < i; k++)
+            assert_int_not_equal(stats->holders[i].id, stats->holders[k].id);
+    }
+    for (uint32_t i = 0; i <= STATS_HOLDERS_MAX; i++)
+        door_cancel(door, runs[i]);
+    door_close(door);
+}
+
+static void test_engine__the_tables_of_a_run_hold_its_tokens_and_end_with_it(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_open(&options);
+    struct submit *submit = door_submit(4, 150, 100);
+    submit->ignore_eos = true;
+    struct run *run = door_send(door, submit);
+    run->keeps_credit = true;
+    while (door_stats(door)->n_paused == 0)
+        door_turn(door, 10);
+
+    uint32_t id = door_stats(door)->holders[0].id, n = 0;
+    const struct event_tables *tables = door_tables(door, id);
+    assert_true(tables->is_there);
+    assert_int_equal(tables->holder.id, id);
+    assert_int_equal(tables->n_committed, 150 + CALL_CREDIT_EVENTS - 1);
+    assert_int_equal(tables->n_groups, 1);
+    assert_int_equal(tables->tables[0].n_pages, 3);
+    for (uint32_t i = 0; i < tables->tables[0].n_stretches; i++)
+        n += tables->stretches[i].n;
+    assert_int_equal(n, 3);
+    assert_true(tables->stretches[tables->tables[0].n_stretches - 1].is_open);
+    assert_false(door_tables(door, id + 1)->is_there);
+
+    run->keeps_credit = false;
+    door_credit(door, run, CALL_CREDIT_EVENTS);
+    door_until_over(door, run);
+    assert_false(door_tables(door, id)->is_there);
+    door_close(door);
+}
+
 static void test_engine__a_deadline_that_cannot_be_met_is_refused_with_both_numbers(void **state)
 {
     struct engine_options options = door_options();
@@ -474,6 +536,8 @@ int main(void)
         cmocka_unit_test(test_engine__random_cancels_leave_the_others_alone_and_no_page_behind),
         cmocka_unit_test(test_engine__a_cancel_ends_a_prompt_between_two_of_its_chunks),
         cmocka_unit_test(test_engine__a_reader_without_credit_pauses_its_own_run_only),
+        cmocka_unit_test(test_engine__a_look_names_who_holds_pages_up_to_its_limit),
+        cmocka_unit_test(test_engine__the_tables_of_a_run_hold_its_tokens_and_end_with_it),
         cmocka_unit_test(test_engine__a_deadline_that_cannot_be_met_is_refused_with_both_numbers),
         cmocka_unit_test(test_engine__a_short_prompt_beside_a_long_one_is_promised_its_share),
         cmocka_unit_test(test_engine__estimates_of_prompts_grow_with_what_they_look_back_on),

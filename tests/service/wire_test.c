@@ -408,11 +408,12 @@ static void test_wire__the_interval_of_stats_has_its_range(void **state)
     } cases[] = {{99, STATUS_INVALID}, {100, STATUS_OK}, {60000, STATUS_OK},
                  {60001, STATUS_INVALID}};
     Quire__V1__WatchStatsRequest request = QUIRE__V1__WATCH_STATS_REQUEST__INIT;
-    uint32_t out;
+    struct wire_watch_stats out;
     arena_release(&arena);
     arena_init(&arena, 1 << 20);
     assert_int_equal(wire_unpack_watch_stats(&arena, pack(&request), &out, &why), STATUS_OK);
-    assert_int_equal(out, 1000);
+    assert_int_equal(out.interval_ms, 1000);
+    assert_false(out.has_sequence);
     request.opt_interval_ms_case = QUIRE__V1__WATCH_STATS_REQUEST__OPT_INTERVAL_MS_INTERVAL_MS;
     for (size_t i = 0; i < 4; i++) {
         request.interval_ms = cases[i].interval;

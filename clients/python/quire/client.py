@@ -214,9 +214,13 @@ class Client:
         reply: pb.Model = self._unary(self._stub.GetModel, pb.GetModelRequest())
         return reply
 
-    def stats(self, interval: float = 1.0) -> Iterator[pb.Stats]:
-        """Occupancy and rates, now and every `interval` seconds, until the caller leaves."""
-        call = self._stub.WatchStats(pb.WatchStatsRequest(interval_ms=round(interval * 1000)))
+    def stats(self, interval: float = 1.0, *, sequence: Optional[int] = None) -> Iterator[pb.Stats]:
+        """Occupancy and rates, now and every `interval` seconds, until the caller leaves.
+
+        sequence  an id out of `sequences`: its tables are told too, as long as it holds pages
+        """
+        call = self._stub.WatchStats(
+            pb.WatchStatsRequest(interval_ms=round(interval * 1000), sequence=sequence))
         try:
             yield from call
         except grpc.RpcError as error:
