@@ -125,7 +125,7 @@ uint32_t cpu_walk_groups(const struct cpu_input *input)
     if (row_bytes == 0)
         row_bytes = n_in_of(input) * sizeof(float);
     size_t n = WALK_PANEL_BYTES / (row_bytes * PANEL_ROWS);
-    return n < 1 ? 1 : (uint32_t)n;
+    return n < WALK_GROUPS_MIN ? WALK_GROUPS_MIN : (uint32_t)n;
 }
 
 uint32_t cpu_walk_n_walks(const struct cpu_input *input)

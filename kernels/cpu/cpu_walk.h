@@ -1,7 +1,7 @@
 /* kernels/cpu/cpu_walk.h: how tiles meet rows: who takes which unit, and in what order the panels
  * pass.
  *
- *   rows     | walk 0: <= 448 KB of panels, stays in L2   | walk 1 ...
+ *   rows     | walk 0: <= 448 KB of panels, stays in L2, or four groups   | walk 1 ...
  *   units    | all of them over walk 0, then all over walk 1
  *   unit     | passes of a few groups of 12 rows, so that the accumulators stay in L1
  *   tile     | cut along k so that a piece stays in L1 beside the panels
@@ -17,6 +17,7 @@
 #include "kernels/cpu/cpu_product.h"
 
 #define WALK_PANEL_BYTES (448u << 10)
+#define WALK_GROUPS_MIN 4 /* of very wide rows: weights are unpacked, and read, once a walk */
 #define WALK_PIECE_BYTES (16u << 10) /* of a tile's wide blocks, along k */
 #define WALK_STREAM_BYTES (8u << 10) /* the same where weights come from memory */
 #define WALK_PREFETCH_BYTES (12u << 10)

@@ -84,15 +84,15 @@ static void test_cpu_cost__a_looked_up_row_is_a_sixteenth_of_a_tile(void **state
 
 static void test_cpu_cost__many_rows_let_the_weights_pass_again(void **state)
 {
-    struct weight weight = weight_of(TENSOR_Q4_1, 4096, 16);
-    /* 3 groups of 12 rows of 128 blocks of 80 bytes stay in 448 KiB; 512 rows are 43 groups */
+    struct weight weight = weight_of(TENSOR_Q4_1, 2048, 16);
+    /* 7 groups of 12 rows of 64 blocks of 80 bytes stay in 448 KiB; 512 rows are 43 groups */
     struct linear_args args = {
-        .weight = &weight, .in = {NULL, 512, 4096, ACT_BLOCKS}, .n_rows = 512, .mode = LINEAR_SET};
+        .weight = &weight, .in = {NULL, 512, 2048, ACT_BLOCKS}, .n_rows = 512, .mode = LINEAR_SET};
     struct op_cost cost = cpu_cost_linear(&args, ACTIVATIONS_16);
-    assert_true(cost.read == 15.0 * weight.bytes + 512.0 * 128 * 80);
+    assert_true(cost.read == 7.0 * weight.bytes + 512.0 * 64 * 80);
     args.n_rows = 12;
     cost = cpu_cost_linear(&args, ACTIVATIONS_16);
-    assert_true(cost.read == 1.0 * weight.bytes + 12.0 * 128 * 80);
+    assert_true(cost.read == 1.0 * weight.bytes + 12.0 * 64 * 80);
 }
 
 /* Three rows of two slots: expert 2 has three pairs, expert 0 two, expert 3 one, expert 1 none. */
