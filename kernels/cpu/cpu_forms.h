@@ -80,15 +80,17 @@ INLINE size_t row_bytes_of(const bool is_16)
 
 /* One row of a block of a panel. */
 struct panel_row {
-    const uint8_t *hi, *lo; /* lo: of 16-bit activations */
+    const uint8_t *x;  /* its values: of 16-bit activations 16 bits each, where m = 1 high bytes */
+    const uint8_t *lo; /* low bytes: of 16-bit activations where m = 1 */
     const uint8_t *da, *sa, *nb, *nh;
 };
 
 INLINE struct panel_row panel_row_of(const uint8_t *block, const bool is_16, const int m, int i)
 {
-    const uint8_t *floats = block + (is_16 ? 2 : 1) * m * BLOCK_VALUES + 4 * i;
-    return (struct panel_row){.hi = block + i * BLOCK_VALUES,
-                              .lo = block + (m + i) * BLOCK_VALUES,
+    const int value_bytes = is_16 ? 2 : 1;
+    const uint8_t *floats = block + value_bytes * m * BLOCK_VALUES + 4 * i;
+    return (struct panel_row){.x = block + value_bytes * i * BLOCK_VALUES,
+                              .lo = block + BLOCK_VALUES,
                               .da = floats,
                               .sa = floats + 4 * m,
                               .nb = floats + 8 * m,

@@ -4,6 +4,37 @@
 #include "kernels/cpu/cpu_dot_avx2.h"
 #include "kernels/cpu/cpu_unpack_body.h"
 
+/* The activations of a block as 16-bit values: 32-bit lane g holds values 4g and 4g + 2 (even), 4g
+ * + 1 and 4g + 3 (odd). */
+struct split_row {
+    __m256i even, odd;
+};
+
+INLINE struct split_row split_row_of(const struct panel_row *x, const bool is_16)
+{
+    __m256i first = _mm256_loadu_si256((const __m256i *)x->x);
+    struct split_row out;
+    if (!is_16) {
+        out.even = _mm256_srai_epi16(_mm256_slli_epi16(first, 8), 8);
+        out.odd = _mm256_srai_epi16(first, 8);
+        return out;
+    }
+    __m256i lo = _mm256_loadu_si256((const __m256i *)x->lo);
+    out.even = _mm256_add_epi16(_mm256_slli_epi16(first, 8),
+                                _mm256_srai_epi16(_mm256_slli_epi16(lo, 8), 8));
+    out.odd = _mm256_add_epi16(_mm256_and_si256(first, _mm256_set1_epi16((short)0xff00)),
+                               _mm256_srai_epi16(lo, 8));
+    return out;
+}
+
+/* Bytes of weights, the offset taken off, as 16-bit values in the same two orders. */
+INLINE struct split_row split_weights(__m256i bytes, const int offset)
+{
+    __m256i w = _mm256_sub_epi8(bytes, _mm256_set1_epi8((char)offset));
+    return (struct split_row){_mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8),
+                             _mm256_srai_epi16(w, 8)};
+}
+
 /* Words of four codes that may be summed in 16 bits; 0: none. */
 INLINE int words_that_fit(const uint32_t type)
 {
@@ -41,12 +72,12 @@ INLINE __m256i dot_small(const __m256i *w, const int begin, const int end, const
 }
 
 INLINE __m256i dot_bytes(const __m256i *w, const int begin, const int end, const int offset,
-                         const struct wide_row *x)
+                         const struct split_row *x)
 {
     __m256i even = _mm256_setzero_si256(), odd = even;
     UNROLL(8)
     for (int g = begin; g < end; g++) {
-        struct wide_row weights = widen_weights(w[g], offset);
+        struct split_row weights = split_weights(w[g], offset);
         __m256i x_even = broadcast4((const uint8_t *)&x->even + 4 * g);
         __m256i x_odd = broadcast4((const uint8_t *)&x->odd + 4 * g);
         even = _mm256_add_epi32(even, _mm256_madd_epi16(weights.even, x_even));
@@ -58,12 +89,12 @@ INLINE __m256i dot_bytes(const __m256i *w, const int begin, const int end, const
 /* The exact sum over words [begin, end) of a block; n = -128 * the sum of their activations. */
 INLINE __m256i dot_words(const uint32_t type, const bool is_16, const __m256i *w, const int begin,
                          const int end, int32_t n, const struct panel_row *x,
-                         const struct wide_row *wide)
+                         const struct split_row *wide)
 {
     const int fit = words_that_fit(type), offset = offset_of(type);
     if (fit == 0)
         return dot_bytes(w, begin, end, offset, wide);
-    __m256i s = dot_small(w, begin, end, fit, x->hi);
+    __m256i s = dot_small(w, begin, end, fit, x->x);
     if (is_16)
         s = _mm256_add_epi32(_mm256_slli_epi32(s, 8), dot_small(w, begin, end, fit, x->lo));
     if (offset != 0) /* 128 / offset is a power of two, and n a multiple of 128 */
@@ -72,7 +103,7 @@ INLINE __m256i dot_words(const uint32_t type, const bool is_16, const __m256i *w
 }
 
 INLINE __m256 chain_block(const uint32_t type, const bool is_16, const struct unpacked *weights,
-                          const struct panel_row *x, const struct wide_row *wide, __m256 acc)
+                          const struct panel_row *x, const struct split_row *wide, __m256 acc)
 {
     const enum cpu_form form = cpu_form_of(type);
     int32_t nb = int_at(x->nb), nh = int_at(x->nh);
@@ -93,10 +124,10 @@ INLINE void multiply_one(const struct cpu_span *span, const uint32_t type, const
     for (size_t b = span->begin; b < span->end; b++, block += row_bytes) {
         struct cpu_tile_place at = cpu_tile_place(type, span->tile, span->n_in, b);
         struct panel_row x = panel_row_of(block, is_16, 1, 0);
-        struct wide_row wide = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+        struct split_row wide = {_mm256_setzero_si256(), _mm256_setzero_si256()};
         prefetch_block(type, &at, b, span->prefetch_bytes);
         if (words_that_fit(type) == 0)
-            wide = widen_row(&x, is_16);
+            wide = split_row_of(&x, is_16);
         UNROLL(2)
         for (int part = 0; part < 2; part++) {
             struct unpacked weights;

@@ -2,6 +2,43 @@
 #include "kernels/cpu/cpu_dot_avx512.h"
 #include "kernels/cpu/cpu_unpack_body.h"
 
+/* start + the exact sum over words [begin, end) of a block, in two chains: unsigned bytes of
+ * weights against signed ones. */
+INLINE __m512i dot_words(const bool is_16, const __m512i *w, const int begin, const int end,
+                         __m512i start, const struct panel_row *x)
+{
+    __m512i s = _mm512_setzero_si512(), t = start;
+    UNROLL(8)
+    for (int g = begin; g < end; g++) {
+        if (is_16) {
+            s = _mm512_dpbusd_epi32(s, w[g], broadcast4(x->x + 4 * g));
+            t = _mm512_dpbusd_epi32(t, w[g], broadcast4(x->lo + 4 * g));
+        } else if (g % 2 == 0) {
+            s = _mm512_dpbusd_epi32(s, w[g], broadcast4(x->x + 4 * g));
+        } else {
+            t = _mm512_dpbusd_epi32(t, w[g], broadcast4(x->x + 4 * g));
+        }
+    }
+    return _mm512_add_epi32(is_16 ? _mm512_slli_epi32(s, 8) : s, t);
+}
+
+INLINE __m512 chain_block(const uint32_t type, const bool is_16, const struct unpacked *weights,
+                          const struct panel_row *x, __m512 acc)
+{
+    const enum cpu_form form = cpu_form_of(type);
+    const int offset = offset_of(type);
+    if (form == FORM_TWO) {
+        __m512i nb = broadcast4(x->nb), nh = broadcast4(x->nh);
+        __m512i first = dot_words(is_16, weights->w, 0, 4, start_of(offset, nh), x);
+        __m512i rest = start_of(offset, _mm512_sub_epi32(nb, nh));
+        __m512i second = dot_words(is_16, weights->w, 4, 8, rest, x);
+        return add_block(second, weights->d[1], x, add_block(first, weights->d[0], x, acc));
+    }
+    __m512i start = offset == 0 ? _mm512_setzero_si512() : start_of(offset, broadcast4(x->nb));
+    __m512i s = dot_words(is_16, weights->w, 0, 8, start, x);
+    return add_minima(form, weights->m, x, add_block(s, weights->d[0], x, acc));
+}
+
 INLINE void multiply_one(const struct cpu_span *span, const uint32_t type, const bool is_16)
 {
     const size_t row_bytes = row_bytes_of(is_16);
@@ -13,8 +50,7 @@ INLINE void multiply_one(const struct cpu_span *span, const uint32_t type, const
         struct unpacked weights;
         prefetch_block(type, &at, b, span->prefetch_bytes);
         unpack_block(type, &at, 0, &weights);
-        acc = chain_block(cpu_form_of(type), is_16, offset_of(type), weights.w, weights.d,
-                          weights.m, &x, acc);
+        acc = chain_block(type, is_16, &weights, &x, acc);
     }
     _mm512_store_ps(span->acc, acc);
 }

@@ -66,11 +66,12 @@ struct cpu_panel_block cpu_panel_block(uint8_t *group, enum activations activati
                                        uint32_t row, uint32_t block_idx)
 {
     uint8_t *block = group + (size_t)block_idx * m * cpu_panel_row_bytes(activations);
-    size_t planes = activations == ACTIVATIONS_16 ? 2 : 1;
-    uint8_t *scales = block + planes * m * BLOCK_VALUES;
+    bool is_16 = activations == ACTIVATIONS_16, is_alone = m == 1;
+    uint8_t *scales = block + (is_16 ? 2 : 1) * m * BLOCK_VALUES;
     return (struct cpu_panel_block){
-        .hi = (int8_t *)block + (size_t)row * BLOCK_VALUES,
-        .lo = planes == 2 ? (int8_t *)block + ((size_t)m + row) * BLOCK_VALUES : NULL,
+        .v = is_16 && !is_alone ? (int16_t *)block + (size_t)row * BLOCK_VALUES : NULL,
+        .hi = is_16 && !is_alone ? NULL : (int8_t *)block + (size_t)row * BLOCK_VALUES,
+        .lo = is_16 && is_alone ? (int8_t *)block + BLOCK_VALUES : NULL,
         .da = (float *)scales + row,
         .sa = (float *)scales + m + row,
         .nb = (int32_t *)scales + 2 * (size_t)m + row,
@@ -123,6 +124,20 @@ void cpu_panel_write(const struct act *act, enum activations activations, uint32
     }
 }
 
+static void copy_values(const struct cpu_panel_block *x, const struct cpu_panel_block *y)
+{
+    if (x->v != NULL && y->v != NULL) {
+        memcpy(y->v, x->v, BLOCK_VALUES * sizeof *x->v);
+    } else if (x->v == NULL && y->v == NULL) {
+        memcpy(y->hi, x->hi, BLOCK_VALUES);
+        if (x->lo != NULL)
+            memcpy(y->lo, x->lo, BLOCK_VALUES);
+    } else {
+        for (int k = 0; k < BLOCK_VALUES; k++)
+            cpu_panel_set(y, k, cpu_panel_value(x, k));
+    }
+}
+
 void cpu_panel_copy(const struct act *from, uint32_t from_row, uint32_t from_rows,
                     const struct act *to, uint32_t to_row, uint32_t to_rows,
                     enum activations activations)
@@ -144,9 +159,7 @@ void cpu_panel_copy(const struct act *from, uint32_t from_row, uint32_t from_row
             cpu_panel_block(source.group, activations, source.m, source.row, b);
         struct cpu_panel_block y =
             cpu_panel_block(target.group, activations, target.m, target.row, b);
-        memcpy(y.hi, x.hi, BLOCK_VALUES);
-        if (y.lo != NULL)
-            memcpy(y.lo, x.lo, BLOCK_VALUES);
+        copy_values(&x, &y);
         *y.da = *x.da;
         *y.sa = *x.sa;
         *y.nb = *x.nb;
@@ -170,7 +183,7 @@ static uint32_t largest_bits(const float *x)
 
 static void quantize_scalar(const float *x, const struct cpu_panel_block *to)
 {
-    float limit = to->lo != NULL ? PANEL_LIMIT_16 : PANEL_LIMIT_INT8;
+    float limit = cpu_panel_block_is_16(to) ? PANEL_LIMIT_16 : PANEL_LIMIT_INT8;
     uint32_t bits = largest_bits(x);
     float amax;
     memcpy(&amax, &bits, sizeof amax);
@@ -181,12 +194,7 @@ static void quantize_scalar(const float *x, const struct cpu_panel_block *to)
         int32_t v = scale != 0 ? (int32_t)lrintf(x[i] * scale) : 0;
         sum += v;
         first += i < BLOCK_VALUES / 2 ? v : 0;
-        if (to->lo != NULL) {
-            to->hi[i] = (int8_t)((v + 128) >> 8);
-            to->lo[i] = (int8_t)(uint8_t)v;
-        } else {
-            to->hi[i] = (int8_t)v;
-        }
+        cpu_panel_set(to, i, v);
     }
     cpu_panel_finish(to, bits, amax, limit, sum, first);
 }

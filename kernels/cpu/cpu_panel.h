@@ -4,11 +4,13 @@
  * of a step stands in group r / 12 at r % 12. Per block of 32 values a group holds, for its m rows
  * (cpu_kernels.md 2 and 14):
  *
- *   ACTIVATIONS_16:   hi[m][32] i8 | lo[m][32] i8 | da[m] f32 | sa[m] f32 | nb[m] i32 | nh[m] i32
- *   ACTIVATIONS_INT8: q[m][32] i8  | da[m] f32 | sa[m] f32 | nb[m] i32 | nh[m] i32
+ *   ACTIVATIONS_16:   v[m][32] i16        | da[m] f32 | sa[m] f32 | nb[m] i32 | nh[m] i32   m > 1
+ *                     hi[32] i8 | lo[32] i8 | the same                                      m = 1
+ *   ACTIVATIONS_INT8: q[m][32] i8         | the same
  *
- * 80 m and 48 m bytes. sa = da * sum, nb = -128 * sum; nh = -128 * the sum of the first 16 values,
- * for weights with two scales in a block.
+ * 80 m and 48 m bytes. v = 256 hi + lo: a row that is alone meets weights as the tile has them, in
+ * bytes; several meet weights that were widened for all of them. sa = da * sum, nb = -128 * sum; nh
+ * = -128 * the sum of the first 16 values, for weights with two scales in a block.
  *
  * ACT_FLOATS: plain rows f32 [n_rows, width] behind the blocks form (64-byte aligned). ACT_QUERY:
  * plain rows f32.
@@ -33,7 +35,7 @@ uint8_t *cpu_act_group(const struct act *act, enum activations activations, uint
                        uint32_t n_rows);
 
 /* Row from_row of from_rows as row to_row of to_rows, in all forms of `to`, which `from` has too:
- * the bytes, nothing is quantized again. Of equal width; one writer a row. */
+ * the same values, nothing is quantized again. Of equal width; one writer a row. */
 void cpu_panel_copy(const struct act *from, uint32_t from_row, uint32_t from_rows,
                     const struct act *to, uint32_t to_row, uint32_t to_rows,
                     enum activations activations);

@@ -25,10 +25,16 @@ static __m256i bytes_of(__m256i a, __m256i b, __m256i c, __m256i d)
     return _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
+/* Two registers of 32-bit values that fit in 16 bits, in order. */
+static __m256i words_of(__m256i a, __m256i b)
+{
+    return _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
+}
+
 static void quantize_avx2(const float *x, const struct cpu_panel_block *to)
 {
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
-    float limit = to->lo != NULL ? PANEL_LIMIT_16 : PANEL_LIMIT_INT8;
+    float limit = cpu_panel_block_is_16(to) ? PANEL_LIMIT_16 : PANEL_LIMIT_INT8;
     __m256 in[4];
     __m256i v[4], largest = _mm256_setzero_si256();
     for (int i = 0; i < 4; i++) {
@@ -47,7 +53,10 @@ static void quantize_avx2(const float *x, const struct cpu_panel_block *to)
     }
     int32_t first = sum_of(_mm256_add_epi32(v[0], v[1]));
     int32_t sum = first + sum_of(_mm256_add_epi32(v[2], v[3]));
-    if (to->lo != NULL) {
+    if (to->v != NULL) {
+        _mm256_storeu_si256((__m256i *)to->v, words_of(v[0], v[1]));
+        _mm256_storeu_si256((__m256i *)(to->v + 16), words_of(v[2], v[3]));
+    } else if (to->lo != NULL) {
         __m256i hi[4], lo[4];
         for (int i = 0; i < 4; i++) {
             hi[i] = _mm256_srai_epi32(_mm256_add_epi32(v[i], _mm256_set1_epi32(128)), 8);

@@ -5,7 +5,7 @@
 static void quantize_avx512(const float *x, const struct cpu_panel_block *to)
 {
     const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-    float limit = to->lo != NULL ? PANEL_LIMIT_16 : PANEL_LIMIT_INT8;
+    float limit = cpu_panel_block_is_16(to) ? PANEL_LIMIT_16 : PANEL_LIMIT_INT8;
     __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
     __m512i largest = _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(a), magnitude),
                                        _mm512_and_si512(_mm512_castps_si512(b), magnitude));
@@ -18,7 +18,10 @@ static void quantize_avx512(const float *x, const struct cpu_panel_block *to)
     __m512i w = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(b, _mm512_set1_ps(scale)));
     int32_t first = _mm512_reduce_add_epi32(v), sum = first + _mm512_reduce_add_epi32(w);
 
-    if (to->lo != NULL) {
+    if (to->v != NULL) {
+        _mm256_storeu_si256((__m256i *)to->v, _mm512_cvtepi32_epi16(v));
+        _mm256_storeu_si256((__m256i *)(to->v + 16), _mm512_cvtepi32_epi16(w));
+    } else if (to->lo != NULL) {
         const __m512i half = _mm512_set1_epi32(128);
         __m512i v_hi = _mm512_srai_epi32(_mm512_add_epi32(v, half), 8);
         __m512i w_hi = _mm512_srai_epi32(_mm512_add_epi32(w, half), 8);

@@ -19,9 +19,9 @@
 #define PANEL_LIMIT_INT8 127.0f
 #define PANEL_SMALLEST 1e-34f /* 32512 / 1e-34 is still a finite f32 */
 
-struct cpu_panel_block { /* one row of one block */
-    int8_t *hi;          /* [32] high bytes; with int8 activations the values */
-    int8_t *lo;          /* [32] low bytes; NULL with int8 activations */
+struct cpu_panel_block { /* one row of one block; NULL is what the panel does not have */
+    int16_t *v;          /* [32] 16-bit values */
+    int8_t *hi, *lo;     /* [32] their bytes; of int8 activations hi, the values */
     float *da, *sa;
     int32_t *nb, *nh;
 };
@@ -31,6 +31,30 @@ typedef void cpu_panel_quantize(const float *x /* [32] */, const struct cpu_pane
 size_t cpu_panel_row_bytes(enum activations activations); /* of one row and block */
 struct cpu_panel_block cpu_panel_block(uint8_t *group, enum activations activations, uint32_t m,
                                        uint32_t row, uint32_t block_idx);
+static inline bool cpu_panel_block_is_16(const struct cpu_panel_block *block)
+{
+    return block->v != NULL || block->lo != NULL;
+}
+
+static inline int32_t cpu_panel_value(const struct cpu_panel_block *block, int k)
+{
+    if (block->v != NULL)
+        return block->v[k];
+    return block->lo != NULL ? block->hi[k] * 256 + block->lo[k] : block->hi[k];
+}
+
+static inline void cpu_panel_set(const struct cpu_panel_block *block, int k, int32_t value)
+{
+    if (block->v != NULL) {
+        block->v[k] = (int16_t)value;
+    } else if (block->lo != NULL) {
+        block->hi[k] = (int8_t)((value + 128) >> 8);
+        block->lo[k] = (int8_t)(uint8_t)value;
+    } else {
+        block->hi[k] = (int8_t)value;
+    }
+}
+
 /* The body of every `write`: floats, padding, and quantize() block by block. */
 void cpu_panel_write(const struct act *act, enum activations activations, uint32_t row,
                      uint32_t n_rows, uint32_t first, uint32_t n, const float *values,

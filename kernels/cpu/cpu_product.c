@@ -11,7 +11,7 @@ static int32_t dot(const int16_t *w, const struct cpu_panel_block *x, int begin,
 {
     int32_t s = 0;
     for (int k = begin; k < end; k++)
-        s += w[k] * (x->lo != NULL ? x->hi[k] * 256 + x->lo[k] : x->hi[k]);
+        s += w[k] * cpu_panel_value(x, k);
     return s;
 }
 

@@ -59,9 +59,9 @@ typedef void cpu_multiply(const struct cpu_span *span);
 
 struct cpu_products { /* of one instruction set */
     cpu_multiply *const (*one)[3];    /* [TENSOR_TYPES]: m = 1, by activations */
-    cpu_multiply *const (*unpack)[2]; /* [TENSOR_TYPES]: to span->wide, integers and floats */
+    cpu_multiply *const (*unpack)[3]; /* [TENSOR_TYPES]: to span->wide, by activations */
     cpu_multiply *const *wide[N_FORMS][3]; /* [PANEL_ROWS]: by activations, then m - 1 from 1 on */
-    uint32_t wide_bytes[N_FORMS];          /* of a block */
+    uint32_t wide_bytes[N_FORMS][3];       /* of a block */
 };
 extern const struct cpu_products cpu_products_avx2, cpu_products_avx512;
 /* NULL: multiply by cpu_multiply_scalar, any m, from the tile. */

@@ -1,8 +1,10 @@
 #include "kernels/cpu/cpu_wide_avx2.h"
 #include "kernels/cpu/cpu_unpack_body.h"
 
-INLINE void store_wide(const uint32_t type, const struct cpu_tile_place *at, uint8_t *wide)
+INLINE void store_wide(const uint32_t type, const bool is_16, const struct cpu_tile_place *at,
+                       uint8_t *wide)
 {
+    (void)is_16; /* both activations are multiplied as 16-bit values */
     const enum cpu_form form = cpu_form_of(type);
     UNROLL(2)
     for (int part = 0; part < 2; part++) {
@@ -10,9 +12,10 @@ INLINE void store_wide(const uint32_t type, const struct cpu_tile_place *at, uin
         unpack_block(type, at, part, &block);
         UNROLL(8)
         for (int g = 0; g < 8; g++) {
-            struct wide_row w = widen_weights(block.w[g], offset_of(type));
-            _mm256_store_si256((__m256i *)(wide + 128 * g + 32 * part), w.even);
-            _mm256_store_si256((__m256i *)(wide + 128 * g + 64 + 32 * part), w.odd);
+            vec_ints pairs[2];
+            widen_pairs(block.w[g], offset_of(type), pairs);
+            _mm256_store_si256((__m256i *)(wide + 128 * g + 32 * part), pairs[0]);
+            _mm256_store_si256((__m256i *)(wide + 128 * g + 64 + 32 * part), pairs[1]);
         }
         float *scales = (float *)(wide + WIDE_CODES_BYTES) + VEC_ROWS * part;
         _mm256_store_ps(scales, block.d[0]);

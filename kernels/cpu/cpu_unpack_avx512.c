@@ -1,16 +1,25 @@
 #include "kernels/cpu/cpu_wide_avx512.h"
 #include "kernels/cpu/cpu_unpack_body.h"
 
-INLINE void store_wide(const uint32_t type, const struct cpu_tile_place *at, uint8_t *wide)
+INLINE void store_wide(const uint32_t type, const bool is_16, const struct cpu_tile_place *at,
+                       uint8_t *wide)
 {
     const enum cpu_form form = cpu_form_of(type);
     const __m512i more = _mm512_set1_epi8((char)(wide_offset(form) - offset_of(type)));
     struct unpacked block;
     unpack_block(type, at, 0, &block);
     UNROLL(8)
-    for (int g = 0; g < 8; g++)
-        _mm512_store_si512((__m512i *)(wide + 64 * g), _mm512_add_epi8(block.w[g], more));
-    float *scales = (float *)(wide + TILE_BYTES_BYTES);
+    for (int g = 0; g < 8; g++) {
+        if (is_16) {
+            vec_ints pairs[2];
+            widen_pairs(block.w[g], offset_of(type), pairs);
+            _mm512_store_si512((__m512i *)(wide + 128 * g), pairs[0]);
+            _mm512_store_si512((__m512i *)(wide + 128 * g + 64), pairs[1]);
+        } else {
+            _mm512_store_si512((__m512i *)(wide + 64 * g), _mm512_add_epi8(block.w[g], more));
+        }
+    }
+    float *scales = (float *)(wide + 64 * WIDE_WORDS(is_16));
     _mm512_store_ps(scales, block.d[0]);
     if (form == FORM_TWO)
         _mm512_store_ps(scales + TILE_ROWS, block.d[1]);

@@ -228,4 +228,16 @@ INLINE void unpack_halves(const uint32_t type, const uint8_t *tile, size_t k, si
                                                              : vec_load_brains(from));
 }
 
+/* Bytes w[4g + j] of rows as signed 16-bit pairs (w[4g], w[4g + 1]) and (w[4g + 2], w[4g + 3]), the
+ * offset taken off. */
+INLINE void widen_pairs(vec_ints bytes, const int offset, vec_ints out[2])
+{
+    static const int8_t order[2][16] = { /* negative: a zero */
+        {0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13, -1},
+        {2, -1, 3, -1, 6, -1, 7, -1, 10, -1, 11, -1, 14, -1, 15, -1}};
+    const vec_ints less = vec_all_words((uint32_t)offset * 0x10001);
+    for (int i = 0; i < 2; i++)
+        out[i] = vec_subtract_pairs(vec_look_up(bytes, vec_all_lanes(order[i])), less);
+}
+
 #endif

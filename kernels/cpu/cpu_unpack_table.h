@@ -1,17 +1,18 @@
 /* kernels/cpu/cpu_unpack_table.h: the unpackers of an instruction set and the table of all its
  * kernels. A file that includes this has written, behind cpu_unpack_body.h,
- *     store_wide(type, at, wide)    one block of integers      WIDE_BYTES(form)
+ *     store_wide(type, is_16, at, wide)    one block of integers      WIDE_BYTES(form, is_16)
  */
 #ifndef QUIRE_KERNELS_CPU_UNPACK_TABLE_H
 #define QUIRE_KERNELS_CPU_UNPACK_TABLE_H
 
-INLINE void unpack_to_integers(const struct cpu_span *span, const uint32_t type)
+INLINE void unpack_to_integers(const struct cpu_span *span, const uint32_t type, const bool is_16)
 {
     uint8_t *wide = span->wide;
-    for (size_t b = span->begin; b < span->end; b++, wide += WIDE_BYTES(cpu_form_of(type))) {
+    for (size_t b = span->begin; b < span->end; b++) {
         struct cpu_tile_place at = cpu_tile_place(type, span->tile, span->n_in, b);
         prefetch_block(type, &at, b, span->prefetch_bytes);
-        store_wide(type, &at, wide);
+        store_wide(type, is_16, &at, wide);
+        wide += WIDE_BYTES(cpu_form_of(type), is_16);
     }
 }
 
@@ -44,18 +45,24 @@ INLINE void unpack_to_floats(const struct cpu_span *span, const uint32_t type)
     }
 #define UNPACK(name, type)                                                                         \
     UNPACK_FLOATS(name, type)                                                                      \
-    static void name##_integers(const struct cpu_span *span)                                       \
+    static void name##_16(const struct cpu_span *span)                                             \
     {                                                                                              \
-        unpack_to_integers(span, type);                                                            \
+        unpack_to_integers(span, type, true);                                                      \
+    }                                                                                              \
+    static void name##_int8(const struct cpu_span *span)                                           \
+    {                                                                                              \
+        unpack_to_integers(span, type, false);                                                     \
     }
 FOR_EACH_INTEGER_TYPE(UNPACK)
 UNPACK_FLOATS(f16, TENSOR_F16)
 UNPACK_FLOATS(bf16, TENSOR_BF16)
 
-#define UNPACK_ROW(name, type) [type] = {name##_integers, name##_floats},
-static cpu_multiply *const unpackers[TENSOR_TYPES][2] = {
-    FOR_EACH_INTEGER_TYPE(UNPACK_ROW)[TENSOR_F16] = {NULL, f16_floats},
-    [TENSOR_BF16] = {NULL, bf16_floats},
+#define UNPACK_ROW(name, type)                                                                     \
+    [type] = {[ACTIVATIONS_16] = name##_16, [ACTIVATIONS_INT8] = name##_int8,                      \
+              [ACTIVATIONS_F32] = name##_floats},
+static cpu_multiply *const unpackers[TENSOR_TYPES][3] = {
+    FOR_EACH_INTEGER_TYPE(UNPACK_ROW)[TENSOR_F16] = {f16_floats, f16_floats, f16_floats},
+    [TENSOR_BF16] = {bf16_floats, bf16_floats, bf16_floats},
 };
 
 #define WIDE_FORM(name, isa)                                                                       \
@@ -66,6 +73,11 @@ static cpu_multiply *const unpackers[TENSOR_TYPES][2] = {
 #define WIDE_TABLES(name, isa)                                                                     \
     extern cpu_multiply *const cpu_wide_##name##_16_##isa[PANEL_ROWS];                             \
     extern cpu_multiply *const cpu_wide_##name##_int8_##isa[PANEL_ROWS];
+#define FLOATS_BYTES (BLOCK_VALUES * TILE_ROWS * sizeof(float))
+#define FORM_BYTES(form)                                                                           \
+    {                                                                                              \
+        [ACTIVATIONS_16] = WIDE_BYTES(form, true), [ACTIVATIONS_INT8] = WIDE_BYTES(form, false)    \
+    }
 #define PRODUCTS(isa)                                                                              \
     WIDE_TABLES(one, isa)                                                                          \
     WIDE_TABLES(minimum, isa)                                                                      \
@@ -82,11 +94,11 @@ static cpu_multiply *const unpackers[TENSOR_TYPES][2] = {
                  [FORM_ONE_TWO_MINIMA] = WIDE_FORM(two_minima, isa),                               \
                  [FORM_FLOATS] = {cpu_wide_floats_##isa, cpu_wide_floats_##isa,                    \
                                   cpu_wide_floats_##isa}},                                         \
-        .wide_bytes = {[FORM_ONE] = WIDE_BYTES(FORM_ONE),                                          \
-                       [FORM_ONE_MINIMUM] = WIDE_BYTES(FORM_ONE_MINIMUM),                          \
-                       [FORM_TWO] = WIDE_BYTES(FORM_TWO),                                          \
-                       [FORM_ONE_TWO_MINIMA] = WIDE_BYTES(FORM_ONE_TWO_MINIMA),                    \
-                       [FORM_FLOATS] = BLOCK_VALUES * TILE_ROWS * sizeof(float)},                  \
+        .wide_bytes = {[FORM_ONE] = FORM_BYTES(FORM_ONE),                                          \
+                       [FORM_ONE_MINIMUM] = FORM_BYTES(FORM_ONE_MINIMUM),                          \
+                       [FORM_TWO] = FORM_BYTES(FORM_TWO),                                          \
+                       [FORM_ONE_TWO_MINIMA] = FORM_BYTES(FORM_ONE_TWO_MINIMA),                    \
+                       [FORM_FLOATS] = {FLOATS_BYTES, FLOATS_BYTES, FLOATS_BYTES}},                \
     };
 
 #endif

@@ -63,6 +63,12 @@ INLINE vec_ints vec_subtract_bytes(vec_ints a, vec_ints b)
     return _mm256_sub_epi8(a, b);
 }
 
+/* of 16 bits */
+INLINE vec_ints vec_subtract_pairs(vec_ints a, vec_ints b)
+{
+    return _mm256_sub_epi16(a, b);
+}
+
 INLINE vec_ints vec_multiply_words(vec_ints a, vec_ints b)
 {
     return _mm256_mullo_epi32(a, b);

@@ -26,11 +26,13 @@ static const void *rows_of(const struct cpu_input *input, bool floats, uint32_t 
 }
 
 /* Bytes of a block as the kernels of many rows have it. */
-static uint32_t wide_bytes_of(const struct cpu_products *products, uint32_t type, bool floats)
+static uint32_t wide_bytes_of(const struct cpu_products *products, uint32_t type,
+                              enum activations activations)
 {
     if (products == NULL)
         return BLOCK_VALUES * TILE_ROWS;
-    return products->wide_bytes[floats ? FORM_FLOATS : cpu_form_of(type)];
+    bool floats = cpu_tile_wants_floats(type, activations);
+    return products->wide_bytes[floats ? FORM_FLOATS : cpu_form_of(type)][activations];
 }
 
 /* Blocks of k that are multiplied at a time. */
@@ -56,7 +58,7 @@ static void multiply_piece(const struct cpu_input *input, const struct cpu_produ
         } else if (span->m == 1) {
             products->one[span->type][span->activations](span);
         } else {
-            cpu_multiply *unpack = products->unpack[span->type][floats ? 1 : 0];
+            cpu_multiply *unpack = products->unpack[span->type][span->activations];
             if (unpack == NULL) /* f32: the tile is as wide as it can be */
                 span->wide = (uint8_t *)(uintptr_t)span->tile +
                              (size_t)span->begin * BLOCK_VALUES * TILE_ROWS * sizeof(float);
@@ -77,7 +79,8 @@ void cpu_walk_tile(const struct cpu_input *input, uint32_t type, const uint8_t *
     const struct cpu_products *products = cpu_products(input->isa);
     bool floats = cpu_tile_wants_floats(type, input->activations);
     uint32_t n_in = n_in_of(input), n_blocks = (n_in + BLOCK_VALUES - 1) / BLOCK_VALUES;
-    uint32_t piece = piece_blocks(wide_bytes_of(products, type, floats), n_blocks, pass->streams);
+    uint32_t wide_bytes = wide_bytes_of(products, type, input->activations);
+    uint32_t piece = piece_blocks(wide_bytes, n_blocks, pass->streams);
     if (pass->streams && input->n_rows == 1)
         piece = n_blocks; /* nothing is unpacked */
     struct cpu_span span = {

@@ -1,8 +1,8 @@
 /* kernels/cpu/cpu_wide_avx2.h: many rows with wide blocks: signed 16-bit weights and activations
  * by pmaddwd, which takes no second pass for the low bytes.
  *
- *   wide block   w [4 k 8][even, odd][part 2] x 32 bytes, signed 16-bit | d 16 f32 (TWO: two)
- *                | m 16 f32 (with minima: one or two)
+ *   wide block   w 16 x 64 bytes: signed 16-bit, two k of 16 rows
+ *                d 16 f32 (TWO: two) | m 16 f32 (with minima: one or two)
  */
 #ifndef QUIRE_KERNELS_CPU_WIDE_AVX2_H
 #define QUIRE_KERNELS_CPU_WIDE_AVX2_H
@@ -11,29 +11,40 @@
 
 #define WIDE_CODES_BYTES 1024
 #define WIDE_SCALES(form) ((form) == FORM_ONE ? 1 : (form) == FORM_ONE_TWO_MINIMA ? 3 : 2)
-#define WIDE_BYTES(form) (WIDE_CODES_BYTES + WIDE_SCALES(form) * TILE_ROWS * sizeof(float))
-#define PASS_ROWS 6 /* twelve sums, two weights, an activation and a product are the registers */
+#define WIDE_BYTES(form, is_16) (WIDE_CODES_BYTES + WIDE_SCALES(form) * TILE_ROWS * sizeof(float))
+#define PASS_ROWS 4 /* eight sums: twelve fill the registers, and gcc keeps some in memory */
 
-/* Rows [first, first + n) over words [begin, end) of a block, and the float steps of `scales`. */
+/* The values of a row in a block, 16 bits each. */
+struct wide_row {
+    __m256i x[2];
+};
+
+INLINE struct wide_row widen_row(const struct panel_row *x)
+{
+    const __m128i *bytes = (const __m128i *)x->x;
+    return (struct wide_row){{_mm256_cvtepi8_epi16(_mm_loadu_si128(bytes)),
+                              _mm256_cvtepi8_epi16(_mm_loadu_si128(bytes + 1))}};
+}
+
+/* n rows over words [begin, end) of a block, and the float steps of `scales`. Rows stand row_bytes
+ * apart. */
 INLINE void multiply_words(const enum cpu_form form, const uint8_t *wide, const float *scales,
-                           const struct wide_row *rows, const struct panel_row *panel,
-                           const int begin, const int end, const int n, float *acc)
+                           const uint8_t *rows, const struct panel_row *panel, const int begin,
+                           const int end, const int n, float *acc)
 {
     __m256i s[2][PASS_ROWS];
-    UNROLL(6)
+    UNROLL(4)
     for (int i = 0; i < n; i++)
         s[0][i] = s[1][i] = _mm256_setzero_si256();
+    UNROLL(4)
     for (int g = begin; g < end; g++) {
-        UNROLL(2)
-        for (int odd = 0; odd < 2; odd++) {
-            __m256i w0 = _mm256_load_si256((const __m256i *)(wide + 128 * g + 64 * odd));
-            __m256i w1 = _mm256_load_si256((const __m256i *)(wide + 128 * g + 64 * odd + 32));
-            UNROLL(6)
-            for (int i = 0; i < n; i++) {
-                __m256i x = broadcast4((const uint8_t *)&rows[i] + 32 * odd + 4 * g);
-                s[0][i] = _mm256_add_epi32(s[0][i], _mm256_madd_epi16(w0, x));
-                s[1][i] = _mm256_add_epi32(s[1][i], _mm256_madd_epi16(w1, x));
-            }
+        __m256i w0 = _mm256_load_si256((const __m256i *)(wide + 64 * g));
+        __m256i w1 = _mm256_load_si256((const __m256i *)(wide + 64 * g + 32));
+        UNROLL(4)
+        for (int i = 0; i < n; i++) {
+            __m256i x = broadcast4(rows + i * sizeof(struct wide_row) + 4 * g);
+            s[0][i] = _mm256_add_epi32(s[0][i], _mm256_madd_epi16(w0, x));
+            s[1][i] = _mm256_add_epi32(s[1][i], _mm256_madd_epi16(w1, x));
         }
     }
     UNROLL(2)
@@ -44,7 +55,7 @@ INLINE void multiply_words(const enum cpu_form form, const uint8_t *wide, const 
             m[0] = _mm256_load_ps(scales + TILE_ROWS + VEC_ROWS * part);
         if (form == FORM_ONE_TWO_MINIMA)
             m[1] = _mm256_load_ps(scales + 2 * TILE_ROWS + VEC_ROWS * part);
-        UNROLL(6)
+        UNROLL(4)
         for (int i = 0; i < n; i++) {
             float *at = acc + i * TILE_ROWS + VEC_ROWS * part;
             __m256 sum = add_block(s[part][i], d, &panel[i], _mm256_load_ps(at));
@@ -53,16 +64,15 @@ INLINE void multiply_words(const enum cpu_form form, const uint8_t *wide, const 
     }
 }
 
-INLINE void multiply_pass(const enum cpu_form form, const uint8_t *wide,
-                          const struct wide_row *rows, const struct panel_row *panel, const int n,
-                          float *acc)
+INLINE void multiply_pass(const enum cpu_form form, const uint8_t *wide, const uint8_t *rows,
+                          const struct panel_row *panel, const int n, float *acc)
 {
     const float *scales = (const float *)(wide + WIDE_CODES_BYTES);
     if (form == FORM_TWO) {
-        multiply_words(form, wide, scales, rows, panel, 0, 4, n, acc);
-        multiply_words(form, wide, scales + TILE_ROWS, rows, panel, 4, 8, n, acc);
-    } else {
         multiply_words(form, wide, scales, rows, panel, 0, 8, n, acc);
+        multiply_words(form, wide, scales + TILE_ROWS, rows, panel, 8, 16, n, acc);
+    } else {
+        multiply_words(form, wide, scales, rows, panel, 0, 16, n, acc);
     }
 }
 
@@ -70,22 +80,23 @@ INLINE void multiply_wide(const struct cpu_span *span, const enum cpu_form form,
                           const int m)
 {
     const size_t row_bytes = row_bytes_of(is_16);
-    const int first = m <= PASS_ROWS ? m : (m + 1) / 2;
     const uint8_t *x = (const uint8_t *)span->rows + span->begin * m * row_bytes;
     const uint8_t *wide = span->wide;
     for (uint32_t b = span->begin; b < span->end; b++, x += m * row_bytes) {
-        struct wide_row rows[PANEL_ROWS];
+        struct wide_row widened[PANEL_ROWS];
         struct panel_row panel[PANEL_ROWS];
         UNROLL(12)
         for (int i = 0; i < m; i++) {
             panel[i] = panel_row_of(x, is_16, m, i);
-            rows[i] = widen_row(&panel[i], is_16);
+            if (!is_16)
+                widened[i] = widen_row(&panel[i]);
         }
-        multiply_pass(form, wide, rows, panel, first, span->acc);
-        if (first < m)
-            multiply_pass(form, wide, rows + first, panel + first, m - first,
-                          span->acc + first * TILE_ROWS);
-        wide += WIDE_BYTES(form);
+        const uint8_t *rows = is_16 ? x : (const uint8_t *)widened;
+        UNROLL(3)
+        for (int i = 0; i < m; i += PASS_ROWS)
+            multiply_pass(form, wide, rows + i * sizeof *widened, panel + i,
+                          m - i < PASS_ROWS ? m - i : PASS_ROWS, span->acc + i * TILE_ROWS);
+        wide += WIDE_BYTES(form, is_16);
     }
 }
 

@@ -1,8 +1,12 @@
 /* kernels/cpu/cpu_wide_avx512.h: many rows with wide blocks.
  *
- *   wide block   w 8 x 64 unsigned bytes | d 16 f32 (TWO: two) | m 16 f32 (with minima: one or two)
+ *   wide block   w 16 x 64 bytes: signed 16-bit, two k of 16 rows     of 16-bit activations
+ *                w  8 x 64 bytes: unsigned bytes, four k of 16 rows   of int8 activations
+ *                d 16 f32 (TWO: two) | m 16 f32 (with minima: one or two)
  *
- * The bytes of ONE stand 128 above the values, those of TWO 32.
+ * The bytes of ONE stand 128 above the values, those of TWO 32. The sums of all rows grow side by
+ * side, word by word of the weights, so that about ten chains hide the latency of one; a few rows
+ * have several chains each.
  */
 #ifndef QUIRE_KERNELS_CPU_WIDE_AVX512_H
 #define QUIRE_KERNELS_CPU_WIDE_AVX512_H
@@ -14,8 +18,60 @@ INLINE int wide_offset(const enum cpu_form form)
     return form == FORM_ONE ? 128 : form == FORM_TWO ? 32 : 0;
 }
 
+#define WIDE_WORDS(is_16) ((is_16) ? 16 : 8) /* of 4 bytes of a row */
 #define WIDE_SCALES(form) ((form) == FORM_ONE ? 1 : (form) == FORM_ONE_TWO_MINIMA ? 3 : 2)
-#define WIDE_BYTES(form) (TILE_BYTES_BYTES + WIDE_SCALES(form) * TILE_ROWS * sizeof(float))
+#define WIDE_BYTES(form, is_16)                                                                    \
+    (64 * WIDE_WORDS(is_16) + WIDE_SCALES(form) * TILE_ROWS * sizeof(float))
+
+/* What the sum of half `half` of `n_halves` begins with. */
+INLINE __m512i wide_start(const enum cpu_form form, const bool is_16, const int half,
+                          const struct panel_row *x)
+{
+    if (is_16 || wide_offset(form) == 0)
+        return _mm512_setzero_si512();
+    if (form != FORM_TWO)
+        return start_of(wide_offset(form), broadcast4(x->nb));
+    __m512i nh = broadcast4(x->nh);
+    return start_of(wide_offset(form), half == 0 ? nh : _mm512_sub_epi32(broadcast4(x->nb), nh));
+}
+
+/* Words [begin, end) of a block with all rows, and the float steps of one scale. */
+INLINE void multiply_words(const enum cpu_form form, const bool is_16, const int m, const int half,
+                           const uint8_t *wide, const uint8_t *block, __m512 *acc)
+{
+    const int n_words = form == FORM_TWO ? WIDE_WORDS(is_16) / 2 : WIDE_WORDS(is_16);
+    const float *scales = (const float *)(wide + 64 * WIDE_WORDS(is_16));
+    const int n_chains = m <= 3 ? 4 : m <= 6 ? 2 : 1;
+    __m512i s[4][PANEL_ROWS];
+    UNROLL(12)
+    for (int i = 0; i < m; i++) {
+        struct panel_row x = panel_row_of(block, is_16, m, i);
+        s[0][i] = wide_start(form, is_16, half, &x);
+        for (int chain = 1; chain < n_chains; chain++)
+            s[chain][i] = _mm512_setzero_si512();
+    }
+    UNROLL(16)
+    for (int g = half * n_words; g < (half + 1) * n_words; g++) {
+        __m512i w = _mm512_load_si512((const __m512i *)(wide + 64 * g));
+        UNROLL(12)
+        for (int i = 0; i < m; i++) {
+            __m512i x = broadcast4(panel_row_of(block, is_16, m, i).x + 4 * g);
+            __m512i *sum = &s[g % n_chains][i];
+            *sum = is_16 ? _mm512_dpwssd_epi32(*sum, w, x) : _mm512_dpbusd_epi32(*sum, w, x);
+        }
+    }
+    const __m512 d = _mm512_load_ps(scales + TILE_ROWS * half);
+    __m512 minima[2] = {d, d};
+    for (int i = 0; i + 1 < WIDE_SCALES(form) && form != FORM_TWO; i++)
+        minima[i] = _mm512_load_ps(scales + TILE_ROWS * (i + 1));
+    UNROLL(12)
+    for (int i = 0; i < m; i++) {
+        struct panel_row x = panel_row_of(block, is_16, m, i);
+        for (int chain = 1; chain < n_chains; chain++)
+            s[0][i] = _mm512_add_epi32(s[0][i], s[chain][i]);
+        acc[i] = add_minima(form, minima, &x, add_block(s[0][i], d, &x, acc[i]));
+    }
+}
 
 INLINE void multiply_wide(const struct cpu_span *span, const enum cpu_form form, const bool is_16,
                           const int m)
@@ -27,25 +83,11 @@ INLINE void multiply_wide(const struct cpu_span *span, const enum cpu_form form,
     UNROLL(12)
     for (int i = 0; i < m; i++)
         acc[i] = _mm512_load_ps(span->acc + i * TILE_ROWS);
-
     for (uint32_t b = span->begin; b < span->end; b++, x += m * row_bytes) {
-        const float *scales = (const float *)(wide + TILE_BYTES_BYTES);
-        __m512i w[8];
-        __m512 scale[3];
-        UNROLL(8)
-        for (int g = 0; g < 8; g++)
-            w[g] = _mm512_load_si512((const __m512i *)(wide + 64 * g));
-        scale[0] = scale[1] = scale[2] = _mm512_load_ps(scales);
-        if (WIDE_SCALES(form) > 1)
-            scale[1] = _mm512_load_ps(scales + TILE_ROWS);
-        if (WIDE_SCALES(form) > 2)
-            scale[2] = _mm512_load_ps(scales + 2 * TILE_ROWS);
-        wide += WIDE_BYTES(form);
-        UNROLL(12)
-        for (int i = 0; i < m; i++) {
-            struct panel_row row = panel_row_of(x, is_16, m, i);
-            acc[i] = chain_block(form, is_16, wide_offset(form), w, scale, scale + 1, &row, acc[i]);
-        }
+        multiply_words(form, is_16, m, 0, wide, x, acc);
+        if (form == FORM_TWO)
+            multiply_words(form, is_16, m, 1, wide, x, acc);
+        wide += WIDE_BYTES(form, is_16);
     }
     UNROLL(12)
     for (int i = 0; i < m; i++)

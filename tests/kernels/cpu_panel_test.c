@@ -25,11 +25,12 @@ static struct row_block read_block(const struct act *act, enum activations activ
     uint32_t left = n_rows - row / 12 * 12, m = left < 12 ? left : 12, r = row % 12;
     const uint8_t *at = cpu_act_group(act, activations, row / 12, n_rows);
     at += (size_t)block_idx * m * (is_16 ? 80 : 48);
-    const int8_t *hi = (const int8_t *)at + 32 * r, *lo = (const int8_t *)at + 32 * (m + r);
+    const int8_t *hi = (const int8_t *)at + 32 * r, *lo = (const int8_t *)at + 32;
+    const int16_t *v = (const int16_t *)at + 32 * r;
     const uint8_t *floats = at + (is_16 ? 64 : 32) * m;
     struct row_block out;
     for (int i = 0; i < 32; i++)
-        out.v[i] = is_16 ? 256 * hi[i] + lo[i] : hi[i];
+        out.v[i] = !is_16 ? hi[i] : m > 1 ? v[i] : 256 * hi[i] + lo[i];
     memcpy(&out.da, floats + 4 * r, 4);
     memcpy(&out.sa, floats + 4 * (m + r), 4);
     memcpy(&out.nb, floats + 4 * (2 * m + r), 4);
@@ -185,6 +186,41 @@ static void test_cpu_panel__writing_block_by_block_equals_writing_the_row(void *
     free(parts.base);
 }
 
+/* What a copy between panels of so many rows gives, against the row written there at once. */
+static void check_copy(enum activations activations, uint32_t from_rows, uint32_t to_rows)
+{
+    enum { WIDTH = 96, MOST = 14, FORMS = ACT_BLOCKS | ACT_FLOATS };
+    float *rows = random_rows(MOST, WIDTH, 4);
+    struct act from = act_of(MOST, WIDTH, FORMS), to = act_of(MOST, WIDTH, FORMS);
+    struct act want = act_of(MOST, WIDTH, FORMS);
+    write_rows(ISA_SCALAR, &from, activations, rows, from_rows);
+    write_rows(ISA_SCALAR, &want, activations, rows, to_rows);
+    for (uint32_t r = 0; r < to_rows; r++) {
+        uint32_t source = from_rows - 1 - r % from_rows;
+        cpu_panel_ops(ISA_SCALAR)
+            ->write(&want, activations, r, to_rows, 0, WIDTH, rows + source * WIDTH);
+        cpu_panel_copy(&from, source, from_rows, &to, r, to_rows, activations);
+    }
+    assert_memory_equal(want.base, to.base, MOST * WIDTH / 32 * 80);
+    assert_memory_equal(cpu_act_floats(&want, activations), cpu_act_floats(&to, activations),
+                        to_rows * WIDTH * sizeof *rows);
+    free(rows);
+    free(from.base);
+    free(to.base);
+    free(want.base);
+}
+
+static void test_cpu_panel__a_copy_between_any_numbers_of_rows_is_the_row_written_there(
+    void **state)
+{
+    static const uint32_t counts[] = {1, 2, 12, 13, 14}; /* 13 leaves a row alone in its group */
+    enum activations modes[] = {ACTIVATIONS_16, ACTIVATIONS_INT8};
+    for (int a = 0; a < 2; a++)
+        for (int i = 0; i < 5; i++)
+            for (int j = 0; j < 5; j++)
+                check_copy(modes[a], counts[i], counts[j]);
+}
+
 static void test_cpu_panel__act_bytes_hold_every_form_of_every_number_of_rows(void **state)
 {
     enum activations modes[] = {ACTIVATIONS_16, ACTIVATIONS_INT8, ACTIVATIONS_F32};
@@ -215,6 +251,8 @@ int main(void)
         cmocka_unit_test(test_cpu_panel__a_broken_value_poisons_its_block_and_no_other),
         cmocka_unit_test(test_cpu_panel__a_width_inside_a_block_is_padded_with_zeros),
         cmocka_unit_test(test_cpu_panel__writing_block_by_block_equals_writing_the_row),
+        cmocka_unit_test(
+            test_cpu_panel__a_copy_between_any_numbers_of_rows_is_the_row_written_there),
         cmocka_unit_test(test_cpu_panel__act_bytes_hold_every_form_of_every_number_of_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
