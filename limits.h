@@ -16,6 +16,8 @@
 #define KV_GROUPS_MAX 4
 #define CONTEXT_TOKENS_MIN 16        /* less holds no question and answer */
 #define CONTEXT_TOKENS_MAX (1u << 24) /* positions of one sequence (--max-context) */
+/* of a sliding group a whole window is remembered at every so many tokens, or 4 windows */
+#define SNAPSHOT_TOKENS 4096
 #define DEFAULT_SEQUENCES 128        /* sequences that may hold pages at once (--max-sequences) */
 #define SEQUENCES_MAX 1024
 #define DEFAULT_QUEUED 256           /* sequences that may wait for pages (--max-queued) */
@@ -57,6 +59,7 @@
 /* best_of times max_tokens of a request: answers that are held until the best is known */
 #define BEST_OF_TOKENS_MAX 65536
 #define REQUEST_ID_BYTES_MAX 128
+#define CACHE_SALT_BYTES_MAX 128     /* of a request's cache_salt */
 #define GENERATE_MESSAGE_BYTES_MAX (16u << 20) /* Generate, Tokenize, Detokenize */
 #define UPLOAD_MESSAGE_BYTES_MAX (16u << 20)   /* one piece of an upload */
 #define SMALL_MESSAGE_BYTES_MAX (64u << 10)    /* every other method */

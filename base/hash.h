@@ -8,7 +8,7 @@
 #define SHA256_BYTES 32
 #define SHA256_HEX_BYTES 65 /* 64 lower-case digits and NUL */
 
-struct sha256; /* one running digest */
+struct sha256; /* one running digest; allocates when it is created and never again */
 
 int sha256_create(struct sha256 **out); /* STATUS_NO_MEMORY */
 void sha256_update(struct sha256 *hash, const void *bytes, size_t len);

@@ -58,6 +58,10 @@ int kv_cache_create(struct device *device, const struct kv_cache_spec *spec, str
         status = device_alloc_host(device, sizeof *cache->n_saturated_seen, &seen, why);
     cache->n_saturated = counter;
     cache->n_saturated_seen = seen;
+    if (status == STATUS_OK)
+        status = sha256_create(&cache->hash);
+    if (status == STATUS_OK && !spec->no_prefixes)
+        status = kv_keeper_init(&cache->keeper, cache->groups, cache->n_groups, why);
     if (status < 0) {
         kv_cache_free(cache);
         return status;
@@ -70,6 +74,8 @@ void kv_cache_free(struct kv_cache *cache)
 {
     if (cache == NULL)
         return;
+    kv_keeper_release(&cache->keeper); /* before the pools */
+    sha256_free(cache->hash);
     for (uint32_t g = 0; g < cache->n_groups; g++)
         kv_group_release(&cache->groups[g]);
     device_free(cache->device, cache->n_saturated);
@@ -116,11 +122,14 @@ void kv_cache_read_stats(const struct kv_cache *cache, struct kv_cache_stats *ou
     const struct page_pool *pool = largest_pool(cache);
     *out = (struct kv_cache_stats){
         .n_pages = page_pool_n_pages(pool),
-        .n_used = page_pool_n_pages(pool) - page_pool_n_free(pool),
+        .n_used = page_pool_n_pages(pool) - page_pool_n_free(pool) - page_pool_n_idle(pool),
+        .n_cached = page_pool_n_idle(pool),
         .n_reserved = page_pool_n_reserved(pool),
         .n_available = page_pool_n_available(pool),
         .n_saturated = *cache->n_saturated_seen,
         .n_sequences = cache->spec.max_sequences - cache->n_free,
+        .n_hit_tokens = cache->n_hit_tokens,
+        .n_evicted = cache->keeper.n_evicted,
     };
     for (uint32_t g = 0; g < cache->n_groups; g++) {
         size_t page_bytes = page_pool_page_bytes(cache->groups[g].pool);

@@ -18,6 +18,12 @@
  * family is promised as a whole before there is anything to share: one sequence that reads, and
  * slots that wait for their fork of it.
  *
+ * Prefixes: a full page of which the ids are known is remembered by its key (page_key.h), and stays
+ * when its sequence has closed, until its memory is wanted. Who opens a sequence may begin with the
+ * longest prefix that is there, whole pages, by reference:
+ *
+ *   match -> open_family with the match -> kv_cache_chain -> append, commit_ids, ... -> close
+ *
  * Invariant (kv_cache_check, after every step in builds with QUIRE_CHECKS): committed <= written <=
  * promised; each table holds exactly the pages of its written positions (that can still be seen);
  * what the device was sent of it is what it holds;
@@ -30,6 +36,7 @@
 
 #include "kernels/device.h"
 #include "kernels/kv_view.h"
+#include "kvcache/page_key.h"
 
 struct kv_cache;
 struct stream;
@@ -53,6 +60,7 @@ struct kv_cache_spec {
     uint32_t max_context;   /* tokens of one sequence */
     /* most uncommitted tokens of one sequence; 0: STEP_ROWS_MAX for each list under way */
     uint32_t max_append;
+    bool no_prefixes; /* remembers nothing of sequences that ended: to compare with */
 };
 
 typedef uint32_t kv_seq_id; /* slot of an open sequence */
@@ -61,12 +69,15 @@ typedef uint32_t kv_seq_id; /* slot of an open sequence */
 struct kv_cache_stats {
     uint64_t page_bytes;      /* one page of every group */
     uint32_t n_pages, n_used; /* pages of 64 tokens of the group that has most of them */
+    uint32_t n_cached;        /* not used, but remembered; they count as available */
     uint32_t n_reserved, n_available;
     uint32_t n_sequences;
     uint64_t n_tokens_written;
     uint64_t token_bytes;  /* bytes of one token, all groups */
     uint64_t memory_bytes; /* of all pages of all groups */
     uint64_t n_saturated;  /* values that f16 pages clipped, as of the last fetch */
+    uint64_t n_hit_tokens; /* that sequences took over when they opened */
+    uint64_t n_evicted;    /* remembered pages that gave way, all groups */
 };
 
 /* STATUS_INVALID when the memory holds no page, STATUS_NO_MEMORY. The caller owns *out. */
@@ -83,12 +94,69 @@ uint64_t kv_cache_tokens_max(const struct kv_cache *cache);
 /* Most ops that append and fetch_counters enqueue in a list of max_rows rows: sizes the stream. */
 uint32_t kv_cache_ops_max(const struct kv_cache *cache, uint32_t max_rows);
 
+/* --- prefixes --- */
+
+/* From here on full pages may be shared: the caller fills weights, rope, adapter, n_ranks and
+ * activations; the cache knows the rest. Before it nothing is remembered and nothing matches. */
+void kv_cache_identify(struct kv_cache *cache, const struct kv_identity *identity);
+bool kv_cache_is_identified(const struct kv_cache *cache);
+/* *root and keys[n_pages] of the pages that ids[n_pages * PAGE_TOKENS] fill, under a salt. About
+ * half a microsecond a page. */
+void kv_cache_name_pages(struct kv_cache *cache, const void *salt, size_t n_salt,
+                         const uint32_t *ids, uint32_t n_pages, struct page_key *root,
+                         struct page_key *keys);
+
+/* The whole pages that a prompt may take from the cache: without the page of its last token, which
+ * is always computed. Borrowed. */
+struct kv_prefix {
+    const uint32_t *ids;         /* [n_pages * PAGE_TOKENS] */
+    const struct page_key *keys; /* [n_pages] */
+    uint32_t n_pages;
+};
+
+/* Why a match is not longer. */
+enum kv_match_end {
+    KV_MATCH_UNNAMED,  /* there are no keys yet: the weights' digest is not known */
+    KV_MATCH_WHOLE,    /* nothing more could match */
+    KV_MATCH_ABSENT,   /* nothing that was stored goes on from there; it may have been evicted */
+    KV_MATCH_DIVERGED, /* what was stored goes on otherwise */
+    KV_MATCH_WINDOW,   /* it goes on, but a windowed group has dropped its pages there */
+    KV_MATCH_ROOM      /* windows beside new pages would not fit */
+};
+
+struct kv_match {
+    uint32_t n_pages;
+    uint32_t node;                   /* of the last, or UINT32_MAX */
+    uint32_t n_taken[KV_GROUPS_MAX]; /* pages that are available no more when it is taken */
+    enum kv_match_end end;
+};
+/* The longest there is, as of now: any call that changes the cache makes it stale. prefix may be
+ * NULL. O(log n_pages), and the pages of a window. */
+void kv_cache_match(const struct kv_cache *cache, const struct kv_prefix *prefix,
+                    struct kv_match *out);
+/* That the ids of all its pages are those of the prefix, as equal keys promise. O(n_pages). */
+bool kv_cache_verify(const struct kv_cache *cache, const struct kv_prefix *prefix,
+                     const struct kv_match *match);
+/* The sequence's full pages will be known: who waits for them waits for something. */
+bool kv_cache_is_chained(const struct kv_cache *cache, kv_seq_id seq);
+/* The sequence's full pages are remembered from here on: ids of all its committed tokens, root of
+ * its keys. Later ones come by kv_cache_commit_ids; a kv_cache_commit ends it. */
+void kv_cache_chain(struct kv_cache *cache, kv_seq_id seq, const struct page_key *root,
+                    const uint32_t *ids);
+
+/* --- promises --- */
+
 /* A sequence of n_promised tokens and n_forks more, each of as many, that will be forked when it
  * has written n_shared (n_forks 0: a sequence alone). */
 struct kv_family {
     uint64_t n_promised, n_shared;
     uint32_t n_forks;
+    /* what the first of them begins with, fresh; at most n_shared, or n_promised - 1, tokens */
+    struct kv_match match;
 };
+/* The longest match with which the family fits now; none, where only that fits. */
+void kv_cache_match_family(const struct kv_cache *cache, const struct kv_prefix *prefix,
+                           struct kv_family *family);
 /* Of the group that sees everything, or of the first. */
 uint64_t kv_cache_family_pages(const struct kv_cache *cache, const struct kv_family *family);
 bool kv_cache_family_fits_now(const struct kv_cache *cache, const struct kv_family *family);
@@ -97,10 +165,16 @@ bool kv_cache_family_fits_ever(const struct kv_cache *cache, const struct kv_fam
 /* Reserves for n_promised tokens. STATUS_EXHAUSTED (wait: others will leave) or STATUS_TOO_LARGE
  * (never), with needed and free bytes. */
 int kv_cache_open(struct kv_cache *cache, uint64_t n_promised, kv_seq_id *out, struct why *why);
-/* The same of a family: out[0] is open as by kv_cache_open, out[1..n_forks] write nothing before
+/* The same of a family: out[0] is open as by kv_cache_open, with its match written and committed;
+ * out[1..n_forks] write nothing before
  * kv_cache_fork_into. Any of them may be closed at any time. */
 int kv_cache_open_family(struct kv_cache *cache, const struct kv_family *family, kv_seq_id *out,
                          struct why *why);
+/* A sequence that has written nothing but its match, nor been forked, takes the longest match there
+ * is now: no shorter one. The family is that which it was opened with; its match is of no account.
+ * Its chain ends: see kv_cache_chain. */
+void kv_cache_match_again(struct kv_cache *cache, kv_seq_id seq, const struct kv_family *family,
+                          const struct kv_prefix *prefix, struct kv_match *out);
 /* `to`, of from's family, shares what `from` has: n_shared tokens, all committed (asserted). */
 void kv_cache_fork_into(struct kv_cache *cache, kv_seq_id from, kv_seq_id to);
 void kv_cache_close(struct kv_cache *cache, kv_seq_id seq); /* pages and reservation go back */
@@ -111,8 +185,10 @@ void kv_cache_close(struct kv_cache *cache, kv_seq_id seq); /* pages and reserva
 void kv_cache_append(struct kv_cache *cache, kv_seq_id seq, uint32_t n, struct stream *stream);
 /* n more tokens are accepted. The stream must have passed what was appended. */
 void kv_cache_commit(struct kv_cache *cache, kv_seq_id seq, uint32_t n);
-/* Keeps the first n; the promise stays. Not below what a fork shared, nor below what a windowed
- * group has dropped (asserted; both never bite above `committed`). */
+/* The same, and these are they. */
+void kv_cache_commit_ids(struct kv_cache *cache, kv_seq_id seq, const uint32_t *ids, uint32_t n);
+/* Keeps the first n; the promise stays. Not below what a fork shared or a prefix remembers, nor
+ * below what a windowed group has dropped (asserted; none bites above `committed`). */
 void kv_cache_truncate(struct kv_cache *cache, kv_seq_id seq, uint64_t n_tokens);
 /* A second sequence over the same pages, with a promise of its own; pages are shared until written.
  * All that was written must be committed (asserted). STATUS_* of open; then nothing has changed. */

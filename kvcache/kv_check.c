@@ -18,7 +18,10 @@ static int check_table(const struct kv_cache *cache, kv_seq_id seq, uint32_t g, 
     for (uint32_t i = 0; i < table->n_pages; i++) {
         uint32_t refs = page_pool_refs(group->pool, table->pages[i]);
         bool own = table->first_page + i >= table->own_from;
-        if (refs == 0 || (own && refs != 1))
+        bool may_share = page_pool_is_kept(group->pool, table->pages[i]) &&
+                         (group->spec.kind == KV_FULL ||
+                          page_pool_is_owed(group->pool, table->pages[i]));
+        if (refs == 0 || (own && refs != 1 && !may_share))
             return refuse(why, STATUS_INTERNAL, "sequence %u group %u: page %u has %u references",
                           seq, g, table->pages[i], refs);
         group->named[table->pages[i]]++;
@@ -43,6 +46,8 @@ static int check_group(struct kv_cache *cache, uint32_t g, struct why *why)
     if (status < 0)
         return status;
     for (page_id page = 0; page < n_pages; page++)
+        n_reserved += page_pool_is_owed(group->pool, page);
+    for (page_id page = 0; page < n_pages; page++)
         if (group->named[page] != page_pool_refs(group->pool, page))
             return refuse(why, STATUS_INTERNAL, "group %u: page %u has %u references, %u tables", g,
                           page, page_pool_refs(group->pool, page), group->named[page]);
@@ -50,6 +55,47 @@ static int check_group(struct kv_cache *cache, uint32_t g, struct why *why)
         return refuse(why, STATUS_INTERNAL, "group %u: %u pages promised, %llu owed", g,
                       page_pool_n_reserved(group->pool), (unsigned long long)n_reserved);
     return STATUS_OK;
+}
+
+/* A chain goes on from the page that its sequence holds. */
+static int check_chain(const struct kv_cache *cache, kv_seq_id seq, struct why *why)
+{
+    const struct kv_sequence *sequence = &cache->sequences[seq];
+    const struct kv_chain *chain = &sequence->chain;
+    uint64_t known = (uint64_t)chain->sealed * PAGE_TOKENS + chain->n_units;
+    if (known > sequence->committed || (chain->is_live && known != sequence->committed) ||
+        (chain->node != NODE_NONE &&
+         prefix_tree_at(cache->keeper.tree, chain->node)->depth != chain->sealed))
+        return refuse(why, STATUS_INTERNAL,
+                      "sequence %u: %u pages and %u ids are remembered of %llu tokens", seq,
+                      chain->sealed, chain->n_units, (unsigned long long)sequence->committed);
+    if (chain->node == NODE_NONE)
+        return STATUS_OK;
+    const struct prefix_node *node = prefix_tree_at(cache->keeper.tree, chain->node);
+    for (uint32_t g = 0; g < cache->n_groups; g++) {
+        const struct page_table *table = &sequence->tables[g];
+        if (cache->groups[g].spec.kind == KV_FULL &&
+            table->pages[chain->sealed - 1] != node->pages[g])
+            return refuse(why, STATUS_INTERNAL,
+                          "sequence %u group %u: page %u is remembered, page %u held", seq, g,
+                          node->pages[g], table->pages[chain->sealed - 1]);
+    }
+    return STATUS_OK;
+}
+
+static int check_prefixes(const struct kv_cache *cache, struct why *why)
+{
+    uint64_t n_chains = 0;
+    int status = STATUS_OK;
+    for (kv_seq_id seq = 0; seq < cache->spec.max_sequences && status == STATUS_OK; seq++) {
+        if (!cache->sequences[seq].is_open)
+            continue;
+        n_chains += cache->sequences[seq].chain.node != NODE_NONE;
+        status = check_chain(cache, seq, why);
+    }
+    if (status == STATUS_OK && cache->keeper.tree != NULL)
+        status = kv_keeper_check(&cache->keeper, n_chains, why);
+    return status;
 }
 
 int kv_cache_check(struct kv_cache *cache, struct why *why)
@@ -67,5 +113,5 @@ int kv_cache_check(struct kv_cache *cache, struct why *why)
         if (status < 0)
             return status;
     }
-    return STATUS_OK;
+    return check_prefixes(cache, why);
 }

@@ -125,7 +125,7 @@ static void take_last(struct kv_group *group, struct page_table *table, struct s
     page_id shared = page_table_last(table);
     if (page_pool_refs(group->pool, shared) == 1) {
         page_table_own_last(table, shared);
-        page_pool_unreserve(group->pool, 1);
+        page_pool_own(group->pool, shared);
         return;
     }
     page_id own = page_pool_acquire(group->pool);
@@ -162,24 +162,13 @@ void kv_group_extend(struct kv_group *group, struct page_table *table, uint64_t 
     zero_run(group, first, n, stream);
 }
 
-/* A page of its own that leaves comes back to the sequence's reservation. */
-static void give_back(struct kv_group *group, page_id page)
-{
-    bool is_free = page_pool_release(group->pool, page);
-    assert(is_free);
-    (void)is_free;
-    int status = page_pool_reserve(group->pool, 1);
-    assert(status == STATUS_OK);
-    (void)status;
-}
-
 void kv_group_drop_before(struct kv_group *group, struct page_table *table, uint32_t first)
 {
     while (table->n_pages > 0 && table->first_page < first) {
         bool own = table->first_page >= table->own_from;
         page_id page = page_table_drop(table);
         if (own)
-            give_back(group, page);
+            page_pool_give_back(group->pool, page);
         else
             page_pool_release(group->pool, page);
     }
@@ -188,7 +177,7 @@ void kv_group_drop_before(struct kv_group *group, struct page_table *table, uint
 void kv_group_shrink(struct kv_group *group, struct page_table *table, uint32_t end)
 {
     while (page_table_end(table) > end && table->n_pages > 0)
-        give_back(group, page_table_pop(table));
+        page_pool_give_back(group->pool, page_table_pop(table));
 }
 
 void kv_group_view(const struct kv_group *group, struct kv_group_view *out)

@@ -18,22 +18,34 @@ bool kv_cache_fits_now(const struct kv_cache *cache, uint64_t n_tokens)
     return kv_cache_family_fits_now(cache, &(struct kv_family){.n_promised = n_tokens});
 }
 
+static uint64_t matched(const struct kv_family *family)
+{
+    return (uint64_t)family->match.n_pages * PAGE_TOKENS;
+}
+
 /* When its pages are shared the budget of the one that reads holds no page of them any more, but
  * its copy of the last; until then it may hold them all beside. */
 static uint32_t spare_of(const struct kv_group *group, const struct kv_family *family)
 {
-    uint64_t n_held = kv_pages_of(family->n_shared);
+    uint64_t n_held = kv_pages_of(family->n_shared) - family->match.n_pages;
     if (family->n_forks == 0)
         return 0;
     if (n_held > group->window_pages)
         n_held = group->window_pages;
     return kv_group_budget(group, family->n_promised, family->n_shared) + (uint32_t)n_held -
-           kv_group_budget(group, family->n_promised, 0);
+           kv_group_budget(group, family->n_promised, matched(family));
+}
+
+/* Of its own, beside what it matched. */
+static uint64_t pages_of_first(const struct kv_group *group, const struct kv_family *family)
+{
+    return (uint64_t)kv_group_budget(group, family->n_promised, matched(family)) +
+           spare_of(group, family);
 }
 
 static uint64_t pages_in(const struct kv_group *group, const struct kv_family *family)
 {
-    return (uint64_t)kv_group_budget(group, family->n_promised, 0) + spare_of(group, family) +
+    return pages_of_first(group, family) +
            (uint64_t)family->n_forks *
                kv_group_budget(group, family->n_promised, family->n_shared);
 }
@@ -51,7 +63,8 @@ bool kv_cache_family_fits_now(const struct kv_cache *cache, const struct kv_fami
     if (cache->n_free <= family->n_forks || !kv_cache_fits_ever(cache, family->n_promised))
         return false;
     for (uint32_t g = 0; g < cache->n_groups; g++)
-        if (pages_in(&cache->groups[g], family) > page_pool_n_available(cache->groups[g].pool))
+        if (pages_in(&cache->groups[g], family) + family->match.n_taken[g] >
+            page_pool_n_available(cache->groups[g].pool))
             return false;
     return true;
 }
@@ -131,6 +144,9 @@ kv_seq_id kv_promise_take_slot(struct kv_cache *cache, uint64_t n_promised)
     sequence->promised = n_promised;
     sequence->written = sequence->committed = sequence->shared = 0;
     memset(sequence->spare, 0, sizeof sequence->spare);
+    sequence->chain.is_live = false;
+    sequence->chain.node = NODE_NONE;
+    sequence->chain.sealed = sequence->chain.n_units = 0;
     return seq;
 }
 
@@ -145,6 +161,7 @@ int kv_cache_open_family(struct kv_cache *cache, const struct kv_family *family,
     uint32_t extra[KV_GROUPS_MAX];
 
     assert(family->n_shared <= family->n_promised);
+    assert(matched(family) <= (family->n_forks > 0 ? family->n_shared : family->n_promised));
     if (!kv_cache_family_fits_now(cache, family))
         return kv_promise_refuse(cache, family->n_promised, why);
     for (uint32_t g = 0; g < cache->n_groups; g++)
@@ -159,5 +176,46 @@ int kv_cache_open_family(struct kv_cache *cache, const struct kv_family *family,
         for (uint32_t g = 0; g < cache->n_groups && i == 0; g++)
             sequence->spare[g] = spare_of(&cache->groups[g], family);
     }
+    cache->keeper.age++;
+    if (family->match.n_pages > 0)
+        kv_prefix_take(cache, &cache->sequences[out[0]], &family->match);
     return STATUS_OK;
+}
+
+static bool first_fits(const struct kv_cache *cache, const struct kv_family *family)
+{
+    for (uint32_t g = 0; g < cache->n_groups; g++)
+        if (pages_of_first(&cache->groups[g], family) + family->match.n_taken[g] >
+            page_pool_n_available(cache->groups[g].pool))
+            return false;
+    return true;
+}
+
+/* What it held becomes idle, and may be matched again: with no more than that it fits as before. */
+void kv_cache_match_again(struct kv_cache *cache, kv_seq_id seq, const struct kv_family *family,
+                          const struct kv_prefix *prefix, struct kv_match *out)
+{
+    struct kv_sequence *sequence = kv_sequence_at(cache, seq);
+    struct kv_prefix held = *prefix;
+    struct kv_family again = *family;
+    uint32_t extra[KV_GROUPS_MAX];
+
+    held.n_pages = sequence->chain.sealed;
+    assert(sequence->written == (uint64_t)held.n_pages * PAGE_TOKENS);
+    kv_sequence_clear(cache, sequence);
+    kv_cache_match(cache, prefix, &again.match);
+    if (!first_fits(cache, &again) || !kv_cache_verify(cache, prefix, &again.match)) {
+        kv_cache_match(cache, &held, &again.match);
+        again.match.end = KV_MATCH_ROOM;
+    }
+    for (uint32_t g = 0; g < cache->n_groups; g++) {
+        extra[g] = (uint32_t)pages_of_first(&cache->groups[g], &again);
+        sequence->spare[g] = spare_of(&cache->groups[g], &again);
+    }
+    bool reserved = kv_promise_reserve(cache, extra);
+    assert(reserved);
+    (void)reserved;
+    if (again.match.n_pages > 0)
+        kv_prefix_take(cache, sequence, &again.match);
+    *out = again.match;
 }

@@ -1,6 +1,7 @@
 #include "kvcache/kv_state.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "base/status.h"
 
@@ -20,17 +21,37 @@ uint32_t kv_sequence_reserved(const struct kv_cache *cache, const struct kv_sequ
     return budget - n_own;
 }
 
-void kv_cache_close(struct kv_cache *cache, kv_seq_id seq)
+void kv_sequence_clear(struct kv_cache *cache, struct kv_sequence *sequence)
 {
-    struct kv_sequence *sequence = kv_sequence_at(cache, seq);
+    cache->keeper.age++;
+    cache->keeper.is_closing = true;
     for (uint32_t g = 0; g < cache->n_groups; g++) {
         struct page_pool *pool = cache->groups[g].pool;
         struct page_table *table = &sequence->tables[g];
-        page_pool_unreserve(pool, kv_sequence_reserved(cache, sequence, g));
-        for (uint32_t i = table->n_pages; i-- > 0;) /* so that they are lent in this order again */
-            page_pool_release(pool, table->pages[i]);
+        uint32_t n_reserved = kv_sequence_reserved(cache, sequence, g);
+        bool is_windowed = cache->groups[g].spec.kind != KV_FULL;
+        for (uint32_t i = table->n_pages; i-- > 0;) { /* to be lent in this order again */
+            bool own = table->first_page + i >= table->own_from;
+            if (is_windowed && own)
+                page_pool_give_back(pool, table->pages[i]);
+            else
+                page_pool_release(pool, table->pages[i]);
+            n_reserved += is_windowed && own;
+        }
+        page_pool_unreserve(pool, n_reserved);
         page_table_clear(table);
     }
+    cache->keeper.is_closing = false;
+    kv_prefix_end_chain(cache, sequence);
+    sequence->chain.sealed = 0;
+    sequence->written = sequence->committed = sequence->shared = 0;
+    memset(sequence->spare, 0, sizeof sequence->spare);
+}
+
+void kv_cache_close(struct kv_cache *cache, kv_seq_id seq)
+{
+    struct kv_sequence *sequence = kv_sequence_at(cache, seq);
+    kv_sequence_clear(cache, sequence);
     sequence->is_open = false;
     cache->free[cache->n_free++] = seq;
 }
@@ -38,7 +59,10 @@ void kv_cache_close(struct kv_cache *cache, kv_seq_id seq)
 static void share_pages(struct kv_cache *cache, struct kv_sequence *from, struct kv_sequence *to)
 {
     to->written = to->committed = to->shared = from->shared = from->written;
+    kv_prefix_fork_chain(cache, from, to);
     for (uint32_t g = 0; g < cache->n_groups; g++) {
+        for (uint32_t i = 0; i < from->tables[g].n_pages; i++) /* they are nobody's own now */
+            page_pool_disown(cache->groups[g].pool, from->tables[g].pages[i]);
         page_table_share(&from->tables[g], &to->tables[g]);
         for (uint32_t i = 0; i < to->tables[g].n_pages; i++)
             page_pool_share(cache->groups[g].pool, to->tables[g].pages[i]);
@@ -105,20 +129,32 @@ void kv_cache_append(struct kv_cache *cache, kv_seq_id seq, uint32_t n, struct s
     sequence->written = written;
 }
 
-void kv_cache_commit(struct kv_cache *cache, kv_seq_id seq, uint32_t n)
+/* Before windowed groups drop what nobody sees any more: it may be remembered. */
+void kv_cache_commit_ids(struct kv_cache *cache, kv_seq_id seq, const uint32_t *ids, uint32_t n)
 {
     struct kv_sequence *sequence = kv_sequence_at(cache, seq);
     assert(sequence->committed + n <= sequence->written);
     sequence->committed += n;
+    if (ids != NULL)
+        kv_prefix_feed(cache, sequence, ids, n);
+    else if (n > 0)
+        kv_prefix_end_chain(cache, sequence);
     for (uint32_t g = 0; g < cache->n_groups; g++)
         kv_group_drop_before(&cache->groups[g], &sequence->tables[g],
                              kv_group_first_visible(&cache->groups[g], sequence->committed));
 }
 
+void kv_cache_commit(struct kv_cache *cache, kv_seq_id seq, uint32_t n)
+{
+    kv_cache_commit_ids(cache, seq, NULL, n);
+}
+
 void kv_cache_truncate(struct kv_cache *cache, kv_seq_id seq, uint64_t n_tokens)
 {
     struct kv_sequence *sequence = kv_sequence_at(cache, seq);
+    const struct kv_chain *chain = &sequence->chain;
     assert(n_tokens <= sequence->written && n_tokens >= sequence->shared);
+    assert(n_tokens >= (uint64_t)chain->sealed * PAGE_TOKENS + chain->n_units);
     for (uint32_t g = 0; g < cache->n_groups; g++) {
         struct kv_group *group = &cache->groups[g];
         struct page_table *table = &sequence->tables[g];

@@ -2,8 +2,8 @@
  * outside this room includes it.
  *
  *   kv_memory.c    pages of each group       kv_sequence.c   fork, append, commit, truncate, close
- *   kv_cache.c     create, views, stats      kv_check.c      the invariant
- *   kv_promise.c   what fits, reservations
+ *   kv_cache.c     create, views, stats      kv_prefix.c     what sequences share with the past
+ *   kv_promise.c   what fits, reservations   kv_check.c      the invariant
  *
  * Thread: engine only.
  */
@@ -12,10 +12,19 @@
 
 #include "kvcache/kv_cache.h"
 #include "kvcache/kv_group.h"
-
-#include <stdbool.h>
+#include "kvcache/kv_keeper.h"
 
 struct ops;
+
+/* What a sequence has computed, as the tree will know it. */
+struct kv_chain {
+    bool is_live;    /* its ids are known, and full pages are remembered */
+    node_id node;    /* of its last page that is in the tree; held. NODE_NONE: none */
+    uint32_t sealed; /* pages of it that the tree knows, or knew: never truncated below */
+    struct page_key last; /* their last key, or the root */
+    uint32_t n_units;     /* of the page behind them */
+    uint64_t units[PAGE_TOKENS];
+};
 
 struct kv_sequence {
     bool is_open;
@@ -24,6 +33,7 @@ struct kv_sequence {
     uint64_t shared;
     uint32_t spare[KV_GROUPS_MAX]; /* pages beyond the budget: of a family before its fork */
     struct page_table tables[KV_GROUPS_MAX];
+    struct kv_chain chain;
 };
 
 struct kv_cache {
@@ -37,6 +47,11 @@ struct kv_cache {
     uint32_t n_free;
     uint64_t *n_saturated;      /* device */
     uint64_t *n_saturated_seen; /* of device_alloc_host */
+    struct kv_keeper keeper;    /* its tree is NULL: nothing is shared */
+    struct sha256 *hash;
+    struct kv_identity identity;
+    bool is_identified;
+    uint64_t n_hit_tokens;
 };
 
 /* Open (asserted). */
@@ -44,6 +59,9 @@ struct kv_sequence *kv_sequence_at(const struct kv_cache *cache, kv_seq_id seq);
 /* Pages of group g that were promised to it and that it has not taken yet. */
 uint32_t kv_sequence_reserved(const struct kv_cache *cache, const struct kv_sequence *sequence,
                               uint32_t g);
+
+/* Pages and reservation go back, and it has nothing in it. */
+void kv_sequence_clear(struct kv_cache *cache, struct kv_sequence *sequence);
 
 /* n_pages[group] out of spec->memory_bytes. STATUS_INVALID: not one of each. */
 int kv_memory_share(const struct ops *ops, const struct kv_cache_spec *spec, uint32_t *n_pages,
@@ -54,6 +72,16 @@ bool kv_promise_reserve(struct kv_cache *cache, const uint32_t *extra);
 /* A closed slot, now open, with nothing in it and n_promised tokens to come, whose pages the caller
  * has reserved. There is one (asserted). */
 kv_seq_id kv_promise_take_slot(struct kv_cache *cache, uint64_t n_promised);
+/* The sequence, open and with nothing in it, holds what was matched; its own pages are reserved. */
+void kv_prefix_take(struct kv_cache *cache, struct kv_sequence *sequence,
+                    const struct kv_match *match);
+/* The next n ids of its committed tokens: pages that they fill are remembered. */
+void kv_prefix_feed(struct kv_cache *cache, struct kv_sequence *sequence, const uint32_t *ids,
+                    uint64_t n);
+void kv_prefix_end_chain(struct kv_cache *cache, struct kv_sequence *sequence);
+void kv_prefix_fork_chain(struct kv_cache *cache, const struct kv_sequence *from,
+                          struct kv_sequence *to);
+
 /* STATUS_TOO_LARGE or STATUS_EXHAUSTED, with numbers. */
 int kv_promise_refuse(const struct kv_cache *cache, uint64_t n_tokens, struct why *why);
 

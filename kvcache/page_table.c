@@ -53,6 +53,23 @@ void page_table_own_last(struct page_table *table, page_id page)
     table->own_from--;
 }
 
+void page_table_begin(struct page_table *table, uint32_t first, uint32_t n)
+{
+    assert(table->n_pages == 0 && n <= table->capacity);
+    table->first_page = first;
+    table->n_pages = n;
+    table->own_from = first + n;
+}
+
+void page_table_swap(struct page_table *table, uint32_t page_idx, page_id page)
+{
+    assert(table->own_from == page_idx && page_idx >= table->first_page);
+    assert(page_idx < page_table_end(table));
+    change_from(table, page_idx - table->first_page);
+    table->pages[page_idx - table->first_page] = page;
+    table->own_from++;
+}
+
 void page_table_share(struct page_table *from, struct page_table *to)
 {
     assert(to->n_pages == 0 && from->n_pages <= to->capacity);

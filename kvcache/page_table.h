@@ -31,6 +31,10 @@ page_id page_table_pop(struct page_table *table);             /* the last; it mu
 page_id page_table_drop(struct page_table *table);            /* the first */
 /* The last page, shared and half full, is written by this sequence from now on: it becomes own. */
 void page_table_own_last(struct page_table *table, page_id page);
+/* A clear one gets n pages that others hold, from page index `first` on: the caller fills pages. */
+void page_table_begin(struct page_table *table, uint32_t first, uint32_t n);
+/* A page of its own, the first of them, gives way to one that others hold. */
+void page_table_swap(struct page_table *table, uint32_t page_idx, page_id page);
 /* `to` (clear) gets the same pages; from then on they are shared on both sides. */
 void page_table_share(struct page_table *from, struct page_table *to);
 
