@@ -32,7 +32,7 @@ static double prefill_left_s(const struct engine *engine, const struct sequence 
 {
     const struct step_cost *cost = &engine->estimate.cost;
     uint32_t n_done = sequence->n_prefilled, n_left = sequence->submit->n_ids - n_done;
-    double done_ns = step_cost_prefill(cost, 0, n_done);
+    double done_ns = step_cost_prefill(cost, sequence->n_cached, n_done - sequence->n_cached);
 
     return done_ns > 0 ? spent_s * step_cost_prefill(cost, n_done, n_left) / done_ns : 0;
 }
@@ -46,7 +46,8 @@ static void publish_progress(struct engine *engine, struct sequence *sequence, i
     double spent_s = (double)(now_ns - sequence->started_ns) / NS_PER_S;
     progress->n_done = sequence->n_prefilled;
     progress->n_total = sequence->submit->n_ids;
-    progress->per_s = spent_s > 0 ? sequence->n_prefilled / spent_s : 0;
+    progress->per_s =
+        spent_s > 0 ? (sequence->n_prefilled - sequence->n_cached) / spent_s : 0;
     progress->left_s = prefill_left_s(engine, sequence, spent_s);
     publish_end(engine, EVENT_BYTES_OF(progress));
 }
@@ -187,13 +188,24 @@ void accept_tell_waiting(struct engine *engine)
     }
 }
 
+/* What a row of the answer read is the newest token that is known: this step's come later. */
+static void commit(struct engine *engine, const struct sequence *sequence, uint32_t n_rows)
+{
+    const struct submit *submit = sequence->submit;
+    bool is_prompt = sequence->n_prefilled < submit->n_ids;
+
+    kv_cache_commit_ids(engine->cache, sequence->kv,
+                        is_prompt ? submit->ids + sequence->n_prefilled : &sequence->last_id,
+                        n_rows);
+}
+
 void accept_step(struct engine *engine, const struct batch *batch)
 {
     int64_t now_ns = clock_now(engine->clock);
 
     for (uint32_t s = 0; s < batch->n_seqs; s++) {
         struct sequence *sequence = batch->sequences[s];
-        kv_cache_commit(engine->cache, sequence->kv, batch->n_rows_of[s]);
+        commit(engine, sequence, batch->n_rows_of[s]);
         if (sequence->n_prefilled == sequence->submit->n_ids)
             continue;
         sequence->n_prefilled += batch->n_rows_of[s];

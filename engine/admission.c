@@ -2,6 +2,7 @@
  * (pages of a cancelled sequence that it is writing) waits for its end. */
 #include "engine/choices.h"
 #include "engine/engine_state.h"
+#include "engine/prompt_prefix.h"
 #include "model/model.h"
 #include "model/vocabulary.h"
 
@@ -80,6 +81,7 @@ static void admit(struct engine *engine, struct submit *submit)
     struct event_accepted accepted = {0};
     uint32_t n_output;
 
+    prompt_prefix_name(engine, submit);
     if (judge_submit(engine, submit, &n_output, &accepted, &refused) < 0) {
         engine->stats.n_refused++;
         publish_refused(engine, submit, &refused);
@@ -137,7 +139,7 @@ static void handle_credit(struct engine *engine, const struct message *message)
 
 static void handle_estimate(struct engine *engine, const struct message *message)
 {
-    const struct submit *submit = message->submit;
+    struct submit *submit = message->submit;
     struct event_refused refused = {.status = STATUS_OK};
     struct kv_cache_stats cache;
     uint32_t n_output;
@@ -146,6 +148,7 @@ static void handle_estimate(struct engine *engine, const struct message *message
         publish_begin(engine, EVENT_ESTIMATE, message->call_id, 0, EVENT_BYTES_OF(estimate));
     struct event_estimate *out = &event->estimate;
     *out = (struct event_estimate){.accepted = {.n_prompt = submit->n_ids}};
+    prompt_prefix_name(engine, submit);
     out->status = judge_submit(engine, submit, &n_output, &out->accepted, &refused);
     snprintf(out->text, sizeof out->text, "%s", refused.text);
     kv_cache_read_stats(engine->cache, &cache);
@@ -229,6 +232,18 @@ void admission_sweep(struct engine *engine)
     }
 }
 
+/* False: another is reading what it would read; the pages of it come by themselves. */
+static bool start(struct engine *engine, struct sequence *sequence, bool had_pages, int64_t now_ns)
+{
+    if (prompt_prefix_waits(engine, sequence))
+        return false;
+    if (had_pages && sequence->state == SEQUENCE_WAITING_PAGES)
+        prompt_prefix_match_again(engine, sequence);
+    choices_set_state(engine, sequence, SEQUENCE_PREFILL, now_ns);
+    choices_try_fork(engine, sequence);
+    return true;
+}
+
 void admission_open_pages(struct engine *engine)
 {
     int64_t now_ns = clock_now(engine->clock);
@@ -245,12 +260,13 @@ void admission_open_pages(struct engine *engine)
             continue; /* as the first */
         /* In order of admission, nobody overtakes: so a large one is never starved by small ones.
          * */
-        if (sequence_has_pages(sequence) || (!is_full && choices_open_pages(engine, sequence))) {
-            choices_set_state(engine, sequence, SEQUENCE_PREFILL, now_ns);
-            choices_try_fork(engine, sequence);
-            continue;
+        bool had_pages = sequence_has_pages(sequence);
+        if (had_pages || (!is_full && choices_open_pages(engine, sequence))) {
+            if (start(engine, sequence, had_pages, now_ns))
+                continue;
+        } else {
+            is_full = true;
         }
-        is_full = true;
         if (is_new)
             choices_set_state(engine, sequence, SEQUENCE_WAITING_PAGES, now_ns);
     }

@@ -17,6 +17,7 @@ int batch_create(struct device *device, uint32_t max_outputs, uint32_t vocabular
     batch->device = device;
     batch->lookback = *lookback;
     batch->mask_words = (uint32_t)grammar_mask_words(vocabulary);
+    batch->vocabulary = vocabulary;
     const struct {
         size_t bytes;
         void **memory;
@@ -25,6 +26,8 @@ int batch_create(struct device *device, uint32_t max_outputs, uint32_t vocabular
         {max_outputs * sizeof *batch->results, (void **)&batch->results},
         {(size_t)max_outputs * batch->mask_words * sizeof *batch->masks, (void **)&batch->masks},
         {(size_t)max_outputs * LOGIT_BIASES_MAX * sizeof *batch->biases, (void **)&batch->biases},
+        {(size_t)COUNT_ROWS_MAX * vocabulary * sizeof *batch->count_rows,
+         (void **)&batch->count_rows},
     };
     int status = STATUS_OK;
     for (size_t i = 0; i < sizeof parts / sizeof *parts && status == STATUS_OK; i++)
@@ -45,13 +48,14 @@ void batch_free(struct batch *batch)
     device_free_host(batch->device, batch->results);
     device_free_host(batch->device, batch->masks);
     device_free_host(batch->device, batch->biases);
+    device_free_host(batch->device, batch->count_rows);
     free(batch);
 }
 
 void batch_clear(struct batch *batch, int64_t now_ns)
 {
     batch->n_rows = batch->n_seqs = batch->n_outputs = batch->max_position = 0;
-    batch->n_masks = batch->n_biases = 0;
+    batch->n_masks = batch->n_biases = batch->n_count_rows = 0;
     batch->work = (struct step_work){.lookback = &batch->lookback};
     batch->begun_ns = now_ns;
 }
@@ -150,6 +154,19 @@ static void add_output(struct batch *batch, struct sequence *sequence)
     batch->outputs[batch->n_outputs++] = sequence;
 }
 
+/* Of the prompt's tokens that are in the cache already, as the op counts them. */
+static void add_counts(struct batch *batch, const struct sequence *sequence)
+{
+    uint32_t *counts = batch->count_rows + (size_t)batch->n_count_rows * batch->vocabulary;
+
+    assert(batch->n_count_rows < COUNT_ROWS_MAX);
+    assert(sequence->n_launched <= sequence->submit->n_ids);
+    memset(counts, 0, batch->vocabulary * sizeof *counts);
+    for (uint32_t i = 0; i < sequence->n_launched; i++)
+        counts[sequence->submit->ids[i]] = 1;
+    batch->count_slots[batch->n_count_rows++] = sequence->kv;
+}
+
 void batch_add(struct batch *batch, struct sequence *sequence, uint32_t n_rows)
 {
     struct batch_arrays *arrays = batch->arrays;
@@ -158,6 +175,9 @@ void batch_add(struct batch *batch, struct sequence *sequence, uint32_t n_rows)
 
     assert(n_rows > 0 && n_rows <= sequence_n_wanted(sequence));
     assert(batch->n_rows + n_rows <= STEP_ROWS_MAX);
+    if (sequence_lacks_counts(sequence))
+        add_counts(batch, sequence);
+    sequence->has_counts = sequence_is_counted(sequence);
     arrays->seq_begin[batch->n_seqs] = batch->n_rows;
     for (uint32_t i = 0; i < n_rows; i++) {
         uint32_t row = batch->n_rows++;

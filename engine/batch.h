@@ -15,6 +15,8 @@
 #include "kernels/ops.h"
 #include "limits.h"
 
+#define COUNT_ROWS_MAX 4
+
 struct batch_arrays { /* the same layout on host and device */
     struct row_input inputs[STEP_ROWS_MAX];
     uint32_t position[STEP_ROWS_MAX], row_seq[STEP_ROWS_MAX];
@@ -34,6 +36,11 @@ struct batch {
     uint32_t *masks;               /* pinned, [n_masks, mask_words] of max_outputs */
     struct sample_bias *biases;    /* pinned, [n_biases] of max_outputs * LOGIT_BIASES_MAX */
     uint32_t mask_words, n_masks, n_biases;
+    /* pinned, [n_count_rows, vocabulary] of COUNT_ROWS_MAX: counts of sequences that begin in this
+     * step behind tokens that no row read; and their slots */
+    uint32_t *count_rows;
+    kv_seq_id count_slots[COUNT_ROWS_MAX];
+    uint32_t n_count_rows, vocabulary;
     uint32_t n_rows, n_seqs, n_outputs, max_position;
     struct sequence *sequences[STEP_ROWS_MAX]; /* [n_seqs] */
     uint32_t n_rows_of[STEP_ROWS_MAX];         /* [n_seqs] */
@@ -48,7 +55,8 @@ int batch_create(struct device *device, uint32_t max_outputs, uint32_t vocabular
                  const struct lookback *lookback, struct batch **out, struct why *why);
 void batch_free(struct batch *batch);
 void batch_clear(struct batch *batch, int64_t now_ns);
-/* The next n_rows that the sequence wants. Its steps are one more from here on. */
+/* The next n_rows that the sequence wants. Its steps are one more from here on. At most
+ * COUNT_ROWS_MAX of a batch lack counts (sequence_lacks_counts). */
 void batch_add(struct batch *batch, struct sequence *sequence, uint32_t n_rows);
 /* Each row draws a token. */
 bool batch_is_decode(const struct batch *batch);

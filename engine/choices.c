@@ -1,6 +1,7 @@
 #include "engine/choices.h"
 
 #include "engine/engine_state.h"
+#include "engine/prompt_prefix.h"
 
 #include <assert.h>
 
@@ -46,10 +47,16 @@ bool choices_open_pages(struct engine *engine, struct sequence *first)
         engine->is_blocked = true;
         return false;
     }
+    prompt_prefix_name(engine, first->submit);
+    prompt_prefix_match(engine, first->submit, &family);
+    if (!kv_cache_family_fits_now(engine->cache, &family))
+        return false;
+    prompt_prefix_verify(engine, first->submit, &family);
     if (kv_cache_open_family(engine->cache, &family, slots, NULL) < 0)
         return false;
     for (uint32_t i = 0; i < n; i++, sequence = sequence->next_choice)
         sequence->kv = slots[i];
+    prompt_prefix_begin(engine, first, &family.match);
     engine->n_running += n;
     return true;
 }
@@ -77,7 +84,8 @@ void choices_try_fork(struct engine *engine, struct sequence *first)
     while (other != first) {
         struct sequence *next = other->next_choice;
         kv_cache_fork_into(engine->cache, first->kv, other->kv);
-        if (n_shared > 0 && sequence_is_counted(first)) /* else its first row begins the counts */
+        other->has_counts = first->has_counts; /* else its first row begins the counts */
+        if (first->has_counts)
             device_batch_copy(engine->on_device, first->kv, other->kv, engine->flight->stream);
         other->next_choice = NULL;
         other = next;

@@ -88,6 +88,13 @@ void device_batch_forget(const struct device_batch *on_device, kv_seq_id slot,
                                                        .slot = slot});
 }
 
+void device_batch_recall(const struct device_batch *on_device, kv_seq_id slot,
+                         const uint32_t *counts, struct stream *stream)
+{
+    device_write(stream, on_device->counts + (size_t)slot * on_device->vocabulary, counts,
+                 on_device->vocabulary * sizeof *counts);
+}
+
 void device_batch_copy(const struct device_batch *on_device, kv_seq_id from, kv_seq_id to,
                        struct stream *stream)
 {

@@ -40,6 +40,10 @@ void device_batch_free(struct device_batch *on_device);
 /* Enqueues: forget what was counted for the sequence that had this slot before. */
 void device_batch_forget(const struct device_batch *on_device, kv_seq_id slot,
                          struct stream *stream);
+/* Enqueues: counts[vocabulary] is what was counted for this one; pinned, until the stream has
+ * passed. */
+void device_batch_recall(const struct device_batch *on_device, kv_seq_id slot,
+                         const uint32_t *counts, struct stream *stream);
 /* Enqueues: what was counted for one sequence counts for another too. */
 void device_batch_copy(const struct device_batch *on_device, kv_seq_id from, kv_seq_id to,
                        struct stream *stream);

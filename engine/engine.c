@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/threads.h"
 #include "engine/engine_state.h"
+#include "engine/prompt_prefix.h"
 #include "model/gguf.h"
 #include "model/model.h"
 
@@ -31,14 +32,16 @@ static int64_t mask_ns_of(const struct sequence *sequence)
 
 static void plan(struct engine *engine)
 {
-    uint32_t n = 0;
+    uint32_t n = 0, n_uncounted = 0;
 
     list_for_each(node, &engine->runs)
     {
         struct sequence *sequence = list_entry(node, struct sequence, link);
         uint32_t n_wanted = sequence_n_wanted(sequence);
-        if (n_wanted == 0)
+        bool lacks_counts = sequence_lacks_counts(sequence);
+        if (n_wanted == 0 || (lacks_counts && n_uncounted == COUNT_ROWS_MAX))
             continue;
+        n_uncounted += lacks_counts;
         engine->candidate_sequences[n] = sequence;
         engine->candidates[n++] = (struct candidate){.is_prefill = sequence_is_reading(sequence),
                                                      .priority = sequence->submit->priority,
@@ -143,6 +146,7 @@ static void tell_digest(struct engine *engine)
     if (engine->told_digest || atomic_load_explicit(&engine->has_digest, memory_order_acquire) != 1)
         return;
     engine->told_digest = true;
+    prompt_prefix_identify(engine, engine->digest_hex);
     struct event *event =
         publish_begin(engine, EVENT_WEIGHTS, 0, 0, EVENT_BYTES_OF(weights_sha256));
     memcpy(event->weights_sha256, engine->digest_hex, sizeof event->weights_sha256);

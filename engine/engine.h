@@ -40,6 +40,7 @@ struct engine_options {
     uint32_t max_queued;         /* that may wait for pages; 0: none */
     int64_t max_step_ns;         /* 0: DEFAULT_STEP_MS */
     bool strict_device;
+    bool no_prefix_cache;        /* every prompt is computed: to compare with */
     bool no_overlap;             /* one step at a time, no graphs: to compare with */
     void (*on_progress)(void *arg, uint64_t n_done, uint64_t n_total); /* loading, bytes */
     void *on_progress_arg;

@@ -120,11 +120,12 @@ double estimate_first_token_s(const struct estimate *estimate, const struct work
     const struct step_cost *cost = &estimate->cost;
     double beside_ns =
         cost->step_ns + step_cost_decode(cost, ahead->n_decode, ahead->decode_tokens);
-    double rows_ns = ahead->prefill_ns + step_cost_prefill(cost, 0, n_prompt);
+    uint32_t n_rows = n_prompt > ahead->n_cached ? n_prompt - ahead->n_cached : 0;
+    double rows_ns = ahead->prefill_ns + step_cost_prefill(cost, ahead->n_cached, n_rows);
     double room_ns = at_least((double)estimate->max_step_ns - beside_ns,
                               PREFILL_CHUNK_MIN * cost->prefill_row_ns);
     double n_steps = fmax(ceil(rows_ns / at_least(room_ns, 1)),
-                          ceil(n_prompt / (double)STEP_ROWS_MAX));
+                          ceil(n_rows / (double)STEP_ROWS_MAX));
     return (rows_ns + (n_steps + (double)ahead->n_wait) * beside_ns) / 1e9;
 }
 

@@ -33,6 +33,7 @@ void estimate_rest(struct estimate *estimate, int64_t idle_ns);
 
 struct work_ahead {
     double prefill_ns;       /* of prompts that are read before this one's end */
+    uint32_t n_cached;       /* tokens of its own prompt that the cache holds */
     uint64_t n_wait;         /* steps until pages become free; 0 when it has pages at once */
     uint32_t n_decode;       /* rows that decode beside it ... */
     double decode_tokens;    /* ... and what they look back on, in sum */

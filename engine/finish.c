@@ -33,6 +33,8 @@ static void publish_finished(struct engine *engine, const struct sequence *seque
         .stop_idx = sequence->stop.matched,
         .n_prompt = submit->n_ids,
         .n_completion = sequence->n_generated,
+        .n_cached = sequence->n_cached,
+        .cache_end = (enum cache_end)sequence->match_end,
         .queue_s = seconds(sequence->started_ns - submit->arrived_ns),
         .prefill_s = seconds(sequence->decode_ns - sequence->started_ns),
         .decode_s = seconds(sequence->ended_ns - sequence->decode_ns - sequence->paused_ns),

@@ -107,6 +107,9 @@ static void make_room(const struct flight *flight, const struct batch *batch)
             batch->arrays->count_slots[first_row] != COUNT_NONE)
             device_batch_forget(flight->on_device, sequence->kv, flight->stream);
     }
+    for (uint32_t i = 0; i < batch->n_count_rows; i++)
+        device_batch_recall(flight->on_device, batch->count_slots[i],
+                            batch->count_rows + (size_t)i * batch->vocabulary, flight->stream);
 }
 
 void flight_launch(struct flight *flight)

@@ -2,6 +2,7 @@
  * here changes anything. */
 #include "engine/choices.h"
 #include "engine/engine_state.h"
+#include "engine/prompt_prefix.h"
 
 #include "base/text.h"
 #include "model/model.h"
@@ -155,9 +156,10 @@ static struct work_ahead work_ahead(const struct engine *engine, const struct su
                                     uint32_t *n_ahead)
 {
     const struct step_cost *cost = &engine->estimate.cost;
-    double own_ns = step_cost_prefill(cost, 0, submit->n_ids);
+    uint32_t n_cached = family->match.n_pages * PAGE_TOKENS;
+    double own_ns = step_cost_prefill(cost, n_cached, submit->n_ids - n_cached);
     bool is_behind = false;
-    struct work_ahead ahead = {0};
+    struct work_ahead ahead = {.n_cached = n_cached};
     uint64_t soonest = UINT64_MAX;
 
     *n_ahead = 0;
@@ -365,7 +367,9 @@ int judge_submit(const struct engine *engine, const struct submit *submit, uint3
     if (status < 0)
         return status;
     struct kv_family family = choices_family(submit, n_choices, *n_output);
+    prompt_prefix_match(engine, submit, &family);
     struct work_ahead ahead = work_ahead(engine, submit, NULL, &family, &accepted->n_ahead);
+    accepted->n_cached = ahead.n_cached;
     accepted->max_tokens = *n_output;
     accepted->first_token_s = estimate_first_token_s(&engine->estimate, &ahead, submit->n_ids);
     total_s = accepted->first_token_s;

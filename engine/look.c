@@ -22,7 +22,8 @@ static void fill_groups(const struct engine *engine, struct engine_stats *stats)
                                      .n_reserved = look.n_reserved,
                                      .n_open = look.n_open,
                                      .n_full = look.n_full,
-                                     .n_own = look.n_own};
+                                     .n_own = look.n_own,
+                                     .n_cached = look.n_cached};
         snprintf(group->kind, sizeof group->kind, "%s", kinds[look.kind]);
         snprintf(group->dtype, sizeof group->dtype, "%s", look.dtype);
     }
@@ -63,7 +64,10 @@ void look_stats(struct engine *engine, const struct message *message)
     stats->n_pages = cache.n_pages;
     stats->n_pages_used = cache.n_used;
     stats->n_pages_reserved = cache.n_reserved;
+    stats->n_pages_cached = cache.n_cached;
     stats->n_saturated = cache.n_saturated;
+    stats->n_hit_tokens = cache.n_hit_tokens;
+    stats->n_evicted_pages = cache.n_evicted;
     stats->n_queued = engine->counts.n[SEQUENCE_QUEUED] + engine->counts.n[SEQUENCE_WAITING_PAGES];
     stats->n_waiting_pages = engine->counts.n[SEQUENCE_WAITING_PAGES];
     stats->n_prefill = engine->counts.n[SEQUENCE_PREFILL];

@@ -1,5 +1,6 @@
 #include "engine/message.h"
 
+#include "kvcache/page_key.h"
 #include "model/grammar.h"
 
 #include <stdlib.h>
@@ -9,9 +10,11 @@ struct submit *submit_create(uint32_t n_ids)
     struct submit *submit = calloc(1, sizeof *submit);
     if (submit == NULL)
         return NULL;
+    submit->n_whole_pages = n_ids > 0 ? (n_ids - 1) / PAGE_TOKENS : 0;
     submit->ids = malloc(n_ids > 0 ? n_ids * sizeof *submit->ids : 1);
-    if (submit->ids == NULL) {
-        free(submit);
+    submit->page_keys = malloc((1 + (size_t)submit->n_whole_pages) * sizeof *submit->page_keys);
+    if (submit->ids == NULL || submit->page_keys == NULL) {
+        submit_free(submit);
         return NULL;
     }
     submit->n_ids = n_ids;
@@ -63,6 +66,7 @@ static void free_ids(struct submit *submit)
     if (submit->n_sharing != NULL && --*submit->n_sharing > 0)
         return;
     free(submit->n_sharing);
+    free(submit->page_keys);
     free(submit->ids);
 }
 

@@ -28,6 +28,7 @@
 #include <stdint.h>
 
 struct grammar;
+struct page_key;
 
 struct logit_bias {
     uint32_t id;
@@ -50,6 +51,12 @@ struct stop_list {
     uint32_t n;
     uint16_t len[STOP_STRINGS_MAX];
     uint8_t bytes[STOP_STRINGS_MAX][STOP_BYTES_MAX];
+};
+
+/* Who gives the same shares prefixes. */
+struct cache_salt {
+    uint32_t n;
+    uint8_t bytes[CACHE_SALT_BYTES_MAX];
 };
 
 /* Owned by the sender until a successful engine_try_send, then by the engine, which frees it with
@@ -76,6 +83,12 @@ struct submit {
     int64_t deadline_ns;      /* monotonic; 0 = none */
     int64_t arrived_ns;
     uint64_t tenant;          /* salt of the principal; 0 while nobody logs in */
+    struct cache_salt salt;
+    /* the engine's: root and a key of each whole page before the last token; NULL: nothing is
+     * shared. Of choices those of the first */
+    struct page_key *page_keys; /* [1 + n_whole_pages] */
+    uint32_t n_whole_pages;
+    bool has_page_keys;
     uint32_t choice_idx;      /* 0: the first */
     struct submit *next_choice; /* owned; NULL: the last. Until it is admitted */
     uint32_t *n_sharing;      /* choices that hold ids, one of which is the last to; NULL: one */
@@ -123,9 +136,20 @@ enum event_kind {
 enum run_phase { RUN_WAITING, RUN_PREFILL };
 enum finish_reason { FINISH_STOP, FINISH_LENGTH };
 
+/* Why no more of a prompt came out of the cache: enum kv_match_end, for the loop. */
+enum cache_end {
+    CACHE_END_UNNAMED,
+    CACHE_END_WHOLE,
+    CACHE_END_ABSENT,
+    CACHE_END_DIVERGED,
+    CACHE_END_WINDOW,
+    CACHE_END_ROOM
+};
+
 struct event_accepted {
     uint64_t seed;
     uint32_t n_choices, n_prompt, max_tokens, n_ahead; /* max_tokens: of each choice */
+    uint32_t n_cached;             /* tokens of the prompt in the cache, now */
     double first_token_s, total_s; /* estimates; total 0 when no max_tokens was given */
 };
 
@@ -173,7 +197,8 @@ struct event_delta {
 struct event_finished {
     enum finish_reason reason;
     int32_t stop_idx;         /* of the stop string that matched, or -1 */
-    uint64_t n_prompt, n_completion;
+    uint64_t n_prompt, n_completion, n_cached; /* n_cached: of n_prompt, not computed */
+    enum cache_end cache_end;
     double queue_s, prefill_s, decode_s, paused_s;
 };
 
@@ -182,7 +207,7 @@ struct page_group {
     char kind[8], dtype[8];   /* "global", "sliding", "chunked"; of full pages */
     uint32_t window, n_layers;
     uint64_t page_bytes;
-    uint32_t n_pages, n_free, n_reserved, n_open, n_full, n_own;
+    uint32_t n_pages, n_free, n_cached, n_reserved, n_open, n_full, n_own;
 };
 
 /* A sequence that holds pages. */
@@ -194,10 +219,10 @@ struct page_holder {
 
 struct engine_stats {
     double uptime_s;
-    uint64_t n_pages, n_pages_used, n_pages_reserved;
+    uint64_t n_pages, n_pages_used, n_pages_reserved, n_pages_cached;
     uint32_t n_queued, n_waiting_pages, n_prefill, n_decode, n_paused;
     uint64_t n_prompt_tokens, n_generated_tokens, n_admitted, n_refused, n_cancelled, n_steps,
-        n_saturated;
+        n_saturated, n_hit_tokens, n_evicted_pages;
     double busy_s, prefill_busy_s, decode_busy_s; /* time in steps; split by rows */
     uint32_t n_groups, n_holders;
     struct page_group groups[KV_GROUPS_MAX];

@@ -62,6 +62,11 @@ bool sequence_is_counted(const struct sequence *sequence)
     return sampling->repetition != 1 || sampling->frequency != 0 || sampling->presence != 0;
 }
 
+bool sequence_lacks_counts(const struct sequence *sequence)
+{
+    return sequence_is_counted(sequence) && !sequence->has_counts && sequence->n_launched > 0;
+}
+
 uint32_t sequence_n_drawn(const struct sequence *sequence)
 {
     if (sequence_is_reading(sequence))

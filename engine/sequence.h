@@ -63,6 +63,9 @@ struct sequence {
     uint32_t promised_output; /* tokens it may generate */
     kv_seq_id kv;             /* KV_SEQ_NONE until it has pages */
     uint32_t n_prefilled;     /* prompt tokens in the cache */
+    uint32_t n_cached;        /* of those, found there: where its first row stood */
+    enum kv_match_end match_end; /* why no more */
+    bool has_counts;          /* tokens before its next row are counted, for penalties */
     uint32_t n_generated;
     uint32_t last_id;         /* the newest token that is known */
     uint32_t n_launched;      /* tokens that steps took, over or under way */
@@ -103,6 +106,8 @@ uint32_t sequence_n_drawn(const struct sequence *sequence);
  * then would else hold up everybody each time. */
 #define MASK_NS_FIRST (3 * NS_PER_MS) /* before the first: about what GRAMMAR_WORK_MAX steps take */
 void sequence_learn_mask(struct sequence *sequence, int64_t took_ns);
+/* Its next row is its first, behind others' pages: their tokens are to be counted too. */
+bool sequence_lacks_counts(const struct sequence *sequence);
 /* Rows that the next step may take: what the prompt has left, or one, or none: there is nobody to
  * read it, or what is under way ends the run, or decides what its grammar allows next. */
 uint32_t sequence_n_wanted(const struct sequence *sequence);

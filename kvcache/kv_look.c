@@ -36,6 +36,14 @@ static double n_open_of(const struct kv_group *group, const struct kv_sequence *
     return n;
 }
 
+static uint32_t n_alone(const struct kv_group *group, const struct page_table *table)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < table->n_pages; i++)
+        n += page_pool_refs(group->pool, table->pages[i]) == 1;
+    return n;
+}
+
 void kv_look_group(const struct kv_cache *cache, uint32_t g, struct kv_group_look *out)
 {
     const struct kv_group *group = &cache->groups[g];
@@ -49,17 +57,18 @@ void kv_look_group(const struct kv_cache *cache, uint32_t g, struct kv_group_loo
         .page_bytes = page_pool_page_bytes(group->pool),
         .n_pages = page_pool_n_pages(group->pool),
         .n_free = page_pool_n_free(group->pool),
+        .n_cached = page_pool_n_idle(group->pool),
         .n_reserved = page_pool_n_reserved(group->pool),
     };
     for (uint32_t s = 0; s < cache->spec.max_sequences; s++) {
         const struct kv_sequence *sequence = &cache->sequences[s];
         if (!sequence->is_open)
             continue;
-        out->n_own += page_table_n_own(&sequence->tables[g]);
+        out->n_own += n_alone(group, &sequence->tables[g]);
         n_open += n_open_of(group, sequence, &sequence->tables[g]);
     }
     out->n_open = (uint32_t)(n_open + 0.5);
-    out->n_full = out->n_pages - out->n_free - out->n_open;
+    out->n_full = out->n_pages - out->n_free - out->n_cached - out->n_open;
 }
 
 void kv_look_table(const struct kv_cache *cache, kv_seq_id seq, uint32_t g,

@@ -1,8 +1,8 @@
 /* kvcache/kv_look.h: what can be seen of the cache from outside, for people: pages by group, state
  * and owner, and the tables of a sequence. Changes nothing.
  *
- *   a group's pages   | free, of which some are promised | open | full |    by state
- *                     |              nobody's            | own | shared |   by owner
+ *   a group's pages   | free | cached | open | full |    by state; some free, cached are promised
+ *                     |    nobody's   | own | shared |   by owner
  *
  *   a table           12 13 14 40 41       stretches: pages 0-2 are 12-14, full, held by 2;
  *                     '-- 2 --' '- 1 -'    page 3 is 40, full; page 4 is 41, open
@@ -20,7 +20,8 @@ struct kv_group_look {
     const char *dtype; /* of full pages; static */
     uint64_t page_bytes;
     uint32_t n_pages;
-    uint32_t n_free, n_reserved; /* that nobody holds; of those, promised to sequences */
+    uint32_t n_free, n_cached;   /* that nobody holds: empty, and remembered */
+    uint32_t n_reserved;         /* of those, promised to sequences */
     uint32_t n_open, n_full;     /* that sequences hold: being written, and not */
     uint32_t n_own;              /* of open and full ones: one sequence's alone */
 };

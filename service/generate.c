@@ -283,6 +283,10 @@ static void count_end(struct call *call, struct generate *state, struct choice *
     call->usage.n_completion += finished->n_completion - choice->n_counted;
     total->n_prompt = finished->n_prompt;
     total->n_completion += finished->n_completion;
+    if (choice == &state->choices[0]) { /* it read the prompt */
+        total->n_cached = finished->n_cached;
+        total->cache_end = finished->cache_end;
+    }
     total->queue_s = longer(total->queue_s, finished->queue_s);
     total->prefill_s = longer(total->prefill_s, finished->prefill_s);
     total->decode_s = longer(total->decode_s, finished->decode_s);

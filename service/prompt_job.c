@@ -139,6 +139,7 @@ struct submit *prompt_job_submit(const struct call *call, struct prompt_job *job
     submit->has_max_tokens = request->has_max_tokens;
     submit->max_tokens = request->max_tokens;
     submit->sampling = request->sampling;
+    submit->salt = request->cache_salt;
     submit->stop = request->stop;
     submit->ignore_eos = request->ignore_eos;
     bool has_tools = request->prompt == WIRE_CHAT && request->chat.n_tools > 0;

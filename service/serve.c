@@ -28,7 +28,7 @@
 
 struct serve_options {
     const char *model, *listen;
-    bool insecure, strict_device, has_device;
+    bool insecure, strict_device, has_device, no_prefix_cache;
     int64_t device, threads, max_context, max_step_ms, max_sequences, max_queued, max_connections;
     int64_t drain_ms, max_paused_ms, parent_fd;
     uint64_t kv_memory;
@@ -72,6 +72,10 @@ static const struct option options[] = {
      0, 0, NULL, 0},
     {"kv-dtype", 0, OPTION_CHOICE, FIELD(kv_dtype), "f16", "TYPE",
      "values of the cache: f16, or f32 (twice the memory, closest to exact)", 0, 0, "f16|f32", 0},
+    {"no-prefix-cache", 0, OPTION_FLAG, FIELD(no_prefix_cache), NULL, NULL,
+     "compute every prompt from its first token (to measure that): by default pages of ended "
+     "answers stay until their memory is needed, and prompts that begin alike share them",
+     0, 0, NULL, 0},
     {"activations", 0, OPTION_CHOICE, FIELD(activations), "16", "TYPE",
      "what multiplies integer weights on the CPU: 16 (two signed bytes), int8 (faster, visibly "
      "worse answers) or f32 (slow, closest to exact); a GPU takes f16 and refuses the others",
@@ -205,6 +209,7 @@ static int load(const struct serve_options *in, struct server *server, struct en
         .kv_dtype = kv_dtypes[in->kv_dtype],
         .kv_memory_bytes = in->kv_memory,
         .max_context = (uint32_t)in->max_context,
+        .no_prefix_cache = in->no_prefix_cache,
         .chat_format = in->chat_format,
         .max_sequences = (uint32_t)in->max_sequences,
         .max_queued = (uint32_t)in->max_queued,

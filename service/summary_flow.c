@@ -40,6 +40,7 @@ static void retry_later(struct summarize *state)
 static int send_run(struct summarize *state, struct summary_run *run, struct why *why)
 {
     struct summary_terms terms = {.sampling = state->options.sampling,
+                                  .salt = state->options.cache_salt,
                                   .max_tokens = run->is_final ? state->options.max_tokens
                                                               : state->options.section_max_tokens};
     int status = summary_run_send(state->call, run, &terms);

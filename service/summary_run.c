@@ -47,6 +47,7 @@ int summary_run_send(struct call *call, struct summary_run *run, const struct su
     submit->sampling = terms->sampling;
     submit->sampling.has_seed = true;
     submit->sampling.seed = seed_of(run, terms->sampling.seed);
+    submit->salt = terms->salt;
     submit->want_text = true;
     submit->deadline_ns = call->deadline_ns;
     submit->arrived_ns = run->opened_ns;

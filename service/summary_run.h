@@ -36,6 +36,7 @@ struct summary_run {
 struct summary_terms {
     struct sampling sampling;
     uint32_t max_tokens;
+    struct cache_salt salt;
 };
 
 /* Takes ids. */

@@ -42,6 +42,7 @@ struct wire_generate {
     const uint32_t *stop_tokens; /* [n_stop_tokens], at most STOP_TOKENS_MAX */
     uint32_t n_stop_tokens, min_tokens;
     uint32_t n, best_of; /* 1..CHOICES_MAX; best_of >= n */
+    struct cache_salt cache_salt;
 };
 int wire_unpack_generate(struct arena *arena, struct slice body, struct wire_generate *out,
                          struct why *why);
@@ -94,6 +95,7 @@ struct wire_summary_options {
     uint32_t max_tokens, section_max_tokens;
     uint64_t total_bytes; /* 0: not told */
     bool replaces_invalid;
+    struct cache_salt cache_salt;
 };
 struct wire_summarize {
     bool has_options; /* else text */

@@ -29,6 +29,7 @@ size_t wire_pack_accepted(uint8_t *out, size_t cap, const struct event_accepted 
     accepted.truncated_tokens = cut->n_tokens;
     accepted.truncated_messages = cut->n_messages;
     accepted.choices = event->n_choices;
+    accepted.cached_tokens = event->n_cached;
     return pack_event(out, cap, QUIRE__V1__GENERATE_EVENT__EVENT_ACCEPTED, &accepted);
 }
 
@@ -92,10 +93,24 @@ static void fill_times(const struct event_finished *event, Quire__V1__Usage *usa
     timings->decode_seconds = event->decode_s;
     timings->paused_seconds = event->paused_s;
     if (event->prefill_s > 0)
-        timings->prefill_tokens_per_second = (double)event->n_prompt / event->prefill_s;
+        timings->prefill_tokens_per_second =
+            (double)(event->n_prompt - event->n_cached) / event->prefill_s;
     if (event->decode_s > 0 &&
         event->n_completion > 1) /* the first token comes out of the prefill */
         timings->decode_tokens_per_second = (double)(event->n_completion - 1) / event->decode_s;
+}
+
+static Quire__V1__CacheEnd cache_end(enum cache_end end)
+{
+    static const Quire__V1__CacheEnd ends[] = {
+        [CACHE_END_UNNAMED] = QUIRE__V1__CACHE_END__CACHE_END_OFF,
+        [CACHE_END_WHOLE] = QUIRE__V1__CACHE_END__CACHE_END_WHOLE,
+        [CACHE_END_ABSENT] = QUIRE__V1__CACHE_END__CACHE_END_ABSENT,
+        [CACHE_END_DIVERGED] = QUIRE__V1__CACHE_END__CACHE_END_DIVERGED,
+        [CACHE_END_WINDOW] = QUIRE__V1__CACHE_END__CACHE_END_WINDOW,
+        [CACHE_END_ROOM] = QUIRE__V1__CACHE_END__CACHE_END_ROOM,
+    };
+    return ends[end];
 }
 
 size_t wire_pack_finished(uint8_t *out, size_t cap, const struct wire_finished *finished)
@@ -104,6 +119,7 @@ size_t wire_pack_finished(uint8_t *out, size_t cap, const struct wire_finished *
     Quire__V1__Finished message = QUIRE__V1__FINISHED__INIT;
     Quire__V1__Usage usage = QUIRE__V1__USAGE__INIT;
     Quire__V1__Timings timings = QUIRE__V1__TIMINGS__INIT;
+    Quire__V1__CacheReport cache = QUIRE__V1__CACHE_REPORT__INIT;
     Quire__V1__ToolCall calls[TOOL_CALLS_MAX], *call_list[TOOL_CALLS_MAX];
 
     assert(finished->n_calls <= TOOL_CALLS_MAX);
@@ -132,6 +148,9 @@ size_t wire_pack_finished(uint8_t *out, size_t cap, const struct wire_finished *
         fill_times(event, &usage, &timings);
         message.usage = &usage;
         message.timings = &timings;
+        cache.matched_tokens = event->n_cached;
+        cache.end = cache_end(event->cache_end);
+        message.cache = &cache;
     }
     return pack_event(out, cap, QUIRE__V1__GENERATE_EVENT__EVENT_FINISHED, &message);
 }

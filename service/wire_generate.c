@@ -97,6 +97,19 @@ int wire_read_sampling(const Quire__V1__Sampling *in, struct sampling *out, stru
     return status == STATUS_OK ? read_biases(in, out, why) : status;
 }
 
+int wire_read_salt(ProtobufCBinaryData in, struct cache_salt *out, struct why *why)
+{
+    if (in.len > CACHE_SALT_BYTES_MAX)
+        return refuse_numbers(
+            why, STATUS_INVALID,
+            (struct why_numbers){(double)in.len, CACHE_SALT_BYTES_MAX, "bytes", NULL},
+            "cache_salt has %zu bytes; it takes %d at most", in.len, CACHE_SALT_BYTES_MAX);
+    out->n = (uint32_t)in.len;
+    if (in.len > 0)
+        memcpy(out->bytes, in.data, in.len);
+    return wire_check_text("cache_salt", in, why);
+}
+
 static int read_stops(const Quire__V1__GenerateRequest *in, struct stop_list *out, struct why *why)
 {
     if (in->n_stop > STOP_STRINGS_MAX)
@@ -223,6 +236,8 @@ static int read_request(struct arena *arena, const Quire__V1__GenerateRequest *i
         status = read_form(in, out, why);
     if (status == STATUS_OK)
         status = read_choices(in, out, why);
+    if (status == STATUS_OK)
+        status = wire_read_salt(in->cache_salt, &out->cache_salt, why);
     if (status < 0)
         return status;
 

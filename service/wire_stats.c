@@ -64,6 +64,7 @@ static void fill_groups(const struct engine_stats *stats, struct stats_parts *pa
         to->open = from->n_open;
         to->full = from->n_full;
         to->own = from->n_own;
+        to->cached = from->n_cached;
         parts->group_list[g] = to;
     }
 }
@@ -147,6 +148,9 @@ size_t wire_pack_stats(uint8_t *out, size_t cap, const struct wire_stats *stats)
     message.resident_bytes = stats->resident_bytes;
     message.connections = stats->n_connections;
     message.kv_saturated = now->n_saturated;
+    message.pages_cached = now->n_pages_cached;
+    message.cached_prompt_tokens = now->n_hit_tokens;
+    message.pages_evicted = now->n_evicted_pages;
     fill_groups(now, &parts);
     message.n_groups = now->n_groups;
     message.groups = parts.group_list;

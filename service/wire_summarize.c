@@ -42,6 +42,8 @@ static int read_options(const Quire__V1__SummarizeOptions *in, struct wire_summa
     if (in->opt_total_bytes_case)
         out->total_bytes = in->total_bytes;
     out->replaces_invalid = in->replace_invalid;
+    if (wire_read_salt(in->cache_salt, &out->cache_salt, why) < 0)
+        return STATUS_INVALID;
     return wire_read_sampling(in->sampling, &out->sampling, why);
 }
 

@@ -150,11 +150,32 @@ static void test_batch__tokens_of_the_output_are_counted_as_such(void **state)
     bench.sequence.state = SEQUENCE_DECODE;
     bench.sequence.n_prefilled = 5;
     bench.sequence.n_generated = 2;
+    bench.sequence.has_counts = true;
 
     batch_add(bench.batch, &bench.sequence, 1);
 
+    assert_int_equal(bench.batch->n_count_rows, 0);
     assert_int_equal(arrays->count_slots[0], 3 | COUNT_OUTPUT);
     assert_int_equal(arrays->params[0].count_slot, 3);
+    bench_close(&bench);
+}
+
+static void test_batch__tokens_of_the_cache_are_counted_with_the_first_row(void **state)
+{
+    struct bench bench = bench_open();
+    bench.sequence.submit = &bench.submit;
+    bench.submit.sampling.repetition = 1.5f;
+    bench.sequence.n_launched = bench.sequence.n_prefilled = 3; /* of the cache */
+
+    assert_true(sequence_lacks_counts(&bench.sequence));
+    batch_add(bench.batch, &bench.sequence, 1);
+    batch_add(bench.batch, &bench.sequence, 1);
+
+    assert_int_equal(bench.batch->n_count_rows, 1);
+    assert_int_equal(bench.batch->count_slots[0], 3);
+    for (uint32_t id = 0; id < 261; id++)
+        assert_int_equal(bench.batch->count_rows[id],
+                         id == ids[0] || id == ids[1] || id == ids[2]);
     bench_close(&bench);
 }
 
@@ -242,6 +263,7 @@ int main(void)
         cmocka_unit_test(test_batch__a_token_that_is_not_known_yet_is_taken_on_the_device),
         cmocka_unit_test(test_batch__tokens_are_counted_where_a_penalty_asks_for_it),
         cmocka_unit_test(test_batch__tokens_of_the_output_are_counted_as_such),
+        cmocka_unit_test(test_batch__tokens_of_the_cache_are_counted_with_the_first_row),
         cmocka_unit_test(test_batch__biases_of_all_rows_stand_behind_each_other),
         cmocka_unit_test(test_batch__rows_of_nobody_fill_a_decode_up),
         cmocka_unit_test(test_decode_graph__each_number_of_rows_has_one_with_little_padding),

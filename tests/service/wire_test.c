@@ -241,6 +241,22 @@ static void test_wire__stop_strings_at_their_limits_and_one_beyond(void **state)
     expect(&request, STATUS_INVALID, "stop[0] has 0 bytes");
 }
 
+static void test_wire__a_cache_salt_of_the_limit_and_one_more_byte(void **state)
+{
+    static char longest[CACHE_SALT_BYTES_MAX + 2];
+    Quire__V1__GenerateRequest request = request_of("x");
+    struct wire_generate out;
+    memset(longest, 's', CACHE_SALT_BYTES_MAX + 1);
+    assert_int_equal(unpack(&request, &out), STATUS_OK);
+    assert_int_equal(out.cache_salt.n, 0);
+    request.cache_salt = (ProtobufCBinaryData){CACHE_SALT_BYTES_MAX, (uint8_t *)longest};
+    assert_int_equal(unpack(&request, &out), STATUS_OK);
+    assert_int_equal(out.cache_salt.n, CACHE_SALT_BYTES_MAX);
+    assert_memory_equal(out.cache_salt.bytes, longest, CACHE_SALT_BYTES_MAX);
+    request.cache_salt.len = CACHE_SALT_BYTES_MAX + 1;
+    expect(&request, STATUS_INVALID, "cache_salt has 129 bytes; it takes 128 at most");
+}
+
 /* --- what does not parse, or grows --- */
 
 static void test_wire__biases_and_stop_tokens_at_their_limits_and_one_beyond(void **state)
@@ -560,6 +576,7 @@ int main(void)
         cmocka_unit_test(test_wire__each_sampling_number_has_its_range),
         cmocka_unit_test(test_wire__numbers_at_their_limits_and_one_beyond),
         cmocka_unit_test(test_wire__stop_strings_at_their_limits_and_one_beyond),
+        cmocka_unit_test(test_wire__a_cache_salt_of_the_limit_and_one_more_byte),
         cmocka_unit_test(test_wire__biases_and_stop_tokens_at_their_limits_and_one_beyond),
         cmocka_unit_test(test_wire__a_schema_or_a_grammar_is_text),
         cmocka_unit_test(test_wire__a_message_that_does_not_parse_is_told),

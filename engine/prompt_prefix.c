@@ -1,0 +1,155 @@
+#include "engine/prompt_prefix.h"
+
+#include "engine/choices.h"
+#include "engine/engine_state.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+/* --- keys --- */
+
+/* The tenant's number, then what the request says: nobody reaches another tenant by a salt. */
+static size_t salt_of(const struct submit *submit, uint8_t out[sizeof submit->tenant +
+                                                              CACHE_SALT_BYTES_MAX])
+{
+    for (size_t i = 0; i < sizeof submit->tenant; i++)
+        out[i] = (uint8_t)(submit->tenant >> 8 * i);
+    memcpy(out + sizeof submit->tenant, submit->salt.bytes, submit->salt.n);
+    return sizeof submit->tenant + submit->salt.n;
+}
+
+void prompt_prefix_name(struct engine *engine, struct submit *submit)
+{
+    uint8_t salt[sizeof submit->tenant + CACHE_SALT_BYTES_MAX];
+
+    if (submit->has_page_keys || submit->page_keys == NULL ||
+        submit->n_ids > engine->info.max_context || !kv_cache_is_identified(engine->cache))
+        return;
+    assert(submit->salt.n <= CACHE_SALT_BYTES_MAX);
+    size_t n_salt = salt_of(submit, salt);
+    kv_cache_name_pages(engine->cache, salt, n_salt, submit->ids, submit->n_whole_pages,
+                        &submit->page_keys[0], &submit->page_keys[1]);
+    for (struct submit *choice = submit; choice != NULL; choice = choice->next_choice)
+        choice->has_page_keys = true; /* they share them */
+}
+
+static struct kv_prefix prefix_of(const struct submit *submit)
+{
+    return (struct kv_prefix){.ids = submit->ids,
+                              .keys = submit->page_keys + 1,
+                              .n_pages = submit->n_whole_pages};
+}
+
+/* --- what is there --- */
+
+void prompt_prefix_match(const struct engine *engine, const struct submit *submit,
+                         struct kv_family *family)
+{
+    struct kv_prefix prefix = prefix_of(submit);
+    kv_cache_match_family(engine->cache, submit->has_page_keys ? &prefix : NULL, family);
+}
+
+void prompt_prefix_verify(const struct engine *engine, const struct submit *submit,
+                          struct kv_family *family)
+{
+    struct kv_prefix prefix = prefix_of(submit);
+
+    if (family->match.n_pages > 0 && !kv_cache_verify(engine->cache, &prefix, &family->match))
+        kv_cache_match(engine->cache, NULL, &family->match);
+}
+
+void prompt_prefix_begin(struct engine *engine, struct sequence *sequence,
+                         const struct kv_match *match)
+{
+    const struct submit *submit = sequence->submit;
+
+    sequence->n_cached = sequence->n_prefilled = sequence->n_launched =
+        match->n_pages * PAGE_TOKENS;
+    sequence->match_end = match->end;
+    if (submit->has_page_keys)
+        kv_cache_chain(engine->cache, sequence->kv, &submit->page_keys[0], submit->ids);
+}
+
+void prompt_prefix_match_again(struct engine *engine, struct sequence *first)
+{
+    struct kv_prefix prefix = prefix_of(first->submit);
+    struct kv_family family =
+        choices_family(first->submit, choices_count(first), first->promised_output);
+    struct kv_match match;
+
+    if (!first->submit->has_page_keys || !kv_cache_is_chained(engine->cache, first->kv))
+        return;
+    kv_cache_match_again(engine->cache, first->kv, &family, &prefix, &match);
+    prompt_prefix_begin(engine, first, &match);
+}
+
+/* --- what will be there --- */
+
+/* Equal keys have equal ones before them. */
+static uint32_t n_common(const struct submit *a, const struct submit *b)
+{
+    uint32_t common = 0, beyond = a->n_whole_pages < b->n_whole_pages ? a->n_whole_pages
+                                                                       : b->n_whole_pages;
+    beyond++;
+    while (beyond - common > 1) {
+        uint32_t middle = common + (beyond - common) / 2;
+        if (page_key_equal(&a->page_keys[middle], &b->page_keys[middle]))
+            common = middle;
+        else
+            beyond = middle;
+    }
+    return common;
+}
+
+static bool is_ahead(const struct engine *engine, const struct sequence *other,
+                     const struct sequence *sequence)
+{
+    const struct submit *submit = sequence->submit;
+
+    if (other == sequence || other->state != SEQUENCE_PREFILL || !other->submit->has_page_keys ||
+        other->submit->priority < submit->priority || other->submit->choice_idx > 0 ||
+        !kv_cache_is_chained(engine->cache, other->kv))
+        return false;
+    uint64_t common = (uint64_t)n_common(other->submit, submit) * PAGE_TOKENS;
+    return common > sequence->n_prefilled && common > other->n_prefilled;
+}
+
+bool prompt_prefix_waits(const struct engine *engine, const struct sequence *sequence)
+{
+    if (!sequence->submit->has_page_keys || sequence->n_prefilled > sequence->n_cached)
+        return false;
+    list_for_each(node, &engine->runs)
+        if (is_ahead(engine, list_entry(node, struct sequence, link), sequence))
+            return true;
+    return false;
+}
+
+/* --- the digest --- */
+
+static uint8_t nibble(char digit)
+{
+    return (uint8_t)(digit <= '9' ? digit - '0' : digit - 'a' + 10);
+}
+
+void prompt_prefix_identify(struct engine *engine, const char *digest_hex)
+{
+    struct kv_identity identity = {.n_ranks = 1};
+
+    for (int i = 0; i < SHA256_BYTES; i++)
+        identity.weights[i] =
+            (uint8_t)(nibble(digest_hex[2 * i]) << 4 | nibble(digest_hex[2 * i + 1]));
+    snprintf(identity.activations, sizeof identity.activations, "%s", engine->info.activations);
+    kv_cache_identify(engine->cache, &identity);
+    list_for_each(node, &engine->runs)
+    {
+        struct sequence *sequence = list_entry(node, struct sequence, link);
+        if (!sequence_has_pages(sequence) || sequence->state == SEQUENCE_FINISHED ||
+            sequence->n_generated > 0 || sequence->submit->choice_idx > 0)
+            continue; /* what was drawn is not known any more */
+        prompt_prefix_name(engine, sequence->submit);
+        if (sequence->submit->has_page_keys)
+            kv_cache_chain(engine->cache, sequence->kv, &sequence->submit->page_keys[0],
+                           sequence->submit->ids);
+    }
+}

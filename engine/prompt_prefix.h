@@ -1,0 +1,36 @@
+/* engine/prompt_prefix.h: what prompts have in common with what is in the cache, or will be.
+ *
+ *   admitted -> keys of its whole pages -> match: pages that are there -> the rest is computed
+ *                                            '-> another prompt is being read that begins like it:
+ *                                                wait until it has read that, and match again
+ *
+ * Keys need the digest of the weights: prompts that came before it is known are named when it is,
+ * and what they have computed until then is remembered all the same. Thread: engine only; allocates
+ * nothing.
+ */
+#ifndef QUIRE_ENGINE_PROMPT_PREFIX_H
+#define QUIRE_ENGINE_PROMPT_PREFIX_H
+
+#include "engine/sequence.h"
+
+struct engine;
+
+/* Keys of the prompt's pages, once; nothing while the digest is not known. */
+void prompt_prefix_name(struct engine *engine, struct submit *submit);
+/* The longest match with which the family fits now. */
+void prompt_prefix_match(const struct engine *engine, const struct submit *submit,
+                         struct kv_family *family);
+/* A match whose ids are not those of the prompt is none: two texts of one digest. */
+void prompt_prefix_verify(const struct engine *engine, const struct submit *submit,
+                          struct kv_family *family);
+/* The sequence was opened with this match: it begins behind it. */
+void prompt_prefix_begin(struct engine *engine, struct sequence *sequence,
+                         const struct kv_match *match);
+/* It has pages and has read nothing: whether another is about to compute more of its prompt. */
+bool prompt_prefix_waits(const struct engine *engine, const struct sequence *sequence);
+/* It has pages, has read nothing, and waited: what is there now is its own too. */
+void prompt_prefix_match_again(struct engine *engine, struct sequence *first);
+/* The digest is known: all that runs is named, and shared from here on. */
+void prompt_prefix_identify(struct engine *engine, const char *digest_hex);
+
+#endif
