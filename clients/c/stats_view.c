@@ -45,11 +45,12 @@ bool stats_view_line(struct answer_output *output, const Quire__V1__Stats *stats
         int n = snprintf(groups + len, sizeof groups - len,
                          " group%zu=%s layers%zu=%" PRIu32 " dtype%zu=%s page_bytes%zu=%" PRIu64
                          " pages%zu=%" PRIu64 " free%zu=%" PRIu64 " reserved%zu=%" PRIu64
-                         " open%zu=%" PRIu64 " full%zu=%" PRIu64 " own%zu=%" PRIu64,
+                         " cached%zu=%" PRIu64 " open%zu=%" PRIu64 " full%zu=%" PRIu64
+                         " own%zu=%" PRIu64,
                          g, word(kind, group->kind), g, group->layers, g,
                          word(dtype, group->dtype), g, group->page_bytes, g, group->pages, g,
-                         group->free, g, group->reserved, g, group->open, g, group->full, g,
-                         group->own);
+                         group->free, g, group->reserved, g, group->cached, g, group->open, g,
+                         group->full, g, group->own);
         len += n > 0 ? (size_t)n : 0;
     }
     return answer_output_format(
@@ -59,13 +60,15 @@ bool stats_view_line(struct answer_output *output, const Quire__V1__Stats *stats
         " prompt_tokens=%" PRIu64 " generated_tokens=%" PRIu64
         " prefill_per_s=%.1f decode_per_s=%.1f calls=%" PRIu64 " refused=%" PRIu64
         " cancelled=%" PRIu64 " steps=%" PRIu64 " step_ms=%.2f resident=%" PRIu64
-        " connections=%" PRIu32 " kv_saturated=%" PRIu64 "%s\n",
+        " connections=%" PRIu32 " kv_saturated=%" PRIu64 " pages_cached=%" PRIu64
+        " cached_prompt_tokens=%" PRIu64 " pages_evicted=%" PRIu64 "%s\n",
         stats->uptime_seconds, stats->pages, stats->pages_used, stats->pages_reserved,
         stats->queued, stats->waiting_pages, stats->prefill, stats->decode, stats->paused,
         stats->prompt_tokens, stats->generated_tokens, stats->prefill_tokens_per_second,
         stats->decode_tokens_per_second, stats->calls, stats->refused, stats->cancelled,
         stats->steps, stats->step_ms, stats->resident_bytes, stats->connections,
-        stats->kv_saturated, groups);
+        stats->kv_saturated, stats->pages_cached, stats->cached_prompt_tokens,
+        stats->pages_evicted, groups);
 }
 
 /* --- a terminal --- */
@@ -100,13 +103,14 @@ static void add_group(struct table *table, const Quire__V1__PageGroup *group)
     char kind[WORD_BYTES], dtype[WORD_BYTES], n[8][TEXT_NUMBER_BYTES];
     uint64_t held = group->open + group->full;
     add_row(table, word(kind, group->kind),
-            "%" PRIu32 " layer%s, %s, %s a token: %s pages: %s open, %s full (%s shared), %s free "
-            "(%s promised)",
+            "%" PRIu32 " layer%s, %s, %s a token: %s pages: %s open, %s full (%s shared), %s "
+            "cached, %s free (%s promised)",
             group->layers, group->layers == 1 ? "" : "s", word(dtype, group->dtype),
             text_bytes(n[0], group->page_bytes / PAGE_TOKENS), text_count(n[1], group->pages),
             text_count(n[2], group->open), text_count(n[3], group->full),
             text_count(n[4], held > group->own ? held - group->own : 0),
-            text_count(n[5], group->free), text_count(n[6], group->reserved));
+            text_count(n[5], group->cached), text_count(n[6], group->free),
+            text_count(n[7], group->reserved));
 }
 
 static void add_holders(struct table *table, const Quire__V1__Stats *stats)
@@ -141,6 +145,13 @@ static void fill_table(struct table *table, const Quire__V1__Stats *stats)
             stats->prefill_tokens_per_second, stats->decode_tokens_per_second, stats->step_ms);
     add_row(table, "tokens", "%s read, %s generated", text_count(first, stats->prompt_tokens),
             text_count(second, stats->generated_tokens));
+    add_row(table, "prefixes",
+            "%s of %s prompt tokens came out of the cache (%.1f %%), %s pages gave way",
+            text_count(first, stats->cached_prompt_tokens),
+            text_count(second, stats->cached_prompt_tokens + stats->prompt_tokens),
+            percent(stats->cached_prompt_tokens,
+                    stats->cached_prompt_tokens + stats->prompt_tokens),
+            text_count(third, stats->pages_evicted));
     add_row(table, "calls", "%s admitted, %s refused, %s cancelled",
             text_count(first, stats->calls), text_count(second, stats->refused),
             text_count(third, stats->cancelled));
