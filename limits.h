@@ -18,6 +18,8 @@
 #define CONTEXT_TOKENS_MAX (1u << 24) /* positions of one sequence (--max-context) */
 /* of a sliding group a whole window is remembered at every so many tokens, or 4 windows */
 #define SNAPSHOT_TOKENS 4096
+#define PINS_MAX 64                  /* prefixes that do not give way */
+#define PINNED_SHARE 2               /* they take one of so many parts of a group's pages at most */
 #define DEFAULT_SEQUENCES 128        /* sequences that may hold pages at once (--max-sequences) */
 #define SEQUENCES_MAX 1024
 #define DEFAULT_QUEUED 256           /* sequences that may wait for pages (--max-queued) */

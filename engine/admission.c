@@ -237,7 +237,7 @@ static bool start(struct engine *engine, struct sequence *sequence, bool had_pag
 {
     if (prompt_prefix_waits(engine, sequence))
         return false;
-    if (had_pages && sequence->state == SEQUENCE_WAITING_PAGES)
+    if (had_pages)
         prompt_prefix_match_again(engine, sequence);
     choices_set_state(engine, sequence, SEQUENCE_PREFILL, now_ns);
     choices_try_fork(engine, sequence);

@@ -80,6 +80,9 @@ void prompt_prefix_match_again(struct engine *engine, struct sequence *first)
 
     if (!first->submit->has_page_keys || !kv_cache_is_chained(engine->cache, first->kv))
         return;
+    kv_cache_match(engine->cache, &prefix, &match);
+    if (match.n_pages * PAGE_TOKENS <= first->n_cached)
+        return;
     kv_cache_match_again(engine->cache, first->kv, &family, &prefix, &match);
     prompt_prefix_begin(engine, first, &match);
 }

@@ -28,7 +28,7 @@ void prompt_prefix_begin(struct engine *engine, struct sequence *sequence,
                          const struct kv_match *match);
 /* It has pages and has read nothing: whether another is about to compute more of its prompt. */
 bool prompt_prefix_waits(const struct engine *engine, const struct sequence *sequence);
-/* It has pages, has read nothing, and waited: what is there now is its own too. */
+/* It has pages and has read nothing: what came since it got them is its own too. */
 void prompt_prefix_match_again(struct engine *engine, struct sequence *first);
 /* The digest is known: all that runs is named, and shared from here on. */
 void prompt_prefix_identify(struct engine *engine, const char *digest_hex);

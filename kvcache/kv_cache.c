@@ -41,6 +41,8 @@ int kv_cache_create(struct device *device, const struct kv_cache_spec *spec, str
         return refuse(why, STATUS_NO_MEMORY, "no memory for a cache (%zu bytes)", sizeof *cache);
     cache->device = device;
     cache->spec = *spec;
+    for (int i = 0; i < PINS_MAX; i++)
+        cache->pins[i].node = NODE_NONE;
     if (cache->spec.max_append == 0)
         cache->spec.max_append = STEP_ROWS_MAX * device_depth(device);
     uint32_t n_pages[KV_GROUPS_MAX];

@@ -144,6 +144,14 @@ bool kv_cache_is_chained(const struct kv_cache *cache, kv_seq_id seq);
 void kv_cache_chain(struct kv_cache *cache, kv_seq_id seq, const struct page_key *root,
                     const uint32_t *ids);
 
+/* What is there of a prefix does not give way until it is unpinned; *n_pages of it. A time to live
+ * is the caller's. STATUS_NOT_FOUND: nothing is there; STATUS_EXHAUSTED: PINS_MAX are pinned, or
+ * one of PINNED_SHARE parts of a group's pages would be, or they are promised to sequences.
+ * O(pages). */
+int kv_cache_pin(struct kv_cache *cache, const struct kv_prefix *prefix, uint32_t *out,
+                 uint32_t *n_pages, struct why *why);
+void kv_cache_unpin(struct kv_cache *cache, uint32_t pin);
+
 /* --- promises --- */
 
 /* A sequence of n_promised tokens and n_forks more, each of as many, that will be forked when it

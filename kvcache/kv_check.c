@@ -45,6 +45,7 @@ static int check_group(struct kv_cache *cache, uint32_t g, struct why *why)
     }
     if (status < 0)
         return status;
+    kv_pin_count_names(cache, g);
     for (page_id page = 0; page < n_pages; page++)
         n_reserved += page_pool_is_owed(group->pool, page);
     for (page_id page = 0; page < n_pages; page++)
@@ -93,6 +94,8 @@ static int check_prefixes(const struct kv_cache *cache, struct why *why)
         n_chains += cache->sequences[seq].chain.node != NODE_NONE;
         status = check_chain(cache, seq, why);
     }
+    for (int i = 0; i < PINS_MAX; i++)
+        n_chains += cache->pins[i].node != NODE_NONE;
     if (status == STATUS_OK && cache->keeper.tree != NULL)
         status = kv_keeper_check(&cache->keeper, n_chains, why);
     return status;

@@ -61,8 +61,9 @@ static void share_pages(struct kv_cache *cache, struct kv_sequence *from, struct
     to->written = to->committed = to->shared = from->shared = from->written;
     kv_prefix_fork_chain(cache, from, to);
     for (uint32_t g = 0; g < cache->n_groups; g++) {
-        for (uint32_t i = 0; i < from->tables[g].n_pages; i++) /* they are nobody's own now */
-            page_pool_disown(cache->groups[g].pool, from->tables[g].pages[i]);
+        const struct page_table *table = &from->tables[g];
+        for (uint32_t i = table->n_pages - page_table_n_own(table); i < table->n_pages; i++)
+            page_pool_disown(cache->groups[g].pool, table->pages[i]); /* nobody's own now */
         page_table_share(&from->tables[g], &to->tables[g]);
         for (uint32_t i = 0; i < to->tables[g].n_pages; i++)
             page_pool_share(cache->groups[g].pool, to->tables[g].pages[i]);

@@ -3,7 +3,8 @@
  *
  *   kv_memory.c    pages of each group       kv_sequence.c   fork, append, commit, truncate, close
  *   kv_cache.c     create, views, stats      kv_prefix.c     what sequences share with the past
- *   kv_promise.c   what fits, reservations   kv_check.c      the invariant
+ *   kv_promise.c   what fits, reservations   kv_pin.c        what does not give way
+ *                                            kv_check.c      the invariant
  *
  * Thread: engine only.
  */
@@ -36,6 +37,11 @@ struct kv_sequence {
     struct kv_chain chain;
 };
 
+struct kv_pin {
+    node_id node; /* the last; NODE_NONE: of nothing */
+    uint32_t n_pages;
+};
+
 struct kv_cache {
     struct device *device;
     struct kv_cache_spec spec;
@@ -52,6 +58,7 @@ struct kv_cache {
     struct kv_identity identity;
     bool is_identified;
     uint64_t n_hit_tokens;
+    struct kv_pin pins[PINS_MAX];
 };
 
 /* Open (asserted). */
@@ -81,6 +88,9 @@ void kv_prefix_feed(struct kv_cache *cache, struct kv_sequence *sequence, const 
 void kv_prefix_end_chain(struct kv_cache *cache, struct kv_sequence *sequence);
 void kv_prefix_fork_chain(struct kv_cache *cache, const struct kv_sequence *from,
                           struct kv_sequence *to);
+
+/* Adds to `named` of group g the pages that pins hold. */
+void kv_pin_count_names(struct kv_cache *cache, uint32_t g);
 
 /* STATUS_TOO_LARGE or STATUS_EXHAUSTED, with numbers. */
 int kv_promise_refuse(const struct kv_cache *cache, uint64_t n_tokens, struct why *why);
