@@ -1,6 +1,7 @@
 """What prompts share: the same bytes cold and warm, salts, prompts that come together."""
 
 import concurrent.futures
+import time
 
 import grpc
 import pytest
@@ -21,7 +22,7 @@ def stub(server, stubs):
     """Of a server that knows its weights: nothing is shared before."""
     stub = server.stub()
     while not stub.GetModel(stubs.quire.GetModelRequest(), timeout=SECONDS).weights_sha256:
-        pass
+        time.sleep(0.01)
     return stub
 
 

@@ -1,0 +1,147 @@
+"""The same bytes, whatever the cache did: each kind of group in each dtype, cold, warm, forked, shared
+with seven others, and after its pages were evicted.
+
+What is compared are the deltas of a greedy answer: its ids, their log-probabilities and those of the
+five best beside each. What passed is printed as a matrix.
+"""
+
+import concurrent.futures
+import random
+import time
+
+import pytest
+
+from client_runs import SECONDS
+from make_cell_models import FAMILIES, KINDS, SHAPE
+from make_tiny_models import tensors_of, write_model
+from tiny_plans import Plan
+
+PAGE = 64
+N_PROMPT, N_ANSWER = 300, 24
+WHOLE = (N_PROMPT - 1) // PAGE * PAGE  # of the prompt, in pages without its last token
+N_OTHERS = 7
+PAGES = 64  # of the cache, each of all groups
+
+# Windows and chunks end inside the prompt, and not where pages do; the chunk is two pages.
+GROUPS = {
+    "global": ("llama", {}),
+    "sliding": ("llama, sliding", {"attention.sliding_window": 100}),
+    "chunked": ("llama4", {"attention.chunk_size": 128}),
+    "latent": ("deepseek2", {}),
+}
+DTYPES = ["f16"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    paths = {}
+    for name, (family, keys) in GROUPS.items():
+        shape = {**SHAPE, **FAMILIES[family]}
+        shape["keys"] = {**shape.get("keys", {}), **keys}
+        plan = Plan(f"cache matrix {name}", KINDS["Q8_0"], **shape)
+        paths[name] = folder / f"{name}.gguf"
+        write_model(plan, paths[name], list(tensors_of(plan)))
+    return paths
+
+
+def prompt(seed):
+    dice = random.Random(seed)
+    return [dice.randrange(4, 250) for _ in range(N_PROMPT)]
+
+
+class Cache:
+    """A server, and what is asked of it."""
+
+    def __init__(self, stubs, server):
+        self.pb, self.stub = stubs.quire, server.stub()
+        # nothing is shared before
+        while not self.stub.GetModel(self.pb.GetModelRequest(), timeout=SECONDS).weights_sha256:
+            time.sleep(0.01)
+
+    def stats(self):
+        return next(iter(self.stub.WatchStats(self.pb.WatchStatsRequest(), timeout=SECONDS)))
+
+    def answers(self, ids, salt="", n=1):
+        """Of each choice the bytes of its deltas, and the report of the cache."""
+        request = self.pb.GenerateRequest(
+            tokens=self.pb.TokenIds(ids=ids),
+            sampling=self.pb.Sampling(temperature=0),
+            max_tokens=N_ANSWER,
+            ignore_eos=True,
+            logprobs=5,
+            n=n,
+            cache_salt=salt,
+        )
+        parts, report = {}, None
+        for event in self.stub.Generate(request, timeout=SECONDS):
+            if event.HasField("delta"):
+                choice, event.delta.choice = event.delta.choice, 0
+                for token in event.delta.logprobs:
+                    parts.setdefault(choice, []).append(token.SerializeToString())
+            if event.HasField("finished") and event.finished.HasField("cache"):
+                report = event.finished.cache
+        return [b"".join(parts[choice]) for choice in sorted(parts)], report
+
+    def answer(self, ids, salt=""):
+        (got,), report = self.answers(ids, salt)
+        return got, report
+
+
+@pytest.fixture(scope="module")
+def matrix():
+    """matrix[kind, dtype]: the scenes that gave the bytes of the cold one."""
+    rows = {}
+    yield rows
+    scenes = list(dict.fromkeys(scene for passed in rows.values() for scene in passed))
+    print("\n" + " ".join(["matrix", *scenes]))
+    for (kind, dtype), passed in rows.items():
+        print(" ".join([kind, dtype, *("same" if s in passed else "-" for s in scenes)]))
+
+
+def evict(cache):
+    """Other prompts, until ours is gone."""
+    for i in range(PAGES):
+        cache.answer(prompt(f"other {i}"), salt=f"other {i}")
+        if i % 8 == 7 and cache.stats().pages_evicted > PAGES // 2:
+            return
+    raise AssertionError("nothing was evicted")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", list(GROUPS))
+def test_bytes_are_those_of_a_cold_cache(stubs, server, models, matrix, kind, dtype):
+    cache = Cache(
+        stubs,
+        server(
+            "--kv-memory", "4MiB", "--kv-dtype", dtype, "--max-sequences", "12", model=models[kind]
+        ),
+    )
+    ids, passed = prompt(kind), matrix.setdefault((kind, dtype), [])
+
+    cold, report = cache.answer(ids)
+    assert report.matched_tokens == 0
+    passed.append("cold")
+
+    warm, report = cache.answer(ids)
+    assert report.matched_tokens == WHOLE, report
+    assert warm == cold
+    passed.append("warm")
+
+    forks, report = cache.answers(ids, n=3)
+    assert forks == [cold] * 3
+    passed.append("forked")
+
+    computed = cache.stats().prompt_tokens
+    with concurrent.futures.ThreadPoolExecutor(1 + N_OTHERS) as pool:
+        both = list(pool.map(lambda _: cache.answer(ids, "shared"), range(1 + N_OTHERS)))
+    assert [got for got, _ in both] == [cold] * (1 + N_OTHERS)
+    assert sorted(report.matched_tokens for _, report in both) == [0] + [WHOLE] * N_OTHERS
+    assert cache.stats().prompt_tokens - computed == N_PROMPT + N_OTHERS * (N_PROMPT - WHOLE)
+    passed.append("shared")
+
+    evict(cache)
+    again, report = cache.answer(ids)
+    assert report.matched_tokens == 0, report
+    assert again == cold
+    passed.append("evicted")
