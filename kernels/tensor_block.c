@@ -29,6 +29,22 @@ static uint32_t word_at(const uint8_t *bytes)
     return word;
 }
 
+/* Codes are read eight at a time: a byte each of a word, so that one shift and one mask serve all.
+ */
+#define EACH_BYTE(value) ((uint64_t)(value) * 0x0101010101010101u)
+
+static uint64_t eight_at(const uint8_t *bytes)
+{
+    uint64_t word;
+    memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
+static void put_eight(uint8_t *bytes, uint64_t word)
+{
+    memcpy(bytes, &word, sizeof word);
+}
+
 static void set_scales(struct tensor_block *out, uint32_t first, uint32_t second)
 {
     out->scale[0] = (uint8_t)first;
@@ -40,18 +56,21 @@ static void set_scales(struct tensor_block *out, uint32_t first, uint32_t second
 /* Byte j of 16 holds value j in its low half and value j + 16 in its high half. */
 static void read_nibbles(const uint8_t *q, uint8_t *code)
 {
-    for (int j = 0; j < 16; j++) {
-        code[j] = q[j] & 15;
-        code[j + 16] = q[j] >> 4;
+    for (int j = 0; j < 16; j += 8) {
+        uint64_t both = eight_at(q + j);
+        put_eight(code + j, both & EACH_BYTE(15));
+        put_eight(code + j + 16, both >> 4 & EACH_BYTE(15));
     }
 }
 
 /* Bit j is the fifth of value j. */
 static void add_fifth_bits(const uint8_t *bits, uint8_t *code)
 {
-    uint32_t word = word_at(bits);
-    for (int j = 0; j < TENSOR_BLOCK_VALUES; j++)
-        code[j] |= (uint8_t)((word >> j & 1) << 4);
+    for (int j = 0; j < TENSOR_BLOCK_VALUES; j += 8) {
+        uint64_t apart = EACH_BYTE(bits[j / 8]) & 0x8040201008040201u; /* bit i in byte i alone */
+        uint64_t set = (apart + EACH_BYTE(0x7f)) & EACH_BYTE(0x80);
+        put_eight(code + j, eight_at(code + j) | set >> 3);
+    }
 }
 
 static void read_small(uint32_t type, const uint8_t *from, struct tensor_block *out)
@@ -68,8 +87,8 @@ static void read_small(uint32_t type, const uint8_t *from, struct tensor_block *
         from += 2;
     }
     if (type == TENSOR_Q8_0) {
-        for (int j = 0; j < TENSOR_BLOCK_VALUES; j++)
-            out->code[j] = from[j] ^ 0x80;
+        for (int j = 0; j < TENSOR_BLOCK_VALUES; j += 8)
+            put_eight(out->code + j, eight_at(from + j) ^ EACH_BYTE(0x80));
         return;
     }
     bool is_five = type == TENSOR_Q5_0 || type == TENSOR_Q5_1;
@@ -84,8 +103,8 @@ static void read_small(uint32_t type, const uint8_t *from, struct tensor_block *
 static void read_twos(const uint8_t *q, uint32_t sub, uint8_t *code)
 {
     q += sub / 4 * 32;
-    for (int l = 0; l < TENSOR_BLOCK_VALUES; l++)
-        code[l] = q[l] >> 2 * (sub % 4) & 3;
+    for (int l = 0; l < TENSOR_BLOCK_VALUES; l += 8)
+        put_eight(code + l, eight_at(q + l) >> 2 * (sub % 4) & EACH_BYTE(3));
 }
 
 static void read_q2_k(const uint8_t *from, uint32_t sub, struct tensor_block *out)
@@ -110,8 +129,9 @@ static uint32_t q3_k_scale(const uint8_t *s, uint32_t b)
 static void read_q3_k(const uint8_t *from, uint32_t sub, struct tensor_block *out)
 {
     read_twos(from + 32, sub, out->code);
-    for (int l = 0; l < TENSOR_BLOCK_VALUES; l++)
-        out->code[l] |= (uint8_t)((from[l] >> sub & 1) << 2);
+    for (int l = 0; l < TENSOR_BLOCK_VALUES; l += 8)
+        put_eight(out->code + l,
+                  eight_at(out->code + l) | (eight_at(from + l) >> sub & EACH_BYTE(1)) << 2);
     out->d = half_at(from + 108);
     set_scales(out, q3_k_scale(from + 96, 2 * sub), q3_k_scale(from + 96, 2 * sub + 1));
 }
@@ -132,11 +152,12 @@ static void read_scales_k4(const uint8_t *s, uint32_t b, struct tensor_block *ou
 static void read_q45_k(uint32_t type, const uint8_t *from, uint32_t sub, struct tensor_block *out)
 {
     const uint8_t *q = from + (type == TENSOR_Q5_K ? 48 : 16) + sub / 2 * 32;
-    for (int l = 0; l < TENSOR_BLOCK_VALUES; l++)
-        out->code[l] = q[l] >> 4 * (sub % 2) & 15;
-    if (type == TENSOR_Q5_K)
-        for (int l = 0; l < TENSOR_BLOCK_VALUES; l++)
-            out->code[l] |= (uint8_t)((from[16 + l] >> sub & 1) << 4);
+    for (int l = 0; l < TENSOR_BLOCK_VALUES; l += 8) {
+        uint64_t code = eight_at(q + l) >> 4 * (sub % 2) & EACH_BYTE(15);
+        if (type == TENSOR_Q5_K)
+            code |= (eight_at(from + 16 + l) >> sub & EACH_BYTE(1)) << 4;
+        put_eight(out->code + l, code);
+    }
     out->d = half_at(from);
     out->m = half_at(from + 2);
     read_scales_k4(from + 4, sub, out);
@@ -147,8 +168,9 @@ static void read_q6_k(const uint8_t *from, uint32_t sub, struct tensor_block *ou
     uint32_t half = sub / 4, k = sub % 4;
     const uint8_t *low = from + 64 * half + 32 * (k % 2);
     read_twos(from + 128, sub, out->code);
-    for (int l = 0; l < TENSOR_BLOCK_VALUES; l++)
-        out->code[l] = (uint8_t)(out->code[l] << 4 | (low[l] >> 4 * (k / 2) & 15));
+    for (int l = 0; l < TENSOR_BLOCK_VALUES; l += 8)
+        put_eight(out->code + l, eight_at(out->code + l) << 4 |
+                                     (eight_at(low + l) >> 4 * (k / 2) & EACH_BYTE(15)));
     out->d = half_at(from + 208);
     set_scales(out, from[192 + 2 * sub], from[192 + 2 * sub + 1]);
 }

@@ -4,6 +4,10 @@
 #include <string.h>
 
 #define WORDS 8 /* of four codes in a block */
+/* Values that all rows of a tile are brought for at a time: runs of a row that the file is read in,
+ * and few enough lines of the tile to stay in L1. */
+#define PIECE_VALUES 512
+#define INLINE static inline __attribute__((always_inline))
 
 uint64_t cpu_tile_bytes(uint32_t type, uint32_t n_in)
 {
@@ -62,7 +66,7 @@ static void put_bits(const uint32_t words[WORDS], int shift, uint8_t *to)
     store32(to, line);
 }
 
-static void put_codes(uint32_t type, const uint8_t *code, uint8_t *to)
+INLINE void put_codes(const uint32_t type, const uint8_t *code, uint8_t *to)
 {
     uint32_t words[WORDS];
     for (int g = 0; g < WORDS; g++)
@@ -96,8 +100,8 @@ static void put_codes(uint32_t type, const uint8_t *code, uint8_t *to)
 /* --- scales --- */
 
 /* Where d and m of a block stand, of row 0; m NULL where the type has none. */
-static void places_of_halves(uint32_t type, const struct cpu_tile_place *at, const uint8_t **d,
-                             const uint8_t **m)
+INLINE void places_of_halves(const uint32_t type, const struct cpu_tile_place *at,
+                             const uint8_t **d, const uint8_t **m)
 {
     struct cpu_tile_layout layout = cpu_tile_layout(type);
     *d = at->front;
@@ -113,7 +117,7 @@ static void places_of_halves(uint32_t type, const struct cpu_tile_place *at, con
         *m = NULL;
 }
 
-static void put_scales(uint32_t type, const struct tensor_block *block,
+INLINE void put_scales(const uint32_t type, const struct tensor_block *block,
                        const struct cpu_tile_place *at, uint32_t row)
 {
     const uint8_t *d, *m;
@@ -147,10 +151,11 @@ static void put_scales(uint32_t type, const struct tensor_block *block,
     }
 }
 
-static void repack_blocks(uint32_t type, uint32_t n_in, const uint8_t *from, uint32_t row,
-                          uint8_t *tile)
+/* Values [begin, end) of a row. Constant types fold all places; one function each. */
+INLINE void repack_blocks(const uint32_t type, uint32_t n_in, const uint8_t *from, uint32_t row,
+                          uint32_t begin, uint32_t end, uint8_t *tile)
 {
-    for (uint32_t b = 0; b < n_in / BLOCK_VALUES; b++) {
+    for (uint32_t b = begin / BLOCK_VALUES; b < end / BLOCK_VALUES; b++) {
         struct tensor_block block;
         struct cpu_tile_place at = cpu_tile_place(type, tile, n_in, b);
         tensor_block_read(type, from, b, &block);
@@ -159,11 +164,41 @@ static void repack_blocks(uint32_t type, uint32_t n_in, const uint8_t *from, uin
     }
 }
 
-static void repack_floats(size_t value_bytes, uint32_t n_in, const uint8_t *from, uint32_t row,
-                          uint8_t *tile)
+INLINE void repack_floats(const size_t value_bytes, const uint8_t *from, uint32_t row,
+                          uint32_t begin, uint32_t end, uint8_t *tile)
 {
-    for (size_t k = 0; k < n_in; k++)
+    for (size_t k = begin; k < end; k++)
         memcpy(tile + (k * TILE_ROWS + row) * value_bytes, from + k * value_bytes, value_bytes);
+}
+
+#define REPACK_CASE(type)                                                                          \
+    case type:                                                                                     \
+        repack_blocks(type, n_in, from, row, begin, end, tile);                                    \
+        break;
+
+static void repack_run(uint32_t type, uint32_t n_in, const uint8_t *from, uint32_t row,
+                       uint32_t begin, uint32_t end, uint8_t *tile)
+{
+    switch (type) {
+        REPACK_CASE(TENSOR_Q4_0)
+        REPACK_CASE(TENSOR_Q4_1)
+        REPACK_CASE(TENSOR_Q5_0)
+        REPACK_CASE(TENSOR_Q5_1)
+        REPACK_CASE(TENSOR_Q8_0)
+        REPACK_CASE(TENSOR_Q2_K)
+        REPACK_CASE(TENSOR_Q3_K)
+        REPACK_CASE(TENSOR_Q4_K)
+        REPACK_CASE(TENSOR_Q5_K)
+        REPACK_CASE(TENSOR_Q6_K)
+        REPACK_CASE(TENSOR_IQ4_NL)
+        REPACK_CASE(TENSOR_IQ4_XS)
+        REPACK_CASE(TENSOR_MXFP4)
+    case TENSOR_F32:
+        repack_floats(sizeof(float), from, row, begin, end, tile);
+        break;
+    default:
+        repack_floats(sizeof(uint16_t), from, row, begin, end, tile);
+    }
 }
 
 void cpu_tile_repack(uint32_t type, uint32_t n_in, const uint8_t *rows, uint32_t n_rows,
@@ -171,12 +206,9 @@ void cpu_tile_repack(uint32_t type, uint32_t n_in, const uint8_t *rows, uint32_t
 {
     assert(n_rows <= TILE_ROWS);
     size_t row_bytes = tensor_type_bytes(type, n_in, 1);
-    for (uint32_t row = 0; row < n_rows; row++, rows += row_bytes) {
-        if (type == TENSOR_F32)
-            repack_floats(sizeof(float), n_in, rows, row, tile);
-        else if (tensor_type_is_float(type))
-            repack_floats(sizeof(uint16_t), n_in, rows, row, tile);
-        else
-            repack_blocks(type, n_in, rows, row, tile);
+    for (uint32_t begin = 0; begin < n_in; begin += PIECE_VALUES) {
+        uint32_t left = n_in - begin, end = begin + (left < PIECE_VALUES ? left : PIECE_VALUES);
+        for (uint32_t row = 0; row < n_rows; row++)
+            repack_run(type, n_in, rows + row * row_bytes, row, begin, end, tile);
     }
 }
