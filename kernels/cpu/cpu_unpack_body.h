@@ -38,14 +38,15 @@ INLINE void unpack_twos(const uint8_t *line, const int shift, vec_ints w[8])
     }
 }
 
-INLINE void add_fifth_bits(const uint8_t *line, vec_ints w[8])
+/* One bit a code, as its bit `at`. */
+INLINE void add_bits(const uint8_t *line, const int at, vec_ints w[8])
 {
-    const vec_ints mask = vec_all_bytes(16);
+    const vec_ints mask = vec_all_bytes(1 << at);
     vec_ints bits = vec_load(line);
     UNROLL(8)
     for (int g = 0; g < 8; g++) {
-        vec_ints moved = g >= 4 ? vec_right(bits, g < 4 ? 0 : g - 4)
-                                : vec_left(bits, g < 4 ? 4 - g : 0);
+        vec_ints moved = g >= at ? vec_right(bits, g < at ? 0 : g - at)
+                                 : vec_left(bits, g < at ? at - g : 0);
         w[g] = vec_or(w[g], vec_and(moved, mask));
     }
 }
@@ -97,6 +98,16 @@ INLINE void look_up_all(const int8_t *table, const int offset, vec_ints w[8])
         w[g] = vec_look_up(values, w[g]);
 }
 
+/* The codes of Q2_K and Q3_K as the file has them, without their small scales. */
+INLINE void unpack_bare_codes(const uint32_t type, const struct cpu_tile_place *at, int part,
+                              vec_ints w[8])
+{
+    const uint8_t *line = at->block + VEC_BYTES * part;
+    unpack_twos(line, 0, w);
+    if (type == TENSOR_Q3_K)
+        add_bits(line + TILE_TWOS_BYTES, 2, w);
+}
+
 INLINE void unpack_codes(const uint32_t type, const struct cpu_tile_place *at, int part,
                          vec_ints w[8])
 {
@@ -117,7 +128,7 @@ INLINE void unpack_codes(const uint32_t type, const struct cpu_tile_place *at, i
     }
     unpack_nibbles(line, w);
     if (type == TENSOR_Q5_0 || type == TENSOR_Q5_1 || type == TENSOR_Q5_K)
-        add_fifth_bits(line + TILE_NIBBLES_BYTES, w);
+        add_bits(line + TILE_NIBBLES_BYTES, 4, w);
     if (type == TENSOR_Q6_K) {
         vec_ints high[8];
         unpack_twos(line + TILE_NIBBLES_BYTES, 4, high);
