@@ -13,7 +13,7 @@
  * tests). f32 arithmetic; fma is written where it is meant; contraction is off. Lane sums: 16
  * lanes, folded 16 -> 8 -> 4 -> 2 -> 1 (lane i += lane i + half).
  *
- *   x --norm--> act --linear(QKV)--> qkv --rope_append--> q, pages --attend--> act
+ *   x --norm--> act --linear(QKV)--> qkv --rope_append--> q, pages [--page_seal-->] --attend--> act
  *       --linear(ADD)--> x --norm--> act --linear_glu--> act --linear(ADD)--> x
  *   last: gather, norm, linear(head), sample
  *
@@ -230,11 +230,11 @@ struct q_temperature {
     uint32_t length, offset;   /* tokens */
 };
 
-/* Per head of q and k: the norm before, the rotation by position * inv_freq (double; own polynomial
- * for sin and cos, rounded to f32 once), the norm after; then q times q_scale x temperature (one
- * f32 factor, made in double). Writes K and V into the OPEN page of each row's position (f16:
- * round to even, saturating, counted), q to `q`. A norm is that of norm_args: the same sums and
- * products. */
+/* Per head of q and k: the norm before, the rotation by position * inv_freq (double; own
+ * polynomial for sin and cos, rounded to f32 once), the norm after; then q times q_scale x
+ * temperature (one f32 factor, made in double). Writes K and V into the OPEN page of each row's
+ * position (f16: round to even, saturating, counted; bf16: round to even), q to `q`. A norm is
+ * that of norm_args: the same sums and products. */
 struct rope_append_args {
     const float *qkv;          /* device [n_rows, qkv_stride]: q heads, k heads, v heads (none of
                                   a group with v_in_k) */
@@ -259,11 +259,25 @@ struct rope_append_args {
     uint64_t *n_saturated;     /* device counter or NULL */
 };
 
+/* Of a group that packs: each page whose last token is one of the rows is packed from its open rows
+ * to its place in the group's pages, beside them. Runs of values share a scale: K and latent planes
+ * by channel over the page, V by token. least = min, step = (max - least) / 255 (q4: / 15), code =
+ * round to even((x - least) / step), a step of 0 gives code 0; f32, divisions by IEEE. The same
+ * codes and scales from every backend. A page of guesses that are taken back is packed again when
+ * it is full again: its rows stay open until all 64 are committed. */
+struct page_seal_args {
+    struct rows_view rows;
+    struct kv_group_view group;
+    uint32_t layer_idx;
+};
+
 /* out[r, h] = sum_t p_t v_t / sum_t p_t over the visible positions t <= position of r. Query head h
  * reads kv head h * K / H.
  * Fixed spans of SPAN_TOKENS at absolute positions, each with its own (m, l, o), merged in
  * ascending order; within a span pages ascending, within a page one softmax step (cpu_kernels.md 6
- * and 14). Masked scores contribute an exact zero. */
+ * and 14). Masked scores contribute an exact zero. The page that a row stands in is read as it was
+ * written, every earlier one as the group's full pages are: packed, where the group packs
+ * (cpu_attend.h has the arithmetic). */
 struct attend_args {
     struct act q;
     uint32_t n_heads;
@@ -390,6 +404,7 @@ struct ops {
     const char *name;        /* "cpu" */
     /* version of the arithmetic; one number for all CPU instruction sets; part of kv_identity */
     uint32_t numerics;
+    uint32_t page_dtypes;    /* 1 << enum kv_dtype of those that its pages may have, or'd */
 
     /* Host, may be slow. rank 0 of n_ranks 1 is the whole matrix. STATUS_UNSUPPORTED,
      * STATUS_NO_MEMORY, STATUS_INVALID. */
@@ -420,6 +435,7 @@ struct ops {
     void (*route)(struct stream *stream, const struct route_args *args);
     void (*moe)(struct stream *stream, const struct moe_args *args);
     void (*rope_append)(struct stream *stream, const struct rope_append_args *args);
+    void (*page_seal)(struct stream *stream, const struct page_seal_args *args);
     void (*attend)(struct stream *stream, const struct attend_args *args);
     void (*gather)(struct stream *stream, const struct gather_args *args);
     void (*sample)(struct stream *stream, const struct sample_args *args);

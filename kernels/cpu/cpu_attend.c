@@ -206,6 +206,8 @@ void cpu_attend(struct stream *stream, const struct attend_args *args)
     struct attend_run run = {
         .args = *args,
         .layout = attend_layout(stream_n_threads(stream), args->n_heads, shape),
+        .open_head = cpu_page_head(shape, args->group.dtype_open),
+        .full_head = cpu_page_head(shape, args->group.dtype_full),
         .ops = attend_ops_of(stream_isa(stream)),
         .panel = cpu_panel_ops(stream_isa(stream)),
         .activations = stream_activations(stream),
@@ -215,7 +217,7 @@ void cpu_attend(struct stream *stream, const struct attend_args *args)
     assert(args->rows.n_rows <= args->q.max_rows && args->rows.n_rows <= args->out.max_rows);
     assert(args->group.kind == KV_FULL || args->group.window > 0);
     assert(!shape->v_in_k || shape->v_dim <= shape->k_dim);
-    assert(args->group.dtype_full == args->group.dtype_open);
+    assert(kv_group_packs(&args->group) == (args->group.open.base != NULL));
     assert((uintptr_t)args->workspace % 64 == 0);
     assert(attend_workspace(&run.layout, args->rows.n_rows) <= args->workspace_bytes);
     cpu_stream_push(stream, "attend_plan", run_plan, &run, sizeof run, true);

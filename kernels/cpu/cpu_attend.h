@@ -11,6 +11,17 @@
  *   l[i]  = fma(l[i], c, (p[i] + p[16 + i]) + (p[32 + i] + p[48 + i]))   16 lanes
  *   o[d]  = chain over t ascending of fma(p[t], v[t][d], o)           from o[d] * c
  *
+ * A packed page has codes c with k[d][t] = least[d] + step[d] c and v[t][d] = least[t] + step[t] c.
+ * Scales are folded into q and p, so that the loops over codes are those over values:
+ *
+ *   s[t]  = chain over d ascending of fma(q[d] * step[d], c[d][t], s)    from z
+ *   z     = fold of 16 lanes, d ascending by 16, of fma(q[d], least[d], lane)
+ *   o[d]  = chain over t ascending of fma(p[t] * step[t], c[t][d], o)    from fma(o[d], c, w)
+ *   w     = fold of 16 lanes, t ascending by 16, of fma(p[t], least[t], lane)
+ *
+ * A latent page, whose V would want K's scales in the other direction, is widened to values
+ * fma(step[d], c, least[d]) first.
+ *
  * At the end of a span the lanes of l are folded (cpu_fold16). Spans merge in ascending order: m =
  * max(a.m, b.m), ca and cb as c above, l = fma(b.l, cb, a.l * ca), o = fma(b.o, cb, a.o * ca). The
  * output is o / l + 0: the last addition makes zeros positive, so that tokens with p = 0 may be
@@ -33,12 +44,14 @@ struct attend_tile {
     const uint8_t *begin, *end; /* [n_rows]; begin == end == 0: nothing is visible */
 };
 
-struct attend_page { /* one kv head of one page and layer */
+struct attend_page { /* one kv head of one page and layer, as cpu_page.h lays it out */
     const void *k;   /* [k_dim, 64] */
     const void *v;   /* [64, v_dim]; NULL: V is the first v_dim values of K */
+    const float *k_least, *k_step, *v_least, *v_step; /* of packed pages: [k_dim], [64] */
     enum kv_dtype dtype;
     const uint8_t *ahead; /* a head of a page that will be read soon: prefetched at the pace of
                              reading; or NULL */
+    size_t ahead_k_bytes, ahead_v_bytes; /* of it, while K is read and while V is */
 };
 
 struct attend_state { /* of n_rows rows after a span, or after several */

@@ -4,45 +4,63 @@
 
 #include "kernels/cpu/cpu_attend_body.h"
 #include "kernels/cpu/cpu_math_avx512.h"
+#include "kernels/cpu/cpu_page.h"
 
 #define TILE_ROWS 6
 #define WIDTH 16
 #define BATCH_ROWS 48     /* their p and one widened plane of 64 x 64 fit 32 KB of cache */
-#define WIDEN_FROM_ROWS 7 /* fewer rows widen f16 in the loop */
+#define WIDEN_FROM_ROWS 7 /* fewer rows widen in the loop */
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE __m512 load16(const void *from, size_t i, bool half)
+/* 16 values, or codes, from value 16 j of a row on. */
+INLINE __m512 load16(const void *row, const int j, const enum kv_dtype dtype)
 {
-    if (half)
-        return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)((const uint16_t *)from + i)));
-    return _mm512_loadu_ps((const float *)from + i);
+    const uint8_t *from = row;
+    const __m512 codes = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512i wide;
+    switch (dtype) {
+    case KV_F16:
+        return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(from + j * 32)));
+    case KV_BF16:
+        wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(from + j * 32)));
+        return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+    case KV_Q8:
+        wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(from + j * 16)));
+        return _mm512_cvtepi32_ps(wide);
+    case KV_Q4: /* a permutation looks at four bits of its indices */
+        wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(from + j / 2 * 16)));
+        return _mm512_permutexvar_ps(j % 2 == 0 ? wide : _mm512_srli_epi32(wide, 4), codes);
+    case KV_F32:
+        break;
+    }
+    return _mm512_loadu_ps(from + j * 64);
 }
 
-/* acc[r][16 j ..] += chain over i in [begin, end) of fma(a[r][i], b[i][16 j ..]), from acc *
- * scale[r] (scale NULL: from 0). With each i, ahead_step bytes of `ahead` are prefetched, into the
- * second level: two heads of pages fill a first level of 32 KB. */
-INLINE void chains(const int n_rows, const int n_registers, const bool half, const float *a,
-                   size_t a_stride, const void *b, size_t b_stride, uint32_t begin, uint32_t end,
-                   const float *scale, float *acc, size_t acc_stride, const uint8_t *ahead,
-                   size_t ahead_step)
+/* Rows of b are b_stride bytes apart. acc[r][16 j ..] = chain over i in [begin, end) of
+ * fma(a[r][i], b[i][16 j ..]), from fma(acc, scale[r], offset[r]) (scale NULL: from offset[r]).
+ * With each i, ahead_step bytes of `ahead` are prefetched, into the second level: two heads of
+ * pages fill a first level of 32 KB. */
+INLINE void chains(const int n_rows, const int n_registers, const enum kv_dtype dtype,
+                   const float *a, size_t a_stride, const uint8_t *b, size_t b_stride,
+                   uint32_t begin, uint32_t end, const float *scale, const float *offset,
+                   float *acc, size_t acc_stride, const uint8_t *ahead, size_t ahead_step)
 {
     __m512 sum[TILE_ROWS][4];
 #pragma GCC unroll 8
     for (int r = 0; r < n_rows; r++) {
 #pragma GCC unroll 8
         for (int j = 0; j < n_registers; j++) {
-            if (scale == NULL)
-                sum[r][j] = _mm512_setzero_ps();
-            else
-                sum[r][j] = _mm512_mul_ps(_mm512_loadu_ps(acc + r * acc_stride + j * WIDTH),
-                                          _mm512_set1_ps(scale[r]));
+            sum[r][j] = _mm512_set1_ps(offset[r]);
+            if (scale != NULL)
+                sum[r][j] = _mm512_fmadd_ps(_mm512_loadu_ps(acc + r * acc_stride + j * WIDTH),
+                                            _mm512_set1_ps(scale[r]), sum[r][j]);
         }
     }
     for (uint32_t i = begin; i < end; i++) {
         __m512 x[4];
 #pragma GCC unroll 8
         for (int j = 0; j < n_registers; j++)
-            x[j] = load16(b, i * b_stride + j * WIDTH, half);
+            x[j] = load16(b + i * b_stride, j, dtype);
         for (size_t line = 0; line < ahead_step; line += 64)
             _mm_prefetch((const char *)ahead + i * ahead_step + line, _MM_HINT_T1);
 #pragma GCC unroll 8
@@ -60,39 +78,47 @@ INLINE void chains(const int n_rows, const int n_registers, const bool half, con
             _mm512_storeu_ps(acc + r * acc_stride + j * WIDTH, sum[r][j]);
 }
 
-typedef void chains_form(const float *a, size_t a_stride, const void *b, size_t b_stride,
-                         uint32_t begin, uint32_t end, const float *scale, float *acc,
-                         size_t acc_stride, const uint8_t *ahead, size_t ahead_step);
+typedef void chains_form(const float *a, size_t a_stride, const uint8_t *b, size_t b_stride,
+                         uint32_t begin, uint32_t end, const float *scale, const float *offset,
+                         float *acc, size_t acc_stride, const uint8_t *ahead, size_t ahead_step);
 
-#define FORM(rows, registers, half)                                                                \
-    static void chains_##rows##_##registers##_##half(                                              \
-        const float *a, size_t a_stride, const void *b, size_t b_stride, uint32_t begin,           \
-        uint32_t end, const float *scale, float *acc, size_t acc_stride, const uint8_t *ahead,     \
-        size_t ahead_step)                                                                         \
+#define FORM(rows, registers, dtype)                                                               \
+    static void chains_##rows##_##registers##_##dtype(                                             \
+        const float *a, size_t a_stride, const uint8_t *b, size_t b_stride, uint32_t begin,        \
+        uint32_t end, const float *scale, const float *offset, float *acc, size_t acc_stride,      \
+        const uint8_t *ahead, size_t ahead_step)                                                   \
     {                                                                                              \
-        chains(rows, registers, half, a, a_stride, b, b_stride, begin, end, scale, acc,            \
+        chains(rows, registers, dtype, a, a_stride, b, b_stride, begin, end, scale, offset, acc,   \
                acc_stride, ahead, ahead_step);                                                     \
     }
-#define FORMS_OF_ROWS(rows)                                                                        \
-    FORM(rows, 1, 0)                                                                               \
-    FORM(rows, 2, 0)                                                                               \
-    FORM(rows, 3, 0)                                                                               \
-    FORM(rows, 4, 0) FORM(rows, 1, 1) FORM(rows, 2, 1) FORM(rows, 3, 1) FORM(rows, 4, 1)
-FORMS_OF_ROWS(1)
-FORMS_OF_ROWS(2)
-FORMS_OF_ROWS(3)
-FORMS_OF_ROWS(4)
-FORMS_OF_ROWS(5)
-FORMS_OF_ROWS(6)
+#define FORMS_OF_ROWS(rows, dtype)                                                                 \
+    FORM(rows, 1, dtype)                                                                           \
+    FORM(rows, 2, dtype)                                                                           \
+    FORM(rows, 3, dtype)                                                                           \
+    FORM(rows, 4, dtype)
+#define FORMS(dtype)                                                                               \
+    FORMS_OF_ROWS(1, dtype)                                                                        \
+    FORMS_OF_ROWS(2, dtype)                                                                        \
+    FORMS_OF_ROWS(3, dtype)                                                                        \
+    FORMS_OF_ROWS(4, dtype)                                                                        \
+    FORMS_OF_ROWS(5, dtype)                                                                        \
+    FORMS_OF_ROWS(6, dtype)
+FORMS(KV_F16)
+FORMS(KV_F32)
+FORMS(KV_BF16)
+FORMS(KV_Q8)
+FORMS(KV_Q4)
 
-#define NAMES(rows, half)                                                                          \
+#define NAMES_OF_ROWS(rows, dtype)                                                                 \
     {                                                                                              \
-        chains_##rows##_1_##half, chains_##rows##_2_##half, chains_##rows##_3_##half,              \
-            chains_##rows##_4_##half                                                               \
+        chains_##rows##_1_##dtype, chains_##rows##_2_##dtype, chains_##rows##_3_##dtype,           \
+            chains_##rows##_4_##dtype                                                              \
     }
-static chains_form *const forms[2][TILE_ROWS][4] = {
-    {NAMES(1, 0), NAMES(2, 0), NAMES(3, 0), NAMES(4, 0), NAMES(5, 0), NAMES(6, 0)},
-    {NAMES(1, 1), NAMES(2, 1), NAMES(3, 1), NAMES(4, 1), NAMES(5, 1), NAMES(6, 1)},
+#define NAMES(dtype)                                                                               \
+    [dtype] = {NAMES_OF_ROWS(1, dtype), NAMES_OF_ROWS(2, dtype), NAMES_OF_ROWS(3, dtype),          \
+               NAMES_OF_ROWS(4, dtype), NAMES_OF_ROWS(5, dtype), NAMES_OF_ROWS(6, dtype)}
+static chains_form *const forms[KV_DTYPES][TILE_ROWS][4] = {
+    NAMES(KV_F16), NAMES(KV_F32), NAMES(KV_BF16), NAMES(KV_Q8), NAMES(KV_Q4),
 };
 
 /* Bits t of [begin, end) that fall on register j. */
@@ -152,8 +178,16 @@ struct batch { /* up to BATCH_ROWS rows on their way through one page */
             high;  /* no row of this tile sees a token outside of them; high 0: nothing to see */
         bool full; /* every row sees all tokens */
     } seen[BATCH_ROWS / TILE_ROWS];
-    float c[BATCH_ROWS + WIDTH];
+    float c[BATCH_ROWS + WIDTH], w[BATCH_ROWS];
     _Alignas(64) float p[BATCH_ROWS][PAGE_TOKENS];
+};
+
+struct plane { /* rows of values or codes; scales of codes, else NULL */
+    const uint8_t *rows;
+    enum kv_dtype dtype;
+    const float *least, *step;
+    const uint8_t *ahead; /* ahead_step bytes of it are prefetched with each row */
+    size_t ahead_step;
 };
 
 static void see(struct batch *batch)
@@ -179,18 +213,42 @@ static uint32_t tile_rows(const struct batch *batch, uint32_t at)
     return batch->n_rows - at < TILE_ROWS ? batch->n_rows - at : TILE_ROWS;
 }
 
-static void score(struct batch *batch, const void *k, bool half, const uint8_t *ahead,
-                  size_t ahead_step)
+/* Queries that meet codes take their scales: n_rows rows of them to `scaled`, and what the least
+ * values of the page add to all scores of a row. */
+static void scale_queries(const struct plane *k, const float *q, uint32_t n_rows, uint32_t k_dim,
+                          float *scaled, float *offset)
+{
+    for (uint32_t r = 0; r < n_rows; r++) {
+        offset[r] = attend_offset(q + (size_t)r * k_dim, k->least, k_dim);
+        attend_scale(q + (size_t)r * k_dim, k->step, k_dim, scaled + (size_t)r * k_dim);
+    }
+}
+
+static void score(struct batch *batch, const struct plane *k)
 {
     const struct attend_tile *tile = batch->tile;
+    bool is_code = k->step != NULL;
+    size_t row_bytes = cpu_page_row_bytes(PAGE_TOKENS, k->dtype);
+    size_t register_bytes = row_bytes / (PAGE_TOKENS / WIDTH);
+    float scaled[TILE_ROWS * MODEL_HEAD_DIM_MAX], offset[TILE_ROWS] = {0};
     for (uint32_t at = 0, i = 0; at < batch->n_rows; at += TILE_ROWS, i++) {
         if (batch->seen[i].high == 0)
             continue;
         uint32_t first = batch->seen[i].low / WIDTH, last = (batch->seen[i].high - 1) / WIDTH;
-        forms[half][tile_rows(batch, at) - 1][last - first](
-            tile->q + (size_t)(batch->row + at) * tile->k_dim, tile->k_dim,
-            (const uint8_t *)k + first * WIDTH * (half ? 2 : 4), PAGE_TOKENS, 0, tile->k_dim, NULL,
-            &batch->p[at][first * WIDTH], PAGE_TOKENS, ahead, at == 0 ? ahead_step : 0);
+        uint32_t n_rows = tile_rows(batch, at);
+        const float *q = tile->q + (size_t)(batch->row + at) * tile->k_dim;
+        if (is_code) {
+            scale_queries(k, q, n_rows, tile->k_dim, scaled, offset);
+            q = scaled;
+        }
+        if (k->dtype == KV_Q4) { /* two registers a block */
+            first = 0;
+            last = PAGE_TOKENS / WIDTH - 1;
+        }
+        forms[k->dtype][n_rows - 1][last - first](
+            q, tile->k_dim, k->rows + first * register_bytes, row_bytes, 0, tile->k_dim, NULL,
+            offset, &batch->p[at][first * WIDTH], PAGE_TOKENS, k->ahead,
+            at == 0 ? k->ahead_step : 0);
     }
 }
 
@@ -208,29 +266,69 @@ static void soften_batch(struct batch *batch)
     }
 }
 
-static void gather_values(const struct batch *batch, const void *v, bool half, const uint8_t *ahead,
-                          size_t ahead_step)
+/* p takes the scales of codes, as queries do. */
+static void scale_p(struct batch *batch, const struct plane *v)
+{
+    for (uint32_t r = 0; r < batch->n_rows; r++) {
+        batch->w[r] = 0;
+        if (v->step == NULL || batch->seen[r / TILE_ROWS].high == 0)
+            continue;
+        batch->w[r] = attend_offset(batch->p[r], v->least, PAGE_TOKENS);
+        attend_scale_in_place(batch->p[r], v->step, PAGE_TOKENS);
+    }
+}
+
+static void gather_values(const struct batch *batch, const struct plane *v)
 {
     const struct attend_tile *tile = batch->tile;
-    size_t value_bytes = half ? 2 : 4;
+    size_t row_bytes = cpu_page_row_bytes(tile->v_dim, v->dtype);
     for (uint32_t at = 0, i = 0; at < batch->n_rows; at += TILE_ROWS, i++) {
         for (uint32_t d = 0; batch->seen[i].high > 0 && d < tile->v_dim; d += 4 * WIDTH) {
             uint32_t n_registers = (tile->v_dim - d) / WIDTH;
             n_registers = n_registers < 4 ? n_registers : 4;
-            forms[half][tile_rows(batch, at) - 1][n_registers - 1](
-                batch->p[at], PAGE_TOKENS, (const uint8_t *)v + d * value_bytes, tile->v_dim,
-                batch->seen[i].low, batch->seen[i].high, batch->c + at,
-                tile->o + (size_t)(batch->row + at) * tile->v_dim + d, tile->v_dim, ahead,
-                at == 0 && d == 0 ? ahead_step : 0);
+            forms[v->dtype][tile_rows(batch, at) - 1][n_registers - 1](
+                batch->p[at], PAGE_TOKENS, v->rows + cpu_page_row_bytes(d, v->dtype), row_bytes,
+                batch->seen[i].low, batch->seen[i].high, batch->c + at, batch->w + at,
+                tile->o + (size_t)(batch->row + at) * tile->v_dim + d, tile->v_dim, v->ahead,
+                at == 0 && d == 0 ? v->ahead_step : 0);
         }
     }
 }
 
-static const void *widen(const void *from, size_t n, float *to)
+/* n_rows rows of n values (a multiple of 16) as floats; the plane that they are then. */
+INLINE struct plane widen_rows(const struct plane *from, uint32_t n_rows, uint32_t n, float *to,
+                               const enum kv_dtype dtype)
 {
-    for (size_t i = 0; i < n; i += WIDTH)
-        _mm512_store_ps(to + i, load16(from, i, true));
-    return to;
+    size_t row_bytes = cpu_page_row_bytes(n, dtype), block = cpu_page_row_bytes(2 * WIDTH, dtype);
+    struct plane widened = *from;
+    widened.rows = (const uint8_t *)to;
+    widened.dtype = KV_F32;
+    for (uint32_t r = 0; r < n_rows; r++, to += n) {
+        const uint8_t *row = from->rows + r * row_bytes;
+        for (uint32_t i = 0; i < n; i += 2 * WIDTH, row += block) {
+            _mm512_storeu_ps(to + i, load16(row, 0, dtype));
+            if (i + WIDTH < n)
+                _mm512_storeu_ps(to + i + WIDTH, load16(row, 1, dtype));
+        }
+    }
+    return widened;
+}
+
+static struct plane widen(const struct plane *from, uint32_t n_rows, uint32_t n, float *to)
+{
+    switch (from->dtype) {
+    case KV_F16:
+        return widen_rows(from, n_rows, n, to, KV_F16);
+    case KV_BF16:
+        return widen_rows(from, n_rows, n, to, KV_BF16);
+    case KV_Q8:
+        return widen_rows(from, n_rows, n, to, KV_Q8);
+    case KV_Q4:
+        return widen_rows(from, n_rows, n, to, KV_Q4);
+    case KV_F32:
+        break;
+    }
+    return *from;
 }
 
 /* Rows and columns of 16 x 16 values change places. */
@@ -265,21 +363,44 @@ INLINE void transpose(__m512 r[WIDTH])
         r[i] = t[i];
 }
 
-/* V out of K's first v_dim values: [64][v_dim]. */
-static const void *values_of_keys(const void *k, bool half, uint32_t v_dim, float *to)
+/* V out of K's first v_dim values: [64][v_dim]. K is floats. */
+static const void *values_of_keys(const float *k, uint32_t v_dim, float *to)
 {
     for (uint32_t d = 0; d < v_dim; d += WIDTH)
         for (uint32_t t = 0; t < PAGE_TOKENS; t += WIDTH) {
             __m512 r[WIDTH];
 #pragma GCC unroll 16
             for (uint32_t i = 0; i < WIDTH; i++)
-                r[i] = load16(k, (size_t)(d + i) * PAGE_TOKENS + t, half);
+                r[i] = _mm512_loadu_ps(k + (size_t)(d + i) * PAGE_TOKENS + t);
             transpose(r);
 #pragma GCC unroll 16
             for (uint32_t i = 0; i < WIDTH; i++)
                 _mm512_storeu_ps(to + (size_t)(t + i) * v_dim + d, r[i]);
         }
     return to;
+}
+
+/* Codes, as floats, become values. */
+static void unpack_keys(const struct attend_page *page, uint32_t k_dim, float *k)
+{
+    for (uint32_t d = 0; d < k_dim; d++, k += PAGE_TOKENS)
+        for (uint32_t t = 0; t < PAGE_TOKENS; t += WIDTH)
+            _mm512_storeu_ps(k + t, _mm512_fmadd_ps(_mm512_set1_ps(page->k_step[d]),
+                                                    _mm512_loadu_ps(k + t),
+                                                    _mm512_set1_ps(page->k_least[d])));
+}
+
+/* The planes of a latent page, as floats: both are read. */
+static void widen_latent(const struct attend_tile *tile, const struct attend_page *page,
+                         float *widened, struct plane *k, struct plane *v)
+{
+    float *values = widened + (size_t)PAGE_TOKENS * tile->k_dim;
+    *k = widen(k, tile->k_dim, PAGE_TOKENS, widened);
+    if (kv_dtype_is_packed(page->dtype))
+        unpack_keys(page, tile->k_dim, widened);
+    k->least = k->step = NULL;
+    *v = (struct plane){.dtype = KV_F32,
+                        .rows = values_of_keys((const float *)k->rows, tile->v_dim, values)};
 }
 
 static void avx512_step(const struct attend_tile *tile, const struct attend_page *page,
@@ -289,30 +410,37 @@ static void avx512_step(const struct attend_tile *tile, const struct attend_page
         cpu_attend_scalar.step(tile, page, widened);
         return;
     }
-    bool half = page->dtype == KV_F16, is_latent = page->v == NULL;
-    bool widens = half && tile->n_rows >= WIDEN_FROM_ROWS;
-    size_t k_values = (size_t)PAGE_TOKENS * tile->k_dim,
-           v_values = (size_t)PAGE_TOKENS * tile->v_dim;
-    size_t value_bytes = half ? 2 : 4;
-    const uint8_t *k_ahead = page->ahead;
-    const uint8_t *v_ahead =
-        k_ahead == NULL || is_latent ? NULL : k_ahead + k_values * value_bytes;
-    const void *values = page->v;
+    bool is_packed = kv_dtype_is_packed(page->dtype), is_latent = page->v == NULL;
+    bool widens = page->dtype != KV_F32 && !is_latent && tile->n_rows >= WIDEN_FROM_ROWS;
+    struct plane k = {.rows = page->k, .dtype = page->dtype};
+    struct plane v = {.rows = page->v, .dtype = page->dtype};
+    if (is_packed) {
+        k.least = page->k_least;
+        k.step = page->k_step;
+        v.least = page->v_least;
+        v.step = page->v_step;
+    }
     if (is_latent)
-        values = values_of_keys(page->k, half, tile->v_dim, widened + k_values);
+        widen_latent(tile, page, widened, &k, &v);
+    if (page->ahead != NULL) {
+        k.ahead = page->ahead;
+        k.ahead_step = (page->ahead_k_bytes + tile->k_dim - 1) / tile->k_dim;
+        v.ahead = page->ahead + page->ahead_k_bytes;
+        v.ahead_step = (page->ahead_v_bytes + PAGE_TOKENS - 1) / PAGE_TOKENS;
+    }
     struct batch batch;
     batch.tile = tile;
     for (uint32_t row = 0; row < tile->n_rows; row += BATCH_ROWS) {
         batch.row = row;
         batch.n_rows = tile->n_rows - row < BATCH_ROWS ? tile->n_rows - row : BATCH_ROWS;
         see(&batch);
-        const void *k = widens ? widen(page->k, k_values, widened) : page->k;
-        score(&batch, k, half && !widens, k_ahead,
-              row == 0 && k_ahead != NULL ? PAGE_TOKENS * value_bytes : 0);
+        struct plane k_read = widens ? widen(&k, tile->k_dim, PAGE_TOKENS, widened) : k;
+        score(&batch, &k_read);
         soften_batch(&batch);
-        const void *v = widens && !is_latent ? widen(values, v_values, widened) : values;
-        gather_values(&batch, v, half && !widens && !is_latent, v_ahead,
-                      row == 0 && v_ahead != NULL ? tile->v_dim * value_bytes : 0);
+        scale_p(&batch, &v);
+        struct plane v_read = widens ? widen(&v, PAGE_TOKENS, tile->v_dim, widened) : v;
+        gather_values(&batch, &v_read);
+        k.ahead_step = v.ahead_step = 0;
     }
 }
 

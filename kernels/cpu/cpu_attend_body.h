@@ -1,6 +1,6 @@
-/* kernels/cpu/cpu_attend_body.h: the ends of a span in plain C, compiled once an instruction set
- * (static, so that no copy leaks from one to another). Every operation is written out, so the
- * compiler may only choose how many lanes it takes at once.
+/* kernels/cpu/cpu_attend_body.h: scales of packed pages, and the ends of a span, in plain C,
+ * compiled once an instruction set (static, so that no copy leaks from one to another). Every
+ * operation is written out, so the compiler may only choose how many lanes it takes at once.
  */
 #ifndef QUIRE_KERNELS_CPU_ATTEND_BODY_H
 #define QUIRE_KERNELS_CPU_ATTEND_BODY_H
@@ -11,6 +11,32 @@
 static inline float attend_rescale(float m_old, float m_new)
 {
     return m_new == m_old ? 1.0f : cpu_exp2(m_old - m_new);
+}
+
+/* Fold of 16 lanes of fma(x[i], least[i], lane). */
+static inline float attend_offset(const float *restrict x, const float *restrict least, uint32_t n)
+{
+    float lanes[ATTEND_LANES] = {0};
+    uint32_t i = 0;
+    for (; i + ATTEND_LANES <= n; i += ATTEND_LANES)
+        for (uint32_t j = 0; j < ATTEND_LANES; j++)
+            lanes[j] = fmaf(x[i + j], least[i + j], lanes[j]);
+    for (uint32_t j = 0; i + j < n; j++)
+        lanes[j] = fmaf(x[i + j], least[i + j], lanes[j]);
+    return cpu_fold16(lanes);
+}
+
+static inline void attend_scale(const float *restrict x, const float *restrict step, uint32_t n,
+                                float *restrict out)
+{
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = x[i] * step[i];
+}
+
+static inline void attend_scale_in_place(float *restrict x, const float *restrict step, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        x[i] *= step[i];
 }
 
 static void attend_merge_row(const float *restrict o_from, float c_from, float *restrict o,

@@ -109,12 +109,35 @@ static void start_span(struct attend_unit *unit)
     memset(unit->span.o, 0, (size_t)n_rows * unit->run->layout.v_dim * sizeof(float));
 }
 
-/* The part of a page that belongs to a vhead's kv head. */
-static const uint8_t *page_head(const struct attend_run *run, const uint8_t *layer, uint32_t vhead)
+static const struct cpu_head_layout *head_layout(const struct attend_run *run, enum kv_dtype dtype)
+{
+    return dtype == run->args.group.dtype_open ? &run->open_head : &run->full_head;
+}
+
+/* A page as its rows may see it: the one that they stand in as it was written. */
+struct seen_page {
+    const uint8_t *layer; /* NULL: the table has it not */
+    enum kv_dtype dtype;
+};
+
+static struct seen_page find_page(const struct attend_run *run, const struct attend_block *block,
+                                  uint32_t page_idx)
 {
     const struct kv_group_view *group = &run->args.group;
-    return layer +
-           vhead / run->layout.n_parts * cpu_page_head_bytes(&group->shape, group->dtype_open);
+    uint32_t layer_idx = run->args.layer_idx;
+    if (page_idx == block->last_position / PAGE_TOKENS)
+        return (struct seen_page){kv_page_find_open(group, layer_idx, block->seq, page_idx),
+                                  group->dtype_open};
+    return (struct seen_page){kv_page_find(group, layer_idx, block->seq, page_idx),
+                              group->dtype_full};
+}
+
+/* The part of a page that belongs to a vhead's kv head. */
+static const uint8_t *page_head(const struct attend_run *run, const struct seen_page *page,
+                                uint32_t vhead)
+{
+    const struct attend_layout *layout = &run->layout;
+    return page->layer + vhead / layout->n_parts * head_layout(run, page->dtype)->bytes;
 }
 
 void attend_unit_look_beyond(const struct attend_run *run, const struct attend_block *block,
@@ -125,36 +148,52 @@ void attend_unit_look_beyond(const struct attend_run *run, const struct attend_b
         uint32_t idx = page_idx + i / n_vheads;
         if (idx > block->last_position / PAGE_TOKENS)
             return;
-        const uint8_t *layer = kv_page_find(&run->args.group, run->args.layer_idx, block->seq, idx);
-        if (layer != NULL)
-            beyond[i] = page_head(run, layer, vhead + i % n_vheads);
+        struct seen_page page = find_page(run, block, idx);
+        if (page.layer != NULL)
+            beyond[i] = page_head(run, &page, vhead + i % n_vheads);
     }
 }
 
-static void step_page(struct attend_unit *unit, const uint8_t *const *layers, uint32_t n_pages,
+/* One head of a page, and what to prefetch meanwhile. */
+static struct attend_page page_of(const struct attend_run *run, const struct seen_page *seen,
+                                  uint32_t vhead, const uint8_t *ahead)
+{
+    const struct cpu_head_layout *head = head_layout(run, seen->dtype);
+    const uint8_t *base = page_head(run, seen, vhead);
+    struct attend_page page = {.k = base + head->k,
+                               .dtype = seen->dtype,
+                               .ahead = ahead,
+                               .ahead_k_bytes = head->v_part,
+                               .ahead_v_bytes = head->bytes - head->v_part};
+    if (!run->args.group.shape.v_in_k)
+        page.v = base + head->v;
+    if (kv_dtype_is_packed(seen->dtype)) {
+        page.k_least = (const float *)(base + head->k_least);
+        page.k_step = (const float *)(base + head->k_step);
+        page.v_least = (const float *)(base + head->v_least);
+        page.v_step = (const float *)(base + head->v_step);
+    }
+    return page;
+}
+
+static void step_page(struct attend_unit *unit, const struct seen_page *pages, uint32_t n_pages,
                       uint32_t p, uint32_t page_idx)
 {
     const struct attend_layout *layout = &unit->run->layout;
-    const struct kv_group_view *group = &unit->run->args.group;
     uint32_t heads_before = 0;
     for (uint32_t i = 0; i < unit->n_vheads; i++) {
         uint32_t row = unit->rows_before[i], n_heads = n_heads_of(layout, unit->vhead + i);
         if (n_heads != heads_before)
             set_masks(unit, page_idx, n_heads);
         heads_before = n_heads;
-        uint32_t ahead = p * unit->n_vheads + i + HEADS_AHEAD;
-        const uint8_t *head = page_head(unit->run, layers[p], unit->vhead + i);
-        struct attend_page page = {
-            .k = head,
-            .v = group->shape.v_in_k ? NULL
-                                     : head + cpu_page_k_bytes(&group->shape, group->dtype_open),
-            .dtype = group->dtype_open,
-        };
-        if (ahead < n_pages * unit->n_vheads)
-            page.ahead = page_head(unit->run, layers[ahead / unit->n_vheads],
-                                   unit->vhead + ahead % unit->n_vheads);
+        uint32_t next = p * unit->n_vheads + i + HEADS_AHEAD;
+        const uint8_t *ahead;
+        if (next < n_pages * unit->n_vheads)
+            ahead = page_head(unit->run, &pages[next / unit->n_vheads],
+                              unit->vhead + next % unit->n_vheads);
         else
-            page.ahead = unit->beyond[ahead - n_pages * unit->n_vheads];
+            ahead = unit->beyond[next - n_pages * unit->n_vheads];
+        struct attend_page page = page_of(unit->run, &pages[p], unit->vhead + i, ahead);
         struct attend_tile tile = {
             .n_rows = unit->rows_before[i + 1] - row,
             .k_dim = layout->k_dim,
@@ -173,7 +212,6 @@ static void step_page(struct attend_unit *unit, const uint8_t *const *layers, ui
 /* Pages ascending, all kv heads of a page before the next one. */
 void attend_unit_walk(struct attend_unit *unit, uint32_t span_idx)
 {
-    const struct attend_args *args = &unit->run->args;
     uint32_t first = unit->block->first_position / PAGE_TOKENS;
     uint32_t last = unit->block->last_position / PAGE_TOKENS;
     if (first < span_idx * SPAN_PAGES)
@@ -181,17 +219,17 @@ void attend_unit_walk(struct attend_unit *unit, uint32_t span_idx)
     if (last > span_idx * SPAN_PAGES + SPAN_PAGES - 1)
         last = span_idx * SPAN_PAGES + SPAN_PAGES - 1;
     start_span(unit);
-    const uint8_t *layers[SPAN_PAGES];
+    struct seen_page pages[SPAN_PAGES];
     uint32_t n_pages = last - first + 1;
     bool complete = true;
     for (uint32_t p = 0; p < n_pages; p++) {
-        layers[p] = kv_page_find(&args->group, args->layer_idx, unit->block->seq, first + p);
-        complete &= layers[p] != NULL;
+        pages[p] = find_page(unit->run, unit->block, first + p);
+        complete &= pages[p].layer != NULL;
     }
     if (!complete)
         cpu_worker_fail(unit->worker, STATUS_INTERNAL);
     for (uint32_t p = 0; complete && p < n_pages; p++)
-        step_page(unit, layers, n_pages, p, first + p);
+        step_page(unit, pages, n_pages, p, first + p);
     uint32_t n_rows = unit->rows_before[unit->n_vheads];
     for (uint32_t r = 0; r < n_rows; r++)
         unit->span.l[r] = cpu_fold16(unit->lanes + (size_t)r * ATTEND_LANES);

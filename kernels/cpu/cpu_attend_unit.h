@@ -10,6 +10,7 @@
 #define QUIRE_KERNELS_CPU_ATTEND_UNIT_H
 
 #include "kernels/cpu/cpu_attend_plan.h"
+#include "kernels/cpu/cpu_page.h"
 #include "kernels/cpu/cpu_panel.h"
 
 #define SPAN_PAGES (SPAN_TOKENS / PAGE_TOKENS)
@@ -18,6 +19,7 @@
 struct attend_run {
     struct attend_args args;
     struct attend_layout layout;
+    struct cpu_head_layout open_head, full_head; /* of pages as they are written, and when full */
     const struct cpu_attend_ops *ops;
     const struct cpu_panel_ops *panel;
     enum activations activations;

@@ -270,7 +270,7 @@ struct op_cost cpu_cost_attend(const struct attend_args *args, enum activations 
     const struct kv_group_view *group = &args->group;
     const struct kv_shape *shape = &group->shape;
     struct attend_layout layout = attend_layout(1, args->n_heads, shape);
-    double head_bytes = (double)cpu_page_head_bytes(shape, group->dtype_full);
+    double head_bytes = (double)cpu_page_head(shape, group->dtype_full).bytes;
     double of_key = 2.0 * (shape->k_dim + shape->v_dim) + OPS_EXP2 + 3;
     double of_page = shape->v_dim + OPS_EXP2 + 2.0 * ATTEND_LANES;
     struct op_cost cost = {.read = 4.0 * rows->n_rows * args->n_heads * shape->k_dim,

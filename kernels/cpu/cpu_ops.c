@@ -6,6 +6,7 @@
 const struct ops cpu_ops = {
     .name = "cpu",
     .numerics = 1,
+    .page_dtypes = (1u << KV_DTYPES) - 1,
     .weight_load = cpu_weight_load,
     .weight_free = cpu_weight_free,
     .weight_info = cpu_weight_info,
@@ -23,6 +24,7 @@ const struct ops cpu_ops = {
     .route = cpu_route,
     .moe = cpu_moe,
     .rope_append = cpu_rope_append,
+    .page_seal = cpu_page_seal,
     .attend = cpu_attend,
     .gather = cpu_gather,
     .sample = cpu_sample,

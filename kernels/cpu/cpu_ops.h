@@ -19,6 +19,7 @@ void cpu_linear_glu(struct stream *stream, const struct linear_glu_args *args);
 void cpu_route(struct stream *stream, const struct route_args *args);
 void cpu_moe(struct stream *stream, const struct moe_args *args);
 void cpu_rope_append(struct stream *stream, const struct rope_append_args *args);
+void cpu_page_seal(struct stream *stream, const struct page_seal_args *args);
 void cpu_attend(struct stream *stream, const struct attend_args *args);
 void cpu_gather(struct stream *stream, const struct gather_args *args);
 void cpu_sample(struct stream *stream, const struct sample_args *args);

@@ -7,7 +7,7 @@
 
 size_t cpu_page_layer_bytes(const struct kv_shape *shape, enum kv_dtype dtype)
 {
-    return shape->n_kv_heads * cpu_page_head_bytes(shape, dtype);
+    return shape->n_kv_heads * cpu_page_head(shape, dtype).bytes;
 }
 
 /* This worker's part of a page, in whole cache lines. */

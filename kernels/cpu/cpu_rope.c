@@ -24,7 +24,7 @@ struct rope_run {
 struct rope_row { /* a worker's scratch, one row at a time */
     float cosine[MODEL_HEAD_DIM_MAX / 2], sine[MODEL_HEAD_DIM_MAX / 2];
     float normed[MODEL_HEAD_DIM_MAX], rotated[MODEL_HEAD_DIM_MAX];
-    uint16_t halves[MODEL_HEAD_DIM_MAX];
+    uint16_t rounded[MODEL_HEAD_DIM_MAX];
 };
 _Static_assert(sizeof(struct rope_row) <= CPU_SCRATCH_BYTES, "a row's rotation fits the scratch");
 
@@ -43,10 +43,30 @@ static uint32_t scalar_halves(const float *from, uint32_t n, uint16_t *to)
 
 const struct cpu_rope_ops cpu_rope_scalar = {rope_angles, rope_rotate, scalar_halves};
 
-/* K of one token and head: a column of [k_dim][64]. Returns how many values were cut to the range
- * of f16. */
+/* To bf16, round to even; NaN stays NaN. */
+static void brains(const float *from, uint32_t n, uint16_t *to)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &from[i], sizeof bits);
+        bool is_nan = (bits & 0x7fffffff) > 0x7f800000;
+        to[i] = (uint16_t)(is_nan ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    }
+}
+
+/* As values of 16 bits. Returns how many were cut to the range of f16. */
+static uint32_t round_values(const struct rope_run *run, const float *from, uint32_t n,
+                             uint16_t *to)
+{
+    if (run->args.group.dtype_open == KV_F16)
+        return run->ops->halves(from, n, to);
+    brains(from, n, to);
+    return 0;
+}
+
+/* K of one token and head: a column of [k_dim][64]. Returns how many values were cut. */
 static uint32_t put_k(const struct rope_run *run, const float *k, uint8_t *plane, uint32_t slot,
-                      uint16_t *halves)
+                      uint16_t *rounded)
 {
     uint32_t n = run->args.group.shape.k_dim;
     if (run->args.group.dtype_open == KV_F32) {
@@ -55,10 +75,10 @@ static uint32_t put_k(const struct rope_run *run, const float *k, uint8_t *plane
             to[(size_t)d * PAGE_TOKENS] = k[d];
         return 0;
     }
-    uint32_t n_saturated = run->ops->halves(k, n, halves);
+    uint32_t n_saturated = round_values(run, k, n, rounded);
     uint16_t *to = (uint16_t *)plane + slot;
     for (uint32_t d = 0; d < n; d++)
-        to[(size_t)d * PAGE_TOKENS] = halves[d];
+        to[(size_t)d * PAGE_TOKENS] = rounded[d];
     return n_saturated;
 }
 
@@ -70,7 +90,7 @@ static uint32_t put_v(const struct rope_run *run, const float *v, uint8_t *plane
         memcpy((float *)plane + (size_t)slot * n, v, n * sizeof(float));
         return 0;
     }
-    return run->ops->halves(v, n, (uint16_t *)plane + (size_t)slot * n);
+    return round_values(run, v, n, (uint16_t *)plane + (size_t)slot * n);
 }
 
 /* The norm before of a head's first n values, if it has one; the head as it is rotated. */
@@ -131,17 +151,16 @@ static uint32_t append_keys(const struct rope_run *run, uint32_t r, struct rope_
     const float *v = k + (size_t)shape->n_kv_heads * shape->k_dim;
     uint32_t slot = args->rows.position[r] % PAGE_TOKENS, n_saturated = 0;
     bool is_before = args->qk_norm == QK_NORM_BEFORE, is_latent = args->qk_norm == QK_NORM_LATENT;
-    size_t head_bytes = cpu_page_head_bytes(shape, group->dtype_open);
-    size_t k_bytes = cpu_page_k_bytes(shape, group->dtype_open);
+    struct cpu_head_layout layout = cpu_page_head(shape, group->dtype_open);
     for (uint32_t h = 0; h < shape->n_kv_heads; h++) {
-        uint8_t *head = layer + h * head_bytes;
+        uint8_t *head = layer + h * layout.bytes;
         const float *from = norm_head(run, k + (size_t)h * shape->k_dim,
                                       is_before || is_latent ? args->k_norm : NULL,
                                       is_latent ? shape->v_dim : shape->k_dim, row);
         turn_head(run, from, 1.0f, row, row->rotated);
-        n_saturated += put_k(run, row->rotated, head, slot, row->halves);
+        n_saturated += put_k(run, row->rotated, head, slot, row->rounded);
         if (!shape->v_in_k)
-            n_saturated += put_v(run, v + (size_t)h * shape->v_dim, head + k_bytes, slot);
+            n_saturated += put_v(run, v + (size_t)h * shape->v_dim, head + layout.v, slot);
     }
     return n_saturated;
 }
@@ -150,8 +169,8 @@ static uint32_t run_row(const struct rope_run *run, uint32_t r, struct rope_row 
 {
     const struct rope_append_args *args = &run->args;
     uint32_t position = args->rows.position[r];
-    uint8_t *layer = kv_page_find(&args->group, args->layer_idx, args->rows.row_seq[r],
-                                  position / PAGE_TOKENS);
+    uint8_t *layer = kv_page_find_open(&args->group, args->layer_idx, args->rows.row_seq[r],
+                                       position / PAGE_TOKENS);
     if (layer == NULL) {
         *status = STATUS_INTERNAL;
         return 0;
@@ -217,6 +236,8 @@ void cpu_rope_append(struct stream *stream, const struct rope_append_args *args)
     assert(args->qk_norm != QK_NORM_BEFORE || (args->q_norm != NULL && args->k_norm != NULL));
     assert(args->qk_norm != QK_NORM_LATENT ||
            (args->k_norm != NULL && shape->v_in_k && shape->v_dim <= shape->k_dim));
+    assert(!kv_dtype_is_packed(args->group.dtype_open));
+    assert(kv_group_packs(&args->group) == (args->group.open.base != NULL));
     assert(args->q_temperature.scale == 0 || args->q_temperature.length > 0);
     struct rope_run run = run_of(stream_isa(stream), args, stream_activations(stream));
     cpu_stream_push(stream, "rope_append", run_rope, &run, sizeof run, true);

@@ -8,6 +8,7 @@
 const struct ops cuda_ops = {
     .name = "cuda",
     .numerics = CUDA_NUMERICS,
+    .page_dtypes = 1u << KV_F16 | 1u << KV_F32,
     .weight_load = cuda_weight_load,
     .weight_free = cuda_weight_free,
     .weight_info = cuda_weight_info,
@@ -25,6 +26,7 @@ const struct ops cuda_ops = {
     .route = cuda_route,
     .moe = cuda_moe,
     .rope_append = cuda_rope_append,
+    .page_seal = NULL, /* its pages are of no packed type */
     .attend = cuda_attend,
     .gather = cuda_gather,
     .sample = cuda_sample,

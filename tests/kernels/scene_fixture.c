@@ -16,8 +16,6 @@
 
 #define SCENE_LAYERS 2
 #define SCENE_LAYER 1
-#define SCENE_BASE 10000.0
-#define SCENE_EPS 1e-5
 
 static uint32_t mix(uint32_t x)
 {
@@ -34,8 +32,7 @@ float scene_value(uint32_t seq, uint32_t position, uint32_t i)
     return (float)((double)h / 4294967296.0 * 4.0 - 2.0);
 }
 
-/* Of the norm of q's heads or of k's. */
-static double norm_weight(bool is_k, uint32_t d)
+double scene_norm_weight(bool is_k, uint32_t d)
 {
     return 1 + 0.25 * (double)scene_value(is_k ? 1001 : 1000, d, 0);
 }
@@ -96,7 +93,9 @@ static void make_tables(struct scene *scene)
             next = (next + step) % n_pages;
             table[s * stride + p] = next;
         }
+    enum kv_dtype open = kv_dtype_open(shape->dtype);
     size_t layer_bytes = scene->ops->page_layer_bytes(&shape->kv, shape->dtype);
+    size_t open_bytes = scene->ops->page_layer_bytes(&shape->kv, open);
     page_id *device_table = scene_alloc(scene, sizeof *table * stride * shape->n_seqs);
     uint32_t *first_page = scene_alloc(scene, sizeof shape->first_page);
     device_upload(scene->device, device_table, table, sizeof *table * stride * shape->n_seqs);
@@ -107,7 +106,7 @@ static void make_tables(struct scene *scene)
         .kind = shape->kind,
         .window = shape->window,
         .shape = shape->kv,
-        .dtype_open = shape->dtype,
+        .dtype_open = open,
         .dtype_full = shape->dtype,
         .base = scene_alloc(scene, bytes),
         .page_stride = layer_bytes * SCENE_LAYERS,
@@ -116,7 +115,16 @@ static void make_tables(struct scene *scene)
         .first_page = first_page,
         .table_stride = stride,
     };
-    if (scene->is_cuda)
+    if (kv_group_packs(&scene->group)) /* the rows of all pages stay, in the same order */
+        scene->group.open = (struct kv_open_view){
+            .base = scene_alloc(scene, open_bytes * SCENE_LAYERS * n_pages),
+            .page_stride = open_bytes * SCENE_LAYERS,
+            .layer_stride = open_bytes,
+            .table = device_table,
+            .first_page = first_page,
+            .table_stride = stride,
+        };
+    if (scene->is_cuda || kv_group_packs(&scene->group))
         soil(scene, scene->group.base, bytes);
     scene->n_pages = n_pages;
 }
@@ -133,7 +141,7 @@ static float *upload_norm(struct scene *scene, bool is_k)
     uint32_t n = scene->shape.kv.k_dim;
     float weights[MODEL_HEAD_DIM_MAX], *memory = scene_alloc(scene, n * sizeof *weights);
     for (uint32_t d = 0; d < n; d++)
-        weights[d] = (float)norm_weight(is_k, d);
+        weights[d] = (float)scene_norm_weight(is_k, d);
     device_upload(scene->device, memory, weights, n * sizeof *weights);
     return memory;
 }
@@ -301,6 +309,10 @@ static struct act append(struct scene *scene, const struct rows_view *rows, cons
         append_apart(scene, &args);
     else
         scene->ops->rope_append(scene->stream, &args);
+    if (kv_group_packs(&scene->group))
+        scene->ops->page_seal(scene->stream, &(struct page_seal_args){.rows = *rows,
+                                                                      .group = scene->group,
+                                                                      .layer_idx = SCENE_LAYER});
     return args.q;
 }
 
@@ -451,110 +463,6 @@ float *scene_try_attend(struct scene *scene, const struct scene_rows *items, uin
     if (scene->is_cuda && *status == STATUS_OK)
         check_halves(scene, &args.out, rows.n_rows, out);
     free_down_to(scene, n_allocs);
-    return out;
-}
-
-static double exact_norm(const double *x, uint32_t n)
-{
-    double sum = 0;
-    for (uint32_t d = 0; d < n; d++)
-        sum += x[d] * x[d];
-    return 1 / sqrt(sum / n + SCENE_EPS);
-}
-
-/* A head of q or of k (counted behind those of q), normed and rotated. */
-static void exact_turn(const struct scene_shape *shape, uint32_t seq, uint32_t position,
-                       uint32_t head, double *out)
-{
-    uint32_t n = shape->kv.k_dim, first = shape->first_rot, n_rot = n - first;
-    bool is_k = head >= shape->n_heads, is_latent = shape->qk_norm == QK_NORM_LATENT && is_k;
-    uint32_t n_normed = is_latent ? shape->kv.v_dim : shape->qk_norm == QK_NORM_BEFORE ? n : 0;
-    double x[MODEL_HEAD_DIM_MAX] = {0};
-    for (uint32_t d = 0; d < n; d++)
-        x[d] = scene_value(seq, position, head * n + d);
-    double norm = n_normed > 0 ? exact_norm(x, n_normed) : 1;
-    for (uint32_t d = 0; d < n_normed; d++)
-        x[d] *= norm * norm_weight(is_k, d);
-    for (uint32_t d = 0; d < n; d++) {
-        bool adjacent = shape->style == ROPE_NORM;
-        uint32_t e = d - first, half = n_rot / 2, pair = adjacent ? e / 2 : e % half;
-        uint32_t other = first + (adjacent ? e ^ 1 : (e + half) % n_rot);
-        double angle = position * pow(SCENE_BASE, -2.0 * pair / n_rot);
-        if (shape->style == ROPE_NONE || d < first)
-            out[d] = x[d];
-        else if (other > d)
-            out[d] = x[d] * cos(angle) - x[other] * sin(angle);
-        else
-            out[d] = x[d] * cos(angle) + x[other] * sin(angle);
-    }
-    norm = exact_norm(out, n);
-    for (uint32_t d = 0; d < n && shape->qk_norm == QK_NORM_AFTER; d++)
-        out[d] *= norm;
-}
-
-static double exact_temperature(const struct scene_shape *shape, uint32_t position)
-{
-    const struct q_temperature *temperature = &shape->q_temperature;
-    if (temperature->scale == 0)
-        return 1;
-    uint32_t n = (position + temperature->offset) / temperature->length;
-    return 1 + (double)temperature->scale * log(1.0 + n);
-}
-
-static double as_stored(const struct scene_shape *shape, double x)
-{
-    return shape->dtype == KV_F16 ? (double)f16_to_f32(f16_from_f32((float)x)) : x;
-}
-
-static uint32_t exact_first(const struct scene_shape *shape, uint32_t position)
-{
-    if (shape->kind == KV_SLIDING)
-        return position + 1 > shape->window ? position + 1 - shape->window : 0;
-    return shape->kind == KV_CHUNKED ? position - position % shape->window : 0;
-}
-
-static void exact_head(const struct scene_shape *shape, uint32_t seq, uint32_t position,
-                       uint32_t head, double *out)
-{
-    const struct kv_shape *kv = &shape->kv;
-    uint32_t kv_head = head * kv->n_kv_heads / shape->n_heads, first = exact_first(shape, position);
-    uint32_t v_at = (shape->n_heads + kv->n_kv_heads) * kv->k_dim + kv_head * kv->v_dim;
-    double *score = malloc((position + 1) * sizeof *score), max = -INFINITY, sum = 0;
-    double *k = malloc((size_t)(position + 1) * kv->k_dim * sizeof *k), q[MODEL_HEAD_DIM_MAX];
-    double scale = exact_temperature(shape, position) / sqrt((double)kv->k_dim);
-    exact_turn(shape, seq, position, head, q);
-    for (uint32_t t = first; t <= position; t++) {
-        score[t] = 0;
-        exact_turn(shape, seq, t, shape->n_heads + kv_head, k + (size_t)t * kv->k_dim);
-        for (uint32_t d = 0; d < kv->k_dim; d++)
-            score[t] += q[d] * scale * as_stored(shape, k[(size_t)t * kv->k_dim + d]);
-        max = fmax(max, score[t]);
-    }
-    memset(out, 0, kv->v_dim * sizeof *out);
-    for (uint32_t t = first; t <= position; t++) {
-        double p = exp(score[t] - max);
-        sum += p;
-        for (uint32_t d = 0; d < kv->v_dim; d++)
-            out[d] += p * as_stored(shape, kv->v_in_k ? k[(size_t)t * kv->k_dim + d]
-                                                      : (double)scene_value(seq, t, v_at + d));
-    }
-    for (uint32_t d = 0; d < kv->v_dim; d++)
-        out[d] /= sum;
-    free(k);
-    free(score);
-}
-
-double *scene_attend_exact(const struct scene *scene, const struct scene_rows *items,
-                           uint32_t n_items)
-{
-    const struct scene_shape *shape = &scene->shape;
-    uint32_t v_dim = shape->kv.v_dim;
-    double *out = malloc(sizeof *out * scene_n_rows(items, n_items) * shape->n_heads * v_dim),
-           *at = out;
-    for (uint32_t i = 0; i < n_items; i++)
-        for (uint32_t j = 0; j < items[i].n; j++)
-            for (uint32_t h = 0; h < shape->n_heads; h++, at += v_dim)
-                exact_head(shape, items[i].seq, items[i].position + j, h, at);
     return out;
 }
 

@@ -73,6 +73,10 @@ uint32_t scene_n_rows(const struct scene_rows *items, uint32_t n_items);
 /* The bytes of layer 1 of one page of a sequence; malloc'd. */
 uint8_t *scene_page(struct scene *scene, uint32_t seq, uint32_t page_idx, size_t *n_bytes);
 
+#define SCENE_BASE 10000.0 /* of rope */
+#define SCENE_EPS 1e-5     /* of norms */
+/* Of the norm of q's heads or of k's. */
+double scene_norm_weight(bool is_k, uint32_t d);
 /* Value i of the row [q heads | k heads | v heads] before rotation; about -2 .. 2. */
 float scene_value(uint32_t seq, uint32_t position, uint32_t i);
 
