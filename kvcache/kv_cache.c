@@ -12,7 +12,7 @@ static int make_sequences(struct kv_cache *cache, struct why *why)
     uint32_t n = cache->spec.max_sequences;
     size_t capacity = 0;
     for (uint32_t g = 0; g < cache->n_groups; g++)
-        capacity += cache->groups[g].table_capacity;
+        capacity += cache->groups[g].table_capacity + cache->groups[g].open.tables.capacity;
     cache->sequences = calloc(n, sizeof *cache->sequences);
     cache->free = calloc(n, sizeof *cache->free);
     cache->tables = calloc(n * capacity, sizeof *cache->tables);
@@ -24,10 +24,32 @@ static int make_sequences(struct kv_cache *cache, struct why *why)
             uint32_t group_capacity = cache->groups[g].table_capacity;
             page_table_init(&cache->sequences[s].tables[g], memory, group_capacity);
             memory += group_capacity;
+            group_capacity = cache->groups[g].open.tables.capacity;
+            page_table_init(&cache->sequences[s].open[g], memory, group_capacity);
+            memory += group_capacity;
         }
         cache->free[cache->n_free++] = n - 1 - s;
     }
     return STATUS_OK;
+}
+
+static struct kv_cache_spec filled_in(const struct device *device, const struct kv_cache_spec *spec)
+{
+    struct kv_cache_spec full = *spec;
+    if (full.max_append == 0)
+        full.max_append = STEP_ROWS_MAX * device_depth(device);
+    if (full.max_uncommitted == 0)
+        full.max_uncommitted = full.max_append;
+    return full;
+}
+
+uint64_t kv_cache_open_bytes(const struct device *device, const struct kv_cache_spec *spec)
+{
+    struct kv_cache_spec full = filled_in(device, spec);
+    uint64_t bytes = 0;
+    for (uint32_t g = 0; g < full.n_groups; g++)
+        bytes += kv_open_bytes(device_ops(device), &full, &full.groups[g]);
+    return bytes;
 }
 
 int kv_cache_create(struct device *device, const struct kv_cache_spec *spec, struct kv_cache **out,
@@ -40,11 +62,9 @@ int kv_cache_create(struct device *device, const struct kv_cache_spec *spec, str
     if (cache == NULL)
         return refuse(why, STATUS_NO_MEMORY, "no memory for a cache (%zu bytes)", sizeof *cache);
     cache->device = device;
-    cache->spec = *spec;
+    cache->spec = filled_in(device, spec);
     for (int i = 0; i < PINS_MAX; i++)
         cache->pins[i].node = NODE_NONE;
-    if (cache->spec.max_append == 0)
-        cache->spec.max_append = STEP_ROWS_MAX * device_depth(device);
     uint32_t n_pages[KV_GROUPS_MAX];
     int status = kv_memory_share(device_ops(device), &cache->spec, n_pages, why);
     for (uint32_t g = 0; g < spec->n_groups && status == STATUS_OK; g++) {
@@ -139,6 +159,7 @@ void kv_cache_read_stats(const struct kv_cache *cache, struct kv_cache_stats *ou
         out->token_bytes += page_bytes / PAGE_TOKENS;
         out->memory_bytes += (uint64_t)page_bytes * page_pool_n_pages(cache->groups[g].pool);
     }
+    out->memory_bytes += kv_cache_open_bytes(cache->device, &cache->spec);
     for (uint32_t s = 0; s < cache->spec.max_sequences; s++)
         if (cache->sequences[s].is_open)
             out->n_tokens_written += cache->sequences[s].written;

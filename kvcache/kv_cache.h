@@ -53,13 +53,14 @@ struct kv_group_spec {
 struct kv_cache_spec {
     uint32_t n_groups;
     struct kv_group_spec groups[KV_GROUPS_MAX];
-    /* for pages of all groups; must hold at least one page of each. One page of padding a group
-     * comes on top. */
+    /* for pages of all groups, the rows of those being written too (kv_open.h); must hold at least
+     * one page of each. One page of padding a group comes on top. */
     uint64_t memory_bytes;
     uint32_t max_sequences; /* 1..SEQUENCES_MAX */
     uint32_t max_context;   /* tokens of one sequence */
     /* most uncommitted tokens of one sequence; 0: STEP_ROWS_MAX for each list under way */
     uint32_t max_append;
+    uint32_t max_uncommitted; /* of all sequences together; 0: as many as of one */
     bool no_prefixes; /* remembers nothing of sequences that ended: to compare with */
 };
 
@@ -85,6 +86,8 @@ int kv_cache_create(struct device *device, const struct kv_cache_spec *spec, str
                     struct why *why);
 void kv_cache_free(struct kv_cache *cache); /* asserts that every page has come home */
 
+/* Of spec->memory_bytes, what the rows of pages being written take; 0 where nothing packs. */
+uint64_t kv_cache_open_bytes(const struct device *device, const struct kv_cache_spec *spec);
 /* Pages that n tokens of a sequence take, and whether they could be promised now, or ever: not more
  * than tokens_max, which the cache and max_context give. */
 uint32_t kv_cache_pages_of(const struct kv_cache *cache, uint64_t n_tokens);
@@ -196,7 +199,8 @@ void kv_cache_commit(struct kv_cache *cache, kv_seq_id seq, uint32_t n);
 /* The same, and these are they. */
 void kv_cache_commit_ids(struct kv_cache *cache, kv_seq_id seq, const uint32_t *ids, uint32_t n);
 /* Keeps the first n; the promise stays. Not below what a fork shared or a prefix remembers, nor
- * below what a windowed group has dropped (asserted; none bites above `committed`). */
+ * below what a windowed group has dropped, nor into a packed page whose rows are gone: where a group
+ * packs, below `committed` to the end of a page alone (asserted; none bites above `committed`). */
 void kv_cache_truncate(struct kv_cache *cache, kv_seq_id seq, uint64_t n_tokens);
 /* A second sequence over the same pages, with a promise of its own; pages are shared until written.
  * All that was written must be committed (asserted). STATUS_* of open; then nothing has changed. */

@@ -27,6 +27,9 @@ static int check_table(const struct kv_cache *cache, kv_seq_id seq, uint32_t g, 
         group->named[table->pages[i]]++;
     }
     int status = kv_tables_check(&group->tables, seq, table, why);
+    if (status == STATUS_OK)
+        status = kv_open_check(&group->open, seq, &sequence->open[g], sequence->committed,
+                               sequence->written, why);
     return status < 0 ? refuse_prefix(why, status, "group %u", g) : STATUS_OK;
 }
 
@@ -34,13 +37,16 @@ static int check_group(struct kv_cache *cache, uint32_t g, struct why *why)
 {
     struct kv_group *group = &cache->groups[g];
     uint32_t n_pages = page_pool_n_pages(group->pool);
-    uint64_t n_reserved = 0;
+    uint64_t n_reserved = 0, n_rows = 0; /* entries of tables of rows */
     int status = page_pool_check(group->pool, why);
+    if (status == STATUS_OK && group->open.pool != NULL)
+        status = page_pool_check(group->open.pool, why);
     memset(group->named, 0, n_pages * sizeof *group->named);
     for (kv_seq_id seq = 0; seq < cache->spec.max_sequences && status == STATUS_OK; seq++) {
         if (!cache->sequences[seq].is_open)
             continue;
         n_reserved += kv_sequence_reserved(cache, &cache->sequences[seq], g);
+        n_rows += cache->sequences[seq].open[g].n_pages;
         status = check_table(cache, seq, g, why);
     }
     if (status < 0)
@@ -52,6 +58,10 @@ static int check_group(struct kv_cache *cache, uint32_t g, struct why *why)
         if (group->named[page] != page_pool_refs(group->pool, page))
             return refuse(why, STATUS_INTERNAL, "group %u: page %u has %u references, %u tables", g,
                           page, page_pool_refs(group->pool, page), group->named[page]);
+    if (kv_open_n_named(&group->open) != n_rows)
+        return refuse(why, STATUS_INTERNAL, "group %u: rows of pages have %llu references, %llu "
+                      "entries", g, (unsigned long long)kv_open_n_named(&group->open),
+                      (unsigned long long)n_rows);
     if (n_reserved != page_pool_n_reserved(group->pool))
         return refuse(why, STATUS_INTERNAL, "group %u: %u pages promised, %llu owed", g,
                       page_pool_n_reserved(group->pool), (unsigned long long)n_reserved);

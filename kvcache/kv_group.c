@@ -26,30 +26,11 @@ uint32_t kv_group_window_pages(const struct kv_group_spec *spec, uint32_t max_ap
     return (uint32_t)((n_tokens + PAGE_TOKENS - 2) / PAGE_TOKENS + 1); /* at any alignment */
 }
 
-static int fill_ids(struct kv_group *group, uint32_t n_pages, struct why *why)
-{
-    page_id *ids = malloc(n_pages * sizeof *ids);
-    void *memory = NULL;
-    int status = STATUS_NO_MEMORY;
-    if (ids != NULL)
-        status = device_alloc(group->device, n_pages * sizeof *ids, &memory, why);
-    if (status == STATUS_OK) {
-        for (uint32_t i = 0; i < n_pages; i++)
-            ids[i] = i;
-        group->ids = memory;
-        status = device_upload(group->device, memory, ids, n_pages * sizeof *ids);
-    }
-    free(ids);
-    return status;
-}
-
 int kv_group_init(struct kv_group *group, struct device *device, const struct kv_cache_spec *spec,
                   uint32_t group_idx, uint32_t n_pages, struct why *why)
 {
     group->spec = spec->groups[group_idx];
-    group->device = device;
-    group->ops = device_ops(device);
-    group->layer_stride = layer_bytes(group->ops, &group->spec);
+    group->layer_stride = layer_bytes(device_ops(device), &group->spec);
     group->window_pages = kv_group_window_pages(&group->spec, spec->max_append);
     uint64_t capacity = kv_pages_of(spec->max_context);
     if (capacity > group->window_pages)
@@ -57,7 +38,7 @@ int kv_group_init(struct kv_group *group, struct device *device, const struct kv
     if (capacity > n_pages)
         capacity = n_pages; /* the pages of one table are all different */
     group->table_capacity = (uint32_t)capacity;
-    int status = page_pool_create(device, n_pages, kv_group_page_bytes(group->ops, &group->spec),
+    int status = page_pool_create(device, n_pages, group->layer_stride * group->spec.n_layers,
                                   &group->pool, why);
     if (status < 0)
         return status;
@@ -70,21 +51,19 @@ int kv_group_init(struct kv_group *group, struct device *device, const struct kv
     if (status == STATUS_OK)
         status =
             kv_tables_put(&group->tables, spec->max_sequences, page_pool_padding(group->pool));
-    if (status == STATUS_OK)
-        status = fill_ids(group, n_pages, why);
     if (status < 0)
         return refuse(why, status,
                       "no memory for the tables of %u sequences of %u pages; lower "
                       "--max-sequences or --max-context",
                       spec->max_sequences, group->table_capacity);
-    return STATUS_OK;
+    return kv_open_init(&group->open, device, spec, &group->spec, why);
 }
 
 void kv_group_release(struct kv_group *group)
 {
     page_pool_free(group->pool);
     kv_tables_release(&group->tables);
-    device_free(group->device, group->ids);
+    kv_open_release(&group->open);
     free(group->named);
     *group = (struct kv_group){.pool = NULL};
 }
@@ -105,21 +84,15 @@ uint32_t kv_group_first_visible(const struct kv_group *group, uint64_t position)
     return (uint32_t)(first / PAGE_TOKENS);
 }
 
-/* Runs of ascending ids are zeroed by one op. */
+/* Runs of ascending ids are zeroed by one op. What will be packed is written all at once then. */
 static void zero_run(struct kv_group *group, page_id first, uint32_t n, struct stream *stream)
 {
-    if (n == 0)
-        return;
-    struct page_zero_args args = {
-        .base = page_pool_base(group->pool),
-        .page_stride = page_pool_page_bytes(group->pool),
-        .pages = group->ids + first,
-        .n = n,
-    };
-    group->ops->page_zero(stream, &args);
+    if (n > 0 && !kv_group_spec_packs(&group->spec))
+        page_pool_zero(group->pool, first, n, stream);
 }
 
-/* The sequence is about to write into its last page, which others may hold as well. */
+/* The sequence is about to write into its last page, which others may hold as well; of one that is
+ * packed later they hold a place. */
 static void take_last(struct kv_group *group, struct page_table *table, struct stream *stream)
 {
     page_id shared = page_table_last(table);
@@ -129,14 +102,8 @@ static void take_last(struct kv_group *group, struct page_table *table, struct s
         return;
     }
     page_id own = page_pool_acquire(group->pool);
-    struct page_copy_args args = {
-        .base = page_pool_base(group->pool),
-        .page_stride = page_pool_page_bytes(group->pool),
-        .from = group->ids + shared,
-        .to = group->ids + own,
-        .n = 1,
-    };
-    group->ops->page_copy(stream, &args);
+    if (!kv_group_spec_packs(&group->spec))
+        page_pool_copy(group->pool, shared, own, stream);
     page_pool_release(group->pool, shared);
     page_table_own_last(table, own);
 }
@@ -186,7 +153,7 @@ void kv_group_view(const struct kv_group *group, struct kv_group_view *out)
         .kind = group->spec.kind,
         .window = group->spec.window,
         .shape = group->spec.shape,
-        .dtype_open = group->spec.dtype,
+        .dtype_open = kv_dtype_open(group->spec.dtype),
         .dtype_full = group->spec.dtype,
         .base = page_pool_base(group->pool),
         .page_stride = page_pool_page_bytes(group->pool),
@@ -195,4 +162,5 @@ void kv_group_view(const struct kv_group *group, struct kv_group_view *out)
         .first_page = kv_tables_first_page(&group->tables),
         .table_stride = group->table_capacity,
     };
+    kv_open_view(&group->open, &out->open);
 }

@@ -1,32 +1,34 @@
 /* kvcache/kv_group.h: one group of layers: its pool, the geometry of its pages, and its tables on
- * the device.
- *
- * The ids of all pages stand in device memory from the start, so that zeroing and copying a page
- * needs no host memory that would have to outlive the stream. Thread: engine only.
+ * the device. In a group that packs a page of the pool is the place of a packed one; kv_open.h has
+ * the rows of those that are not full. Thread: engine only.
  */
 #ifndef QUIRE_KVCACHE_KV_GROUP_H
 #define QUIRE_KVCACHE_KV_GROUP_H
 
 #include "kvcache/kv_cache.h"
+#include "kvcache/kv_open.h"
 #include "kvcache/kv_tables.h"
 #include "kvcache/page_pool.h"
 
 struct kv_group {
     struct kv_group_spec spec;
-    struct device *device;
-    const struct ops *ops;
     struct page_pool *pool;
     size_t layer_stride;
     uint32_t window_pages;   /* most pages a sequence holds at once; UINT32_MAX: all of its own */
     uint32_t table_capacity; /* pages of one table */
-    page_id *ids;            /* device [n_pages]: 0, 1, 2, ... */
     struct kv_tables tables; /* a slot for each sequence, and behind them one for padding */
+    struct kv_open open;
     uint32_t *named; /* [n_pages] scratch of the check: table entries that name each page */
 };
 
 static inline uint64_t kv_pages_of(uint64_t n_tokens)
 {
     return (n_tokens + PAGE_TOKENS - 1) / PAGE_TOKENS;
+}
+
+static inline bool kv_group_spec_packs(const struct kv_group_spec *spec)
+{
+    return kv_dtype_is_packed(spec->dtype);
 }
 
 size_t kv_group_page_bytes(const struct ops *ops, const struct kv_group_spec *spec);

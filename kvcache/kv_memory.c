@@ -6,10 +6,9 @@
 #include "base/text.h"
 
 /* Windowed groups never need more than their windows; what they leave goes to the others. */
-static void share_memory(const struct kv_cache_spec *spec, const size_t *page_bytes,
-                         uint32_t *n_pages)
+static void share_memory(const struct kv_cache_spec *spec, uint64_t bytes_left,
+                         const size_t *page_bytes, uint32_t *n_pages)
 {
-    uint64_t bytes_left = spec->memory_bytes;
     bool is_set[KV_GROUPS_MAX] = {false};
     for (bool changed = true; changed;) {
         changed = false;
@@ -32,22 +31,36 @@ static void share_memory(const struct kv_cache_spec *spec, const size_t *page_by
     }
 }
 
+static int refuse_open(const struct kv_cache_spec *spec, uint64_t open_bytes, uint64_t page_bytes,
+                       struct why *why)
+{
+    char have[TEXT_NUMBER_BYTES], need[TEXT_NUMBER_BYTES], page[TEXT_NUMBER_BYTES];
+    return refuse(why, STATUS_INVALID,
+                  "--kv-memory %s holds no packed page: the pages that %u sequences are writing "
+                  "take %s, and one of %d tokens takes %s; raise it, or lower --max-sequences",
+                  text_bytes(have, spec->memory_bytes), spec->max_sequences,
+                  text_bytes(need, open_bytes), PAGE_TOKENS, text_bytes(page, page_bytes));
+}
+
 int kv_memory_share(const struct ops *ops, const struct kv_cache_spec *spec, uint32_t *n_pages,
                     struct why *why)
 {
     size_t page_bytes[KV_GROUPS_MAX];
-    uint64_t all_bytes = 0;
+    uint64_t all_bytes = 0, open_bytes = 0;
     for (uint32_t g = 0; g < spec->n_groups; g++) {
         assert(spec->groups[g].kind == KV_FULL || spec->groups[g].window > 0);
         page_bytes[g] = kv_group_page_bytes(ops, &spec->groups[g]);
         all_bytes += page_bytes[g];
+        open_bytes += kv_open_bytes(ops, spec, &spec->groups[g]);
     }
+    if (open_bytes > 0 && spec->memory_bytes < open_bytes + all_bytes)
+        return refuse_open(spec, open_bytes, all_bytes, why);
     if (spec->memory_bytes < all_bytes) {
         char have[TEXT_NUMBER_BYTES], need[TEXT_NUMBER_BYTES];
         return refuse(
             why, STATUS_INVALID, "--kv-memory %s holds no page: one page of %d tokens takes %s",
             text_bytes(have, spec->memory_bytes), PAGE_TOKENS, text_bytes(need, all_bytes));
     }
-    share_memory(spec, page_bytes, n_pages);
+    share_memory(spec, spec->memory_bytes - open_bytes, page_bytes, n_pages);
     return STATUS_OK;
 }

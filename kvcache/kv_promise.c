@@ -101,7 +101,11 @@ uint32_t kv_cache_ops_max(const struct kv_cache *cache, uint32_t max_rows)
 {
     uint32_t n_seqs = cache->spec.max_sequences < max_rows ? cache->spec.max_sequences : max_rows;
     uint32_t n_zeroed = max_rows / PAGE_TOKENS + n_seqs, n_copied = n_seqs;
-    return cache->n_groups * (n_zeroed + n_copied + n_seqs * KV_TABLES_OPS_MAX) + 1; /* counters */
+    uint32_t n_tables = cache->n_groups; /* of pages, and of rows where a group packs */
+    for (uint32_t g = 0; g < cache->n_groups; g++)
+        n_tables += kv_group_spec_packs(&cache->groups[g].spec);
+    return cache->n_groups * (n_zeroed + n_copied) + n_tables * n_seqs * KV_TABLES_OPS_MAX +
+           1; /* counters */
 }
 
 int kv_promise_refuse(const struct kv_cache *cache, uint64_t n_tokens, struct why *why)

@@ -40,6 +40,7 @@ void kv_sequence_clear(struct kv_cache *cache, struct kv_sequence *sequence)
         }
         page_pool_unreserve(pool, n_reserved);
         page_table_clear(table);
+        kv_open_close(&cache->groups[g].open, &sequence->open[g]);
     }
     cache->keeper.is_closing = false;
     kv_prefix_end_chain(cache, sequence);
@@ -67,6 +68,7 @@ static void share_pages(struct kv_cache *cache, struct kv_sequence *from, struct
         page_table_share(&from->tables[g], &to->tables[g]);
         for (uint32_t i = 0; i < to->tables[g].n_pages; i++)
             page_pool_share(cache->groups[g].pool, to->tables[g].pages[i]);
+        kv_open_share(&cache->groups[g].open, &from->open[g], &to->open[g]);
     }
 }
 
@@ -122,10 +124,13 @@ void kv_cache_append(struct kv_cache *cache, kv_seq_id seq, uint32_t n, struct s
     assert(written - sequence->committed <= cache->spec.max_append);
     for (uint32_t g = 0; g < cache->n_groups; g++) {
         struct kv_group *group = &cache->groups[g];
-        if (n > 0)
-            kv_group_extend(group, &sequence->tables[g], sequence->written,
-                            (uint32_t)kv_pages_of(written), stream);
+        uint32_t end = (uint32_t)kv_pages_of(written);
+        if (n > 0) {
+            kv_group_extend(group, &sequence->tables[g], sequence->written, end, stream);
+            kv_open_extend(&group->open, &sequence->open[g], sequence->written, end, stream);
+        }
         kv_tables_send(&group->tables, seq, &sequence->tables[g], stream);
+        kv_open_send(&group->open, seq, &sequence->open[g], stream);
     }
     sequence->written = written;
 }
@@ -140,9 +145,11 @@ void kv_cache_commit_ids(struct kv_cache *cache, kv_seq_id seq, const uint32_t *
         kv_prefix_feed(cache, sequence, ids, n);
     else if (n > 0)
         kv_prefix_end_chain(cache, sequence);
-    for (uint32_t g = 0; g < cache->n_groups; g++)
+    for (uint32_t g = 0; g < cache->n_groups; g++) {
         kv_group_drop_before(&cache->groups[g], &sequence->tables[g],
                              kv_group_first_visible(&cache->groups[g], sequence->committed));
+        kv_open_commit(&cache->groups[g].open, &sequence->open[g], sequence->committed);
+    }
 }
 
 void kv_cache_commit(struct kv_cache *cache, kv_seq_id seq, uint32_t n)
@@ -160,7 +167,10 @@ void kv_cache_truncate(struct kv_cache *cache, kv_seq_id seq, uint64_t n_tokens)
         struct kv_group *group = &cache->groups[g];
         struct page_table *table = &sequence->tables[g];
         assert(kv_group_first_visible(group, n_tokens) >= table->first_page);
+        assert(!kv_group_spec_packs(&group->spec) || n_tokens % PAGE_TOKENS == 0 ||
+               n_tokens / PAGE_TOKENS >= sequence->committed / PAGE_TOKENS);
         kv_group_shrink(group, table, (uint32_t)kv_pages_of(n_tokens));
+        kv_open_shrink(&group->open, &sequence->open[g], (uint32_t)kv_pages_of(n_tokens));
     }
     sequence->written = n_tokens;
     if (sequence->committed > n_tokens)

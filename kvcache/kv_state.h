@@ -34,6 +34,7 @@ struct kv_sequence {
     uint64_t shared;
     uint32_t spare[KV_GROUPS_MAX]; /* pages beyond the budget: of a family before its fork */
     struct page_table tables[KV_GROUPS_MAX];
+    struct page_table open[KV_GROUPS_MAX]; /* of rows; of groups that pack */
     struct kv_chain chain;
 };
 

@@ -5,6 +5,7 @@
 
 #include "base/status.h"
 #include "base/text.h"
+#include "kernels/ops.h"
 
 struct page_pool {
     struct device *device;
@@ -12,6 +13,7 @@ struct page_pool {
     size_t page_bytes;
     uint32_t n_pages, n_free, n_idle, n_reserved;
     uint32_t *refs; /* [n_pages] */
+    page_id *ids;   /* device [n_pages]: 0, 1, 2, ... */
     page_id *free;  /* [n_free]: a stack, so that pages in use stay few and warm */
     bool *kept;     /* [n_pages] */
     uint8_t *owned; /* [n_pages]: OWNED, OWED */
@@ -32,6 +34,34 @@ static int refuse_memory(struct device *device, uint32_t n_pages, size_t page_by
                   text_bytes(left, device_memory_free(device)));
 }
 
+static int fill_ids(struct page_pool *pool, struct why *why)
+{
+    page_id *ids = malloc(pool->n_pages * sizeof *ids);
+    void *memory = NULL;
+    int status = STATUS_NO_MEMORY;
+    if (ids != NULL)
+        status = device_alloc(pool->device, pool->n_pages * sizeof *ids, &memory, why);
+    if (status == STATUS_OK) {
+        for (uint32_t i = 0; i < pool->n_pages; i++)
+            ids[i] = i;
+        pool->ids = memory;
+        status = device_upload(pool->device, memory, ids, pool->n_pages * sizeof *ids);
+    }
+    free(ids);
+    return status;
+}
+
+static void free_all(struct page_pool *pool)
+{
+    device_free(pool->device, pool->base);
+    device_free(pool->device, pool->ids);
+    free(pool->refs);
+    free(pool->free);
+    free(pool->kept);
+    free(pool->owned);
+    free(pool);
+}
+
 int page_pool_create(struct device *device, uint32_t n_pages, size_t page_bytes,
                      struct page_pool **out, struct why *why)
 {
@@ -50,15 +80,13 @@ int page_pool_create(struct device *device, uint32_t n_pages, size_t page_bytes,
     if (pool->refs != NULL && pool->free != NULL && pool->kept != NULL && pool->owned != NULL &&
         page_bytes <= SIZE_MAX / n_all)
         status = device_alloc(device, n_all * page_bytes, &base, why);
+    pool->base = base;
+    if (status == STATUS_OK)
+        status = fill_ids(pool, why);
     if (status < 0) {
-        free(pool->refs);
-        free(pool->free);
-        free(pool->kept);
-        free(pool->owned);
-        free(pool);
+        free_all(pool);
         return refuse_memory(device, n_pages, page_bytes, why);
     }
-    pool->base = base;
     while (pool->n_free < n_pages) { /* the lowest id on top */
         pool->free[pool->n_free] = n_pages - 1 - pool->n_free;
         pool->n_free++;
@@ -72,12 +100,7 @@ void page_pool_free(struct page_pool *pool)
     if (pool == NULL)
         return;
     assert(pool->n_free == pool->n_pages && pool->n_reserved == 0);
-    device_free(pool->device, pool->base);
-    free(pool->refs);
-    free(pool->free);
-    free(pool->kept);
-    free(pool->owned);
-    free(pool);
+    free_all(pool);
 }
 
 void page_pool_set_keeper(struct page_pool *pool, const struct page_keeper *keeper)
@@ -207,6 +230,29 @@ bool page_pool_release(struct page_pool *pool, page_id page)
         pool->free[pool->n_free++] = page;
     }
     return true;
+}
+
+void page_pool_zero(const struct page_pool *pool, page_id first, uint32_t n, struct stream *stream)
+{
+    assert(first < pool->n_pages && n <= pool->n_pages - first);
+    device_ops(pool->device)->page_zero(stream, &(struct page_zero_args){
+                                                    .base = pool->base,
+                                                    .page_stride = pool->page_bytes,
+                                                    .pages = pool->ids + first,
+                                                    .n = n,
+                                                });
+}
+
+void page_pool_copy(const struct page_pool *pool, page_id from, page_id to, struct stream *stream)
+{
+    assert(from < pool->n_pages && to < pool->n_pages && from != to);
+    device_ops(pool->device)->page_copy(stream, &(struct page_copy_args){
+                                                    .base = pool->base,
+                                                    .page_stride = pool->page_bytes,
+                                                    .from = pool->ids + from,
+                                                    .to = pool->ids + to,
+                                                    .n = 1,
+                                                });
 }
 
 uint8_t *page_pool_base(const struct page_pool *pool)

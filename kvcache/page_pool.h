@@ -13,6 +13,8 @@
  *
  * Invariant: n_free + n_idle + (pages with refs > 0) == n_pages; a page with refs == 0 that is not
  * kept is on the free list exactly once; n_reserved <= n_free + n_idle.
+ * The ids of all pages stand in device memory from the start, so that zeroing and copying a page
+ * needs no host memory that would have to outlive the stream.
  * Thread: engine only. Allocates in page_pool_create and nowhere else.
  */
 #ifndef QUIRE_KVCACHE_PAGE_POOL_H
@@ -22,6 +24,7 @@
 #include "kernels/kv_view.h"
 
 struct page_pool;
+struct stream;
 struct why;
 
 /* Takes (n_pages + 1) * page_bytes of device memory and host bookkeeping. The caller owns *out and
@@ -66,6 +69,12 @@ void page_pool_give_back(struct page_pool *pool, page_id page);
 void page_pool_own(struct page_pool *pool, page_id page);
 void page_pool_disown(struct page_pool *pool, page_id page); /* its owner shares it as others do */
 bool page_pool_is_owed(const struct page_pool *pool, page_id page); /* such a page is reserved */
+
+/* Enqueues: pages first .. first + n - 1 to zero; one page as another. */
+void page_pool_zero(const struct page_pool *pool, page_id first, uint32_t n,
+                    struct stream *stream);
+void page_pool_copy(const struct page_pool *pool, page_id from, page_id to,
+                    struct stream *stream);
 
 uint8_t *page_pool_base(const struct page_pool *pool); /* device */
 size_t page_pool_page_bytes(const struct page_pool *pool);

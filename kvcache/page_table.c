@@ -13,6 +13,13 @@ void page_table_clear(struct page_table *table)
     page_table_init(table, table->pages, table->capacity);
 }
 
+void page_table_begin_at(struct page_table *table, uint32_t page_idx)
+{
+    assert(table->n_pages == 0);
+    page_table_clear(table);
+    table->first_page = page_idx;
+}
+
 /* Entries from idx on are no longer those that the device has. */
 static void change_from(struct page_table *table, uint32_t idx)
 {

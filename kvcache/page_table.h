@@ -26,6 +26,8 @@ struct page_table {
 
 void page_table_init(struct page_table *table, page_id *memory, uint32_t capacity);
 void page_table_clear(struct page_table *table); /* forgets the pages, keeps the memory */
+/* Of no page; the first one that is pushed has this page index. */
+void page_table_begin_at(struct page_table *table, uint32_t page_idx);
 void page_table_push(struct page_table *table, page_id page); /* behind the last; own */
 page_id page_table_pop(struct page_table *table);             /* the last; it must be own */
 page_id page_table_drop(struct page_table *table);            /* the first */

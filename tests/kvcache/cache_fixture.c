@@ -1,6 +1,7 @@
 #include "cache_fixture.h"
 
-#include "kernels/ops.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "kvcache/kv_group.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,17 +20,36 @@ struct kv_group_spec cache_group(enum kv_kind kind, uint32_t window)
     };
 }
 
+struct kv_group_spec cache_packed_group(enum kv_kind kind, uint32_t window)
+{
+    struct kv_group_spec group = cache_group(kind, window);
+    group.dtype = KV_Q8;
+    return group;
+}
+
+/* n_pages of each group. */
+static uint64_t memory_of(uint32_t n_pages, const struct kv_cache_spec *spec)
+{
+    uint64_t bytes = 0;
+    for (uint32_t g = 0; g < spec->n_groups; g++) {
+        bytes += n_pages * (uint64_t)kv_group_page_bytes(&cpu_ops, &spec->groups[g]);
+        bytes += kv_open_bytes(&cpu_ops, spec, &spec->groups[g]);
+    }
+    return bytes;
+}
+
 struct kv_cache_spec cache_spec(uint32_t n_pages, uint32_t n_groups,
                                 const struct kv_group_spec *groups)
 {
     struct kv_cache_spec spec = {
         .n_groups = n_groups,
-        .memory_bytes = (uint64_t)n_pages * n_groups * PAGE_TOKENS * 32 * sizeof(float),
         .max_sequences = 8,
         .max_context = 4096,
         .max_append = 200,
+        .max_uncommitted = 8 * 200,
     };
     memcpy(spec.groups, groups, n_groups * sizeof *groups);
+    spec.memory_bytes = memory_of(n_pages, &spec);
     return spec;
 }
 
@@ -104,32 +124,68 @@ page_id cache_page_at(struct cache_scene *scene, kv_seq_id seq, uint32_t g, uint
     return page;
 }
 
-static uint8_t *place_of(struct cache_scene *scene, kv_seq_id seq, uint32_t g, uint64_t position)
+/* Where the marks of a page begin. */
+static uint8_t *page_at(struct cache_scene *scene, kv_seq_id seq, uint32_t g, uint32_t page_idx)
 {
-    page_id page = cache_page_at(scene, seq, g, (uint32_t)(position / PAGE_TOKENS));
-    if (page == PAGE_NONE)
-        return NULL;
+    page_id page = cache_page_at(scene, seq, g, page_idx);
     struct kv_view view;
     kv_cache_view(scene->cache, &view);
-    return view.groups[g].base + page * view.groups[g].page_stride +
-           position % PAGE_TOKENS * sizeof(uint32_t);
+    return page == PAGE_NONE ? NULL : view.groups[g].base + page * view.groups[g].page_stride;
+}
+
+/* The same of its rows. */
+static uint8_t *rows_at(struct cache_scene *scene, kv_seq_id seq, uint32_t g, uint32_t page_idx)
+{
+    struct kv_view view;
+    uint32_t first;
+    page_id page = PAGE_NONE;
+    kv_cache_view(scene->cache, &view);
+    const struct kv_open_view *open = &view.groups[g].open;
+    if (open->base == NULL)
+        return NULL;
+    cache_append(scene, seq, 0);
+    device_download(scene->device, &first, open->first_page + seq, sizeof first);
+    if (page_idx >= first && page_idx - first < open->table_stride)
+        device_download(scene->device, &page,
+                        open->table + (size_t)seq * open->table_stride + (page_idx - first),
+                        sizeof page);
+    return page == PAGE_NONE ? NULL : open->base + page * open->page_stride;
 }
 
 void cache_put(struct cache_scene *scene, kv_seq_id seq, uint32_t g, uint64_t position,
                uint32_t mark)
 {
-    uint8_t *place = place_of(scene, seq, g, position);
-    assert_non_null(place);
-    device_upload(scene->device, place, &mark, sizeof mark);
+    uint32_t page_idx = (uint32_t)(position / PAGE_TOKENS), marks[PAGE_TOKENS];
+    uint8_t *page = page_at(scene, seq, g, page_idx);
+    assert_non_null(page);
+    if (!kv_group_spec_packs(&scene->spec.groups[g])) {
+        device_upload(scene->device, page + position % PAGE_TOKENS * sizeof mark, &mark,
+                      sizeof mark);
+        return;
+    }
+    uint8_t *rows = rows_at(scene, seq, g, page_idx);
+    assert_non_null(rows);
+    device_upload(scene->device, rows + position % PAGE_TOKENS * sizeof mark, &mark, sizeof mark);
+    if (position % PAGE_TOKENS < PAGE_TOKENS - 1)
+        return;
+    device_download(scene->device, marks, rows, sizeof marks);
+    device_upload(scene->device, page, marks, sizeof marks);
 }
 
 bool cache_get(struct cache_scene *scene, kv_seq_id seq, uint32_t g, uint64_t position,
                uint32_t *mark)
 {
-    uint8_t *place = place_of(scene, seq, g, position);
-    if (place == NULL)
+    uint32_t page_idx = (uint32_t)(position / PAGE_TOKENS);
+    size_t at = position % PAGE_TOKENS * sizeof *mark;
+    uint8_t *page = page_at(scene, seq, g, page_idx), *rows = rows_at(scene, seq, g, page_idx);
+    if (page == NULL)
         return false;
-    device_download(scene->device, mark, place, sizeof *mark);
+    device_download(scene->device, mark, (rows != NULL ? rows : page) + at, sizeof *mark);
+    if (rows != NULL && (page_idx + 1) * PAGE_TOKENS <= kv_cache_written(scene->cache, seq)) {
+        uint32_t packed;
+        device_download(scene->device, &packed, page + at, sizeof packed);
+        assert_int_equal(packed, *mark);
+    }
     return true;
 }
 

@@ -17,6 +17,7 @@ struct cache_scene {
 };
 
 struct kv_group_spec cache_group(enum kv_kind kind, uint32_t window); /* one small layer */
+struct kv_group_spec cache_packed_group(enum kv_kind kind, uint32_t window);
 struct kv_cache_spec cache_spec(uint32_t n_pages, uint32_t n_groups,
                                 const struct kv_group_spec *groups);
 struct cache_scene cache_scene_open(struct kv_cache_spec spec);
@@ -29,7 +30,8 @@ void cache_write(struct cache_scene *scene, kv_seq_id seq, uint32_t n, uint32_t 
 void cache_put(struct cache_scene *scene, kv_seq_id seq, uint32_t g, uint64_t position,
                uint32_t mark);
 /* The mark at a position, 0 when nothing was written into its place; false when no page holds it.
- * */
+ * In a packed group marks go to the rows, and to the page when its last token comes, as page_seal
+ * packs them; where there are rows of a full page as well, both are read and must agree. */
 bool cache_get(struct cache_scene *scene, kv_seq_id seq, uint32_t g, uint64_t position,
                uint32_t *mark);
 page_id cache_page_at(struct cache_scene *scene, kv_seq_id seq, uint32_t g, uint32_t page_idx);

@@ -1,6 +1,5 @@
-/* Thousands of random operations on a cache of three groups, against the simplest cache there is:
- * an
- * array of marks a sequence. */
+/* Thousands of random operations on a cache of four groups, two of them packed, against the
+ * simplest cache there is: an array of marks a sequence. */
 #include "cache_fixture.h"
 
 #include <setjmp.h>
@@ -237,10 +236,11 @@ static void run_history(uint64_t seed, uint32_t n_operations)
     struct kv_group_spec groups[] = {
         cache_group(KV_FULL, 0),
         cache_group(KV_SLIDING, 100),
-        cache_group(KV_CHUNKED, 128),
+        cache_packed_group(KV_CHUNKED, 128),
+        cache_packed_group(KV_FULL, 0),
     };
     struct history history = {
-        .scene = cache_scene_open(cache_spec(52, 3, groups)), .seed = seed, .next_mark = 1};
+        .scene = cache_scene_open(cache_spec(44, 4, groups)), .seed = seed, .next_mark = 1};
     for (uint32_t i = 0; i < n_operations; i++) {
         operate(&history);
         cache_assert_sound(&history.scene);
