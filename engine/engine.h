@@ -29,7 +29,7 @@ struct engine_options {
     int n_threads;               /* 0: the measured default */
     const char *isa;             /* NULL or "auto", "scalar", "avx2", "avx512" */
     const char *activations;     /* "16", "int8", "f32" */
-    const char *kv_dtype;        /* "f16", "f32" */
+    const char *kv_dtype;        /* "q8", "global=q4,local=f16": kernels/kv_dtype.h */
     /* 0: on a CPU what 16 full contexts take, at most half of the memory that is free; on a GPU
      * what the memory plan leaves, at most max_sequences full contexts */
     uint64_t kv_memory_bytes;
@@ -68,7 +68,7 @@ void engine_pop_event(struct engine *engine);
 /* --- read-only, any thread --- */
 
 struct engine_model_info {
-    char name[128], architecture[32], activations[8], kv_dtype[8], device[64], chat_format[32],
+    char name[128], architecture[32], activations[8], kv_dtype[32], device[64], chat_format[32],
         chat_refusal[512];
     uint64_t n_parameters, weight_bytes;
     uint32_t max_context; /* that one sequence gets: what is asked for, if the cache holds it */
@@ -105,6 +105,8 @@ struct slice engine_token_bytes(const struct engine *engine, uint32_t id);
  * when the template is not known; else as chat_template_render. */
 int engine_render_chat(const struct engine *engine, const struct chat *chat, size_t n_max,
                        uint32_t **ids, size_t *n_ids, struct why *why);
+/* STATUS_INVALID: engine_options.kv_dtype may not be so. */
+int engine_check_kv_dtype(const char *text, struct why *why);
 /* STATUS_INVALID: no chat format is called so, with the names of all; "": as the file says. */
 int engine_check_chat_format(const char *name, struct why *why);
 /* The calls that an answer asks for, as the model's chat format writes them (text: from the first

@@ -38,8 +38,8 @@ static uint64_t workspace_bytes(const void *arg, uint64_t context)
 }
 
 /* At options.max_context. */
-static int make_plan(const struct engine *engine, enum kv_dtype dtype, struct memory_plan *out,
-                     struct why *why)
+static int make_plan(const struct engine *engine, const struct kv_dtypes *dtypes,
+                     struct memory_plan *out, struct why *why)
 {
     struct model_shape shape;
     uint64_t left_bytes = device_memory_free(engine->device);
@@ -53,8 +53,8 @@ static int make_plan(const struct engine *engine, enum kv_dtype dtype, struct me
     uint64_t taken_bytes = engine->free_bytes - min_of(left_bytes, engine->free_bytes);
     if (taken_bytes == 0) /* a driver that does not tell */
         taken_bytes = model_plan(engine->model)->weight_bytes;
-    return memory_plan_make(&shape, NULL, taken_bytes, page_format_find(kv_dtype_name(dtype)),
-                            &budget, engine->options.max_context, out, why);
+    return memory_plan_make(&shape, NULL, taken_bytes, dtypes, &budget, engine->options.max_context,
+                            out, why);
 }
 
 /* "of 22.0 GiB, weights and the batch take 5.1 GiB, the workspace 310.0 MiB and the reserve
@@ -119,13 +119,13 @@ static int refuse_memory(const struct engine *engine, const struct memory_plan *
                           (unsigned long long)made->room_bytes);
 }
 
-static int size_for_gpu(struct engine *engine, enum kv_dtype dtype, uint64_t page_bytes,
-                        struct why *why)
+static int size_for_gpu(struct engine *engine, const struct kv_dtypes *dtypes,
+                        uint64_t page_bytes, struct why *why)
 {
     struct engine_options *options = &engine->options;
     struct memory_plan made;
 
-    int status = make_plan(engine, dtype, &made, why);
+    int status = make_plan(engine, dtypes, &made, why);
     if (status < 0)
         return status;
     if (made.longest_context < CONTEXT_TOKENS_MIN)
@@ -134,7 +134,7 @@ static int size_for_gpu(struct engine *engine, enum kv_dtype dtype, uint64_t pag
         if (engine->has_asked_context)
             return refuse_context(engine, &made, why);
         options->max_context = (uint32_t)made.longest_context;
-        status = make_plan(engine, dtype, &made, why);
+        status = make_plan(engine, dtypes, &made, why);
         if (status < 0)
             return status;
     }
@@ -191,7 +191,7 @@ static int check_held(const struct engine *engine, struct why *why)
                           text_count(c, held));
 }
 
-int engine_cache_open(struct engine *engine, enum kv_dtype dtype, struct why *why)
+int engine_cache_open(struct engine *engine, const struct kv_dtypes *dtypes, struct why *why)
 {
     const struct model_plan *plan = model_plan(engine->model);
     struct engine_options *options = &engine->options;
@@ -208,14 +208,16 @@ int engine_cache_open(struct engine *engine, enum kv_dtype dtype, struct why *wh
                                                 .window = plan->groups[i].window,
                                                 .shape = plan->groups[i].shape,
                                                 .n_layers = plan->groups[i].n_layers,
-                                                .dtype = dtype};
+                                                .dtype = kv_dtypes_of(dtypes,
+                                                                      plan->groups[i].kind)};
         page_bytes += kv_group_page_bytes(device_ops(engine->device), &spec.groups[i]);
     }
     if (device_is_gpu(engine->device))
-        status = size_for_gpu(engine, dtype, page_bytes, why);
+        status = size_for_gpu(engine, dtypes, page_bytes, why);
     else if (options->kv_memory_bytes == 0)
         options->kv_memory_bytes =
-            min_of(DEFAULT_CONTEXTS * kv_pages_of(options->max_context) * page_bytes,
+            min_of(DEFAULT_CONTEXTS * kv_pages_of(options->max_context) * page_bytes +
+                       kv_cache_open_bytes(engine->device, &spec),
                    most_of_cpu(engine));
     if (status < 0)
         return status;

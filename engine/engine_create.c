@@ -2,6 +2,7 @@
 #include "engine/engine_state.h"
 
 #include "base/text.h"
+#include "kernels/ops.h"
 #include "model/chat_template.h"
 #include "model/model.h"
 #include "model/vocabulary.h"
@@ -23,12 +24,17 @@ static int choose(const char *what, const char *text, const char *const *names, 
     return refuse(why, STATUS_INVALID, "%s: unknown value \"%s\"", what, text != NULL ? text : "");
 }
 
-static int open_device(struct engine *engine, int *kv_dtype, struct why *why)
+int engine_check_kv_dtype(const char *text, struct why *why)
+{
+    struct kv_dtypes ignored;
+    return kv_dtypes_parse("--kv-dtype", text, &ignored, why);
+}
+
+static int open_device(struct engine *engine, struct kv_dtypes *kv_dtypes, struct why *why)
 {
     static const char *const backends[] = {"cpu", "cuda", "auto"};
     static const char *const isas[] = {"auto", "scalar", "avx2", "avx512"};
     static const char *const activations[] = {"16", "int8", "f32"};
-    static const char *const dtypes[] = {"f16", "f32"};
     const struct engine_options *options = &engine->options;
     const char *backend_name = options->backend != NULL ? options->backend : "auto";
     int backend = 0, isa = 0, activation = 0;
@@ -39,17 +45,21 @@ static int open_device(struct engine *engine, int *kv_dtype, struct why *why)
     if (status == STATUS_OK)
         status = choose("activations", options->activations, activations, 3, &activation, why);
     if (status == STATUS_OK)
-        status = choose("kv-dtype", options->kv_dtype, dtypes, 2, kv_dtype, why);
+        status = kv_dtypes_parse("--kv-dtype", options->kv_dtype, kv_dtypes, why);
     if (status < 0)
         return status;
-    return device_open(&(struct device_options){.backend = (enum backend)backend,
+    status = device_open(&(struct device_options){.backend = (enum backend)backend,
                                                 .has_index = options->has_gpu,
                                                 .index = options->gpu,
                                                 .n_threads = options->n_threads,
                                                 .isa = (enum isa)isa,
                                                 .activations = (enum activations)activation,
                                                 .strict = options->strict_device},
-                       &engine->device, why);
+                         &engine->device, why);
+    if (status < 0)
+        return status;
+    return kv_dtypes_check(kv_dtypes, device_ops(engine->device)->page_dtypes,
+                           device_name(engine->device), why);
 }
 
 /* Tokens that one sequence can really have: of --max-context what the cache holds. */
@@ -86,7 +96,7 @@ static void fill_text_info(struct engine *engine)
             info->end_ids[info->n_end_ids++] = id;
 }
 
-static void fill_info(struct engine *engine, enum kv_dtype dtype)
+static void fill_info(struct engine *engine, const struct kv_dtypes *dtypes)
 {
     const struct model_plan *plan = model_plan(engine->model);
     struct engine_model_info *info = &engine->info;
@@ -96,14 +106,14 @@ static void fill_info(struct engine *engine, enum kv_dtype dtype)
     kv_cache_read_stats(engine->cache, &cache);
     snprintf(info->activations, sizeof info->activations, "%s",
              device_is_gpu(engine->device) ? "f16" : engine->options.activations);
-    snprintf(info->kv_dtype, sizeof info->kv_dtype, "%s", kv_dtype_name(dtype));
+    kv_dtypes_text(dtypes, info->kv_dtype);
     info->n_parameters = plan->n_parameters;
     info->weight_bytes = plan->weight_bytes;
     info->max_context = context_held(engine);
     info->trained_context = plan->context;
     info->page_tokens = PAGE_TOKENS;
     info->n_groups = plan->n_groups;
-    info->token_bytes = model_plan_token_bytes(plan, dtype);
+    info->token_bytes = model_plan_token_bytes(plan, dtypes);
     info->n_pages = cache.n_pages;
     info->kv_bytes = cache.memory_bytes;
 }
@@ -181,28 +191,28 @@ static int allocate(struct engine *engine, struct why *why)
 }
 
 /* All that runs: the cache, the steps, the rings, and what they cost at first. */
-static int open_runs(struct engine *engine, enum kv_dtype kv_dtype, struct why *why)
+static int open_runs(struct engine *engine, const struct kv_dtypes *kv_dtypes, struct why *why)
 {
     int status = check_context(engine, why);
     if (status == STATUS_OK)
         status = device_batch_create(engine->device, engine->model, engine->options.max_sequences,
                                      engine_outputs_max(engine), &engine->on_device, why);
     if (status == STATUS_OK) /* plans what the rest leaves, of which no more is taken then */
-        status = engine_cache_open(engine, kv_dtype, why);
+        status = engine_cache_open(engine, kv_dtypes, why);
     if (status == STATUS_OK)
         status = open_steps(engine, why);
     if (status == STATUS_OK)
         status = allocate(engine, why);
     if (status < 0)
         return status;
-    fill_info(engine, kv_dtype);
+    fill_info(engine, kv_dtypes);
     return warm_up(engine, why);
 }
 
 int engine_create(const struct engine_options *options, struct engine **out, struct why *why)
 {
     struct engine *engine = calloc(1, sizeof *engine);
-    int kv_dtype = KV_F16;
+    struct kv_dtypes kv_dtypes;
 
     if (engine == NULL)
         return refuse(why, STATUS_NO_MEMORY, "no memory for an engine");
@@ -218,7 +228,7 @@ int engine_create(const struct engine_options *options, struct engine **out, str
     list_init(&engine->runs);
     scheduler_init(&engine->scheduler, STEP_ROWS_MAX, options->max_step_ns);
 
-    int status = open_device(engine, &kv_dtype, why);
+    int status = open_device(engine, &kv_dtypes, why);
     if (status == STATUS_OK)
         engine->free_bytes = device_memory_free(engine->device);
     if (status == STATUS_OK)
@@ -231,7 +241,7 @@ int engine_create(const struct engine_options *options, struct engine **out, str
     if (status == STATUS_OK && model_is_vocabulary(engine->model))
         fill_text_info(engine);
     else if (status == STATUS_OK)
-        status = open_runs(engine, (enum kv_dtype)kv_dtype, why);
+        status = open_runs(engine, &kv_dtypes, why);
     if (status < 0) {
         engine_free(engine);
         return status;

@@ -115,7 +115,7 @@ int warm_up(struct engine *engine, struct why *why); /* warm_up.c: first costs *
 
 /* engine_cache.c: the cache, as large as the device and the options have it; fills in
  * options.kv_memory_bytes, and options.max_context where less was left than the model could use. */
-int engine_cache_open(struct engine *engine, enum kv_dtype dtype, struct why *why);
+int engine_cache_open(struct engine *engine, const struct kv_dtypes *dtypes, struct why *why);
 uint32_t engine_outputs_max(const struct engine *engine); /* rows of logits in one step */
 
 #endif

@@ -10,25 +10,12 @@
 #define DEFAULT_CONTEXT 131072
 #define LOGITS_ROWS 64      /* rows of a step whose logits are wanted */
 #define STATE_VALUES 2      /* a span's maximum and sum beside its output */
-#define SCALE_BYTES 4       /* f16 least value and f16 step */
 #define RESERVE_BYTES 750000000u
 #define RESERVE_SHARE 16
-
-static const struct page_format page_formats[] = {
-    {"f32", 32, false}, {"f16", 16, false}, {"bf16", 16, false}, {"q8", 8, true}, {"q4", 4, true},
-};
 
 static const struct weight_format weight_formats[] = {
     {"f32", 32}, {"f16", 16}, {"int8", 8.5}, {"int4", 4.5},
 };
-
-const struct page_format *page_format_find(const char *name)
-{
-    for (size_t i = 0; i < sizeof page_formats / sizeof *page_formats; i++)
-        if (strcmp(page_formats[i].name, name) == 0)
-            return &page_formats[i];
-    return NULL;
-}
 
 const struct weight_format *weight_format_find(const char *name)
 {
@@ -38,15 +25,10 @@ const struct weight_format *weight_format_find(const char *name)
     return NULL;
 }
 
-/* Of one token, in a layer: a channel's scale is shared by the 64 tokens of a page. */
-static uint64_t layer_token_bytes(const struct kv_shape *kv, const struct page_format *pages)
+/* Of one token, in a layer: what the 64 tokens of a page share is divided among them. */
+static uint64_t layer_token_bytes(const struct kv_shape *kv, enum kv_dtype dtype)
 {
-    uint64_t values = kv->v_in_k ? kv->k_dim : (uint64_t)kv->k_dim + kv->v_dim;
-    uint64_t bytes = values * pages->bits / 8;
-
-    if (pages->is_packed)
-        bytes += (uint64_t)kv->k_dim * SCALE_BYTES / PAGE_TOKENS + (kv->v_in_k ? 0 : SCALE_BYTES);
-    return bytes * kv->n_kv_heads;
+    return kv_shape_page_bytes(kv, dtype) / PAGE_TOKENS;
 }
 
 static uint64_t max_of(uint64_t a, uint64_t b)
@@ -164,20 +146,21 @@ static int check(const struct model_shape *shape, const struct memory_budget *bu
 }
 
 int memory_plan_make(const struct model_shape *shape, const struct weight_format *weights,
-                     uint64_t weights_bytes, const struct page_format *pages,
+                     uint64_t weights_bytes, const struct kv_dtypes *pages,
                      const struct memory_budget *budget, uint64_t context, struct memory_plan *out,
                      struct why *why)
 {
     /* every device holds the whole of a latent vector: it has one head */
     uint64_t copies = shape->kv.v_in_k ? budget->n_devices : 1;
-    uint64_t layer_bytes = layer_token_bytes(&shape->kv, pages) * copies;
+    uint64_t global_bytes = layer_token_bytes(&shape->kv, pages->global) * copies;
+    uint64_t local_bytes = layer_token_bytes(&shape->kv, pages->local) * copies;
 
     *out = (struct memory_plan){
         .context = context > 0 ? context : min_of(DEFAULT_CONTEXT, shape->context),
         .memory_bytes = budget->memory_bytes * budget->n_devices,
         .reserve_bytes = budget->reserve_bytes * budget->n_devices,
-        .global_token_bytes = layer_bytes * (shape->n_layers - shape->n_local_layers),
-        .local_token_bytes = layer_bytes * shape->n_local_layers,
+        .global_token_bytes = global_bytes * (shape->n_layers - shape->n_local_layers),
+        .local_token_bytes = local_bytes * shape->n_local_layers,
     };
     plan_weights(shape, weights, weights_bytes, out);
     int status = check(shape, budget, context, why);

@@ -11,18 +11,10 @@
 #ifndef QUIRE_ENGINE_MEMORY_PLAN_H
 #define QUIRE_ENGINE_MEMORY_PLAN_H
 
+#include "kernels/kv_view.h"
 #include "model/model_shape.h"
 
 struct why;
-
-/* How many bytes a value of a page takes: codes of `bits`, and for packed pages the two f16 (least
- * value and step) of each channel of K over a page and of each token of V. */
-struct page_format {
-    const char *name; /* "q8" */
-    uint32_t bits;
-    bool is_packed;
-};
-const struct page_format *page_format_find(const char *name); /* f32, f16, bf16, q8, q4; or NULL */
 
 struct weight_format {
     const char *name;
@@ -74,7 +66,7 @@ struct memory_plan {
  * STATUS_UNSUPPORTED: a shape that nobody published, of which the weights are planned all the same.
  */
 int memory_plan_make(const struct model_shape *shape, const struct weight_format *weights,
-                     uint64_t weights_bytes, const struct page_format *pages,
+                     uint64_t weights_bytes, const struct kv_dtypes *pages,
                      const struct memory_budget *budget, uint64_t context, struct memory_plan *out,
                      struct why *why);
 

@@ -199,8 +199,9 @@ void kv_cache_commit(struct kv_cache *cache, kv_seq_id seq, uint32_t n);
 /* The same, and these are they. */
 void kv_cache_commit_ids(struct kv_cache *cache, kv_seq_id seq, const uint32_t *ids, uint32_t n);
 /* Keeps the first n; the promise stays. Not below what a fork shared or a prefix remembers, nor
- * below what a windowed group has dropped, nor into a packed page whose rows are gone: where a group
- * packs, below `committed` to the end of a page alone (asserted; none bites above `committed`). */
+ * below what a windowed group has dropped, nor into a packed page whose rows are gone: where a
+ * group packs, below `committed` to the end of a page alone (asserted; none bites above
+ * `committed`). */
 void kv_cache_truncate(struct kv_cache *cache, kv_seq_id seq, uint64_t n_tokens);
 /* A second sequence over the same pages, with a promise of its own; pages are shared until written.
  * All that was written must be committed (asserted). STATUS_* of open; then nothing has changed. */

@@ -151,7 +151,7 @@ uint64_t forward_bytes(const struct forward *forward)
     return forward->bytes;
 }
 
-/* run_append, run_attend and forward_ffn call 8, or 12 with experts and a shared one with a gate;
+/* run_append, run_attend and forward_ffn call 9, or 13 with experts and a shared one with a gate;
  * attend, linear_glu and moe may push more than one */
 #define OPS_OF_LAYER 12
 #define OPS_OF_LATENT 8
@@ -218,7 +218,8 @@ static void run_projections(const struct pass *pass, const struct layer_plan *la
                 forward->qkv + ((parts & PART_QUERY) != 0 ? n_queries : 0), stride);
 }
 
-/* Keys and values of the rows go into their pages, queries into the panel. */
+/* Keys and values of the rows go into their pages, those that are full then are packed, and queries
+ * go into the panel. */
 static void run_append(const struct pass *pass, const struct layer_plan *layer,
                        const struct layer_weights *w, const float *x, uint32_t parts)
 {
@@ -252,6 +253,11 @@ static void run_append(const struct pass *pass, const struct layer_plan *layer,
                          .layer_idx = layer->kv_layer,
                          .q = act_of(pass, forward->query, query_width(layer), ACT_QUERY),
                          .n_saturated = pass->view->n_saturated});
+    if ((parts & PART_KEYS) != 0 && kv_group_packs(&pass->view->groups[layer->kv_group]))
+        ops->page_seal(pass->stream,
+                       &(struct page_seal_args){.rows = *pass->rows,
+                                                .group = pass->view->groups[layer->kv_group],
+                                                .layer_idx = layer->kv_layer});
 }
 
 /* x += what the rows attend to */

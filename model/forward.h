@@ -4,6 +4,7 @@
  *   embed -> [norm, linear qkv, rope_append, attend, linear out, norm, linear_glu, linear down] per
  * layer
  *         -> norm -> linear head -> logits
+ *   layers whose group packs: page_seal behind rope_append
  *   latent attention (forward_latent.c): several linears in front of rope_append and behind attend
  *   with experts, for linear_glu and linear down: linear router, route, moe; then those of the
  * expert that all rows share

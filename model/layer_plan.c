@@ -179,15 +179,14 @@ void model_plan_release(struct model_plan *plan)
     memset(plan, 0, sizeof *plan);
 }
 
-uint64_t model_plan_token_bytes(const struct model_plan *plan, enum kv_dtype dtype)
+uint64_t model_plan_token_bytes(const struct model_plan *plan, const struct kv_dtypes *dtypes)
 {
-    uint64_t values = 0;
+    uint64_t bytes = 0;
 
     for (uint32_t i = 0; i < plan->n_groups; i++) {
         const struct kv_group_plan *group = &plan->groups[i];
-        uint32_t head =
-            group->shape.v_in_k ? group->shape.k_dim : group->shape.k_dim + group->shape.v_dim;
-        values += (uint64_t)group->n_layers * group->shape.n_kv_heads * head;
+        enum kv_dtype dtype = kv_dtypes_of(dtypes, group->kind);
+        bytes += group->n_layers * (uint64_t)kv_shape_page_bytes(&group->shape, dtype);
     }
-    return values * kv_dtype_bytes(dtype);
+    return bytes / PAGE_TOKENS;
 }

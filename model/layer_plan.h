@@ -94,6 +94,6 @@ int model_plan_read(const struct gguf *file, struct model_plan *out, struct why 
 void model_plan_read_names(const struct gguf *file, struct model_plan *out);
 void model_plan_release(struct model_plan *plan);
 /* Bytes of keys and values of one token, all layers of all groups. */
-uint64_t model_plan_token_bytes(const struct model_plan *plan, enum kv_dtype dtype);
+uint64_t model_plan_token_bytes(const struct model_plan *plan, const struct kv_dtypes *dtypes);
 
 #endif

@@ -32,12 +32,11 @@ struct serve_options {
     int64_t device, threads, max_context, max_step_ms, max_sequences, max_queued, max_connections;
     int64_t drain_ms, max_paused_ms, parent_fd;
     uint64_t kv_memory;
-    const char *chat_format;
-    int backend, kv_dtype, activations, isa, log_level, log_format;
+    const char *chat_format, *kv_dtype;
+    int backend, activations, isa, log_level, log_format;
 };
 
 static const char *const backends[] = {"cpu", "cuda", "auto"};
-static const char *const kv_dtypes[] = {"f16", "f32"};
 static const char *const activations[] = {"16", "int8", "f32"};
 static const char *const isas[] = {"auto", "scalar", "avx2", "avx512"};
 
@@ -70,8 +69,11 @@ static const struct option options[] = {
      "what is free; on a GPU what weights, workspace and a reserve leave, at most --max-sequences "
      "full contexts",
      0, 0, NULL, 0},
-    {"kv-dtype", 0, OPTION_CHOICE, FIELD(kv_dtype), "f16", "TYPE",
-     "values of the cache: f16, or f32 (twice the memory, closest to exact)", 0, 0, "f16|f32", 0},
+    {"kv-dtype", 0, OPTION_TEXT, FIELD(kv_dtype), "f16", "TYPE",
+     "values of the cache: f16, f32 (twice the memory, closest to exact), bf16, or packed q8 and "
+     "q4 (half and a quarter of the memory, coarser); for all layers, or for those that see "
+     "everything and those with a window: global=q4,local=f16; on a GPU f16 and f32",
+     0, 0, NULL, 0},
     {"no-prefix-cache", 0, OPTION_FLAG, FIELD(no_prefix_cache), NULL, NULL,
      "compute every prompt from its first token (to measure that): by default pages of ended "
      "answers stay until their memory is needed, and prompts that begin alike share them",
@@ -206,7 +208,7 @@ static int load(const struct serve_options *in, struct server *server, struct en
         .n_threads = (int)in->threads,
         .isa = isas[in->isa],
         .activations = activations[in->activations],
-        .kv_dtype = kv_dtypes[in->kv_dtype],
+        .kv_dtype = in->kv_dtype,
         .kv_memory_bytes = in->kv_memory,
         .max_context = (uint32_t)in->max_context,
         .no_prefix_cache = in->no_prefix_cache,
@@ -364,6 +366,14 @@ static int check_chat_format(const struct serve_options *in, struct why *why)
     return status;
 }
 
+static int check_kv_dtype(const struct serve_options *in, struct why *why)
+{
+    int status = engine_check_kv_dtype(in->kv_dtype, why);
+    if (status < 0 && in->kv_dtype == getenv("QUIRE_KV_DTYPE"))
+        refuse_prefix(why, status, "QUIRE_KV_DTYPE");
+    return status;
+}
+
 int serve_main(int argc, char **argv)
 {
     struct serve_options in = {.parent_fd = -1};
@@ -381,6 +391,8 @@ int serve_main(int argc, char **argv)
                         "which model? Give --model FILE (or QUIRE_MODEL); see quire serve --help");
     if (status == STATUS_OK)
         status = check_chat_format(&in, &why);
+    if (status == STATUS_OK)
+        status = check_kv_dtype(&in, &why);
     if (status == STATUS_OK) {
         log_set_level((enum log_level)in.log_level);
         log_set_format((enum log_format)in.log_format);

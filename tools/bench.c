@@ -27,9 +27,10 @@
 #define GEN_MAX 65536
 
 struct bench_options {
-    const char *model, *depth;
+    const char *model, *depth, *kv_dtype;
     int64_t prompt, gen, device, threads;
-    int backend, isa, kv_dtype, activations;
+    int backend, isa, activations;
+    struct kv_dtypes kv_dtypes; /* as kv_dtype says */
     bool has_device, no_last_layer_saving, json;
 };
 
@@ -55,8 +56,9 @@ static const struct option options[] = {
     {"isa", 0, OPTION_CHOICE, FIELD(isa), "auto", "NAME",
      "instruction set of the CPU: auto, scalar, avx2 or avx512", 0, 0, "auto|scalar|avx2|avx512",
      0},
-    {"kv-dtype", 0, OPTION_CHOICE, FIELD(kv_dtype), "f16", "TYPE", "values of the cache", 0, 0,
-     "f16|f32", 0},
+    {"kv-dtype", 0, OPTION_TEXT, FIELD(kv_dtype), "f16", "TYPE",
+     "values of the cache: f16, f32, bf16, q8 or q4, or by kind of layers (global=q4,local=f16)", 0,
+     0, NULL, 0},
     {"activations", 0, OPTION_CHOICE, FIELD(activations), "16", "TYPE",
      "what multiplies integer weights on the CPU; a GPU takes f16 and refuses others", 0, 0,
      "16|int8|f32", 0},
@@ -180,7 +182,7 @@ static struct phase phase_of(const struct bench *bench, uint32_t first, uint64_t
         work.n_outputs = 1;
         work.n_last_rows = bench->in->no_last_layer_saving ? n : 1;
     }
-    struct bench_cost cost = bench_cost_of(bench->run.model, bench->run.kv_dtype, &work);
+    struct bench_cost cost = bench_cost_of(bench->run.model, &bench->run.kv_dtypes, &work);
     return (struct phase){.n_tokens = n,
                           .cost = cost,
                           .seconds = seconds,
@@ -278,8 +280,9 @@ static const char *activations_name(const struct bench *bench)
 
 static void print_head(const struct bench *bench)
 {
+    char dtypes[KV_DTYPES_TEXT_BYTES];
     printf("%s on %s, %s pages, %s activations\n", model_plan(bench->run.model)->name,
-           device_name(bench->run.device), kv_dtype_name(bench->run.kv_dtype),
+           device_name(bench->run.device), kv_dtypes_text(&bench->run.kv_dtypes, dtypes),
            activations_name(bench));
     printf("what        at depth   tokens    tokens/s       Gop/s        GB/s  of peaks\n");
     fflush(stdout);
@@ -325,11 +328,12 @@ static void print_json_result(struct json_print *json, const struct result *resu
 static void print_json(const struct bench *bench, const struct result *results, size_t n)
 {
     struct json_print json = {.to = stdout};
+    char dtypes[KV_DTYPES_TEXT_BYTES];
     json_print_open(&json, NULL, '{');
     json_print_string(&json, "model", model_plan(bench->run.model)->name);
     json_print_string(&json, "device", device_name(bench->run.device));
     json_print_uint(&json, "threads", (uint64_t)device_n_threads(bench->run.device));
-    json_print_string(&json, "kv_dtype", kv_dtype_name(bench->run.kv_dtype));
+    json_print_string(&json, "kv_dtype", kv_dtypes_text(&bench->run.kv_dtypes, dtypes));
     json_print_string(&json, "activations", activations_name(bench));
     json_print_uint(&json, "step_weight_bytes", model_step_bytes(bench->run.model));
     json_print_open(&json, "depths", '[');
@@ -389,7 +393,7 @@ static int bench_open(struct bench *bench, const struct bench_options *in, struc
                                           .n_threads = (int)in->threads,
                                           .isa = (enum isa)in->isa,
                                           .activations = (enum activations)in->activations},
-                               .kv_dtype = (enum kv_dtype)in->kv_dtype};
+                               .kv_dtypes = in->kv_dtypes};
 
     int status = check_before_load(bench, &sizes, why);
     if (status == STATUS_OK)
@@ -462,6 +466,8 @@ int tools_bench(int argc, char **argv)
     }
     if (status == STATUS_OK)
         status = check_given(&bench, &in, &why);
+    if (status == STATUS_OK)
+        status = kv_dtypes_parse("--kv-dtype", in.kv_dtype, &in.kv_dtypes, &why);
     if (status < 0) {
         free(bench.depths);
         return output_refusal(&why, status, EXIT_USAGE);

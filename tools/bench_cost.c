@@ -73,7 +73,7 @@ static double all_visible(const struct kv_group_plan *group, const struct bench_
     return seen;
 }
 
-struct bench_cost bench_cost_of(const struct model *model, enum kv_dtype dtype,
+struct bench_cost bench_cost_of(const struct model *model, const struct kv_dtypes *dtypes,
                                 const struct bench_work *work)
 {
     const struct model_plan *plan = model_plan(model);
@@ -83,13 +83,13 @@ struct bench_cost bench_cost_of(const struct model *model, enum kv_dtype dtype,
     for (uint32_t i = 0; i < plan->n_layers; i++) {
         const struct layer_plan *layer = &plan->layers[i];
         bool is_last = i + 1 == plan->n_layers;
-        double seen = all_visible(&plan->groups[layer->kv_group], work,
-                                  is_last ? work->n_last_rows : work->n_rows);
+        const struct kv_group_plan *group = &plan->groups[layer->kv_group];
+        double seen = all_visible(group, work, is_last ? work->n_last_rows : work->n_rows);
+        enum kv_dtype dtype = kv_dtypes_of(dtypes, group->kind);
         products += layer_products(plan, layer, work, is_last);
         pairs += seen * layer->n_heads * (layer->kv.k_dim + layer->kv.v_dim);
-        uint32_t values = layer->kv.v_in_k ? layer->kv.k_dim : layer->kv.k_dim + layer->kv.v_dim;
         if (work->n_steps == work->n_rows) /* each row reads what it sees; a step's rows share it */
-            cost.bytes += seen * layer->kv.n_kv_heads * values * (double)kv_dtype_bytes(dtype);
+            cost.bytes += seen * (double)kv_shape_page_bytes(&layer->kv, dtype) / PAGE_TOKENS;
     }
     cost.linear_ops = 2 * products;
     cost.attention_ops = 2 * pairs;

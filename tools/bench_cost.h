@@ -22,7 +22,7 @@ struct bench_work {
     uint64_t n_last_rows;            /* that go through all of the last layer: at the end */
 };
 
-struct bench_cost bench_cost_of(const struct model *model, enum kv_dtype dtype,
+struct bench_cost bench_cost_of(const struct model *model, const struct kv_dtypes *dtypes,
                                 const struct bench_work *work);
 
 /* Operations a second that linears could reach at most: two integer passes for 16-bit activations,

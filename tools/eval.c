@@ -31,10 +31,11 @@
 #define TEXT_BYTES_LEAST (1u << 20)
 
 struct eval_options {
-    const char *model, *text;
+    const char *model, *text, *kv_dtype, *against_kv;
     int64_t tokens, device, threads;
     bool has_device, against_kv_given, against_activations_given;
-    int backend, isa, kv_dtype, activations, against_kv, against_activations;
+    int backend, isa, activations, against_activations;
+    struct kv_dtypes kv_dtypes, against_kv_dtypes; /* as kv_dtype and against_kv say */
 };
 
 #define FIELD(name) offsetof(struct eval_options, name)
@@ -48,12 +49,13 @@ static const struct option options[] = {
     {"tokens", 'n', OPTION_INT, FIELD(tokens), "0", "N",
      "read this many tokens of it at most; 0: as many as the model's context holds", 0,
      CONTEXT_TOKENS_MAX, NULL, 0},
-    {"kv-dtype", 0, OPTION_CHOICE, FIELD(kv_dtype), "f16", "TYPE", "values of the cache", 0, 0,
-     "f16|f32", 0},
+    {"kv-dtype", 0, OPTION_TEXT, FIELD(kv_dtype), "f16", "TYPE",
+     "values of the cache: f16, f32, bf16, q8 or q4, or by kind of layers (global=q4,local=f16)", 0,
+     0, NULL, 0},
     {"activations", 0, OPTION_CHOICE, FIELD(activations), "16", "TYPE",
      "what multiplies integer weights on the CPU: 16, int8 or f32", 0, 0, "16|int8|f32", 0},
-    {"against-kv", 0, OPTION_CHOICE, FIELD(against_kv), "f32", "TYPE",
-     "compare with a second run that has a cache of this type", 0, 0, "f16|f32",
+    {"against-kv", 0, OPTION_TEXT, FIELD(against_kv), "f32", "TYPE",
+     "compare with a second run that has a cache of this type", 0, 0, NULL,
      FIELD(against_kv_given)},
     {"against-activations", 0, OPTION_CHOICE, FIELD(against_activations), "f32", "TYPE",
      "compare with a second run that has these activations", 0, 0, "16|int8|f32",
@@ -189,7 +191,7 @@ static int open_side(struct side *side, const struct eval_options *in, bool is_b
                    .isa = (enum isa)in->isa,
                    .activations = (enum activations)(other_activations ? in->against_activations
                                                                        : in->activations)},
-        .kv_dtype = (enum kv_dtype)(other_kv ? in->against_kv : in->kv_dtype)};
+        .kv_dtypes = other_kv ? in->against_kv_dtypes : in->kv_dtypes};
     return run_open(&open, &side->run, why);
 }
 
@@ -334,6 +336,10 @@ int tools_eval(int argc, char **argv)
     if (status == STATUS_OK && (in.model == NULL || in.text == NULL))
         status = refuse(&why, STATUS_INVALID, "%s is missing; see quire eval --help",
                         in.model == NULL ? "--model FILE" : "--text FILE");
+    if (status == STATUS_OK)
+        status = kv_dtypes_parse("--kv-dtype", in.kv_dtype, &in.kv_dtypes, &why);
+    if (status == STATUS_OK)
+        status = kv_dtypes_parse("--against-kv", in.against_kv, &in.against_kv_dtypes, &why);
     if (status < 0)
         return output_refusal(&why, status, EXIT_USAGE);
     eval.n_sides = in.against_kv_given || in.against_activations_given ? 2 : 1;

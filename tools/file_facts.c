@@ -110,6 +110,7 @@ static uint64_t suggested_values(const struct gguf *file)
 
 static void read_plan(struct file_facts *facts)
 {
+    static const struct kv_dtypes floats = {KV_F32, KV_F32};
     struct why why = {.text = ""};
     int status = model_plan_read(facts->file, &facts->plan, &why);
 
@@ -118,7 +119,7 @@ static void read_plan(struct file_facts *facts)
         take_reason(facts, status, &why);
         facts->kv_values = suggested_values(facts->file);
     } else {
-        facts->kv_values = model_plan_token_bytes(&facts->plan, KV_F32) / kv_dtype_bytes(KV_F32);
+        facts->kv_values = model_plan_token_bytes(&facts->plan, &floats) / kv_dtype_bytes(KV_F32);
         for (uint64_t i = 0; i < gguf_n_tensors(facts->file); i++)
             facts->n_unused += !facts->plan.uses_tensor[i];
     }

@@ -21,10 +21,11 @@
 #define ROWS_READ 16 /* rows of logits on the host at once */
 
 struct logits_options {
-    const char *model, *tokens, *output;
+    const char *model, *tokens, *output, *kv_dtype;
     int64_t prefill_chunk, beside, device, threads;
     bool has_device, no_last_layer_saving;
-    int backend, rows, isa, kv_dtype, activations;
+    int backend, rows, isa, activations;
+    struct kv_dtypes kv_dtypes; /* as kv_dtype says */
 };
 
 enum { ROWS_LAST, ROWS_ALL };
@@ -58,8 +59,10 @@ static const struct option options[] = {
     {"isa", 0, OPTION_CHOICE, FIELD(isa), "auto", "NAME",
      "instruction set of the CPU: auto, scalar, avx2 or avx512; all give the same bits", 0, 0,
      "auto|scalar|avx2|avx512", 0},
-    {"kv-dtype", 0, OPTION_CHOICE, FIELD(kv_dtype), "f16", "TYPE",
-     "values of the cache: f16, or f32 (closest to exact)", 0, 0, "f16|f32", 0},
+    {"kv-dtype", 0, OPTION_TEXT, FIELD(kv_dtype), "f16", "TYPE",
+     "values of the cache: f16, f32 (closest to exact), bf16, q8 or q4, or by kind of layers "
+     "(global=q4,local=f16)",
+     0, 0, NULL, 0},
     {"activations", 0, OPTION_CHOICE, FIELD(activations), "16", "TYPE",
      "what multiplies integer weights on the CPU: 16 (two signed bytes), int8 (coarse) or f32 "
      "(slow, closest to exact); a GPU takes f16 and refuses the others",
@@ -196,7 +199,7 @@ static int run_pass(struct pass *pass, const struct logits_options *in, struct w
                                           .n_threads = (int)in->threads,
                                           .isa = (enum isa)in->isa,
                                           .activations = (enum activations)in->activations},
-                               .kv_dtype = (enum kv_dtype)in->kv_dtype};
+                               .kv_dtypes = in->kv_dtypes};
 
     int status = check_before_load(in->model, &pass->tokens, why);
     if (status == STATUS_OK)
@@ -238,6 +241,8 @@ int tools_logits(int argc, char **argv)
     }
     if (status == STATUS_OK)
         status = check_given(&in, &why);
+    if (status == STATUS_OK)
+        status = kv_dtypes_parse("--kv-dtype", in.kv_dtype, &in.kv_dtypes, &why);
     if (status == STATUS_OK)
         status = token_list_read(in.tokens, &pass.tokens, &why);
     if (status < 0) {

@@ -30,15 +30,15 @@ static const struct gpu gpus[] = {
 };
 
 struct plan_options {
-    const char *model;
+    const char *model, *kv_dtype;
     bool json, has_weights;
-    int gpu, kv_dtype, weights;
+    int gpu, weights;
+    struct kv_dtypes kv_dtypes; /* as kv_dtype says */
     int64_t n_gpus, context;
 };
 
 #define FIELD(name) offsetof(struct plan_options, name)
 
-static const char *const page_names[] = {"f16", "f32", "bf16", "q8", "q4"};
 static const char *const weight_names[] = {"int4", "int8", "f16", "f32"};
 
 static const struct option options[] = {
@@ -51,8 +51,10 @@ static const struct option options[] = {
     {"context", 'c', OPTION_INT, FIELD(context), "0", "N",
      "tokens of one sequence; 0: 131,072, or as trained if that is less", 0, CONTEXT_TOKENS_MAX,
      NULL, 0},
-    {"kv-dtype", 0, OPTION_CHOICE, FIELD(kv_dtype), "f16", "TYPE",
-     "values of the pages; this build serves f16 and f32", 0, 0, "f16|f32|bf16|q8|q4", 0},
+    {"kv-dtype", 0, OPTION_TEXT, FIELD(kv_dtype), "f16", "TYPE",
+     "values of the pages: f16, f32, bf16, q8 or q4, or by kind of layers (global=q4,local=f16); "
+     "on GPUs this build serves f16 and f32",
+     0, 0, NULL, 0},
     {"weights", 0, OPTION_CHOICE, FIELD(weights), "int4", "TYPE",
      "of a NAME: int4 (4.5 bits with scales), int8 (8.5), f16 or f32; a FILE has its own", 0, 0,
      "int4|int8|f16|f32", FIELD(has_weights)},
@@ -191,7 +193,7 @@ static void print_plan(const struct subject *subject, const struct plan_options 
            in->n_gpus, gpu->title, gpu->memory_gb, gpu->gb_per_second,
            text_count(a, plan->context));
     print_weights(subject, weight_format_find(weight_names[in->weights]), plan);
-    print_pages(&subject->shape, plan, page_names[in->kv_dtype]);
+    print_pages(&subject->shape, plan, in->kv_dtype);
     print_workspace(plan);
     print_bytes("needed", plan->needed_bytes,
                 plan->fits ? "fits" : "does not fit: fewer tokens, smaller pages or more GPUs");
@@ -219,7 +221,7 @@ static void print_json(const struct subject *subject, const struct plan_options 
     json_print_uint(&json, "gpus", (uint64_t)in->n_gpus);
     json_print_string(&json, "weights",
                       subject->file_bytes > 0 ? "file" : weight_names[in->weights]);
-    json_print_string(&json, "kv_dtype", page_names[in->kv_dtype]);
+    json_print_string(&json, "kv_dtype", in->kv_dtype);
     json_print_uint(&json, "parameters", model_shape_parameters(&subject->shape));
     json_print_uint(&json, "active_parameters", model_shape_active_parameters(&subject->shape));
     json_print_uint(&json, "weights_bytes", plan->weights_bytes);
@@ -274,7 +276,7 @@ static int plan(const struct plan_options *in, bool *is_usage, struct why *why)
         return refuse(why, STATUS_INVALID,
                       "--weights goes with a NAME: a file has its own weights");
     status = memory_plan_make(&subject.shape, weight_format_find(weight_names[in->weights]),
-                              subject.file_bytes, page_format_find(page_names[in->kv_dtype]),
+                              subject.file_bytes, &in->kv_dtypes,
                               &budget, (uint64_t)in->context, &made, why);
     if (status < 0 && status != STATUS_UNSUPPORTED)
         return status;
@@ -307,6 +309,8 @@ int tools_plan(int argc, char **argv)
     if (status == STATUS_OK && in.model == NULL)
         status = refuse(&why, STATUS_INVALID,
                         "which model? Give --model FILE or NAME; see quire plan --help");
+    if (status == STATUS_OK)
+        status = kv_dtypes_parse("--kv-dtype", in.kv_dtype, &in.kv_dtypes, &why);
     if (status < 0)
         return output_refusal(&why, status, EXIT_USAGE);
     status = plan(&in, &is_usage, &why);

@@ -32,11 +32,14 @@ int run_open(const struct run_options *options, struct run *run, struct why *why
     struct progress progress;
     struct model_options loading = {.on_progress = on_load, .on_progress_arg = &progress};
 
-    *run = (struct run){.kv_dtype = options->kv_dtype};
+    *run = (struct run){.kv_dtypes = options->kv_dtypes};
     int status = device_open(&options->device, &run->device, why);
     if (status < 0)
         return status;
     run->ops = device_ops(run->device);
+    status = kv_dtypes_check(&run->kv_dtypes, run->ops->page_dtypes, device_name(run->device), why);
+    if (status < 0)
+        return status;
     progress_init(&progress, &clock_monotonic, "bytes", options->quiet);
     status = model_load(run->device, options->model_path, &loading, &run->model, why);
     progress_end(&progress);
@@ -109,9 +112,11 @@ static int prepare_cache(struct run *run, struct why *why)
                                                 .window = group->window,
                                                 .shape = group->shape,
                                                 .n_layers = group->n_layers,
-                                                .dtype = run->kv_dtype};
+                                                .dtype = kv_dtypes_of(&run->kv_dtypes,
+                                                                      group->kind)};
         spec.memory_bytes += n_pages * kv_group_page_bytes(run->ops, &spec.groups[g]);
     }
+    spec.memory_bytes += kv_cache_open_bytes(run->device, &spec);
     int status = kv_cache_create(run->device, &spec, &run->cache, why);
     return status < 0
                ? refuse_prefix(why, status, "keys and values of %u x %llu tokens",

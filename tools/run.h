@@ -19,7 +19,7 @@
 struct run_options {
     const char *model_path;
     struct device_options device;
-    enum kv_dtype kv_dtype;
+    struct kv_dtypes kv_dtypes;
     bool quiet; /* no progress on standard error */
 };
 
@@ -42,7 +42,7 @@ struct run {
     struct device *device;
     const struct ops *ops;
     struct model *model;
-    enum kv_dtype kv_dtype;
+    struct kv_dtypes kv_dtypes;
     struct run_sizes sizes;
     struct kv_cache *cache;
     struct forward *forward;

@@ -183,7 +183,7 @@ def serve(quire, *options, env=None):
     [
         ([], 2, "--model"),
         (["--threads", "many"], 2, "--threads takes a whole number"),
-        (["--kv-dtype", "q8"], 2, "f16 or f32"),
+        (["--kv-dtype", "q2"], 2, "f16, f32, bf16, q8 or q4"),
         (["--max-context", str((1 << 24) + 1)], 2, "16777216"),
         (["--tread", "2"], 2, "--threads"),
         (["--listen", "nonsense"], 2, "nonsense"),

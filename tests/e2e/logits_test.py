@@ -211,6 +211,31 @@ def test_rows_of_a_tiny_model_do_not_depend_on_their_company(run, tiny, name, fo
         assert run(tiny[name], tokens, *options, *FORMS[form]) == alone, company
 
 
+# A query sees its own page as written and every earlier one packed, in one chunk and in many: of
+# layers that see everything, a chunk, a window, and of latent ones.
+PACKED = [
+    ("qwen3", "q8"),
+    ("qwen2", "bf16"),
+    ("llama4", "global=q4,local=q8"),
+    ("llama4", "global=f16,local=q4"),
+    ("sliding", "q8"),
+    ("deepseek2_lite", "q4"),
+]
+
+
+@pytest.mark.parametrize("name, kv_dtype", PACKED)
+def test_rows_with_packed_pages_do_not_depend_on_their_company(run, tiny, name, kv_dtype):
+    tokens, pages = tiny_golden(name)[0], ("--kv-dtype", kv_dtype)
+    alone = run(tiny[name], tokens, "--threads", "2", *pages)
+    assert alone != run(tiny[name], tokens, "--threads", "2")
+    for company in SOME:
+        assert run(tiny[name], tokens, *COMPANIES[company], *pages) == alone, company
+    for isa in "scalar", "avx2":
+        if isa in ISA_FLAGS:
+            need_isa(isa)
+        assert run(tiny[name], tokens, "--isa", isa, *pages) == alone, isa
+
+
 @pytest.mark.parametrize("form", list(FORMS))
 def test_rows_of_the_real_model_do_not_depend_on_their_company(run, model, form):
     tokens = real_model.gpl3_tokens()[: N_SOME_TOKENS if form == "default" else N_FEW_TOKENS]

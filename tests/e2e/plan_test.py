@@ -27,7 +27,7 @@ def test_scout_on_one_h100_as_the_arithmetic_has_it(quire):
         told = plan(quire, "--model", "llama4-scout", "--gpu", "h100", "--context", context,
                     "--kv-dtype", dtype)
         near(told["weights_bytes"], 60.6e9)
-        near(told["decode_tokens_per_second"], tokens_per_second)
+        near(told["decode_tokens_per_second"], tokens_per_second, 0.06)  # its scales are f16
         assert told["fits"] and told["workspace_bytes"] > 0
         assert told["longest_context"] >= context
     told = plan(quire, "--model", "llama4-scout", "--context", 1048576)

@@ -59,7 +59,8 @@ static void test_layer_plan__a_tiny_llama_becomes_a_plan(void **state)
     assert_int_equal(plan.layers[1].n_ff, 96);
     assert_false(plan.layers[0].has_qkv_bias);
     /* 2 layers x 2 heads x (16 + 16) values */
-    assert_int_equal(model_plan_token_bytes(&plan, KV_F16), 2 * 2 * 32 * 2);
+    assert_int_equal(model_plan_token_bytes(&plan, &(struct kv_dtypes){KV_F16, KV_F16}),
+                     2 * 2 * 32 * 2);
     model_plan_release(&plan);
 }
 

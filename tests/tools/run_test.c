@@ -17,12 +17,18 @@
 #define N_TOKENS 90 /* two pages */
 #define VOCABULARY 300
 
+static struct kv_dtypes page_types = {KV_F16, KV_F16}; /* of the runs that are opened */
+
 static void open_run(struct run *run, const struct run_sizes *sizes)
 {
     struct why why = {.text = ""};
     const char *path = tiny_file(NULL);
     struct run_options options = {
-        .model_path = path, .device = {.n_threads = 2, .strict = true}, .quiet = true};
+        .model_path = path,
+        .device = {.n_threads = 2, .strict = true},
+        .kv_dtypes = page_types,
+        .quiet = true,
+    };
     int status = run_open(&options, run, &why);
     unlink(path);
     if (status < 0 || run_prepare(run, sizes, &why) < 0)
@@ -73,15 +79,19 @@ static void test_run__rows_are_the_same_in_any_chunk_and_company(void **state)
     static const struct {
         uint32_t chunk, n_others;
     } cases[] = {{1, 0}, {7, 0}, {64, 0}, {N_TOKENS, 3}, {7, 7}, {1, 2}};
-    float *alone = rows_of(N_TOKENS, 0);
-
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        float *rows = rows_of(cases[i].chunk, cases[i].n_others);
-        if (memcmp(rows, alone, sizeof(float) * N_TOKENS * VOCABULARY) != 0)
-            fail_msg("chunk %u beside %u others differs", cases[i].chunk, cases[i].n_others);
-        free(rows);
+    for (int dtype = KV_F16; dtype < KV_DTYPES; dtype++) {
+        page_types.global = (enum kv_dtype)dtype;
+        float *alone = rows_of(N_TOKENS, 0);
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            float *rows = rows_of(cases[i].chunk, cases[i].n_others);
+            if (memcmp(rows, alone, sizeof(float) * N_TOKENS * VOCABULARY) != 0)
+                fail_msg("%s, chunk %u beside %u others differs", kv_dtype_name(page_types.global),
+                         cases[i].chunk, cases[i].n_others);
+            free(rows);
+        }
+        free(alone);
     }
-    free(alone);
+    page_types.global = KV_F16;
 }
 
 /* --- the order of pages, of a model whose every layer turns keys by their position --- */
@@ -235,6 +245,7 @@ static void test_bench_cost__counts_what_the_plan_says(void **state)
 {
     struct run run;
     struct run_sizes sizes = {.n_sequences = 1, .n_tokens = 16, .max_rows = 1, .max_outputs = 1};
+    struct kv_dtypes f16 = {KV_F16, KV_F16};
 
     open_run(&run, &sizes);
     /* two layers: width 64, 4 heads of 16 over 2, feed-forward 96; f16 pages */
@@ -242,19 +253,19 @@ static void test_bench_cost__counts_what_the_plan_says(void **state)
     double layer = keys + query + out + ffn;
     struct bench_work prefill = {
         .first = 10, .n_rows = 3, .n_steps = 1, .n_outputs = 1, .n_last_rows = 3};
-    struct bench_cost cost = bench_cost_of(run.model, KV_F16, &prefill);
+    struct bench_cost cost = bench_cost_of(run.model, &f16, &prefill);
     assert_true(cost.linear_ops == 2 * (2 * 3 * layer + 64 * VOCABULARY));
     assert_true(cost.attention_ops == 2.0 * 2 * (11 + 12 + 13) * 4 * (16 + 16));
     assert_true(cost.bytes == (double)model_step_bytes(run.model));
 
     prefill.n_last_rows = 1; /* the others have keys and values there alone */
-    cost = bench_cost_of(run.model, KV_F16, &prefill);
+    cost = bench_cost_of(run.model, &f16, &prefill);
     assert_true(cost.linear_ops == 2 * (3 * layer + 2 * keys + layer + 64 * VOCABULARY));
     assert_true(cost.attention_ops == 2.0 * (11 + 12 + 13 + 13) * 4 * (16 + 16));
 
     struct bench_work decode = {
         .first = 10, .n_rows = 3, .n_steps = 3, .n_outputs = 3, .n_last_rows = 3};
-    cost = bench_cost_of(run.model, KV_F16, &decode);
+    cost = bench_cost_of(run.model, &f16, &decode);
     assert_true(cost.linear_ops == 2.0 * 3 * (2 * layer + 64 * VOCABULARY));
     assert_true(cost.bytes == 3.0 * (double)model_step_bytes(run.model) +
                                   2.0 * (11 + 12 + 13) * 2 * (16 + 16) * 2);
