@@ -29,7 +29,9 @@ GROUPS = {
     "chunked": ("llama4", {"attention.chunk_size": 128}),
     "latent": ("deepseek2", {}),
 }
-DTYPES = ["f16"]
+# Where full pages are packed, the rows of pages being written come on top.
+MEMORY = {"f16": "4MiB", "q8": "6MiB", "q4": "6MiB"}
+DTYPES = list(MEMORY)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +116,8 @@ def test_bytes_are_those_of_a_cold_cache(stubs, server, models, matrix, kind, dt
     cache = Cache(
         stubs,
         server(
-            "--kv-memory", "4MiB", "--kv-dtype", dtype, "--max-sequences", "12", model=models[kind]
+            "--kv-memory", MEMORY[dtype], "--kv-dtype", dtype, "--max-sequences", "12",
+            model=models[kind],
         ),
     )
     ids, passed = prompt(kind), matrix.setdefault((kind, dtype), [])
