@@ -1,12 +1,13 @@
 /* bench/cpu_kernels.c: attention and the small ops on the CPU, beside the peaks of as many threads
  * in the same minute.
  *
- *   cpu_kernels [--threads N] [--isa scalar|avx2|avx512] [--dtype f16|f32] [--dim 64] [--heads 9]
- *               [--kv-heads 3] [--depth 2048|8192|32768]
+ *   cpu_kernels [--threads N] [--isa scalar|avx2|avx512] [--dtype f16|f32|bf16|q8|q4] [--dim 64]
+ *               [--heads 9] [--kv-heads 3] [--layers 30] [--depth N]
  *
- * Decode: one row at a depth, 30 layers one after the other: GB/s of keys and values as a share of
- * a plain read. Prefill: 512 rows behind a depth: GFLOP/s of what is visible (2 a multiplication
- * and addition) as a share of the FMA peak at its widest, whatever --isa says.
+ * Decode: one row at a depth (2048, 8192 and 32768, or N alone), 30 layers one after the other:
+ * GB/s of keys and values as a share of a plain read. Prefill: 512 rows behind a depth: GFLOP/s of
+ * what is visible (2 a multiplication and addition) as a share of the FMA peak at its widest,
+ * whatever --isa says.
  */
 #include "base/clock.h"
 #include "base/status.h"
@@ -19,8 +20,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define N_LAYERS 30
+#define N_LAYERS 30 /* at most, and of --layers by default */
 #define PREFILL_ROWS 512
+#define PREFILL_DEPTH 32768 /* most that --depth measures a prefill behind */
 #define REPEATS 9 /* the best of so many counts */
 #define WIDTH 576
 #define VOCABULARY 49152
@@ -32,7 +34,7 @@ struct bench {
     const struct ops *ops;
     struct kv_shape shape;
     enum kv_dtype dtype;
-    uint32_t n_heads;
+    uint32_t n_heads, n_layers;
     struct peaks peaks;
 };
 
@@ -89,18 +91,35 @@ static void measure_peaks(struct bench *bench)
 /* --- attention --- */
 
 /* Random pages: any two bytes whose exponent is small are a harmless f16, and any four a harmless
- * f32. */
-static void fill_pages(struct bench *bench, uint8_t *base, size_t bytes)
+ * f32, whatever they say as codes. */
+static void fill_pages(struct bench *bench, enum kv_dtype dtype, uint8_t *base, size_t bytes)
 {
     device_unlock(bench->device);
     uint32_t x = 1;
     for (size_t i = 0; i + 4 <= bytes; i += 4) {
         x = x * 1664525u + 1013904223u;
-        uint32_t bits = bench->dtype == KV_F16 ? (x & 0x83ff83ffu) | 0x38003800u
-                                               : (x & 0x807fffffu) | 0x3f000000u;
+        uint32_t bits = dtype == KV_F16 ? (x & 0x83ff83ffu) | 0x38003800u
+                                        : (x & 0x807fffffu) | 0x3f000000u;
         memcpy(base + i, &bits, 4);
     }
     device_lock(bench->device);
+}
+
+/* The rows of the pages from first_page on, that are being written. */
+static void add_rows(struct bench *bench, uint32_t first_page, struct cache *cache)
+{
+    uint32_t n_pages = cache->n_pages - first_page;
+    size_t layer_bytes = bench->ops->page_layer_bytes(&bench->shape, KV_F16);
+    size_t page_bytes = layer_bytes * bench->n_layers;
+    cache->group.open = (struct kv_open_view){
+        .base = alloc(bench, page_bytes * n_pages),
+        .page_stride = page_bytes,
+        .layer_stride = layer_bytes,
+        .table = cache->group.table, /* 0, 1, 2, ... */
+        .first_page = upload(bench, &first_page, sizeof first_page),
+        .table_stride = n_pages,
+    };
+    fill_pages(bench, KV_F16, cache->group.open.base, page_bytes * n_pages);
 }
 
 static struct cache make_cache(struct bench *bench, uint32_t depth, uint32_t n_rows)
@@ -108,7 +127,7 @@ static struct cache make_cache(struct bench *bench, uint32_t depth, uint32_t n_r
     uint32_t n_tokens = depth + n_rows;
     struct cache cache = {.n_pages = (n_tokens + PAGE_TOKENS - 1) / PAGE_TOKENS};
     size_t layer_bytes = bench->ops->page_layer_bytes(&bench->shape, bench->dtype);
-    size_t page_bytes = layer_bytes * N_LAYERS;
+    size_t page_bytes = layer_bytes * bench->n_layers;
     page_id *table = malloc(sizeof *table * cache.n_pages);
     uint32_t *position = malloc(sizeof *position * n_rows),
              *row_seq = calloc(n_rows, sizeof *row_seq);
@@ -120,7 +139,7 @@ static struct cache make_cache(struct bench *bench, uint32_t depth, uint32_t n_r
     cache.group = (struct kv_group_view){
         .kind = KV_FULL,
         .shape = bench->shape,
-        .dtype_open = bench->dtype,
+        .dtype_open = kv_dtype_open(bench->dtype),
         .dtype_full = bench->dtype,
         .base = alloc(bench, page_bytes * cache.n_pages),
         .page_stride = page_bytes,
@@ -129,7 +148,9 @@ static struct cache make_cache(struct bench *bench, uint32_t depth, uint32_t n_r
         .first_page = upload(bench, &first_page, sizeof first_page),
         .table_stride = cache.n_pages,
     };
-    fill_pages(bench, cache.group.base, page_bytes * cache.n_pages);
+    fill_pages(bench, bench->dtype, cache.group.base, page_bytes * cache.n_pages);
+    if (kv_dtype_is_packed(bench->dtype))
+        add_rows(bench, depth / PAGE_TOKENS, &cache);
     cache.rows = (struct rows_view){n_rows,
                                     1,
                                     upload(bench, position, sizeof *position * n_rows),
@@ -161,6 +182,8 @@ static void free_cache(struct bench *bench, struct cache *cache)
     device_free(bench->device, cache->group.base);
     device_free(bench->device, (void *)cache->group.table);
     device_free(bench->device, (void *)cache->group.first_page);
+    device_free(bench->device, cache->group.open.base);
+    device_free(bench->device, (void *)cache->group.open.first_page);
     device_free(bench->device, (void *)cache->rows.position);
     device_free(bench->device, (void *)cache->rows.row_seq);
     device_free(bench->device, (void *)cache->rows.seq_begin);
@@ -188,7 +211,7 @@ static void measure_decode(struct bench *bench, uint32_t depth)
 {
     struct cache cache = make_cache(bench, depth - 1, 1);
     measure_peaks(bench);
-    double seconds = attend_seconds(bench, &cache, N_LAYERS);
+    double seconds = attend_seconds(bench, &cache, bench->n_layers);
     double gbs = (double)cache.group.layer_stride * cache.n_pages * 1e-9 / seconds;
     printf("decode   depth %6u: %8.1f us a layer, %6.1f GB/s = %3.0f %% of a plain read\n", depth,
            seconds * 1e6, gbs, 100e9 * gbs / bench->peaks.read_bytes);
@@ -199,7 +222,8 @@ static void measure_prefill(struct bench *bench, uint32_t depth)
 {
     struct cache cache = make_cache(bench, depth, PREFILL_ROWS);
     measure_peaks(bench);
-    double seconds = attend_seconds(bench, &cache, 4), n_pairs = 0;
+    uint32_t n_layers = bench->n_layers < 4 ? bench->n_layers : 4;
+    double seconds = attend_seconds(bench, &cache, n_layers), n_pairs = 0;
     for (uint32_t r = 0; r < PREFILL_ROWS; r++)
         n_pairs += depth + r + 1;
     double gflops =
@@ -311,9 +335,33 @@ static enum isa isa_of(const char *name)
     exit(2);
 }
 
+static void measure_all(struct bench *bench)
+{
+    static const uint32_t depths[] = {2048, 8192, 32768};
+    for (int i = 0; i < 3; i++)
+        measure_decode(bench, depths[i]);
+    for (int i = 0; i < 3; i++)
+        measure_prefill(bench, i == 0 ? 0 : depths[i]);
+    measure_small(bench);
+}
+
+static enum kv_dtype dtype_of(const char *name)
+{
+    struct kv_dtypes dtypes;
+    struct why why;
+    if (kv_dtypes_parse("--dtype", name, &dtypes, &why) < 0) {
+        fprintf(stderr, "cpu_kernels: %s\n", why.text);
+        exit(2);
+    }
+    return dtypes.global;
+}
+
 int main(int argc, char **argv)
 {
-    struct bench bench = {.options = {.pin = true}, .shape = {3, 64, 64, false}, .n_heads = 9};
+    struct bench bench = {.options = {.pin = true},
+                          .shape = {3, 64, 64, false},
+                          .n_heads = 9,
+                          .n_layers = N_LAYERS};
     uint32_t depth = 0;
     for (int i = 1; i + 1 < argc; i += 2) {
         uint32_t n = (uint32_t)strtoul(argv[i + 1], NULL, 10);
@@ -322,7 +370,9 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i], "--isa") == 0)
             bench.options.isa = isa_of(argv[i + 1]);
         else if (strcmp(argv[i], "--dtype") == 0)
-            bench.dtype = strcmp(argv[i + 1], "f32") == 0 ? KV_F32 : KV_F16;
+            bench.dtype = dtype_of(argv[i + 1]);
+        else if (strcmp(argv[i], "--layers") == 0)
+            bench.n_layers = n > 0 && n < N_LAYERS ? n : N_LAYERS;
         else if (strcmp(argv[i], "--dim") == 0)
             bench.shape.k_dim = bench.shape.v_dim = n;
         else if (strcmp(argv[i], "--heads") == 0)
@@ -341,14 +391,13 @@ int main(int argc, char **argv)
     bench.ops = device_ops(bench.device);
     printf("%s, %u / %u heads of %u, %s pages\n", device_name(bench.device), bench.n_heads,
            bench.shape.n_kv_heads, bench.shape.k_dim, kv_dtype_name(bench.dtype));
-    static const uint32_t depths[] = {2048, 8192, 32768};
-    for (int i = 0; i < 3; i++)
-        if (depth == 0 || depth == depths[i])
-            measure_decode(&bench, depths[i]);
-    for (int i = 0; i < 3; i++)
-        if (depth == 0 || depth == depths[i])
-            measure_prefill(&bench, i == 0 ? 0 : depths[i]);
-    measure_small(&bench);
+    if (depth > 0) {
+        measure_decode(&bench, depth);
+        if (depth <= PREFILL_DEPTH)
+            measure_prefill(&bench, depth);
+    } else {
+        measure_all(&bench);
+    }
     stream_free(bench.stream);
     device_close(bench.device);
     return 0;

@@ -70,6 +70,17 @@ def test_eval_tells_the_likelihood_that_exact_arithmetic_has(run, model):
     assert "tokens             512" in ran.text and "it goes on" in ran.text
 
 
+@pytest.mark.parametrize("dtype, rms_least, rms_most", [("q8", 2e-3, 0.15), ("q4", 0.1, 1)])
+def test_eval_tells_what_packed_pages_cost(run, model, dtype, rms_least, rms_most):
+    ran = run("eval", "-m", model, "--text", GPL, "--tokens", "384", "--kv-dtype", dtype,
+              "--against-kv", "f32")
+    assert ran.status == 0, ran.err
+    rms = float(re.search(r"logits, rms +([\d.e+-]+)", ran.text).group(1))
+    assert rms_least < rms < rms_most  # of 4096 tokens 2.4e-2 and 0.40
+    wrong = run("eval", "-m", model, "--text", GPL, "--against-kv", "q9")
+    assert wrong.status == 2 and "--against-kv takes f16, f32, bf16, q8 or q4" in wrong.err
+
+
 def test_eval_compares_nothing_with_itself_to_zero_and_refuses_bad_texts(run, tiny, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("the quick brown fox " * 40)
