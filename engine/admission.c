@@ -156,7 +156,7 @@ static void handle_estimate(struct engine *engine, const struct message *message
         choices_family(submit, submit_n_choices(submit),
                        n_output > 0 ? n_output : submit->max_tokens); /* refused for its size */
     out->n_pages = choices_pages(engine, &family);
-    out->n_bytes = out->n_pages * cache.page_bytes;
+    out->n_bytes = kv_cache_family_bytes(engine->cache, &family);
     out->n_free_pages = cache.n_available;
     publish_end(engine, EVENT_BYTES_OF(estimate));
     submit_free(message->submit);

@@ -170,6 +170,8 @@ void kv_cache_match_family(const struct kv_cache *cache, const struct kv_prefix 
                            struct kv_family *family);
 /* Of the group that sees everything, or of the first. */
 uint64_t kv_cache_family_pages(const struct kv_cache *cache, const struct kv_family *family);
+/* Of all groups: of one with a window no more than that. */
+uint64_t kv_cache_family_bytes(const struct kv_cache *cache, const struct kv_family *family);
 bool kv_cache_family_fits_now(const struct kv_cache *cache, const struct kv_family *family);
 bool kv_cache_family_fits_ever(const struct kv_cache *cache, const struct kv_family *family);
 

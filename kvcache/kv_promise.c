@@ -58,6 +58,15 @@ uint64_t kv_cache_family_pages(const struct kv_cache *cache, const struct kv_fam
     return pages_in(&cache->groups[g], family);
 }
 
+uint64_t kv_cache_family_bytes(const struct kv_cache *cache, const struct kv_family *family)
+{
+    uint64_t n_bytes = 0;
+    for (uint32_t g = 0; g < cache->n_groups; g++)
+        n_bytes += pages_in(&cache->groups[g], family) *
+                   page_pool_page_bytes(cache->groups[g].pool);
+    return n_bytes;
+}
+
 bool kv_cache_family_fits_now(const struct kv_cache *cache, const struct kv_family *family)
 {
     if (cache->n_free <= family->n_forks || !kv_cache_fits_ever(cache, family->n_promised))

@@ -132,6 +132,20 @@ static void test_kv_cache__the_last_holder_of_a_shared_page_keeps_it(void **stat
     cache_scene_close(&scene);
 }
 
+static void test_kv_cache__a_group_with_a_window_takes_bytes_for_that_alone(void **state)
+{
+    struct kv_group_spec groups[] = {cache_group(KV_FULL, 0), cache_group(KV_CHUNKED, 128)};
+    struct cache_scene scene = cache_scene_open(cache_spec(60, 2, groups));
+    const struct kv_family short_one = {.n_promised = 128}, long_one = {.n_promised = 3000};
+
+    /* a chunk, and an append of 200 at any place */
+    uint64_t n_window = (128 - 1 + 200 + 62) / 64 + 1;
+    assert_int_equal(kv_cache_family_bytes(scene.cache, &short_one), (2 + 2) * scene.page_bytes);
+    assert_int_equal(kv_cache_family_bytes(scene.cache, &long_one),
+                     (47 + n_window) * scene.page_bytes);
+    cache_scene_close(&scene);
+}
+
 /* 300 tokens are 5 pages; of the 2 and a bit that are shared each has its own copy of the bit. */
 static void test_kv_cache__a_family_is_promised_whole_and_shares_what_was_read(void **state)
 {
@@ -396,6 +410,7 @@ int main(void)
         cmocka_unit_test(test_kv_cache__a_used_page_comes_back_zeroed),
         cmocka_unit_test(test_kv_cache__fork_shares_pages_until_write),
         cmocka_unit_test(test_kv_cache__the_last_holder_of_a_shared_page_keeps_it),
+        cmocka_unit_test(test_kv_cache__a_group_with_a_window_takes_bytes_for_that_alone),
         cmocka_unit_test(test_kv_cache__a_family_is_promised_whole_and_shares_what_was_read),
         cmocka_unit_test(test_kv_cache__members_of_a_family_may_leave_before_it_forks),
         cmocka_unit_test(test_kv_cache__truncate_keeps_the_promise),
