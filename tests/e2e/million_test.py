@@ -49,7 +49,7 @@ def king_james():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("dtype", ["f16"])
+@pytest.mark.parametrize("dtype", ["f16", "q8", "q4"])
 def test_a_million_tokens_are_answered_to_the_id(dtype):
     king_james()
     figures = million("--kv-dtype", dtype)
