@@ -147,6 +147,8 @@
 #define DEFAULT_DRAIN_MS 30000       /* --drain-ms: grace after SIGTERM */
 /* --max-paused-ms: a reader that takes nothing for so long is ended and told */
 #define DEFAULT_PAUSED_MS 600000
+/* --preempt-ms: one that takes nothing for so long gives up its pages to others who wait */
+#define DEFAULT_PREEMPT_MS 10000
 /* a ping more often than this, with calls open, is a strike; clients may ping every 10 s, and their
  * clocks and the network jitter */
 #define PINGS_IDLE_MS 9000

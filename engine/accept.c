@@ -32,7 +32,7 @@ static double prefill_left_s(const struct engine *engine, const struct sequence 
 {
     const struct step_cost *cost = &engine->estimate.cost;
     uint32_t n_done = sequence->n_prefilled, n_left = sequence->submit->n_ids - n_done;
-    double done_ns = step_cost_prefill(cost, sequence->n_cached, n_done - sequence->n_cached);
+    double done_ns = step_cost_prefill(cost, sequence->n_begun, n_done - sequence->n_begun);
 
     return done_ns > 0 ? spent_s * step_cost_prefill(cost, n_done, n_left) / done_ns : 0;
 }
@@ -47,7 +47,7 @@ static void publish_progress(struct engine *engine, struct sequence *sequence, i
     progress->n_done = sequence->n_prefilled;
     progress->n_total = sequence->submit->n_ids;
     progress->per_s =
-        spent_s > 0 ? (sequence->n_prefilled - sequence->n_cached) / spent_s : 0;
+        spent_s > 0 ? (sequence->n_prefilled - sequence->n_begun) / spent_s : 0;
     progress->left_s = prefill_left_s(engine, sequence, spent_s);
     publish_end(engine, EVENT_BYTES_OF(progress));
 }
@@ -131,6 +131,8 @@ static void accept_token(struct engine *engine, struct sequence *sequence,
     bool is_grammar_over = false;
 
     sequence->last_id = result->id;
+    if (sequence->submit->answer != NULL)
+        sequence->submit->answer[sequence->n_generated] = result->id;
     sequence->n_generated++;
     engine->stats.n_generated_tokens++;
     bool is_end_token = is_end_of(engine, sequence, result->id);
@@ -192,11 +194,19 @@ void accept_tell_waiting(struct engine *engine)
 static void commit(struct engine *engine, const struct sequence *sequence, uint32_t n_rows)
 {
     const struct submit *submit = sequence->submit;
-    bool is_prompt = sequence->n_prefilled < submit->n_ids;
+    uint32_t at = sequence->n_prefilled, n_prompt = 0;
 
-    kv_cache_commit_ids(engine->cache, sequence->kv,
-                        is_prompt ? submit->ids + sequence->n_prefilled : &sequence->last_id,
-                        n_rows);
+    if (at == sequence_n_text(sequence)) {
+        kv_cache_commit_ids(engine->cache, sequence->kv, &sequence->last_id, n_rows);
+        return;
+    }
+    if (at < submit->n_ids) {
+        n_prompt = n_rows < submit->n_ids - at ? n_rows : submit->n_ids - at;
+        kv_cache_commit_ids(engine->cache, sequence->kv, submit->ids + at, n_prompt);
+    }
+    if (n_rows > n_prompt)
+        kv_cache_commit_ids(engine->cache, sequence->kv,
+                            submit->answer + (at + n_prompt - submit->n_ids), n_rows - n_prompt);
 }
 
 void accept_step(struct engine *engine, const struct batch *batch)
@@ -206,16 +216,19 @@ void accept_step(struct engine *engine, const struct batch *batch)
     for (uint32_t s = 0; s < batch->n_seqs; s++) {
         struct sequence *sequence = batch->sequences[s];
         commit(engine, sequence, batch->n_rows_of[s]);
-        if (sequence->n_prefilled == sequence->submit->n_ids)
+        if (sequence->n_prefilled == sequence_n_text(sequence))
             continue;
         sequence->n_prefilled += batch->n_rows_of[s];
-        engine->stats.n_prompt_tokens += batch->n_rows_of[s];
+        if (sequence->n_reread > 0)
+            engine->stats.n_reread_tokens += batch->n_rows_of[s];
+        else
+            engine->stats.n_prompt_tokens += batch->n_rows_of[s];
         if (sequence->state != SEQUENCE_PREFILL)
             continue; /* it ended while the step ran */
-        if (sequence->submit->choice_idx == 0)
+        if (sequence->submit->choice_idx == 0 && sequence->n_reread == 0)
             publish_progress(engine, sequence, now_ns);
         choices_try_fork(engine, sequence);
-        if (sequence->n_prefilled == sequence->submit->n_ids)
+        if (sequence->n_prefilled == sequence_n_text(sequence))
             sequence_set_state(sequence, SEQUENCE_DECODE, &engine->counts, now_ns);
     }
     for (uint32_t i = 0; i < batch->n_outputs; i++) /* a token behind the end is nobody's */

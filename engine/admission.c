@@ -2,6 +2,7 @@
  * (pages of a cancelled sequence that it is writing) waits for its end. */
 #include "engine/choices.h"
 #include "engine/engine_state.h"
+#include "engine/preempt.h"
 #include "engine/prompt_prefix.h"
 #include "model/model.h"
 #include "model/vocabulary.h"
@@ -244,6 +245,15 @@ static bool start(struct engine *engine, struct sequence *sequence, bool had_pag
     return true;
 }
 
+/* Who waits for its reader gives way to who waits for pages. */
+static bool open_pages(struct engine *engine, struct sequence *sequence, int64_t now_ns)
+{
+    bool is_open = choices_open_pages(engine, sequence);
+    while (!is_open && !engine->is_blocked && preempt_one(engine, now_ns))
+        is_open = choices_open_pages(engine, sequence);
+    return is_open;
+}
+
 void admission_open_pages(struct engine *engine)
 {
     int64_t now_ns = clock_now(engine->clock);
@@ -254,14 +264,13 @@ void admission_open_pages(struct engine *engine)
     {
         struct sequence *sequence = list_entry(node, struct sequence, link);
         bool is_new = sequence->state == SEQUENCE_QUEUED;
-        if (!is_new && sequence->state != SEQUENCE_WAITING_PAGES)
+        if (!is_new && sequence->state != SEQUENCE_WAITING_PAGES && !preempt_may_return(sequence))
             continue;
-        if (sequence->submit->choice_idx > 0)
+        if (sequence->submit->choice_idx > 0 && sequence->state != SEQUENCE_SPILLED)
             continue; /* as the first */
-        /* In order of admission, nobody overtakes: so a large one is never starved by small ones.
-         * */
+        /* In order, nobody overtakes: so a large one is never starved by small ones. */
         bool had_pages = sequence_has_pages(sequence);
-        if (had_pages || (!is_full && choices_open_pages(engine, sequence))) {
+        if (had_pages || (!is_full && open_pages(engine, sequence, now_ns))) {
             if (start(engine, sequence, had_pages, now_ns))
                 continue;
         } else {

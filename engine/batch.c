@@ -101,7 +101,7 @@ static struct row_input next_input(const struct sequence *sequence)
 {
     if (sequence_is_reading(sequence))
         return (struct row_input){.kind = ROW_TOKEN,
-                                  .value = sequence->submit->ids[sequence->n_launched]};
+                                  .value = sequence_text_id(sequence, sequence->n_launched)};
     uint32_t n_drawn = sequence_n_drawn(sequence);
     assert(n_drawn <= 1); /* or the step before it would have to be under way still */
     if (n_drawn == 1)
@@ -154,16 +154,18 @@ static void add_output(struct batch *batch, struct sequence *sequence)
     batch->outputs[batch->n_outputs++] = sequence;
 }
 
-/* Of the prompt's tokens that are in the cache already, as the op counts them. */
+/* Of the text's tokens that are in the cache already, as the op counts them. */
 static void add_counts(struct batch *batch, const struct sequence *sequence)
 {
     uint32_t *counts = batch->count_rows + (size_t)batch->n_count_rows * batch->vocabulary;
 
     assert(batch->n_count_rows < COUNT_ROWS_MAX);
-    assert(sequence->n_launched <= sequence->submit->n_ids);
+    assert(sequence_is_reading(sequence));
     memset(counts, 0, batch->vocabulary * sizeof *counts);
-    for (uint32_t i = 0; i < sequence->n_launched; i++)
-        counts[sequence->submit->ids[i]] = 1;
+    for (uint32_t i = 0; i < sequence->n_launched; i++) {
+        uint32_t *place = &counts[sequence_text_id(sequence, i)];
+        *place = i < sequence->submit->n_ids ? 1 : *place + 2;
+    }
     batch->count_slots[batch->n_count_rows++] = sequence->kv;
 }
 

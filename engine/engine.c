@@ -266,6 +266,19 @@ static uint32_t n_answered(const struct event *event)
            event->kind == EVENT_ESTIMATE;
 }
 
+/* On the loop, so that the step thread allocates nothing. Without it a run keeps its pages. */
+static void make_answers(const struct engine *engine, struct submit *submit)
+{
+    for (; submit != NULL; submit = submit->next_choice) {
+        uint32_t context = engine->info.max_context;
+        uint32_t room = submit->n_ids < context ? context - submit->n_ids : 0;
+        if (submit->has_max_tokens && submit->max_tokens < room)
+            room = submit->max_tokens;
+        if (submit->answer == NULL && room > 0)
+            submit->answer = malloc(room * sizeof *submit->answer); /* touched as it is filled */
+    }
+}
+
 bool engine_try_send(struct engine *engine, const struct message *message)
 {
     uint32_t n = n_asked(message);
@@ -279,6 +292,8 @@ bool engine_try_send(struct engine *engine, const struct message *message)
             return false;
         engine->n_unanswered += n;
     }
+    if (message->kind == MESSAGE_SUBMIT)
+        make_answers(engine, message->submit);
     /* A lost credit would pause a run for good: should even the kept slots be full, the step thread
      * empties them before long, for which it needs nothing from here. */
     while (!ring_try_push(engine->messages, message))

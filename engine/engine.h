@@ -39,6 +39,7 @@ struct engine_options {
     uint32_t max_sequences;      /* that hold pages at once; 0: DEFAULT_SEQUENCES */
     uint32_t max_queued;         /* that may wait for pages; 0: none */
     int64_t max_step_ns;         /* 0: DEFAULT_STEP_MS */
+    int64_t preempt_ns;          /* engine/preempt.h; 0: DEFAULT_PREEMPT_MS */
     bool strict_device;
     bool no_prefix_cache;        /* every prompt is computed: to compare with */
     bool no_overlap;             /* one step at a time, no graphs: to compare with */

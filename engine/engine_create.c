@@ -220,6 +220,8 @@ int engine_create(const struct engine_options *options, struct engine **out, str
     options = &engine->options;
     if (engine->options.max_sequences == 0)
         engine->options.max_sequences = DEFAULT_SEQUENCES;
+    if (engine->options.preempt_ns == 0)
+        engine->options.preempt_ns = DEFAULT_PREEMPT_MS * NS_PER_MS;
     if (engine->options.max_step_ns == 0)
         engine->options.max_step_ns = DEFAULT_STEP_MS * NS_PER_MS;
     engine->clock = &clock_monotonic;

@@ -58,7 +58,8 @@ void finish_tell(struct engine *engine, const struct sequence *sequence)
         refused.status = STATUS_DEADLINE;
         snprintf(refused.text, sizeof refused.text,
                  "the deadline passed with %u of %u prompt tokens read and %u tokens generated",
-                 sequence->n_prefilled, sequence->submit->n_ids, sequence->n_generated);
+                 sequence->n_generated > 0 ? sequence->submit->n_ids : sequence->n_prefilled,
+                 sequence->submit->n_ids, sequence->n_generated);
         break;
     case END_GRAMMAR:
         refused.status = sequence->grammar_status;

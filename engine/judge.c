@@ -2,6 +2,7 @@
  * here changes anything. */
 #include "engine/choices.h"
 #include "engine/engine_state.h"
+#include "engine/preempt.h"
 #include "engine/prompt_prefix.h"
 
 #include "base/text.h"
@@ -167,14 +168,14 @@ static struct work_ahead work_ahead(const struct engine *engine, const struct su
     {
         const struct sequence *other = list_entry(node, struct sequence, link);
         is_behind |= other == own;
-        if (is_behind && !sequence_has_pages(other))
+        if (!sequence_has_pages(other) && (is_behind || preempt_is_away(other)))
             continue;
         if (other->state == SEQUENCE_FINISHED) { /* its pages come home with its step */
             soonest = 0;
             continue;
         }
         double other_ns = step_cost_prefill(cost, other->n_prefilled,
-                                            other->submit->n_ids - other->n_prefilled);
+                                            sequence_n_text(other) - other->n_prefilled);
         ahead.prefill_ns += sequence_has_pages(other) && other_ns > own_ns ? own_ns : other_ns;
         if (!sequence_has_pages(other)) {
             *n_ahead += other->submit->choice_idx == 0;
@@ -230,7 +231,8 @@ static uint32_t count_waiting(const struct engine *engine)
     list_for_each(node, &engine->runs)
     {
         const struct sequence *sequence = list_entry(node, struct sequence, link);
-        n += !sequence_has_pages(sequence) && sequence->state != SEQUENCE_FINISHED;
+        n += !sequence_has_pages(sequence) && sequence->state != SEQUENCE_FINISHED &&
+             !preempt_is_away(sequence);
     }
     return n;
 }

@@ -72,7 +72,7 @@ void look_stats(struct engine *engine, const struct message *message)
     stats->n_waiting_pages = engine->counts.n[SEQUENCE_WAITING_PAGES];
     stats->n_prefill = engine->counts.n[SEQUENCE_PREFILL];
     stats->n_decode = engine->counts.n[SEQUENCE_DECODE];
-    stats->n_paused = engine->counts.n[SEQUENCE_PAUSED];
+    stats->n_paused = engine->counts.n[SEQUENCE_PAUSED] + engine->counts.n[SEQUENCE_SPILLED];
     fill_groups(engine, stats);
     fill_holders(engine, stats);
     struct event *event =

@@ -91,6 +91,9 @@ struct submit {
     bool has_page_keys;
     uint32_t choice_idx;      /* 0: the first */
     struct submit *next_choice; /* owned; NULL: the last. Until it is admitted */
+    /* room for the ids that it generates, made by engine_try_send; NULL: it keeps its pages to its
+     * end, since what was drawn could not be read again */
+    uint32_t *answer;
     uint32_t *n_sharing;      /* choices that hold ids, one of which is the last to; NULL: one */
 };
 /* zeroed but for ids and defaults; NULL when out of memory */
@@ -222,7 +225,7 @@ struct engine_stats {
     uint64_t n_pages, n_pages_used, n_pages_reserved, n_pages_cached;
     uint32_t n_queued, n_waiting_pages, n_prefill, n_decode, n_paused;
     uint64_t n_prompt_tokens, n_generated_tokens, n_admitted, n_refused, n_cancelled, n_steps,
-        n_saturated, n_hit_tokens, n_evicted_pages;
+        n_saturated, n_hit_tokens, n_evicted_pages, n_preempted, n_reread_tokens;
     double busy_s, prefill_busy_s, decode_busy_s; /* time in steps; split by rows */
     uint32_t n_groups, n_holders;
     struct page_group groups[KV_GROUPS_MAX];

@@ -64,9 +64,12 @@ void prompt_prefix_begin(struct engine *engine, struct sequence *sequence,
 {
     const struct submit *submit = sequence->submit;
 
-    sequence->n_cached = sequence->n_prefilled = sequence->n_launched =
+    sequence->n_begun = sequence->n_prefilled = sequence->n_launched =
         match->n_pages * PAGE_TOKENS;
-    sequence->match_end = match->end;
+    if (sequence->n_reread == 0) {
+        sequence->n_cached = sequence->n_begun;
+        sequence->match_end = match->end;
+    }
     if (submit->has_page_keys)
         kv_cache_chain(engine->cache, sequence->kv, &submit->page_keys[0], submit->ids);
 }
@@ -81,7 +84,7 @@ void prompt_prefix_match_again(struct engine *engine, struct sequence *first)
     if (!first->submit->has_page_keys || !kv_cache_is_chained(engine->cache, first->kv))
         return;
     kv_cache_match(engine->cache, &prefix, &match);
-    if (match.n_pages * PAGE_TOKENS <= first->n_cached)
+    if (match.n_pages * PAGE_TOKENS <= first->n_begun)
         return;
     kv_cache_match_again(engine->cache, first->kv, &family, &prefix, &match);
     prompt_prefix_begin(engine, first, &match);
@@ -120,7 +123,7 @@ static bool is_ahead(const struct engine *engine, const struct sequence *other,
 
 bool prompt_prefix_waits(const struct engine *engine, const struct sequence *sequence)
 {
-    if (!sequence->submit->has_page_keys || sequence->n_prefilled > sequence->n_cached)
+    if (!sequence->submit->has_page_keys || sequence->n_prefilled > sequence->n_begun)
         return false;
     list_for_each(node, &engine->runs)
         if (is_ahead(engine, list_entry(node, struct sequence, link), sequence))

@@ -28,11 +28,11 @@ void sequence_set_state(struct sequence *sequence, enum sequence_state next,
 
     assert(legal[before] & (1u << next));
     assert(counts->n[before] > 0);
-    if (before == SEQUENCE_PAUSED)
+    if (before == SEQUENCE_PAUSED || before == SEQUENCE_SPILLED)
         sequence->paused_ns += now_ns - sequence->paused_since_ns;
-    if (next == SEQUENCE_PAUSED)
+    if (next == SEQUENCE_PAUSED || next == SEQUENCE_SPILLED)
         sequence->paused_since_ns = now_ns;
-    if (next == SEQUENCE_PREFILL)
+    if (next == SEQUENCE_PREFILL && before != SEQUENCE_SPILLED)
         sequence->started_ns = now_ns;
     if (next == SEQUENCE_DECODE && sequence->decode_ns == 0)
         sequence->decode_ns = now_ns;
@@ -48,12 +48,24 @@ bool sequence_has_pages(const struct sequence *sequence)
 
 uint32_t sequence_n_context(const struct sequence *sequence)
 {
-    return sequence->n_prefilled + (sequence->n_generated > 0 ? sequence->n_generated - 1 : 0);
+    uint32_t n_drawn = sequence->n_generated - sequence->n_reread; /* behind the text */
+    return sequence->n_prefilled + (n_drawn > 0 ? n_drawn - 1 : 0);
+}
+
+uint32_t sequence_n_text(const struct sequence *sequence)
+{
+    return sequence->submit->n_ids + sequence->n_reread;
+}
+
+uint32_t sequence_text_id(const struct sequence *sequence, uint32_t i)
+{
+    const struct submit *submit = sequence->submit;
+    return i < submit->n_ids ? submit->ids[i] : submit->answer[i - submit->n_ids];
 }
 
 bool sequence_is_reading(const struct sequence *sequence)
 {
-    return sequence->n_launched < sequence->submit->n_ids;
+    return sequence->n_launched < sequence_n_text(sequence);
 }
 
 bool sequence_is_counted(const struct sequence *sequence)
@@ -85,7 +97,7 @@ uint32_t sequence_n_wanted(const struct sequence *sequence)
     if (sequence->state != SEQUENCE_PREFILL && sequence->state != SEQUENCE_DECODE)
         return 0;
     if (sequence_is_reading(sequence)) {
-        uint32_t n_left = sequence->submit->n_ids - sequence->n_launched;
+        uint32_t n_left = sequence_n_text(sequence) - sequence->n_launched;
         return sequence->next_choice != NULL ? n_left - 1 : n_left; /* the last when it is forked */
     }
     uint32_t n_drawn = sequence_n_drawn(sequence);

@@ -4,7 +4,8 @@
  *      '---------------------------^            '--> SPILLED (from PAUSED too) --> PREFILL
  *
  * Every change of state goes through sequence_set_state, which asserts the arrow and keeps the
- * counts. SPILLED is entered by the tiers of the cache when they exist. Thread: engine only.
+ * counts. A SPILLED one has given up its pages (preempt.h) and reads its text again when it has new
+ * ones. Thread: engine only.
  *
  *   position   0 1 2 3 4 5 6 7        a prompt of 5 tokens; 2 of the answer are known
  *   cache      p p p p p a            n_prefilled = 5, n_generated = 2: sequence_n_context = 6
@@ -62,8 +63,10 @@ struct sequence {
     uint64_t seed;
     uint32_t promised_output; /* tokens it may generate */
     kv_seq_id kv;             /* KV_SEQ_NONE until it has pages */
-    uint32_t n_prefilled;     /* prompt tokens in the cache */
-    uint32_t n_cached;        /* of those, found there: where its first row stood */
+    uint32_t n_prefilled;     /* tokens of the text that it reads (sequence_n_text) in the cache */
+    uint32_t n_cached;        /* of the prompt, found there when it got pages first */
+    uint32_t n_begun;         /* where its first row stands since it has pages */
+    uint32_t n_reread;        /* tokens of the answer that it reads as it does the prompt */
     enum kv_match_end match_end; /* why no more */
     bool has_counts;          /* tokens before its next row are counted, for penalties */
     uint32_t n_generated;
@@ -96,7 +99,11 @@ const char *sequence_state_name(enum sequence_state state);
 bool sequence_has_pages(const struct sequence *sequence);
 /* Tokens in the cache: prompt and answer but the newest token, which the next step reads. */
 uint32_t sequence_n_context(const struct sequence *sequence);
-/* Its next row is one of the prompt. */
+/* What it reads before it draws: the prompt, and after a loss of pages what it had generated. */
+uint32_t sequence_n_text(const struct sequence *sequence);
+/* i below that, or below what is generated. */
+uint32_t sequence_text_id(const struct sequence *sequence, uint32_t i);
+/* Its next row is one of that text. */
 bool sequence_is_reading(const struct sequence *sequence);
 /* Its penalties ask how often tokens stood there. */
 bool sequence_is_counted(const struct sequence *sequence);

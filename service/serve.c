@@ -30,7 +30,7 @@ struct serve_options {
     const char *model, *listen;
     bool insecure, strict_device, has_device, no_prefix_cache;
     int64_t device, threads, max_context, max_step_ms, max_sequences, max_queued, max_connections;
-    int64_t drain_ms, max_paused_ms, parent_fd;
+    int64_t drain_ms, max_paused_ms, preempt_ms, parent_fd;
     uint64_t kv_memory;
     const char *chat_format, *kv_dtype;
     int backend, activations, isa, log_level, log_format;
@@ -105,6 +105,10 @@ static const struct option options[] = {
      "after SIGTERM calls may go on for this long", 1, WAIT_MS_MAX, NULL, 0},
     {"max-paused-ms", 0, OPTION_INT, FIELD(max_paused_ms), TEXT_OF(DEFAULT_PAUSED_MS), "MS",
      "a reader that takes nothing for this long is ended, and told", 1, WAIT_MS_MAX, NULL, 0},
+    {"preempt-ms", 0, OPTION_INT, FIELD(preempt_ms), TEXT_OF(DEFAULT_PREEMPT_MS), "MS",
+     "a reader that takes nothing for this long gives up its pages to others who wait for some; "
+     "when it takes again, its answer goes on where it was",
+     1, WAIT_MS_MAX, NULL, 0},
     {"strict-device", 0, OPTION_FLAG, FIELD(strict_device), NULL, NULL,
      "keep device memory unreadable outside of operations (a check; slow)", 0, 0, NULL, 0},
     {"log-level", 0, OPTION_CHOICE, FIELD(log_level), "info", "LEVEL",
@@ -216,6 +220,7 @@ static int load(const struct serve_options *in, struct server *server, struct en
         .max_sequences = (uint32_t)in->max_sequences,
         .max_queued = (uint32_t)in->max_queued,
         .max_step_ns = in->max_step_ms * NS_PER_MS,
+        .preempt_ns = in->preempt_ms * NS_PER_MS,
         .strict_device = in->strict_device,
         .on_progress = on_load,
         .on_progress_arg = &loading,

@@ -151,6 +151,8 @@ size_t wire_pack_stats(uint8_t *out, size_t cap, const struct wire_stats *stats)
     message.pages_cached = now->n_pages_cached;
     message.cached_prompt_tokens = now->n_hit_tokens;
     message.pages_evicted = now->n_evicted_pages;
+    message.preempted = now->n_preempted;
+    message.reread_tokens = now->n_reread_tokens;
     fill_groups(now, &parts);
     message.n_groups = now->n_groups;
     message.groups = parts.group_list;

@@ -1,0 +1,27 @@
+/* engine/preempt.h: runs that give up their pages to others, and get them back.
+ *
+ *   PAUSED, for options.preempt_ns -- another waits for pages --> SPILLED: its pages are the
+ *     cache's, and give way when they are wanted; it goes to the end of the line
+ *   SPILLED -- its reader takes again, and pages are free --> PREFILL: it reads its prompt and
+ *     what it had generated, or takes of it what is still there, and goes on where it was
+ *
+ * Since every run was promised all of its pages before it began, a run that its reader takes is
+ * never in need of another's. By reading again: a tier that pages could be spilled to would stand
+ * here. Thread: engine only; allocates nothing.
+ */
+#ifndef QUIRE_ENGINE_PREEMPT_H
+#define QUIRE_ENGINE_PREEMPT_H
+
+#include "engine/sequence.h"
+
+struct engine;
+
+/* The run that has been paused for longest, options.preempt_ns at least, gives up its pages; false:
+ * there is none that could. */
+bool preempt_one(struct engine *engine, int64_t now_ns);
+/* It gave up its pages, and nobody reads what it would write. */
+bool preempt_is_away(const struct sequence *sequence);
+/* It gave up its pages, and there is somebody again to read what it would write. */
+bool preempt_may_return(const struct sequence *sequence);
+
+#endif
