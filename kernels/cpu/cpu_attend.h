@@ -19,6 +19,9 @@
  *   o[d]  = chain over t ascending of fma(p[t] * step[t], c[t][d], o)    from fma(o[d], c, w)
  *   w     = fold of 16 lanes, t ascending by 16, of fma(p[t], least[t], lane)
  *
+ * where p below ATTEND_P_LEAST counts as 0: times a small step it would be no normal number, and
+ * products of those take a core a hundred times as long; beside the greatest p, 1, it is nothing.
+ *
  * A latent page, whose V would want K's scales in the other direction, is widened to values
  * fma(step[d], c, least[d]) first.
  *
@@ -34,6 +37,7 @@
 
 #define ATTEND_M_START (-1e30f)
 #define ATTEND_LANES 16
+#define ATTEND_P_LEAST 0x1p-80f
 
 struct attend_tile {
     uint32_t n_rows, k_dim, v_dim;

@@ -243,10 +243,8 @@ static void step_rows(const struct attend_tile *tile, uint32_t row, uint32_t n_r
     for (uint32_t r = 0; r < n_rows; r++) {
         soften(p[r], begin[r], end[r], &tile->m[row + r],
                tile->l + (size_t)(row + r) * ATTEND_LANES, &c[r]);
-        if (v->step == NULL)
-            continue;
-        w[r] = attend_offset(p[r], v->least, PAGE_TOKENS);
-        attend_scale_in_place(p[r], v->step, PAGE_TOKENS);
+        if (v->step != NULL)
+            w[r] = attend_scale_p(p[r], v->least, v->step);
     }
     uint32_t step = n_rows <= WIDE_ROWS ? 2 * PAIR : PAIR;
     chains_form *form =

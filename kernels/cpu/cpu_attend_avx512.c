@@ -273,8 +273,7 @@ static void scale_p(struct batch *batch, const struct plane *v)
         batch->w[r] = 0;
         if (v->step == NULL || batch->seen[r / TILE_ROWS].high == 0)
             continue;
-        batch->w[r] = attend_offset(batch->p[r], v->least, PAGE_TOKENS);
-        attend_scale_in_place(batch->p[r], v->step, PAGE_TOKENS);
+        batch->w[r] = attend_scale_p(batch->p[r], v->least, v->step);
     }
 }
 

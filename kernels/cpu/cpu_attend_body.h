@@ -33,10 +33,16 @@ static inline void attend_scale(const float *restrict x, const float *restrict s
         out[i] = x[i] * step[i];
 }
 
-static inline void attend_scale_in_place(float *restrict x, const float *restrict step, uint32_t n)
+/* p of a page takes the scales of its V; gives w. */
+static inline float attend_scale_p(float *restrict p, const float *restrict least,
+                                   const float *restrict step)
 {
-    for (uint32_t i = 0; i < n; i++)
-        x[i] *= step[i];
+    for (uint32_t t = 0; t < PAGE_TOKENS; t++)
+        p[t] = p[t] < ATTEND_P_LEAST ? 0.0f : p[t];
+    float w = attend_offset(p, least, PAGE_TOKENS);
+    for (uint32_t t = 0; t < PAGE_TOKENS; t++)
+        p[t] *= step[t];
+    return w;
 }
 
 static void attend_merge_row(const float *restrict o_from, float c_from, float *restrict o,

@@ -44,10 +44,8 @@ static void step_row(const struct attend_tile *tile, const struct plain_page *pa
     float *l = tile->l + (size_t)r * ATTEND_LANES;
     for (uint32_t i = 0; i < ATTEND_LANES; i++)
         l[i] = fmaf(l[i], c, (p[i] + p[16 + i]) + (p[32 + i] + p[48 + i]));
-    if (page->v_step != NULL) {
-        w = attend_offset(p, page->v_least, PAGE_TOKENS);
-        attend_scale_in_place(p, page->v_step, PAGE_TOKENS);
-    }
+    if (page->v_step != NULL)
+        w = attend_scale_p(p, page->v_least, page->v_step);
     float *o = tile->o + (size_t)r * tile->v_dim;
     for (uint32_t d = 0; d < tile->v_dim; d++) {
         o[d] = fmaf(o[d], c, w);
