@@ -95,7 +95,8 @@ static void bench_embed(struct bench_case *bench, uint32_t n_rows)
 static void bench_matrices(struct bench_case *bench)
 {
     static const uint32_t other_types[] = {TENSOR_Q4_1, TENSOR_Q8_0, TENSOR_F16,
-                                           TENSOR_Q4_K, TENSOR_Q6_K, TENSOR_IQ4_XS};
+                                           TENSOR_Q4_K, TENSOR_Q6_K, TENSOR_IQ4_XS,
+                                           TENSOR_BF16};
     const struct check_shape *model = bench->model;
     uint32_t q_width = model->n_heads * model->head_dim, type = model->type;
     uint32_t qkv_width = q_width + 2 * model->n_kv_heads * model->head_dim;

@@ -28,7 +28,8 @@
 
 /* One for each plane of cuda_weight.h. */
 static const uint32_t types[] = {TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q8_0, TENSOR_F16,
-                                 TENSOR_F32,  TENSOR_Q4_K, TENSOR_Q5_1, TENSOR_MXFP4};
+                                 TENSOR_BF16, TENSOR_F32,  TENSOR_Q4_K, TENSOR_Q5_1,
+                                 TENSOR_Q6_K, TENSOR_MXFP4};
 #define N_TYPES (sizeof types / sizeof types[0])
 
 static uint32_t id_at(uint32_t seq, uint32_t position, uint32_t vocabulary)

@@ -63,7 +63,7 @@ static float deviation_of(uint32_t type)
 static float scale_of(uint32_t type, uint32_t n_in)
 {
     float deviation = 1.0f / sqrtf((float)n_in);
-    if (type == TENSOR_F32 || type == TENSOR_F16)
+    if (tensor_type_is_float(type))
         return 1.7f * deviation; /* half the width of an even spread */
     return 4.0f / 3.0f * deviation / deviation_of(type);
 }
@@ -81,6 +81,8 @@ static void fill_segment(struct stream *stream, const struct weight *weight,
         gpu_fill_floats(stream, codes, bytes, seed, -scale, scale);
     else if (segment->type == TENSOR_F16)
         gpu_fill_halves(stream, codes, bytes, seed, -scale, scale);
+    else if (segment->type == TENSOR_BF16)
+        gpu_fill_bfloats(stream, codes, bytes, seed, -scale, scale);
     else
         gpu_fill_bits(stream, codes, bytes, seed);
     bytes = n_tiles * cuda_tile_scale_bytes(segment->type);
@@ -194,6 +196,8 @@ static void make_bytes(uint8_t *bytes, uint64_t n_bytes, uint32_t type, uint32_t
             memcpy(bytes + at, &value, sizeof value);
         else if (type == TENSOR_F16)
             memcpy(bytes + at, &half, sizeof half);
+        else if (type == TENSOR_BF16)
+            memcpy(bytes + at, (const uint8_t *)&value + 2, 2);
         else
             make_block(bytes + at, type, scale, &x);
     }

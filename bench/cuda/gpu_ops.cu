@@ -74,7 +74,7 @@ extern "C" double gpu_mma_ops(uint32_t n_blocks, uint32_t n_turns)
 
 /* --- fills --- */
 
-enum fill_kind { FILL_BITS, FILL_HALVES, FILL_FLOATS };
+enum fill_kind { FILL_BITS, FILL_HALVES, FILL_BFLOATS, FILL_FLOATS };
 
 /* splitmix64 */
 static __device__ __forceinline__ uint64_t mix(uint64_t x)
@@ -105,6 +105,9 @@ static __device__ __forceinline__ uint32_t word_of(uint32_t bits, float least, f
         return bits;
     if (kind == FILL_HALVES)
         return two_halves(bits, least, width);
+    if (kind == FILL_BFLOATS)
+        return __float_as_uint(spread(bits >> 16, least, width)) & 0xffff0000u |
+               __float_as_uint(spread(bits & 0xffff, least, width)) >> 16;
     return __float_as_uint(spread(bits >> 16, least, width));
 }
 
@@ -148,6 +151,12 @@ extern "C" void gpu_fill_halves(struct stream *stream, void *to, size_t bytes, u
                                 float least, float beyond)
 {
     fill<FILL_HALVES>(stream, to, bytes, seed, least, beyond);
+}
+
+extern "C" void gpu_fill_bfloats(struct stream *stream, void *to, size_t bytes, uint64_t seed,
+                                 float least, float beyond)
+{
+    fill<FILL_BFLOATS>(stream, to, bytes, seed, least, beyond);
 }
 
 extern "C" void gpu_fill_floats(struct stream *stream, void *to, size_t bytes, uint64_t seed,

@@ -23,6 +23,8 @@ void gpu_fill_bits(struct stream *stream, void *to, size_t bytes, uint64_t seed)
 /* Evenly spread over [least, beyond). */
 void gpu_fill_halves(struct stream *stream, void *to, size_t bytes, uint64_t seed, float least,
                      float beyond);
+void gpu_fill_bfloats(struct stream *stream, void *to, size_t bytes, uint64_t seed, float least,
+                      float beyond); /* numbers of bf16 */
 void gpu_fill_floats(struct stream *stream, void *to, size_t bytes, uint64_t seed, float least,
                      float beyond);
 

@@ -69,7 +69,7 @@ struct op_cost cuda_cost_embed(const struct embed_args *args)
 {
     const struct weight *table = args->table;
     uint32_t type = table->segments[0].type;
-    bool is_float = type == TENSOR_F32 || type == TENSOR_F16;
+    bool is_float = tensor_type_is_float(type);
     double n = args->n_rows, n_values = n * table->n_in;
     double of_tile = 2.0 * cuda_tile_bytes(type) / CUDA_TILE_OUTPUTS;
     of_tile += cuda_tile_scale_bytes(type) > 0 ? SECTOR_BYTES : 0;
@@ -109,8 +109,8 @@ static void count_segment(struct op_cost *cost, const struct weight *weight,
     }
     double n_sums = type == CUDA_PLANE_HALVES || type == CUDA_PLANE_SIXTEENS ? 2 : 1;
     double mma = n_tiles * k_tiles * CUDA_TILE_STEPS * walk->n_rows / 8;
-    cost->half_ops += MMA_OPS * mma;
-    if (type == TENSOR_F16)
+    cost->half_ops += MMA_OPS * (type == TENSOR_BF16 ? 2 * mma : mma); /* leading bits, the rest */
+    if (type == TENSOR_F16 || type == TENSOR_BF16)
         return;
     double codes = n_tiles * k_tiles * CUDA_TILE_OUTPUTS * CUDA_TILE_INPUTS;
     double n_groups = n_sums * k_tiles * CUDA_TILE_INPUTS / CUDA_GROUP_INPUTS;

@@ -28,15 +28,17 @@ static __device__ __forceinline__ uint32_t load16(const uint8_t *from)
     return *reinterpret_cast<const uint16_t *>(from);
 }
 
-/* The code of one input of a tile, as a number; of F16 the value. */
+/* The code of one input of a tile, as a number; of F16 and BF16 the value. */
 static __device__ __forceinline__ float code_of(uint32_t type, const uint8_t *tile, uint32_t output,
                                                 uint32_t input)
 {
     struct cuda_quad at = cuda_quad_of(type, output, input);
     uint32_t reg = at.upper + input % 4 / 2 * 2, second = input % 2;
     const uint8_t *lane = tile + at.lane * CUDA_LANE_BYTES;
-    if (type == TENSOR_F16)
-        return float_of_half(load16(lane + at.step * CUDA_LOAD_BYTES + reg * 4 + second * 2));
+    if (type == TENSOR_F16 || type == TENSOR_BF16) {
+        uint32_t bits = load16(lane + at.step * CUDA_LOAD_BYTES + reg * 4 + second * 2);
+        return type == TENSOR_F16 ? float_of_half(bits) : __uint_as_float(bits << 16);
+    }
     if (cuda_tile_bytes(type) == CUDA_TILE_OUTPUTS * CUDA_TILE_INPUTS) {
         lane += at.step / 2 * CUDA_LOAD_BYTES + at.step % 2 * 8;
         return (float)((int)lane[reg * 2 + second] - 128);
@@ -57,7 +59,7 @@ static __device__ __forceinline__ float value_of(const struct embed_run *run, ui
         return reinterpret_cast<const float *>(
             tile)[(input / 4 * CUDA_TILE_OUTPUTS + output) * 4 + input % 4];
     float code = code_of(type, tile, output, input);
-    if (type == TENSOR_F16)
+    if (type == TENSOR_F16 || type == TENSOR_BF16)
         return code;
 
     const uint8_t *scales = table->scales + tile_idx * cuda_tile_scale_bytes(type);

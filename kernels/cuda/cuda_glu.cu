@@ -18,7 +18,7 @@ extern "C" {
 static_assert(THREADS == PREFILL_THREADS, "both kinds of blocks are launched alike");
 
 template <int row_tiles, bool is_again>
-static __global__ void __launch_bounds__(THREADS, row_tiles == 1 ? 2 : 1)
+static __global__ void __launch_bounds__(THREADS, row_tiles == 1 ? CUDA_BLOCKS_OF_8_ROWS : 1)
     glu_rows(struct glu_job job)
 {
     SHARED(cuda_parts<row_tiles>[2], parts);
@@ -92,6 +92,8 @@ static cudaError_t launch_glu(const struct glu_job &job, cudaStream_t cuda)
     switch (type) {
     case TENSOR_F16:
         return launch_blocks<TENSOR_F16>(job, cuda);
+    case TENSOR_BF16:
+        return launch_blocks<TENSOR_BF16>(job, cuda);
     case TENSOR_Q4_0:
         return launch_blocks<TENSOR_Q4_0>(job, cuda);
     case TENSOR_Q4_1:

@@ -37,7 +37,7 @@ static __device__ __forceinline__ void store_output(const struct linear_job &job
 }
 
 template <int row_tiles>
-static __global__ void __launch_bounds__(THREADS, row_tiles == 1 ? 2 : 1)
+static __global__ void __launch_bounds__(THREADS, row_tiles == 1 ? CUDA_BLOCKS_OF_8_ROWS : 1)
     linear_rows(struct linear_job job)
 {
     SHARED(cuda_parts<row_tiles>, parts);
@@ -108,6 +108,8 @@ static cudaError_t launch_segment(const struct linear_job &job, uint32_t segment
     switch (job.weight.segments[segment_idx].type) {
     case TENSOR_F16:
         return launch_blocks<TENSOR_F16>(job, segment_idx, cuda);
+    case TENSOR_BF16:
+        return launch_blocks<TENSOR_BF16>(job, segment_idx, cuda);
     case TENSOR_Q4_0:
         return launch_blocks<TENSOR_Q4_0>(job, segment_idx, cuda);
     case TENSOR_Q4_1:

@@ -44,7 +44,7 @@ static __device__ __forceinline__ float *output_of(const struct heads_job &job, 
 
 /* Tile blockIdx.x of head blockIdx.y. */
 template <int row_tiles>
-static __global__ void __launch_bounds__(THREADS, row_tiles == 1 ? 2 : 1)
+static __global__ void __launch_bounds__(THREADS, row_tiles == 1 ? CUDA_BLOCKS_OF_8_ROWS : 1)
     heads_rows(struct heads_job job)
 {
     SHARED(cuda_parts<row_tiles>, parts);
@@ -124,6 +124,8 @@ static cudaError_t launch_heads(const struct heads_job &job, cudaStream_t cuda)
     switch (job.weight.segments[0].type) {
     case TENSOR_F16:
         return launch_blocks<TENSOR_F16>(job, cuda);
+    case TENSOR_BF16:
+        return launch_blocks<TENSOR_BF16>(job, cuda);
     case TENSOR_Q4_0:
         return launch_blocks<TENSOR_Q4_0>(job, cuda);
     case TENSOR_Q4_1:

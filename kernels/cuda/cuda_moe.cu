@@ -55,8 +55,11 @@ static __global__ void __launch_bounds__(THREADS) bring_rows(struct moe_job job)
         job.space.row_scales[position] = job.weights[pair];
 }
 
+/* Registers for three blocks do not suffice for the launch again, which rarely has work. */
 template <int row_tiles, bool is_again>
-static __global__ void __launch_bounds__(GLU_THREADS, row_tiles == 1 ? 2 : 1)
+static __global__ void __launch_bounds__(GLU_THREADS, row_tiles > 1 ? 1
+                                                      : is_again    ? 2
+                                                                    : CUDA_BLOCKS_OF_8_ROWS)
     moe_glu(struct glu_job job, struct moe_space space)
 {
     SHARED(cuda_parts<row_tiles>[2], parts);
@@ -68,7 +71,7 @@ static __global__ void __launch_bounds__(GLU_THREADS, row_tiles == 1 ? 2 : 1)
 
 /* Each row's outputs go to the place of its pair. */
 template <int row_tiles>
-static __global__ void __launch_bounds__(GLU_THREADS, row_tiles == 1 ? 2 : 1)
+static __global__ void __launch_bounds__(GLU_THREADS, row_tiles == 1 ? CUDA_BLOCKS_OF_8_ROWS : 1)
     moe_down(struct down_job job)
 {
     SHARED(cuda_parts<row_tiles>, parts);

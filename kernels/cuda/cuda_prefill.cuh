@@ -23,7 +23,7 @@
 
 template <int type> struct prefill_stage {
     uint4 codes[PREFILL_TILES][cuda_codes<type>::n_loads][WARP_LANES];
-    uint4 scales[PREFILL_TILES][type == TENSOR_F16 ? 4 : cuda_scales<type>::tile_bytes / 16];
+    uint4 scales[PREFILL_TILES][is_16_bits<type> ? 4 : cuda_scales<type>::tile_bytes / 16];
     uint4 x[2][PREFILL_ROWS][4];
 };
 
@@ -66,7 +66,7 @@ static __device__ __forceinline__ void prefill_bring(prefill_stage<type> &stage,
     }
     constexpr uint32_t n_scales = sizeof stage.scales[0] / sizeof(uint4);
     static_assert(PREFILL_TILES * n_scales <= PREFILL_THREADS, "a thread brings one line at most");
-    if (type != TENSOR_F16 && threadIdx.x < PREFILL_TILES * n_scales) {
+    if (!is_16_bits<type> && threadIdx.x < PREFILL_TILES * n_scales) {
         uint32_t i = threadIdx.x;
         const struct cuda_segment *segment = prefill_segment(tiles, i / n_scales);
         uint32_t tile_idx = min(prefill_tile_idx(tiles, i / n_scales), segment->n_tiles - 1);
@@ -107,12 +107,11 @@ static __device__ __forceinline__ void prefill_multiply(float (&acc)[2][PREFILL_
         }
 #pragma unroll
         for (int t = 0; t < PREFILL_ROW_TILES; t++) {
-            uint4 x = load_x<type>((const uint16_t *)stage.x[group][first_row + 8 * t + r]);
-            cuda_sums<type> x_sum = {};
-            sum_group<type>(x_sum, x);
+            const uint4 *row = stage.x[group][first_row + 8 * t + r];
+            cuda_x<type> x = prepare_x<type>(load_x<type>((const uint16_t *)row));
 #pragma unroll
             for (int i = 0; i < 2; i++)
-                multiply_group<type>(acc[i][t], a[i], x, x_sum, scales[i], group);
+                multiply_group<type>(acc[i][t], a[i], x, scales[i], group);
         }
     }
 }

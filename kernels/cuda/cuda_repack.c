@@ -38,7 +38,7 @@ static void put_q8(struct cuda_quad at, struct quad_codes codes, uint8_t *tile)
     store16(registers + (at.upper + 2) * 2, codes.code[2] | codes.code[3] << 8);
 }
 
-static void put_f16(struct cuda_quad at, struct quad_codes codes, uint8_t *tile)
+static void put_16_bits(struct cuda_quad at, struct quad_codes codes, uint8_t *tile)
 {
     uint8_t *registers = tile + at.step * CUDA_LOAD_BYTES + at.lane * CUDA_LANE_BYTES;
     store32(registers + at.upper * 4, codes.code[0] | codes.code[1] << 16);
@@ -121,7 +121,8 @@ static void repack_blocks(const struct weight_source *source, const uint8_t *row
     }
 }
 
-static void repack_f16(const struct weight_source *source, const uint8_t *row, uint32_t output,
+/* of F16 and BF16 */
+static void repack_16_bits(const struct weight_source *source, const uint8_t *row, uint32_t output,
                        uint8_t *codes)
 {
     for (uint32_t first = 0; first < source->n_in; first += 4) {
@@ -129,18 +130,16 @@ static void repack_f16(const struct weight_source *source, const uint8_t *row, u
         for (uint32_t i = 0; i < 4 && first + i < source->n_in; i++)
             quad.code[i] = load16(row + 2 * ((size_t)first + i));
         uint8_t *tile = codes + (size_t)first / CUDA_TILE_INPUTS * cuda_tile_bytes(TENSOR_F16);
-        put_f16(cuda_quad_of(TENSOR_F16, output, first % CUDA_TILE_INPUTS), quad, tile);
+        put_16_bits(cuda_quad_of(source->type, output, first % CUDA_TILE_INPUTS), quad, tile);
     }
 }
 
-/* of F32 and BF16 */
 static void repack_floats(const struct weight_source *source, const uint8_t *row, uint32_t output,
                           uint8_t *codes)
 {
-    size_t value_bytes = tensor_type_info(source->type)->block_bytes;
     for (size_t i = 0; i < source->n_in; i++)
         put_float(codes + ((i / 4 * CUDA_TILE_OUTPUTS + output) * 4 + i % 4) * sizeof(float),
-                  tensor_block_float(source->type, row + i * value_bytes));
+                  tensor_block_float(source->type, row + i * sizeof(float)));
 }
 
 void cuda_repack(const struct weight_source *source, const uint8_t *rows, uint32_t n_rows,
@@ -156,8 +155,8 @@ void cuda_repack(const struct weight_source *source, const uint8_t *rows, uint32
         const uint8_t *row = rows + output * row_bytes;
         if (plane == TENSOR_F32)
             repack_floats(source, row, output, codes);
-        else if (source->type == TENSOR_F16)
-            repack_f16(source, row, output, codes);
+        else if (plane == TENSOR_F16 || plane == TENSOR_BF16)
+            repack_16_bits(source, row, output, codes);
         else
             repack_blocks(source, row, output, codes, scales);
     }

@@ -6,20 +6,23 @@
  * Blocks of integers: each group of 32 inputs is one chain of two mma, from zero, of exact codes
  * and f16 activations; acc = fma(d, sum, acc), then for a minimum acc = fma(m, sum of x, acc),
  * where the sum of x is the product with ones. HALVES and SIXTEENS: a chain of one mma for each 16
- * inputs; then both minima. F16: one chain of mma.
- * F32: fma, k ascending.
+ * inputs; then both minima. F16: one chain of mma. BF16: one chain too, which multiplies each step
+ * by the leading eight bits of the activations, then by the three behind them. F32: fma, k
+ * ascending.
  * Callers walk the inputs upward from a multiple of 64 in whole tiles, so that a row's bits depend
  * on nothing but that row.
  */
 #ifndef QUIRE_KERNELS_CUDA_TILE_CUH
 #define QUIRE_KERNELS_CUDA_TILE_CUH
 
-#include "kernels/cuda/platform.cuh"
+#include "kernels/cuda/cuda_codes.cuh"
 
 extern "C" {
 #include "kernels/cuda/cuda_act.h"
-#include "kernels/cuda/cuda_weight.h"
 }
+
+/* Blocks of up to eight rows that a multiprocessor can hold at least: for loads under way. */
+#define CUDA_BLOCKS_OF_8_ROWS (QUIRE_SM < 100 ? 3 : 2)
 
 /* Rows of activations that a block multiplies, from its first row on. */
 struct cuda_rows {
@@ -51,143 +54,18 @@ static __device__ __forceinline__ struct cuda_rows part_of_rows(const struct cud
     return part;
 }
 
-template <int type>
-static constexpr bool has_scales_of_16 = type == CUDA_PLANE_HALVES || type == CUDA_PLANE_SIXTEENS;
-
-template <int type> struct cuda_codes {
-    static constexpr bool is_bytes =
-        type == TENSOR_Q8_0 || type == CUDA_PLANE_BYTES || has_scales_of_16<type>;
-    static constexpr int n_loads = type == TENSOR_F16 ? 4 : is_bytes ? 2 : 1;
-    uint4 loads[n_loads];
-};
-
-/* Scales of outputs r and r + 8 in both groups of a tile. Bits of f16: d; d and m in a word; d and
- * two small scales. Or of f32: d; d and m; d of two halves, m of two. */
-template <int type> struct cuda_scales {
-    static constexpr int n = type == CUDA_PLANE_HALVES ? 4 : type == CUDA_PLANE_NIBBLES ? 2 : 1;
-    static constexpr bool is_short = type == TENSOR_Q4_0 || type == TENSOR_Q8_0; /* d alone */
-    static constexpr bool has_minimum = type == TENSOR_Q4_1 || n > 1;
-    static constexpr uint32_t tile_bytes = type == TENSOR_F16 ? 0 : is_short ? 64 : 128 * n;
-    uint32_t words[4 * n];
-};
-
 /* The sums of a group as acc lays them out; of the two halves where each has its scale. */
 template <int type> struct cuda_sums {
     static constexpr int n = has_scales_of_16<type> ? 2 : 1;
     float of[n][4];
 };
 
-/* Word i of a vector; i is known when loops are unrolled. */
-static __device__ __forceinline__ uint32_t word_of(const uint4 &words, int i)
-{
-    return i == 0 ? words.x : i == 1 ? words.y : i == 2 ? words.z : words.w;
-}
-
-static __device__ __forceinline__ float float_of_half(uint32_t bits)
-{
-    __half_raw raw;
-    raw.x = (unsigned short)bits;
-    return __half2float(__half(raw));
-}
-
-static __device__ __forceinline__ __half2 half2_of(uint32_t bits)
-{
-    __half2_raw raw;
-    raw.x = (unsigned short)bits;
-    raw.y = (unsigned short)(bits >> 16);
-    return raw;
-}
-
-/* a - b in two halves, each rounded once */
-static __device__ __forceinline__ uint32_t subtract_halves(uint32_t a, uint32_t b)
-{
-    __half2_raw raw = __hsub2(half2_of(a), half2_of(b));
-    return (uint32_t)raw.x | (uint32_t)raw.y << 16;
-}
-
-#define LOP3_AND_OR 0xea            /* (a & b) | c */
-#define HALVES_1024 0x64006400u     /* 1024 + n: n in the low bits of the mantissa */
-#define HALVES_1032 0x64086408u
-#define HALVES_1152 0x64806480u
-#define HALVES_ONE 0x3c003c00u
-
-/* Operand A of one step of a tile. */
-template <int type>
-static __device__ __forceinline__ void fragment_of(uint32_t (&a)[4], const cuda_codes<type> &codes,
-                                                   int step)
-{
-    if (type == TENSOR_F16) {
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            a[i] = word_of(codes.loads[step % cuda_codes<type>::n_loads], i);
-    } else if (cuda_codes<type>::is_bytes) {
-        const uint4 &group = codes.loads[step / 2 % cuda_codes<type>::n_loads];
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            uint32_t word = word_of(group, step % 2 * 2 + i / 2);
-            uint32_t biased = __byte_perm(word, HALVES_1024, i % 2 == 0 ? 0x5150 : 0x5352);
-            a[i] = subtract_halves(biased, HALVES_1152);
-        }
-    } else {
-        uint32_t word = word_of(codes.loads[0], step);
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            a[i] = subtract_halves(lop3<LOP3_AND_OR>(word >> 4 * i, 0x000f000fu, HALVES_1024),
-                                   type == TENSOR_Q4_0 ? HALVES_1032 : HALVES_1024);
-    }
-}
-
-template <int type>
-static __device__ __forceinline__ void load_codes(cuda_codes<type> &codes, const uint8_t *tile)
-{
-#pragma unroll
-    for (int i = 0; i < cuda_codes<type>::n_loads; i++)
-        codes.loads[i] =
-            *(const uint4 *)(tile + i * CUDA_LOAD_BYTES + lane_idx() * CUDA_LANE_BYTES);
-}
-
-template <int type>
-static __device__ __forceinline__ void load_scales(cuda_scales<type> &scales, const uint8_t *tile)
-{
-    uint32_t r = lane_idx() / 4;
-    if (type == TENSOR_F16)
-        return;
-    if (!cuda_scales<type>::is_short) {
-        constexpr int n = cuda_scales<type>::n;
-#pragma unroll
-        for (int load = 0; load < n; load++) {
-            uint4 words = *(const uint4 *)(tile + (r * n + load) * 16);
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-                scales.words[4 * load + i] = word_of(words, i);
-        }
-    } else {
-        uint2 halves = *(const uint2 *)(tile + r * 8);
-        scales.words[0] = halves.x & 0xffff;
-        scales.words[1] = halves.x >> 16;
-        scales.words[2] = halves.y & 0xffff;
-        scales.words[3] = halves.y >> 16;
-    }
-}
-
-/* d times the small scale of a half: exact. */
-static __device__ __forceinline__ float scale_of_16(uint32_t word, uint32_t half)
-{
-    uint32_t biased = word >> (16 + 8 * half) & 0xff; /* + 2^23 the mantissa of a float */
-    float small = __fadd_rn(__uint_as_float(0x4b000000u | biased), -8388736.0f);
-    return __fmul_rn(float_of_half(word & 0xffff), small);
-}
-
-/* Scale `i` of a lane's four; parts: d of each half, then the minimum of each. */
-template <int type>
-static __device__ __forceinline__ float scale_of(const cuda_scales<type> &scales, int i, int part)
-{
-    if (type == CUDA_PLANE_SIXTEENS)
-        return scale_of_16(scales.words[i], part);
-    if (type == TENSOR_Q4_1 || cuda_scales<type>::is_short)
-        return float_of_half(part == 0 ? scales.words[i] & 0xffff : scales.words[i] >> 16);
-    return __uint_as_float(scales.words[i * cuda_scales<type>::n + part]);
-}
+/* A lane's part of a group of 8 rows: two words of operand B for each step. */
+template <int type> struct cuda_x {
+    uint4 words;
+    uint4 rest;          /* of BF16 alone: words are the leading bits then */
+    cuda_sums<type> sum; /* where there is a minimum */
+};
 
 /* A lane's eight halves of a group of a row: four of each step. */
 template <int type>
@@ -200,16 +78,34 @@ static __device__ __forceinline__ uint4 load_x(const uint16_t *group)
     return make_uint4(first.x, first.y, second.x, second.y);
 }
 
-/* Only types with a minimum ask. */
-template <int type>
-static __device__ __forceinline__ void sum_group(cuda_sums<type> &x_sum, const uint4 &x)
+/* Two halves of a row become their leading bits and the rest. */
+static __device__ __forceinline__ void split_halves(uint32_t halves, uint32_t &word, uint32_t &rest)
 {
-    if constexpr (cuda_scales<type>::has_minimum) {
-        const uint32_t first[2] = {x.x, x.y}, second[2] = {x.z, x.w};
-        const uint32_t ones[4] = {HALVES_ONE, HALVES_ONE, HALVES_ONE, HALVES_ONE};
-        mma_f16(x_sum.of[0], ones, first);
-        mma_f16(x_sum.of[cuda_sums<type>::n - 1], ones, second);
+    float low = float_of_half(halves & 0xffff), high = float_of_half(halves >> 16);
+    float low_first = first_of_half(low), high_first = first_of_half(high);
+    word = bfloats_of(low, high);
+    rest = bfloats_of(__fadd_rn(low, -low_first), __fadd_rn(high, -high_first)); /* exact */
+}
+
+/* What multiply_group wants of the halves that load_x has brought. */
+template <int type>
+static __device__ __forceinline__ cuda_x<type> prepare_x(const uint4 &halves)
+{
+    cuda_x<type> x = {};
+    x.words = halves;
+    if constexpr (type == TENSOR_BF16) {
+        split_halves(halves.x, x.words.x, x.rest.x);
+        split_halves(halves.y, x.words.y, x.rest.y);
+        split_halves(halves.z, x.words.z, x.rest.z);
+        split_halves(halves.w, x.words.w, x.rest.w);
     }
+    if constexpr (cuda_scales<type>::has_minimum) {
+        const uint32_t first[2] = {halves.x, halves.y}, second[2] = {halves.z, halves.w};
+        const uint32_t ones[4] = {HALVES_ONE, HALVES_ONE, HALVES_ONE, HALVES_ONE};
+        mma_f16(x.sum.of[0], ones, first);
+        mma_f16(x.sum.of[cuda_sums<type>::n - 1], ones, second);
+    }
+    return x;
 }
 
 /* acc += the sums of a group times the scales of outputs r and r + 8. */
@@ -225,13 +121,21 @@ static __device__ __forceinline__ void add_scaled(float (&acc)[4], const float (
 /* One group of 32 inputs: acc += weights x rows. */
 template <int type>
 static __device__ __forceinline__ void multiply_group(float (&acc)[4], const uint32_t (&a)[2][4],
-                                                      const uint4 &x, const cuda_sums<type> &x_sum,
+                                                      const cuda_x<type> &x,
                                                       const cuda_scales<type> &scales, int group)
 {
-    const uint32_t first[2] = {x.x, x.y}, second[2] = {x.z, x.w};
+    const uint32_t first[2] = {x.words.x, x.words.y}, second[2] = {x.words.z, x.words.w};
     if (type == TENSOR_F16) {
         mma_f16(acc, a[0], first);
         mma_f16(acc, a[1], second);
+        return;
+    }
+    if (type == TENSOR_BF16) {
+        const uint32_t first_rest[2] = {x.rest.x, x.rest.y}, second_rest[2] = {x.rest.z, x.rest.w};
+        mma_bf16(acc, a[0], first);
+        mma_bf16(acc, a[0], first_rest);
+        mma_bf16(acc, a[1], second);
+        mma_bf16(acc, a[1], second_rest);
         return;
     }
     constexpr int n = cuda_sums<type>::n;
@@ -245,7 +149,7 @@ static __device__ __forceinline__ void multiply_group(float (&acc)[4], const uin
     if constexpr (cuda_scales<type>::has_minimum) {
 #pragma unroll
         for (int half = 0; half < n; half++)
-            add_scaled(acc, x_sum.of[half], scale_of<type>(scales, 2 * group, n + half),
+            add_scaled(acc, x.sum.of[half], scale_of<type>(scales, 2 * group, n + half),
                        scale_of<type>(scales, 2 * group + 1, n + half));
     }
 }
@@ -258,7 +162,9 @@ static __device__ __forceinline__ void multiply_halves(float (&acc)[row_tiles][4
                                                        uint32_t end)
 {
     /* tiles under way together, as many as leave room for three blocks of eight rows */
-    constexpr int depth = type == TENSOR_F16 || type == CUDA_PLANE_HALVES ? 2 : 4;
+    constexpr int depth = type == CUDA_PLANE_HALVES                        ? 1
+                          : is_16_bits<type> || type == CUDA_PLANE_NIBBLES ? 2
+                                                                           : 4;
     constexpr uint32_t tile_bytes = cuda_codes<type>::n_loads * CUDA_LOAD_BYTES;
     constexpr uint32_t scale_bytes = cuda_scales<type>::tile_bytes;
     uint32_t r = lane_idx() / 4;
@@ -284,12 +190,10 @@ static __device__ __forceinline__ void multiply_halves(float (&acc)[row_tiles][4
 #pragma unroll
                 for (int t = 0; t < row_tiles; t++) {
                     uint32_t row = 8 * t + r;
-                    uint4 x = make_uint4(0, 0, 0, 0);
+                    uint4 halves = make_uint4(0, 0, 0, 0);
                     if (row < rows.n)
-                        x = load_x<type>(rows.halves + (size_t)row * rows.stride + at);
-                    cuda_sums<type> x_sum = {};
-                    sum_group<type>(x_sum, x);
-                    multiply_group<type>(acc[t], a, x, x_sum, scale[i], group);
+                        halves = load_x<type>(rows.halves + (size_t)row * rows.stride + at);
+                    multiply_group<type>(acc[t], a, prepare_x<type>(halves), scale[i], group);
                 }
             }
         }
@@ -343,6 +247,9 @@ static __device__ __forceinline__ void multiply_part(float (&acc)[row_tiles][4],
         break;
     case TENSOR_F16:
         multiply_halves<TENSOR_F16, row_tiles>(acc, codes, scales, rows, begin, end);
+        break;
+    case TENSOR_BF16:
+        multiply_halves<TENSOR_BF16, row_tiles>(acc, codes, scales, rows, begin, end);
         break;
     case TENSOR_Q4_0:
         multiply_halves<TENSOR_Q4_0, row_tiles>(acc, codes, scales, rows, begin, end);

@@ -14,15 +14,15 @@
  *
  *   4 bits   [lane][step 4] words; nibble i is register i's first value, nibble i + 4 its second
  *   8 bits   [group 2][lane][step 2][register 4][2] bytes, code + 128
- *   f16      [step 4][lane][register 4][2] halves
+ *   f16      [step 4][lane][register 4][2] halves; bf16 likewise
  *   f32      [inputs / 4][output 16][4] floats, for f32 multiplication
  *   scales   [r 8][group 2][output r, r + 8]: f16; Q4_1: pairs (d, m) of f16; NIBBLES: of f32;
  *            BYTES: f32; HALVES: f32 (d, d, m, m) of the first 16 inputs and the others; SIXTEENS:
  *            an f16 and for each 16 a byte, small scale + 128, whose product is their d
  *
  * The planes of a type hold the numbers of tensor_block.h exactly (bits a weight, scales counted):
- *   F32 (32)      F32 and BF16                 BYTES (9)     IQ4_XS, MXFP4
- *   F16 (16)      F16                          NIBBLES (6)   Q4_K
+ *   F32 (32)      F32                          BYTES (9)     IQ4_XS, MXFP4
+ *   F16, BF16 (16)                             NIBBLES (6)   Q4_K
  *   Q4_0 (4.5)    Q4_0                         HALVES (12)   Q5_1, Q5_K, Q2_K
  *   Q4_1 (5)      Q4_1                         SIXTEENS (9)  Q6_K
  *   Q8_0 (8.5)    Q8_0, Q5_0, Q3_K, IQ4_NL: a signed byte under one f16
@@ -59,9 +59,8 @@ HOST_DEVICE uint32_t cuda_plane_of(uint32_t type)
 {
     switch (type) {
     case TENSOR_F32:
-    case TENSOR_BF16:
-        return TENSOR_F32;
     case TENSOR_F16:
+    case TENSOR_BF16:
     case TENSOR_Q4_0:
     case TENSOR_Q4_1:
         return type;
@@ -124,6 +123,7 @@ HOST_DEVICE uint32_t cuda_tile_bytes(uint32_t type)
     case TENSOR_F32:
         return 4 * values;
     case TENSOR_F16:
+    case TENSOR_BF16:
         return 2 * values;
     case TENSOR_Q8_0:
     case CUDA_PLANE_BYTES:
@@ -146,6 +146,7 @@ HOST_DEVICE uint32_t cuda_tile_scale_bytes(uint32_t type)
     switch (type) {
     case TENSOR_F32:
     case TENSOR_F16:
+    case TENSOR_BF16:
         return 0;
     case TENSOR_Q4_1:
     case CUDA_PLANE_BYTES:

@@ -58,7 +58,7 @@ def golden_tokens(name):
 # --- beside the CPU ---
 
 
-MIXES = ["q4_k_m", "q3_k_m", "iq4_xs"]  # of the planes that no type above has
+MIXES = ["bf16", "q4_k_m", "q3_k_m", "iq4_xs"]  # of the planes that no type above has
 
 
 @pytest.mark.parametrize("name", [*(plan.name for plan in make_tiny_models.PLANS), *MIXES])

@@ -77,7 +77,8 @@ def test_every_test_of_an_op_runs_and_passes(whole):
 def test_a_model_is_held_beside_the_cpu_and_to_law_2(whole):
     _, report = whole
     names = {test["name"] for test in report["tests"]}
-    for weights in ("Q4_0", "Q4_1", "Q8_0", "F16", "F32", "Q4_K", "Q5_1", "MXFP4", "scout"):
+    for weights in ("Q4_0", "Q4_1", "Q8_0", "F16", "BF16", "F32", "Q4_K", "Q5_1", "Q6_K", "MXFP4",
+                    "scout"):
         assert {f"model.logits_near_cpu.{weights}", f"model.ids_as_cpu.{weights}"} <= names
     for group in ("law2", "law2.scout"):
         assert {f"{group}.{what}" for what in ("chunks", "decode", "graph", "company")} <= names

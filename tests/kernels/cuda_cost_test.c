@@ -56,7 +56,8 @@ static void test_cuda_cost__few_rows_are_multiplied_as_eight(void **state)
     assert_true(cuda_cost_linear(&args).half_ops == 2 * 2 * 4 * 4 * MMA);
 }
 
-/* Chains of mma go over the inputs once, and once more for minima; sums are scaled in each of the
+/* Chains of mma go over the inputs once, and once more for minima, or for what BF16 leaves of
+ * activations; sums are scaled in each of the
  * eight groups of 256 inputs: of Q2_K two and their two minima, of Q6_K two. */
 static void test_cuda_cost__types_of_other_planes_cost_what_their_planes_do(void **state)
 {
@@ -67,12 +68,13 @@ static void test_cuda_cost__types_of_other_planes_cost_what_their_planes_do(void
                   {TENSOR_Q6_K, 1024 + 128, 1, 2},
                   {TENSOR_Q4_K, 512 + 256, 2, 2},
                   {TENSOR_IQ4_XS, 1024 + 128, 1, 1},
-                  {TENSOR_Q3_K, 1024 + 64, 1, 1}};
+                  {TENSOR_Q3_K, 1024 + 64, 1, 1},
+                  {TENSOR_BF16, 2048, 2, 0}};
     for (size_t i = 0; i < sizeof planes / sizeof *planes; i++) {
         struct weight weight = weight_of(WEIGHT_PLAIN, planes[i].type, 256, 16);
         struct linear_args args = {
             .weight = &weight, .in = {NULL, 1, 256, ACT_BLOCKS}, .n_rows = 1, .mode = LINEAR_SET};
-        double chains = 16 * 8, codes = 16 * 256;
+        double chains = 16 * 8, codes = planes[i].n_sums > 0 ? 16 * 256 : 0;
         assert_cost(cuda_cost_linear(&args), 2 * 256 + 4 + 4 * planes[i].tile_bytes, 4 * 16,
                     planes[i].n_chains * 4 * 4 * MMA,
                     codes + 2 * chains * planes[i].n_sums * 8 + 9 * 16);

@@ -10,7 +10,7 @@
 /* One type for each way in which matrices stand on the device. What is not of the repacking
  * alone is tested with these. */
 extern const uint32_t plane_types[];
-#define N_PLANE_TYPES 9
+#define N_PLANE_TYPES 10
 
 /* Rounds each value to f16, as a panel without scales holds it. */
 void round_to_f16(float *values, size_t n);

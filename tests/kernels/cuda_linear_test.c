@@ -124,7 +124,7 @@ static void check_exact(const struct linear_case *c, const char *shapes)
 {
     float *x = random_rows(c->n_rows, c->n_in, c->seed + 1);
     float *bias = random_rows(1, c->n_out, c->seed + 2);
-    if (c->type != TENSOR_F32 && c->type != TENSOR_BF16)
+    if (c->type != TENSOR_F32)
         round_to_f16(x, (size_t)c->n_rows * c->n_in);
     float *got = run_case(c, x, bias);
     assert_close(c, x, bias, got, NULL, EXACT_INPUTS);
