@@ -106,7 +106,7 @@ static __device__ __forceinline__ uint32_t word_of(uint32_t bits, float least, f
     if (kind == FILL_HALVES)
         return two_halves(bits, least, width);
     if (kind == FILL_BFLOATS)
-        return __float_as_uint(spread(bits >> 16, least, width)) & 0xffff0000u |
+        return (__float_as_uint(spread(bits >> 16, least, width)) & 0xffff0000u) |
                __float_as_uint(spread(bits & 0xffff, least, width)) >> 16;
     return __float_as_uint(spread(bits >> 16, least, width));
 }
