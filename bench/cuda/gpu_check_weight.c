@@ -54,6 +54,8 @@ static float deviation_of(uint32_t type)
         return 9.2f;
     case TENSOR_Q4_K:
         return 258.0f;
+    case TENSOR_Q6_K:
+        return 18.5f * 74.0f;
     default: /* four bits */
         return 4.6f;
     }
@@ -163,7 +165,7 @@ static float minimum_over_scale(uint32_t type)
     }
 }
 
-/* Of types whose blocks begin with d and m, or with an exponent; the rest is any bits. */
+/* Of types whose blocks begin with d and m or with an exponent, or end with d; else any bits. */
 static void make_block(uint8_t *block, uint32_t type, float scale, uint64_t *x)
 {
     for (uint32_t i = 0; i < tensor_type_info(type)->block_bytes; i++)
@@ -179,7 +181,7 @@ static void make_block(uint8_t *block, uint32_t type, float scale, uint64_t *x)
     for (uint32_t i = 0; i < (minimum != 0.0f ? 2 : 1); i++) {
         float value = next_spread(x, scale / 2, scale) * (i == 0 ? sign : minimum);
         uint16_t half = f16_from_f32(value);
-        memcpy(block + 2 * i, &half, sizeof half);
+        memcpy(block + (type == TENSOR_Q6_K ? 208 : 2 * i), &half, sizeof half);
     }
 }
 
