@@ -1,5 +1,5 @@
 """The same bytes, whatever the cache did: each kind of group in each dtype, cold, warm, forked, shared
-with seven others, and after its pages were evicted.
+with seven others, after its pages were evicted, and after they went to another while nobody read.
 
 What is compared are the deltas of a greedy answer: its ids, their log-probabilities and those of the
 five best beside each. What passed is printed as a matrix.
@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from backpressure_test import RawReader, no_reader_is_left  # noqa: F401  (a fixture)
 from client_runs import SECONDS
 from make_cell_models import FAMILIES, KINDS, SHAPE
 from make_tiny_models import tensors_of, write_model
@@ -20,6 +21,8 @@ PAGE = 64
 N_PROMPT, N_ANSWER = 300, 24
 WHOLE = (N_PROMPT - 1) // PAGE * PAGE  # of the prompt, in pages without its last token
 N_OTHERS = 7
+N_UNREAD = 400  # tokens with 20 log-probabilities each: more than a server buffers
+PREEMPT_MS = 50
 PAGES = 64  # of the cache, each of all groups
 
 # Windows and chunks end inside the prompt, and not where pages do; the chunk is two pages.
@@ -41,7 +44,7 @@ def models(tmp_path_factory):
     for name, (family, keys) in GROUPS.items():
         shape = {**SHAPE, **FAMILIES[family]}
         shape["keys"] = {**shape.get("keys", {}), **keys}
-        plan = Plan(f"cache matrix {name}", KINDS["Q8_0"], **shape)
+        plan = Plan(f"cache matrix {name}", KINDS["Q8_0"], context=32768, **shape)
         paths[name] = folder / f"{name}.gguf"
         write_model(plan, paths[name], list(tensors_of(plan)))
     return paths
@@ -64,19 +67,22 @@ class Cache:
     def stats(self):
         return next(iter(self.stub.WatchStats(self.pb.WatchStatsRequest(), timeout=SECONDS)))
 
-    def answers(self, ids, salt="", n=1):
-        """Of each choice the bytes of its deltas, and the report of the cache."""
-        request = self.pb.GenerateRequest(
+    def request(self, ids, **more):
+        asked = {"max_tokens": N_ANSWER, "logprobs": 5, **more}
+        return self.pb.GenerateRequest(
             tokens=self.pb.TokenIds(ids=ids),
             sampling=self.pb.Sampling(temperature=0),
-            max_tokens=N_ANSWER,
             ignore_eos=True,
-            logprobs=5,
-            n=n,
-            cache_salt=salt,
+            **asked,
         )
+
+    def answers(self, ids, **more):
+        """Of each choice the bytes of its deltas, and the report of the cache."""
+        return self.told(self.stub.Generate(self.request(ids, **more), timeout=SECONDS))
+
+    def told(self, events):
         parts, report = {}, None
-        for event in self.stub.Generate(request, timeout=SECONDS):
+        for event in events:
             if event.HasField("delta"):
                 choice, event.delta.choice = event.delta.choice, 0
                 for token in event.delta.logprobs:
@@ -85,8 +91,30 @@ class Cache:
                 report = event.finished.cache
         return [b"".join(parts[choice]) for choice in sorted(parts)], report
 
-    def answer(self, ids, salt=""):
-        (got,), report = self.answers(ids, salt)
+    def answer(self, ids, salt="", **more):
+        (got,), report = self.answers(ids, cache_salt=salt, **more)
+        return got, report
+
+    def wait_for(self, holds):
+        until = time.monotonic() + SECONDS
+        while not holds(self.stats()):
+            assert time.monotonic() < until, self.stats()
+            time.sleep(0.02)
+
+    def preempted_answer(self, address, ids, **more):
+        """Of a reader that takes nothing until its pages have gone to another."""
+        slow = RawReader(address, self.request(ids, **more))
+        self.wait_for(lambda stats: stats.paused == 1)
+        pages = max(group.pages for group in self.stats().groups if group.kind == "global")
+        tokens = (pages - 4) * PAGE - N_PROMPT  # the prompt with them: all but four pages
+        other = self.stub.Generate(self.request(prompt("big"), max_tokens=tokens), timeout=SECONDS)
+        next(event for event in other if event.HasField("delta"))
+        other.cancel()
+        assert self.stats().preempted > 0
+        slow.open_window()
+        slow.read(SECONDS, take=True)
+        assert slow.trailers["grpc-status"] == "0", slow.trailers
+        (got,), report = self.told(map(self.pb.GenerateEvent.FromString, slow.messages()))
         return got, report
 
 
@@ -113,13 +141,11 @@ def evict(cache):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", list(GROUPS))
 def test_bytes_are_those_of_a_cold_cache(stubs, server, models, matrix, kind, dtype):
-    cache = Cache(
-        stubs,
-        server(
-            "--kv-memory", MEMORY[dtype], "--kv-dtype", dtype, "--max-sequences", "12",
-            model=models[kind],
-        ),
+    running = server(
+        "--kv-memory", MEMORY[dtype], "--kv-dtype", dtype, "--max-sequences", "12",
+        "--preempt-ms", str(PREEMPT_MS), model=models[kind],
     )
+    cache = Cache(stubs, running)
     ids, passed = prompt(kind), matrix.setdefault((kind, dtype), [])
 
     cold, report = cache.answer(ids)
@@ -131,7 +157,7 @@ def test_bytes_are_those_of_a_cold_cache(stubs, server, models, matrix, kind, dt
     assert warm == cold
     passed.append("warm")
 
-    forks, report = cache.answers(ids, n=3)
+    forks, _ = cache.answers(ids, n=3)
     assert forks == [cold] * 3
     passed.append("forked")
 
@@ -148,3 +174,8 @@ def test_bytes_are_those_of_a_cold_cache(stubs, server, models, matrix, kind, dt
     assert report.matched_tokens == 0, report
     assert again == cold
     passed.append("evicted")
+
+    unread = {"max_tokens": N_UNREAD, "logprobs": 20}
+    read, _ = cache.answer(ids, "unread", **unread)
+    assert cache.preempted_answer(running.address, ids, **unread)[0] == read
+    passed.append("preempted")

@@ -32,10 +32,11 @@ static size_t cpu_at(const struct scene_shape *shape, bool is_v, uint32_t head, 
                      uint32_t d)
 {
     const struct kv_shape *kv = &shape->kv;
-    size_t at = head * cpu_page_head_bytes(kv, shape->dtype);
+    struct cpu_head_layout layout = cpu_page_head(kv, shape->dtype);
+    size_t at = head * layout.bytes + layout.k;
     size_t value = (size_t)d * PAGE_TOKENS + token;
     if (is_v && !kv->v_in_k) {
-        at += cpu_page_k_bytes(kv, shape->dtype);
+        at = head * layout.bytes + layout.v;
         value = (size_t)token * kv->v_dim + d;
     }
     return at + value * kv_dtype_bytes(shape->dtype);
