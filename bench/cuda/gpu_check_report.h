@@ -13,11 +13,11 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define REPORT_TESTS_MAX 64
-#define REPORT_KERNELS_MAX 64
+#define REPORT_TESTS_MAX 128
+#define REPORT_KERNELS_MAX 128
 #define REPORT_RUNS_MAX 16
 #define REPORT_MODELS_MAX 2
-#define REPORT_NOTES_MAX 64
+#define REPORT_NOTES_MAX 128
 #define REPORT_NAME_BYTES 96
 #define REPORT_NOTE_BYTES 256
 
