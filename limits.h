@@ -18,6 +18,7 @@
 #define CONTEXT_TOKENS_MAX (1u << 24) /* positions of one sequence (--max-context) */
 /* of a sliding group a whole window is remembered at every so many tokens, or 4 windows */
 #define SNAPSHOT_TOKENS 4096
+#define HOST_PAGES_MAX (1u << 26)     /* of the host pool, in each group of layers */
 #define PINS_MAX 64                  /* prefixes that do not give way */
 #define PINNED_SHARE 2               /* they take one of so many parts of a group's pages at most */
 #define DEFAULT_SEQUENCES 128        /* sequences that may hold pages at once (--max-sequences) */

@@ -1,6 +1,7 @@
 /* What a step gave: committed rows, new tokens, their text, the ends of runs. */
 #include "engine/choices.h"
 #include "engine/engine_state.h"
+#include "engine/preempt.h"
 #include "model/grammar.h"
 #include "model/model.h"
 #include "model/vocabulary.h"
@@ -180,24 +181,28 @@ void accept_tell_waiting(struct engine *engine)
     int64_t now_ns = clock_now(engine->clock);
     uint32_t n_before = 0;
 
-    if (engine->counts.n[SEQUENCE_WAITING_PAGES] == 0)
+    if (engine->counts.n[SEQUENCE_WAITING_PAGES] + engine->counts.n[SEQUENCE_SPILLED] == 0)
         return;
     list_for_each(node, &engine->runs)
     {
         struct sequence *sequence = list_entry(node, struct sequence, link);
-        if (sequence->state == SEQUENCE_WAITING_PAGES && sequence->submit->choice_idx == 0)
+        if ((sequence->state == SEQUENCE_WAITING_PAGES && sequence->submit->choice_idx == 0) ||
+            preempt_may_return(sequence))
             tell_waiting(engine, sequence, n_before++, now_ns);
     }
 }
 
-/* What a row of the answer read is the newest token that is known: this step's come later. */
+/* What a row of the answer read is the newest token that is known: this step's come later. Of a run
+ * that ended with two steps under way the token between them was dropped: nothing is remembered. */
 static void commit(struct engine *engine, const struct sequence *sequence, uint32_t n_rows)
 {
     const struct submit *submit = sequence->submit;
     uint32_t at = sequence->n_prefilled, n_prompt = 0;
 
     if (at == sequence_n_text(sequence)) {
-        kv_cache_commit_ids(engine->cache, sequence->kv, &sequence->last_id, n_rows);
+        bool is_over = sequence->state == SEQUENCE_FINISHED;
+        kv_cache_commit_ids(engine->cache, sequence->kv, is_over ? NULL : &sequence->last_id,
+                            n_rows);
         return;
     }
     if (at < submit->n_ids) {

@@ -82,7 +82,6 @@ static void admit(struct engine *engine, struct submit *submit)
     struct event_accepted accepted = {0};
     uint32_t n_output;
 
-    prompt_prefix_name(engine, submit);
     if (judge_submit(engine, submit, &n_output, &accepted, &refused) < 0) {
         engine->stats.n_refused++;
         publish_refused(engine, submit, &refused);
@@ -149,7 +148,6 @@ static void handle_estimate(struct engine *engine, const struct message *message
         publish_begin(engine, EVENT_ESTIMATE, message->call_id, 0, EVENT_BYTES_OF(estimate));
     struct event_estimate *out = &event->estimate;
     *out = (struct event_estimate){.accepted = {.n_prompt = submit->n_ids}};
-    prompt_prefix_name(engine, submit);
     out->status = judge_submit(engine, submit, &n_output, &out->accepted, &refused);
     snprintf(out->text, sizeof out->text, "%s", refused.text);
     kv_cache_read_stats(engine->cache, &cache);
@@ -233,13 +231,17 @@ void admission_sweep(struct engine *engine)
     }
 }
 
-/* False: another is reading what it would read; the pages of it come by themselves. */
+/* False: another is reading what it would read, and the pages of it come by themselves; or the host
+ * pool has more of it than comes at once. */
 static bool start(struct engine *engine, struct sequence *sequence, bool had_pages, int64_t now_ns)
 {
     if (prompt_prefix_waits(engine, sequence))
         return false;
-    if (had_pages)
-        prompt_prefix_match_again(engine, sequence);
+    if ((had_pages || kv_cache_has_host(engine->cache)) &&
+        prompt_prefix_match_again(engine, sequence)) {
+        engine->is_recalling = true;
+        return false;
+    }
     choices_set_state(engine, sequence, SEQUENCE_PREFILL, now_ns);
     choices_try_fork(engine, sequence);
     return true;
@@ -259,7 +261,7 @@ void admission_open_pages(struct engine *engine)
     int64_t now_ns = clock_now(engine->clock);
     bool is_full = false;
 
-    engine->is_blocked = false;
+    engine->is_blocked = engine->is_recalling = false;
     list_for_each(node, &engine->runs)
     {
         struct sequence *sequence = list_entry(node, struct sequence, link);

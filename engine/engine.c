@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/threads.h"
 #include "engine/engine_state.h"
+#include "engine/preempt.h"
 #include "engine/prompt_prefix.h"
 #include "model/gguf.h"
 #include "model/model.h"
@@ -153,22 +154,35 @@ static void tell_digest(struct engine *engine)
     publish_end(engine, EVENT_BYTES_OF(weights_sha256));
 }
 
-/* The first deadline, or word to a run that waits; INT64_MAX: none. */
+static int64_t sooner(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* The first deadline, word to a run that waits, or moment when another must give way to it;
+ * INT64_MAX: none. */
 static int64_t soonest_ns(const struct engine *engine)
 {
-    int64_t soonest = INT64_MAX;
+    int64_t soonest = INT64_MAX, gives_way = INT64_MAX, now_ns = clock_now(engine->clock);
+    bool is_waiting = false;
 
     list_for_each(node, &engine->runs)
     {
         const struct sequence *sequence = list_entry(node, struct sequence, link);
-        int64_t deadline = sequence->submit->deadline_ns, told = sequence->progress_ns;
-        if (sequence->state != SEQUENCE_FINISHED && deadline != 0 && deadline < soonest)
-            soonest = deadline;
-        if (sequence->state == SEQUENCE_WAITING_PAGES && sequence->submit->choice_idx == 0 &&
-            told + WAITING_NS < soonest)
-            soonest = told + WAITING_NS;
+        int64_t deadline = sequence->submit->deadline_ns;
+        bool waits = (sequence->state == SEQUENCE_WAITING_PAGES &&
+                      sequence->submit->choice_idx == 0) ||
+                     preempt_may_return(sequence);
+        if (sequence->state != SEQUENCE_FINISHED && deadline != 0)
+            soonest = sooner(deadline, soonest);
+        if (waits)
+            soonest = sooner(sequence->progress_ns + WAITING_NS, soonest);
+        int64_t when = sequence->paused_since_ns + engine->options.preempt_ns;
+        if (sequence->state == SEQUENCE_PAUSED && when > now_ns) /* else it was tried */
+            gives_way = sooner(when, gives_way);
+        is_waiting |= waits;
     }
-    return soonest;
+    return is_waiting ? sooner(gives_way, soonest) : soonest;
 }
 
 /* Sleeps until a message, a digest, a stop, or soonest_ns. */
@@ -217,7 +231,9 @@ static int engine_step(struct engine *engine)
     tell_digest(engine);
     while (flight_has_room(engine->flight) && launch(engine))
         ;
-    return flight_is_empty(engine->flight) ? wait_for_news(engine) : retire(engine);
+    if (!flight_is_empty(engine->flight))
+        return retire(engine);
+    return engine->is_recalling ? STATUS_OK : wait_for_news(engine);
 }
 
 static void *step_thread(void *arg)

@@ -33,6 +33,7 @@ struct engine_options {
     /* 0: on a CPU what 16 full contexts take, at most half of the memory that is free; on a GPU
      * what the memory plan leaves, at most max_sequences full contexts */
     uint64_t kv_memory_bytes;
+    uint64_t host_pool_bytes; /* where pages go that give way (kvcache/kv_host.h); 0: nowhere */
     /* 0: the model's, or as much of it as the cache holds; any other must fit */
     uint32_t max_context;
     const char *chat_format;     /* NULL or "": as the file's template says */

@@ -197,6 +197,7 @@ int engine_cache_open(struct engine *engine, const struct kv_dtypes *dtypes, str
     struct engine_options *options = &engine->options;
     struct kv_cache_spec spec = {.n_groups = plan->n_groups,
                                  .max_sequences = options->max_sequences,
+                                 .host_bytes = options->host_pool_bytes,
                                  .no_prefixes = options->no_prefix_cache,
                                  .max_append = STEP_ROWS_MAX * flight_depth(engine->device,
                                                                             options->no_overlap)};

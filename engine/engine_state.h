@@ -45,7 +45,9 @@ struct engine {
     struct engine_stats stats;
     int64_t started_ns;
     bool has_news;    /* events since the last wake */
+    int64_t looked_ns, look_ns; /* look.c: when groups were looked at, and how long that took */
     bool is_blocked;  /* a run with free pages waits for room in ring B */
+    bool is_recalling; /* one waits for the rest of its pages out of the host pool */
     bool is_lost;     /* the device failed */
 
     struct ring *messages;    /* ring A */
@@ -94,8 +96,8 @@ void look_tables(struct engine *engine, const struct message *message);
 
 /* --- judge.c: what admission says --- */
 /* Of a request now; *accepted holds the estimates as far as it came, *n_output what each choice may
- * take. Changes nothing. */
-int judge_submit(const struct engine *engine, const struct submit *submit, uint32_t *n_output,
+ * take. Changes nothing but that its pages get their names. */
+int judge_submit(struct engine *engine, struct submit *submit, uint32_t *n_output,
                  struct event_accepted *accepted, struct event_refused *refused);
 /* Seconds until a waiting sequence gets pages, by the measured rates; 0: not known, since nothing
  * runs (readers take nothing). */

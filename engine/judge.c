@@ -178,7 +178,7 @@ static struct work_ahead work_ahead(const struct engine *engine, const struct su
                                             sequence_n_text(other) - other->n_prefilled);
         ahead.prefill_ns += sequence_has_pages(other) && other_ns > own_ns ? own_ns : other_ns;
         if (!sequence_has_pages(other)) {
-            *n_ahead += other->submit->choice_idx == 0;
+            *n_ahead += other->submit->choice_idx == 0 || other->state == SEQUENCE_SPILLED;
             continue;
         }
         uint64_t left = (uint64_t)(other->promised_output - other->n_generated) *
@@ -357,7 +357,7 @@ static int check(const struct engine *engine, const struct submit *submit, uint3
     return status == STATUS_OK ? check_grammars(engine, submit, refused) : status;
 }
 
-int judge_submit(const struct engine *engine, const struct submit *submit, uint32_t *n_output,
+int judge_submit(struct engine *engine, struct submit *submit, uint32_t *n_output,
                  struct event_accepted *accepted, struct event_refused *refused)
 {
     uint32_t n_choices = submit_n_choices(submit);
@@ -369,6 +369,7 @@ int judge_submit(const struct engine *engine, const struct submit *submit, uint3
     if (status < 0)
         return status;
     struct kv_family family = choices_family(submit, n_choices, *n_output);
+    prompt_prefix_name(engine, submit); /* behind the checks: it takes time by the page */
     prompt_prefix_match(engine, submit, &family);
     struct work_ahead ahead = work_ahead(engine, submit, NULL, &family, &accepted->n_ahead);
     accepted->n_cached = ahead.n_cached;

@@ -225,7 +225,8 @@ struct engine_stats {
     uint64_t n_pages, n_pages_used, n_pages_reserved, n_pages_cached;
     uint32_t n_queued, n_waiting_pages, n_prefill, n_decode, n_paused;
     uint64_t n_prompt_tokens, n_generated_tokens, n_admitted, n_refused, n_cancelled, n_steps,
-        n_saturated, n_hit_tokens, n_evicted_pages, n_preempted, n_reread_tokens;
+        n_saturated, n_hit_tokens, n_evicted_pages, n_preempted, n_reread_tokens, n_host_pages,
+        n_host_used, n_spilled_pages, n_recalled_pages;
     double busy_s, prefill_busy_s, decode_busy_s; /* time in steps; split by rows */
     uint32_t n_groups, n_holders;
     struct page_group groups[KV_GROUPS_MAX];

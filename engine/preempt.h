@@ -3,11 +3,11 @@
  *   PAUSED, for options.preempt_ns -- another waits for pages --> SPILLED: its pages are the
  *     cache's, and give way when they are wanted; it goes to the end of the line
  *   SPILLED -- its reader takes again, and pages are free --> PREFILL: it reads its prompt and
- *     what it had generated, or takes of it what is still there, and goes on where it was
+ *     what it had generated, or takes of the prompt what is still there, and goes on where it was
  *
  * Since every run was promised all of its pages before it began, a run that its reader takes is
- * never in need of another's. By reading again: a tier that pages could be spilled to would stand
- * here. Thread: engine only; allocates nothing.
+ * never in need of another's. By reading again, or with a host pool by what went there
+ * (kvcache/kv_host.h). Thread: engine only; allocates nothing.
  */
 #ifndef QUIRE_ENGINE_PREEMPT_H
 #define QUIRE_ENGINE_PREEMPT_H

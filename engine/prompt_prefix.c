@@ -74,7 +74,7 @@ void prompt_prefix_begin(struct engine *engine, struct sequence *sequence,
         kv_cache_chain(engine->cache, sequence->kv, &submit->page_keys[0], submit->ids);
 }
 
-void prompt_prefix_match_again(struct engine *engine, struct sequence *first)
+bool prompt_prefix_match_again(struct engine *engine, struct sequence *first)
 {
     struct kv_prefix prefix = prefix_of(first->submit);
     struct kv_family family =
@@ -82,12 +82,13 @@ void prompt_prefix_match_again(struct engine *engine, struct sequence *first)
     struct kv_match match;
 
     if (!first->submit->has_page_keys || !kv_cache_is_chained(engine->cache, first->kv))
-        return;
+        return false;
     kv_cache_match(engine->cache, &prefix, &match);
-    if (match.n_pages * PAGE_TOKENS <= first->n_begun)
-        return;
-    kv_cache_match_again(engine->cache, first->kv, &family, &prefix, &match);
+    if (match.n_pages * PAGE_TOKENS <= first->n_begun && !kv_cache_has_host(engine->cache))
+        return false;
+    bool is_more = kv_cache_match_again(engine->cache, first->kv, &family, &prefix, &match);
     prompt_prefix_begin(engine, first, &match);
+    return is_more;
 }
 
 /* --- what will be there --- */

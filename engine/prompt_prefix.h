@@ -28,8 +28,9 @@ void prompt_prefix_begin(struct engine *engine, struct sequence *sequence,
                          const struct kv_match *match);
 /* It has pages and has read nothing: whether another is about to compute more of its prompt. */
 bool prompt_prefix_waits(const struct engine *engine, const struct sequence *sequence);
-/* It has pages and has read nothing: what came since it got them is its own too. */
-void prompt_prefix_match_again(struct engine *engine, struct sequence *first);
+/* It has pages and has read nothing: what came since it got them is its own too, and what the host
+ * pool has. True: more of that is left, call again. */
+bool prompt_prefix_match_again(struct engine *engine, struct sequence *first);
 /* The digest is known: all that runs is named, and shared from here on. */
 void prompt_prefix_identify(struct engine *engine, const char *digest_hex);
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/status.h"
+#include "base/text.h"
 
 /* --- life --- */
 
@@ -52,6 +53,37 @@ uint64_t kv_cache_open_bytes(const struct device *device, const struct kv_cache_
     return bytes;
 }
 
+/* Shared among the groups as the device's memory is. */
+static int open_host(struct kv_cache *cache, struct why *why)
+{
+    struct kv_host_spec spec = {.n_groups = cache->n_groups};
+    uint64_t all_bytes = 0, least_bytes = 0;
+    char have[TEXT_NUMBER_BYTES], need[TEXT_NUMBER_BYTES];
+
+    if (cache->spec.host_bytes == 0 || cache->keeper.tree == NULL)
+        return STATUS_OK;
+    for (uint32_t g = 0; g < cache->n_groups; g++) {
+        const struct page_pool *pool = cache->groups[g].pool;
+        spec.page_bytes[g] = page_pool_page_bytes(pool);
+        least_bytes += spec.page_bytes[g];
+        all_bytes += (uint64_t)page_pool_n_pages(pool) * spec.page_bytes[g];
+    }
+    if (cache->spec.host_bytes < least_bytes)
+        return refuse(why, STATUS_INVALID, "--host-pool %s holds no page: one of %d tokens takes "
+                      "%s; raise it, or leave it out",
+                      text_bytes(have, cache->spec.host_bytes), PAGE_TOKENS,
+                      text_bytes(need, least_bytes));
+    for (uint32_t g = 0; g < cache->n_groups; g++) {
+        double share = (double)cache->spec.host_bytes / (double)all_bytes;
+        double n_slots = share * page_pool_n_pages(cache->groups[g].pool);
+        spec.n_slots[g] = n_slots < 1 ? 1 : n_slots < HOST_PAGES_MAX ? (uint32_t)n_slots
+                                                                     : HOST_PAGES_MAX;
+    }
+    int status = kv_host_create(cache->device, &spec, &cache->host, why);
+    cache->keeper.host = cache->host;
+    return status;
+}
+
 int kv_cache_create(struct device *device, const struct kv_cache_spec *spec, struct kv_cache **out,
                     struct why *why)
 {
@@ -84,6 +116,8 @@ int kv_cache_create(struct device *device, const struct kv_cache_spec *spec, str
         status = sha256_create(&cache->hash);
     if (status == STATUS_OK && !spec->no_prefixes)
         status = kv_keeper_init(&cache->keeper, cache->groups, cache->n_groups, why);
+    if (status == STATUS_OK)
+        status = open_host(cache, why);
     if (status < 0) {
         kv_cache_free(cache);
         return status;
@@ -97,6 +131,7 @@ void kv_cache_free(struct kv_cache *cache)
     if (cache == NULL)
         return;
     kv_keeper_release(&cache->keeper); /* before the pools */
+    kv_host_free(cache->host);
     sha256_free(cache->hash);
     for (uint32_t g = 0; g < cache->n_groups; g++)
         kv_group_release(&cache->groups[g]);
@@ -153,6 +188,14 @@ void kv_cache_read_stats(const struct kv_cache *cache, struct kv_cache_stats *ou
         .n_hit_tokens = cache->n_hit_tokens,
         .n_evicted = cache->keeper.n_evicted,
     };
+    if (cache->host != NULL) {
+        struct kv_host_stats host;
+        kv_host_read_stats(cache->host, &host);
+        out->n_host_pages = host.n_slots;
+        out->n_host_used = host.n_used;
+        out->n_spilled = host.n_put;
+        out->n_recalled = host.n_got;
+    }
     for (uint32_t g = 0; g < cache->n_groups; g++) {
         size_t page_bytes = page_pool_page_bytes(cache->groups[g].pool);
         out->page_bytes += page_bytes;

@@ -27,8 +27,9 @@
  * Invariant (kv_cache_check, after every step in builds with QUIRE_CHECKS): committed <= written <=
  * promised; each table holds exactly the pages of its written positions (that can still be seen);
  * what the device was sent of it is what it holds;
- * refs of each page == number of table entries that name it; own pages and reservation of a
- * sequence make its budget; reserved of a pool == sum of what sequences have not yet taken.
+ * refs of each page == number of table entries and pins that name it; own pages and reservation of
+ * a sequence make its budget; reserved of a pool == sum of what sequences have not yet taken, and
+ * of what owners of shared windows are owed.
  * Thread: engine only. Nothing here allocates after create.
  */
 #ifndef QUIRE_KVCACHE_KV_CACHE_H
@@ -61,6 +62,7 @@ struct kv_cache_spec {
     /* most uncommitted tokens of one sequence; 0: STEP_ROWS_MAX for each list under way */
     uint32_t max_append;
     uint32_t max_uncommitted; /* of all sequences together; 0: as many as of one */
+    uint64_t host_bytes; /* of a second tier in memory of the host (kv_host.h); 0: none */
     bool no_prefixes; /* remembers nothing of sequences that ended: to compare with */
 };
 
@@ -79,6 +81,8 @@ struct kv_cache_stats {
     uint64_t n_saturated;  /* values that f16 pages clipped, as of the last fetch */
     uint64_t n_hit_tokens; /* that sequences took over when they opened */
     uint64_t n_evicted;    /* remembered pages that gave way, all groups */
+    /* of the host pool, all groups: pages there are, copied there, and back, ever */
+    uint64_t n_host_pages, n_host_used, n_spilled, n_recalled;
 };
 
 /* STATUS_INVALID when the memory holds no page, STATUS_NO_MEMORY. The caller owns *out. */
@@ -103,6 +107,7 @@ uint32_t kv_cache_ops_max(const struct kv_cache *cache, uint32_t max_rows);
  * activations; the cache knows the rest. Before it nothing is remembered and nothing matches. */
 void kv_cache_identify(struct kv_cache *cache, const struct kv_identity *identity);
 bool kv_cache_is_identified(const struct kv_cache *cache);
+bool kv_cache_has_host(const struct kv_cache *cache);
 /* *root and keys[n_pages] of the pages that ids[n_pages * PAGE_TOKENS] fill, under a salt. About
  * half a microsecond a page. */
 void kv_cache_name_pages(struct kv_cache *cache, const void *salt, size_t n_salt,
@@ -134,7 +139,7 @@ struct kv_match {
     enum kv_match_end end;
 };
 /* The longest there is, as of now: any call that changes the cache makes it stale. prefix may be
- * NULL. O(log n_pages), and the pages of a window. */
+ * NULL. O(log n_pages), and the pages of a window; O(n_pages) where windows have given way. */
 void kv_cache_match(const struct kv_cache *cache, const struct kv_prefix *prefix,
                     struct kv_match *out);
 /* That the ids of all its pages are those of the prefix, as equal keys promise. O(n_pages). */
@@ -185,8 +190,9 @@ int kv_cache_open_family(struct kv_cache *cache, const struct kv_family *family,
                          struct why *why);
 /* A sequence that has written nothing but its match, nor been forked, takes the longest match there
  * is now: no shorter one. The family is that which it was opened with; its match is of no account.
- * Its chain ends: see kv_cache_chain. */
-void kv_cache_match_again(struct kv_cache *cache, kv_seq_id seq, const struct kv_family *family,
+ * Its chain ends: see kv_cache_chain. True: the host pool has more of it, and a part has come: call
+ * again. */
+bool kv_cache_match_again(struct kv_cache *cache, kv_seq_id seq, const struct kv_family *family,
                           const struct kv_prefix *prefix, struct kv_match *out);
 /* `to`, of from's family, shares what `from` has: n_shared tokens, all committed (asserted). */
 void kv_cache_fork_into(struct kv_cache *cache, kv_seq_id from, kv_seq_id to);

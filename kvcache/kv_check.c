@@ -126,5 +126,6 @@ int kv_cache_check(struct kv_cache *cache, struct why *why)
         if (status < 0)
             return status;
     }
-    return check_prefixes(cache, why);
+    int status = cache->host != NULL ? kv_host_check(cache->host, why) : STATUS_OK;
+    return status < 0 ? status : check_prefixes(cache, why);
 }

@@ -13,6 +13,8 @@
  * sequences). In windowed groups before all others go pages in the middle of nowhere: those from
  * which no window of a snapshot, or of a sequence's end, is made.
  *
+ * With a host pool a page that gives way is copied there first (kv_host.h).
+ *
  * Thread: engine only. Allocates in kv_keeper_init and nowhere else.
  */
 #ifndef QUIRE_KVCACHE_KV_KEEPER_H
@@ -20,6 +22,7 @@
 
 #include "kvcache/evict.h"
 #include "kvcache/kv_group.h"
+#include "kvcache/kv_host.h"
 #include "kvcache/prefix_tree.h"
 
 struct kv_keeper;
@@ -37,6 +40,7 @@ struct kv_keeper {
     struct kv_keeper_group groups[KV_GROUPS_MAX];
     struct prefix_tree *tree;
     struct evict *leaves;
+    struct kv_host *host; /* where pages go that give way; NULL: nowhere */
     uint64_t age; /* grows with each opening and closing of a sequence */
     bool is_closing; /* what becomes idle now is the window of a sequence's end */
     uint64_t n_evicted;

@@ -35,6 +35,11 @@ bool kv_cache_is_identified(const struct kv_cache *cache)
     return cache->is_identified;
 }
 
+bool kv_cache_has_host(const struct kv_cache *cache)
+{
+    return cache->host != NULL;
+}
+
 static void widen(const uint32_t *ids, uint64_t units[PAGE_TOKENS])
 {
     for (int i = 0; i < PAGE_TOKENS; i++)
@@ -57,8 +62,8 @@ void kv_cache_name_pages(struct kv_cache *cache, const void *salt, size_t n_salt
 
 /* --- what there is --- */
 
-/* A node that is in has all before it in: so what is there of the keys ends at one place. */
-static uint32_t n_known(const struct kv_cache *cache, const struct kv_prefix *prefix)
+/* So what is there of the keys ends at one place. */
+uint32_t kv_prefix_n_known(const struct kv_cache *cache, const struct kv_prefix *prefix)
 {
     uint32_t known = 0, beyond = prefix->n_pages + 1;
     while (beyond - known > 1) {
@@ -77,29 +82,27 @@ static node_id node_at(const struct kv_cache *cache, const struct kv_prefix *pre
                       : prefix_tree_find(cache->keeper.tree, &prefix->keys[depth - 1]);
 }
 
-/* The first page index of group g that a sequence needs which goes on behind n pages. */
-static uint32_t first_needed(const struct kv_cache *cache, uint32_t g, uint32_t n_pages)
+uint32_t kv_prefix_first_needed(const struct kv_cache *cache, uint32_t g, uint32_t n_pages)
 {
     return kv_group_first_visible(&cache->groups[g], (uint64_t)n_pages * PAGE_TOKENS);
 }
 
-/* Of the first n_pages nodes the longest prefix behind which every windowed group has its window. A
- * page that lacks rules out all ends that see it, so the search goes on before it. */
-static uint32_t n_with_windows(const struct kv_cache *cache, const struct kv_prefix *prefix,
-                               uint32_t n_pages)
+/* A page that lacks rules out all ends that see it, so the search goes on before it. */
+uint32_t kv_prefix_n_with_windows(const struct kv_cache *cache, const struct kv_prefix *prefix,
+                                  uint32_t n_pages)
 {
     for (uint32_t g = 0; g < cache->n_groups && n_pages > 0; g++) {
         if (cache->groups[g].spec.kind == KV_FULL)
             continue;
         node_id id = node_at(cache, prefix, n_pages);
-        uint32_t first = first_needed(cache, g, n_pages), end = n_pages;
+        uint32_t first = kv_prefix_first_needed(cache, g, n_pages), end = n_pages;
         for (uint32_t i = n_pages; i-- > first;) {
             const struct prefix_node *node = prefix_tree_at(cache->keeper.tree, id);
             id = node->parent;
             if (node->pages[g] != PAGE_NONE)
                 continue;
             n_pages = i;
-            first = first_needed(cache, g, n_pages);
+            first = kv_prefix_first_needed(cache, g, n_pages);
         }
         if (n_pages != end && g > 0)
             g = UINT32_MAX; /* groups before it look again, at the new end */
@@ -113,7 +116,7 @@ static uint32_t n_taken(const struct kv_cache *cache, const struct kv_prefix *pr
                        uint32_t n_pages)
 {
     const struct kv_group *group = &cache->groups[g];
-    uint32_t first = first_needed(cache, g, n_pages), taken = 0;
+    uint32_t first = kv_prefix_first_needed(cache, g, n_pages), taken = 0;
 
     if (group->spec.kind == KV_FULL) { /* held from the front: the border is found by halving */
         uint32_t held = 0, beyond = n_pages + 1;
@@ -143,8 +146,8 @@ void kv_cache_match(const struct kv_cache *cache, const struct kv_prefix *prefix
     *out = (struct kv_match){.node = NODE_NONE, .end = KV_MATCH_UNNAMED};
     if (!cache->is_identified || prefix == NULL)
         return;
-    uint32_t known = n_known(cache, prefix);
-    out->n_pages = n_with_windows(cache, prefix, known);
+    uint32_t known = kv_prefix_n_known(cache, prefix);
+    out->n_pages = kv_prefix_n_with_windows(cache, prefix, known);
     out->node = node_at(cache, prefix, out->n_pages);
     for (uint32_t g = 0; g < cache->n_groups && out->n_pages > 0; g++)
         out->n_taken[g] = n_taken(cache, prefix, g, out->n_pages);
@@ -200,7 +203,7 @@ void kv_prefix_take(struct kv_cache *cache, struct kv_sequence *sequence,
     kv_keeper_hold(&cache->keeper, match->node);
     for (uint32_t g = 0; g < cache->n_groups; g++) {
         struct page_table *table = &sequence->tables[g];
-        uint32_t first = first_needed(cache, g, match->n_pages);
+        uint32_t first = kv_prefix_first_needed(cache, g, match->n_pages);
         node_id id = match->node;
         page_table_begin(table, first, match->n_pages - first);
         for (uint32_t i = match->n_pages; i-- > first;) {

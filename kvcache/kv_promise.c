@@ -205,7 +205,7 @@ static bool first_fits(const struct kv_cache *cache, const struct kv_family *fam
 }
 
 /* What it held becomes idle, and may be matched again: with no more than that it fits as before. */
-void kv_cache_match_again(struct kv_cache *cache, kv_seq_id seq, const struct kv_family *family,
+bool kv_cache_match_again(struct kv_cache *cache, kv_seq_id seq, const struct kv_family *family,
                           const struct kv_prefix *prefix, struct kv_match *out)
 {
     struct kv_sequence *sequence = kv_sequence_at(cache, seq);
@@ -215,11 +215,14 @@ void kv_cache_match_again(struct kv_cache *cache, kv_seq_id seq, const struct kv
 
     held.n_pages = sequence->chain.sealed;
     assert(sequence->written == (uint64_t)held.n_pages * PAGE_TOKENS);
+    cache->n_hit_tokens -= sequence->written; /* they count when they are taken again */
     kv_sequence_clear(cache, sequence);
+    bool is_more = kv_recall(cache, prefix);
     kv_cache_match(cache, prefix, &again.match);
     if (!first_fits(cache, &again) || !kv_cache_verify(cache, prefix, &again.match)) {
         kv_cache_match(cache, &held, &again.match);
         again.match.end = KV_MATCH_ROOM;
+        is_more = false;
     }
     for (uint32_t g = 0; g < cache->n_groups; g++) {
         extra[g] = (uint32_t)pages_of_first(&cache->groups[g], &again);
@@ -231,4 +234,5 @@ void kv_cache_match_again(struct kv_cache *cache, kv_seq_id seq, const struct kv
     if (again.match.n_pages > 0)
         kv_prefix_take(cache, sequence, &again.match);
     *out = again.match;
+    return is_more;
 }

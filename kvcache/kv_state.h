@@ -4,7 +4,7 @@
  *   kv_memory.c    pages of each group       kv_sequence.c   fork, append, commit, truncate, close
  *   kv_cache.c     create, views, stats      kv_prefix.c     what sequences share with the past
  *   kv_promise.c   what fits, reservations   kv_pin.c        what does not give way
- *                                            kv_check.c      the invariant
+ *   kv_recall.c    what the host has of them kv_check.c      the invariant
  *
  * Thread: engine only.
  */
@@ -55,6 +55,7 @@ struct kv_cache {
     uint64_t *n_saturated;      /* device */
     uint64_t *n_saturated_seen; /* of device_alloc_host */
     struct kv_keeper keeper;    /* its tree is NULL: nothing is shared */
+    struct kv_host *host;       /* NULL: none */
     struct sha256 *hash;
     struct kv_identity identity;
     bool is_identified;
@@ -80,6 +81,16 @@ bool kv_promise_reserve(struct kv_cache *cache, const uint32_t *extra);
 /* A closed slot, now open, with nothing in it and n_promised tokens to come, whose pages the caller
  * has reserved. There is one (asserted). */
 kv_seq_id kv_promise_take_slot(struct kv_cache *cache, uint64_t n_promised);
+/* Pages of a prefix that have nodes: a node that is in has all before it in. */
+uint32_t kv_prefix_n_known(const struct kv_cache *cache, const struct kv_prefix *prefix);
+/* Of the first n_pages nodes the longest prefix behind which every windowed group has its window. */
+uint32_t kv_prefix_n_with_windows(const struct kv_cache *cache, const struct kv_prefix *prefix,
+                                  uint32_t n_pages);
+/* The first page index of group g that a sequence needs which goes on behind n pages. */
+uint32_t kv_prefix_first_needed(const struct kv_cache *cache, uint32_t g, uint32_t n_pages);
+/* A part of what the host pool has of the prefix comes to the device, as far as pages are
+ * available. True: some did, and more is left. */
+bool kv_recall(struct kv_cache *cache, const struct kv_prefix *prefix);
 /* The sequence, open and with nothing in it, holds what was matched; its own pages are reserved. */
 void kv_prefix_take(struct kv_cache *cache, struct kv_sequence *sequence,
                     const struct kv_match *match);

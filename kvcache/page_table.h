@@ -7,7 +7,8 @@
  *
  *   on the device      | 12   | 40   | ?    | ?  |    n_sent = 2: those behind were not sent yet
  *
- * Invariant: a page from own_from on has one reference, this table's. Groups that see everything
+ * Invariant: a page from own_from on was acquired for this table; others hold it only where it is
+ * kept (page_pool.h), and never write it. Groups that see everything
  * never drop, so first_page stays 0. Thread: engine only. The memory belongs to the cache.
  */
 #ifndef QUIRE_KVCACHE_PAGE_TABLE_H

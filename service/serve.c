@@ -31,7 +31,7 @@ struct serve_options {
     bool insecure, strict_device, has_device, no_prefix_cache;
     int64_t device, threads, max_context, max_step_ms, max_sequences, max_queued, max_connections;
     int64_t drain_ms, max_paused_ms, preempt_ms, parent_fd;
-    uint64_t kv_memory;
+    uint64_t kv_memory, host_pool;
     const char *chat_format, *kv_dtype;
     int backend, activations, isa, log_level, log_format;
 };
@@ -73,6 +73,10 @@ static const struct option options[] = {
      "values of the cache: f16, f32 (twice the memory, closest to exact), bf16, or packed q8 and "
      "q4 (half and a quarter of the memory, coarser); for all layers, or for those that see "
      "everything and those with a window: global=q4,local=f16; on a GPU f16 and f32",
+     0, 0, NULL, 0},
+    {"host-pool", 0, OPTION_BYTES, FIELD(host_pool), "0", "BYTES",
+     "memory of the host for pages that give way to others: a prompt that goes on with them takes "
+     "them from there and does not compute them again; 0: none",
      0, 0, NULL, 0},
     {"no-prefix-cache", 0, OPTION_FLAG, FIELD(no_prefix_cache), NULL, NULL,
      "compute every prompt from its first token (to measure that): by default pages of ended "
@@ -214,6 +218,7 @@ static int load(const struct serve_options *in, struct server *server, struct en
         .activations = activations[in->activations],
         .kv_dtype = in->kv_dtype,
         .kv_memory_bytes = in->kv_memory,
+        .host_pool_bytes = in->host_pool,
         .max_context = (uint32_t)in->max_context,
         .no_prefix_cache = in->no_prefix_cache,
         .chat_format = in->chat_format,

@@ -153,6 +153,10 @@ size_t wire_pack_stats(uint8_t *out, size_t cap, const struct wire_stats *stats)
     message.pages_evicted = now->n_evicted_pages;
     message.preempted = now->n_preempted;
     message.reread_tokens = now->n_reread_tokens;
+    message.host_pages = now->n_host_pages;
+    message.host_pages_used = now->n_host_used;
+    message.pages_spilled = now->n_spilled_pages;
+    message.pages_recalled = now->n_recalled_pages;
     fill_groups(now, &parts);
     message.n_groups = now->n_groups;
     message.groups = parts.group_list;

@@ -61,14 +61,17 @@ bool stats_view_line(struct answer_output *output, const Quire__V1__Stats *stats
         " prefill_per_s=%.1f decode_per_s=%.1f calls=%" PRIu64 " refused=%" PRIu64
         " cancelled=%" PRIu64 " steps=%" PRIu64 " step_ms=%.2f resident=%" PRIu64
         " connections=%" PRIu32 " kv_saturated=%" PRIu64 " pages_cached=%" PRIu64
-        " cached_prompt_tokens=%" PRIu64 " pages_evicted=%" PRIu64 "%s\n",
+        " cached_prompt_tokens=%" PRIu64 " pages_evicted=%" PRIu64 " preempted=%" PRIu64
+        " reread_tokens=%" PRIu64 " host_pages=%" PRIu64 " host_pages_used=%" PRIu64
+        " pages_spilled=%" PRIu64 " pages_recalled=%" PRIu64 "%s\n",
         stats->uptime_seconds, stats->pages, stats->pages_used, stats->pages_reserved,
         stats->queued, stats->waiting_pages, stats->prefill, stats->decode, stats->paused,
         stats->prompt_tokens, stats->generated_tokens, stats->prefill_tokens_per_second,
         stats->decode_tokens_per_second, stats->calls, stats->refused, stats->cancelled,
         stats->steps, stats->step_ms, stats->resident_bytes, stats->connections,
         stats->kv_saturated, stats->pages_cached, stats->cached_prompt_tokens,
-        stats->pages_evicted, groups);
+        stats->pages_evicted, stats->preempted, stats->reread_tokens, stats->host_pages,
+        stats->host_pages_used, stats->pages_spilled, stats->pages_recalled, groups);
 }
 
 /* --- a terminal --- */
@@ -152,6 +155,15 @@ static void fill_table(struct table *table, const Quire__V1__Stats *stats)
             percent(stats->cached_prompt_tokens,
                     stats->cached_prompt_tokens + stats->prompt_tokens),
             text_count(third, stats->pages_evicted));
+    if (stats->host_pages > 0)
+        add_row(table, "host pool",
+                "%s of %" PRIu64 " pages; %s went there, %s came back",
+                text_count(first, stats->host_pages_used), stats->host_pages,
+                text_count(second, stats->pages_spilled),
+                text_count(third, stats->pages_recalled));
+    if (stats->preempted > 0)
+        add_row(table, "preempted", "%s times, %s tokens read again",
+                text_count(first, stats->preempted), text_count(second, stats->reread_tokens));
     add_row(table, "calls", "%s admitted, %s refused, %s cancelled",
             text_count(first, stats->calls), text_count(second, stats->refused),
             text_count(third, stats->cancelled));

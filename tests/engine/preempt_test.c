@@ -122,12 +122,42 @@ static void test_preempt__a_cancel_reaches_a_run_that_gave_way(void **state)
     door_close(door);
 }
 
+/* The other stops reading as well: when it has done so for long enough, nobody but the clock says
+ * so, and it gives way in its turn. */
+static void test_preempt__who_took_the_pages_gives_them_back_when_nobody_reads_it(void **state)
+{
+    struct engine_options options = small_cache();
+    options.preempt_ns = 400 * NS_PER_MS; /* the second's are not over when the first reads on */
+    struct door *door = door_open(&options);
+    struct run *first = door_send(door, asked(1));
+    first->keeps_credit = true;
+    while (door_stats(door)->n_paused == 0)
+        door_turn(door, 100);
+    struct run *second = door_send(door, asked(2));
+    second->keeps_credit = true;
+    while (door_stats(door)->n_paused < 2)
+        door_turn(door, 100);
+    assert_int_equal(door_stats(door)->n_preempted, 1);
+
+    first->keeps_credit = false;
+    door_credit(door, first, first->n_deltas);
+    door_until_over(door, first);
+    assert_int_equal(door_stats(door)->n_preempted, 2);
+    second->keeps_credit = false;
+    door_credit(door, second, second->n_deltas);
+    door_until_over(door, second);
+    assert_int_equal(first->n_ids, N_ANSWER);
+    assert_int_equal(second->n_ids, N_ANSWER);
+    door_close(door);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_preempt__a_run_that_nobody_reads_gives_way_and_goes_on),
         cmocka_unit_test(test_preempt__all_of_it_is_read_again_where_nothing_is_kept),
         cmocka_unit_test(test_preempt__a_reader_that_is_slow_for_less_keeps_its_pages),
+        cmocka_unit_test(test_preempt__who_took_the_pages_gives_them_back_when_nobody_reads_it),
         cmocka_unit_test(test_preempt__a_cancel_reaches_a_run_that_gave_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

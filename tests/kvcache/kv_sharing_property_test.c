@@ -338,6 +338,20 @@ static void test_kv_sharing__where_nothing_gives_way_all_that_was_computed_match
     finish(&history);
 }
 
+static void test_kv_sharing__what_gives_way_to_the_host_comes_back_as_it_was(void **state)
+{
+    struct kv_group_spec groups[] = {cache_group(KV_FULL, 0), cache_group(KV_SLIDING, 100),
+                                     cache_group(KV_CHUNKED, 128)};
+    for (uint64_t seed = 31; seed < 33; seed++) {
+        struct kv_cache_spec spec = cache_spec(48, 3, groups);
+        spec.host_bytes = 3 * spec.memory_bytes;
+        struct history history = run_history(spec, seed, N_OPERATIONS / 2);
+        assert_true(cache_stats(&history.scene).n_spilled > 100);
+        assert_true(cache_stats(&history.scene).n_recalled > 20);
+        finish(&history);
+    }
+}
+
 static void test_kv_sharing__a_model_that_only_slides_shares_windows(void **state)
 {
     struct kv_group_spec group = cache_group(KV_SLIDING, 150);
@@ -350,6 +364,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kv_sharing__random_histories_in_a_small_cache_read_their_own_texts),
         cmocka_unit_test(test_kv_sharing__where_nothing_gives_way_all_that_was_computed_matches),
+        cmocka_unit_test(test_kv_sharing__what_gives_way_to_the_host_comes_back_as_it_was),
         cmocka_unit_test(test_kv_sharing__a_model_that_only_slides_shares_windows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
