@@ -47,8 +47,8 @@ struct asker { /* of one prompt */
     struct page_key root, keys[PROMPT_MAX / PAGE_TOKENS];
 };
 
-static inline struct kv_prefix named(struct cache_scene *scene, struct asker *asker, const uint32_t *ids,
-                              uint32_t n, const char *salt)
+static inline struct kv_prefix named(struct cache_scene *scene, struct asker *asker,
+                                     const uint32_t *ids, uint32_t n, const char *salt)
 {
     struct kv_prefix prefix = {
         .ids = ids, .keys = asker->keys, .n_pages = (n - 1) / PAGE_TOKENS};
@@ -82,8 +82,8 @@ static inline struct asker ask(struct cache_scene *scene, const uint32_t *ids, u
 }
 
 /* Writes marks 1 + position up to position n. */
-static inline void read_on(struct cache_scene *scene, const struct asker *asker, const uint32_t *ids,
-                    uint32_t n)
+static inline void read_on(struct cache_scene *scene, const struct asker *asker,
+                           const uint32_t *ids, uint32_t n)
 {
     for (uint64_t at = kv_cache_written(scene->cache, asker->seq); at < n;) {
         uint32_t more = n - at < 128 ? (uint32_t)(n - at) : 128;

@@ -21,7 +21,7 @@ struct scene {
 
 static struct scene open_scene(uint32_t n_slots)
 {
-    struct device_options options = {.n_threads = 2, .strict = true};
+    struct device_options options = {.n_threads = 1, .strict = true};
     struct kv_host_spec spec = {
         .n_groups = 2, .page_bytes = {PAGE_BYTES, 2 * PAGE_BYTES}, .n_slots = {n_slots, 3}};
     struct scene scene;
