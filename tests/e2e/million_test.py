@@ -19,38 +19,36 @@ import questions  # noqa: E402
 TEXT = pathlib.Path("/usr/share/common-licenses/GPL-3")
 
 
-def million(*options):
-    """The figures, of a run whose answers are all right."""
-    command = [ROOT / "bench" / "million", *options]
-    ran = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL,
-                         capture_output=True, text=True)
-    print(ran.stderr, ran.stdout, sep="")  # scripts/test --long keeps it
-    assert ran.returncode == 0, ran.stderr + ran.stdout
-    return ran.stdout.strip().splitlines()[-1]
+@pytest.fixture(scope="module")
+def million(quire, model):
+    """million(*options): the figures, of a run whose answers are all right. `model`: the file that
+    the recall model has its vocabulary of."""
+
+    def run(*options):
+        command = [ROOT / "bench" / "million", "--quire", quire, *options]
+        ran = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL,
+                             capture_output=True, text=True)
+        print(ran.stderr, ran.stdout, sep="")  # scripts/test --long keeps it
+        assert ran.returncode == 0, ran.stderr + ran.stdout
+        return ran.stdout.strip().splitlines()[-1]
+
+    return run
 
 
-@pytest.fixture(scope="module", autouse=True)
-def recall_model(quire, model):
-    """build/recall-4.gguf, and the program that the bench asks: this build's."""
-    if quire != BUILD / "quire":
-        pytest.skip("bench/million asks build/quire")
-
-
-def test_a_small_text_is_answered_to_the_id():
+def test_a_small_text_is_answered_to_the_id(million):
     figures = million("--text", TEXT, "--tokens", 2000, "--questions", 2, "--seed", 3)
     assert "2 of 2 right, the first one cold and warm alike" in figures
 
 
 def king_james():
-    if shutil.which("bible") is None:
-        pytest.skip("bible is missing: scripts/setup --tests")
+    assert shutil.which("bible"), "bible is missing: scripts/setup --tests installs it"
     said = subprocess.run(["bible", "-f", "gen1:1-rev22:21"], capture_output=True, check=True)
     return said.stdout.decode()
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("dtype", ["f16", "q8", "q4"])
-def test_a_million_tokens_are_answered_to_the_id(dtype):
+def test_a_million_tokens_are_answered_to_the_id(million, dtype):
     king_james()
     figures = million("--kv-dtype", dtype)
     assert "20 of 20 right, the first one cold and warm alike" in figures
@@ -59,7 +57,7 @@ def test_a_million_tokens_are_answered_to_the_id(dtype):
 
 
 @pytest.mark.long
-def test_prompts_attend_over_all_of_a_long_text():
+def test_prompts_attend_over_all_of_a_long_text(million):
     king_james()
     figures = million("--layers", 8, "--tokens", 131072, "--questions", 8)
     assert "8 of 8 right, the first one cold and warm alike" in figures
