@@ -87,19 +87,25 @@ uint32_t kv_prefix_first_needed(const struct kv_cache *cache, uint32_t g, uint32
     return kv_group_first_visible(&cache->groups[g], (uint64_t)n_pages * PAGE_TOKENS);
 }
 
+static bool is_there(const struct kv_cache *cache, const struct kv_prefix *prefix, uint32_t g,
+                     uint32_t page_idx, bool or_on_host)
+{
+    node_id id = node_at(cache, prefix, page_idx + 1);
+    if (id != NODE_NONE && prefix_tree_at(cache->keeper.tree, id)->pages[g] != PAGE_NONE)
+        return true;
+    return or_on_host && kv_host_has(cache->host, g, &prefix->keys[page_idx]);
+}
+
 /* A page that lacks rules out all ends that see it, so the search goes on before it. */
 uint32_t kv_prefix_n_with_windows(const struct kv_cache *cache, const struct kv_prefix *prefix,
-                                  uint32_t n_pages)
+                                  uint32_t n_pages, bool or_on_host)
 {
     for (uint32_t g = 0; g < cache->n_groups && n_pages > 0; g++) {
         if (cache->groups[g].spec.kind == KV_FULL)
             continue;
-        node_id id = node_at(cache, prefix, n_pages);
         uint32_t first = kv_prefix_first_needed(cache, g, n_pages), end = n_pages;
         for (uint32_t i = n_pages; i-- > first;) {
-            const struct prefix_node *node = prefix_tree_at(cache->keeper.tree, id);
-            id = node->parent;
-            if (node->pages[g] != PAGE_NONE)
+            if (is_there(cache, prefix, g, i, or_on_host))
                 continue;
             n_pages = i;
             first = kv_prefix_first_needed(cache, g, n_pages);
@@ -147,7 +153,7 @@ void kv_cache_match(const struct kv_cache *cache, const struct kv_prefix *prefix
     if (!cache->is_identified || prefix == NULL)
         return;
     uint32_t known = kv_prefix_n_known(cache, prefix);
-    out->n_pages = kv_prefix_n_with_windows(cache, prefix, known);
+    out->n_pages = kv_prefix_n_with_windows(cache, prefix, known, false);
     out->node = node_at(cache, prefix, out->n_pages);
     for (uint32_t g = 0; g < cache->n_groups && out->n_pages > 0; g++)
         out->n_taken[g] = n_taken(cache, prefix, g, out->n_pages);

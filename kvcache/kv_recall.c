@@ -31,35 +31,6 @@ static bool host_has_all(const struct kv_cache *cache, const struct page_key *ke
     return is_any; /* without such a group nodes could stand for nothing */
 }
 
-static bool is_there(const struct kv_cache *cache, const struct kv_prefix *prefix, uint32_t g,
-                     uint32_t page_idx)
-{
-    const struct page_key *key = &prefix->keys[page_idx];
-    node_id id = prefix_tree_find(cache->keeper.tree, key);
-    return (id != NODE_NONE && prefix_tree_at(cache->keeper.tree, id)->pages[g] != PAGE_NONE) ||
-           kv_host_has(cache->keeper.host, g, key);
-}
-
-/* Of the first n_pages the longest prefix behind which every windowed group has its window. */
-static uint32_t end_with_windows(const struct kv_cache *cache, const struct kv_prefix *prefix,
-                                 uint32_t n_pages)
-{
-    for (uint32_t g = 0; g < cache->n_groups && n_pages > 0; g++) {
-        uint32_t first = kv_prefix_first_needed(cache, g, n_pages), end = n_pages;
-        if (cache->groups[g].spec.kind == KV_FULL)
-            continue;
-        for (uint32_t i = n_pages; i-- > first;) {
-            if (is_there(cache, prefix, g, i))
-                continue;
-            n_pages = i;
-            first = kv_prefix_first_needed(cache, g, n_pages);
-        }
-        if (n_pages != end && g > 0)
-            g = UINT32_MAX; /* groups before it look again, at the new end */
-    }
-    return n_pages;
-}
-
 static bool has_room(const struct kv_cache *cache)
 {
     for (uint32_t g = 0; g < cache->n_groups; g++)
@@ -138,8 +109,8 @@ bool kv_recall(struct kv_cache *cache, const struct kv_prefix *prefix)
     uint32_t known = kv_prefix_n_known(cache, prefix), reach = known;
     while (reach < prefix->n_pages && host_has_all(cache, &prefix->keys[reach]))
         reach++;
-    uint32_t end = end_with_windows(cache, prefix, reach);
-    if (end <= kv_prefix_n_with_windows(cache, prefix, known))
+    uint32_t end = kv_prefix_n_with_windows(cache, prefix, reach, true);
+    if (end <= kv_prefix_n_with_windows(cache, prefix, known, false))
         return false;
     keeper->is_closing = true; /* what comes goes last */
     node_id last = known == 0 ? NODE_NONE

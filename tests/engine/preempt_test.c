@@ -23,6 +23,17 @@ static struct submit *asked(uint32_t which)
     return submit;
 }
 
+/* Until it waits for its reader, as one more does then. */
+static struct run *send_unread(struct door *door, uint32_t which)
+{
+    uint32_t n_before = door_stats(door)->n_paused;
+    struct run *run = door_send(door, asked(which));
+    run->keeps_credit = true;
+    while (door_stats(door)->n_paused == n_before)
+        door_turn(door, 100);
+    return run;
+}
+
 static struct engine_options small_cache(void)
 {
     struct engine_options options = door_options();
@@ -50,10 +61,7 @@ static void run_two(bool no_prefix_cache)
     struct run *alone = door_send(door, asked(1));
     door_until_over(door, alone);
 
-    struct run *slow = door_send(door, asked(1));
-    slow->keeps_credit = true;
-    while (door_stats(door)->n_paused == 0)
-        door_turn(door, 100);
+    struct run *slow = send_unread(door, 1);
     struct run *other = door_send(door, asked(2));
     door_until_over(door, other);
     assert_int_equal(other->n_ids, N_ANSWER);
@@ -85,10 +93,7 @@ static void test_preempt__a_reader_that_is_slow_for_less_keeps_its_pages(void **
     struct engine_options options = small_cache();
     options.preempt_ns = 1000 * NS_PER_S;
     struct door *door = door_open(&options);
-    struct run *slow = door_send(door, asked(1));
-    slow->keeps_credit = true;
-    while (door_stats(door)->n_paused == 0)
-        door_turn(door, 100);
+    struct run *slow = send_unread(door, 1);
     struct run *other = door_send(door, asked(2));
     while (other->n_waiting_progress < 2)
         door_turn(door, 100);
@@ -106,10 +111,7 @@ static void test_preempt__a_cancel_reaches_a_run_that_gave_way(void **state)
 {
     struct engine_options options = small_cache();
     struct door *door = door_open(&options);
-    struct run *slow = door_send(door, asked(1));
-    slow->keeps_credit = true;
-    while (door_stats(door)->n_paused == 0)
-        door_turn(door, 100);
+    struct run *slow = send_unread(door, 1);
     struct run *other = door_send(door, asked(2));
     door_until_over(door, other);
     assert_int_equal(door_stats(door)->n_preempted, 1);
@@ -129,14 +131,8 @@ static void test_preempt__who_took_the_pages_gives_them_back_when_nobody_reads_i
     struct engine_options options = small_cache();
     options.preempt_ns = 400 * NS_PER_MS; /* the second's are not over when the first reads on */
     struct door *door = door_open(&options);
-    struct run *first = door_send(door, asked(1));
-    first->keeps_credit = true;
-    while (door_stats(door)->n_paused == 0)
-        door_turn(door, 100);
-    struct run *second = door_send(door, asked(2));
-    second->keeps_credit = true;
-    while (door_stats(door)->n_paused < 2)
-        door_turn(door, 100);
+    struct run *first = send_unread(door, 1);
+    struct run *second = send_unread(door, 2);
     assert_int_equal(door_stats(door)->n_preempted, 1);
 
     first->keeps_credit = false;

@@ -87,7 +87,9 @@ static void test_kv_recall__others_may_not_have_it_under_their_salt(void **state
 {
     struct kv_group_spec group = cache_group(KV_FULL, 0);
     struct cache_scene scene = host_scene(20, 100, 1, &group);
-    compute(&scene, text_of(1, 0), 1200);
+    struct asker ours = ask_salted(&scene, text_of(1, 0), 1200, 0, "ours");
+    read_on(&scene, &ours, text_of(1, 0), 1200);
+    leave(&scene, &ours);
     compute(&scene, text_of(2, 0), 1200);
     struct asker other = ask_salted(&scene, text_of(1, 0), 1200, 0, "mine");
     struct kv_family family = {.n_promised = 1200};
