@@ -1,4 +1,5 @@
-/* Objects: members in the order of `properties`, those that are not required may be left out.
+/* Objects: members in the order of `properties`, those that are not required may be left out. A
+ * schema that names no member and says nothing of others is any object.
  *
  *   first[i]   nothing is written yet, member i is next      first[n]: the others, or nothing
  *   more[i]    something is, so a comma comes before it      more[n]
@@ -217,11 +218,13 @@ static void add_others(struct json_compile *c, const json_t *schema, struct memb
     const json_t *others = json_object_get(schema, "additionalProperties"), *properties =
         json_object_get(schema, "properties");
 
-    members->has_others = others != NULL && !json_is_false(others);
+    size_t n_required = json_array_size(json_object_get(schema, "required"));
+
+    members->has_others =
+        others != NULL ? !json_is_false(others) : properties == NULL && n_required == 0;
     if (!members->has_others)
         return;
-    if (json_array_size(json_object_get(schema, "required")) > 0 &&
-        json_object_size(properties) < json_array_size(json_object_get(schema, "required"))) {
+    if (n_required > 0 && json_object_size(properties) < n_required) {
         json_refuse(c, "required", "names without a schema beside additionalProperties: list all "
                                    "required names in properties");
         return;
@@ -236,7 +239,9 @@ static void add_others(struct json_compile *c, const json_t *schema, struct memb
         name = name_of_schema(c, names);
     else if (json_object_size(properties) > 0)
         name = other_name(c, properties);
-    uint32_t value = json_schema_below(c, "additionalProperties", -1, NULL, others);
+    uint32_t value = others == NULL
+                         ? c->value
+                         : json_schema_below(c, "additionalProperties", -1, NULL, others);
     members->other = json_named(c, JSON_JOIN(c, name, c->colon, value));
 }
 
