@@ -150,10 +150,15 @@ static uint32_t fractions(struct json_compile *c, const struct bounds *b)
     return all;
 }
 
-/* Between two neighbouring whole numbers from 0 on: n.ddd with as few digits as find any. */
+/* Between two neighbouring whole numbers: n.ddd with as few digits as find any. */
 static uint32_t between_wholes(struct json_compile *c, const struct bounds *b)
 {
     double whole = floor(b->low), scale = 1;
+    if (b->low < 0 && b->high <= 0) { /* "-" and one above 0 */
+        struct bounds mirrored = {0 - b->high, -b->low, b->is_high_open, b->is_low_open};
+        uint32_t above = between_wholes(c, &mirrored);
+        return above == UINT32_MAX ? above : JSON_JOIN(c, rules_text(c->rules, "-"), above);
+    }
     if (whole < 0 || whole > (double)FRACTION_WHOLE_MAX || b->high > whole + 1)
         return UINT32_MAX;
     for (int n = 1; n <= FRACTION_DIGITS; n++) {
