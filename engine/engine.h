@@ -121,8 +121,7 @@ enum engine_grammar { ENGINE_GRAMMAR_GBNF, ENGINE_GRAMMAR_JSON_SCHEMA };
 
 struct grammar;
 /* A grammar over the model's tokens, for a submit, which owns it then; else the caller frees it
- * with engine_free_grammar. STATUS_INVALID, with line and column or the JSON pointer;
- * STATUS_NO_MEMORY. */
+ * with engine_free_grammar. STATUS_INVALID, with line and column; STATUS_NO_MEMORY. */
 int engine_compile_grammar(const struct engine *engine, enum engine_grammar form,
                            struct slice text, struct grammar **out, struct why *why);
 void engine_free_grammar(struct grammar *grammar); /* NULL too */

@@ -6,6 +6,7 @@
 
 #include "base/status.h"
 #include "model/grammar_rules.h"
+#include "model/json_place.h"
 
 #define NONE UINT32_MAX
 
@@ -92,31 +93,45 @@ static void find_flags(struct check *check, enum flag flag)
     }
 }
 
-/* A start without the flag; NONE: all have it. */
-static uint32_t find_without(const struct check *check, const uint8_t *flags)
+static bool has_name(const struct check *check, const struct grammar_rules *rules, uint32_t start)
 {
-    for (uint32_t node = 0; node < check->program->n_nodes; node++)
-        if (check->entry_at[node] != NONE && flags[node] == 0)
+    uint32_t entry = check->entry_at[start];
+    return entry < rules->n_rules && rules->rules[entry].name.len > 0;
+}
+
+/* A start without the flag, one with a name if there is any; NONE: all have it. */
+static uint32_t find_without(const struct check *check, const struct grammar_rules *rules,
+                             const uint8_t *flags)
+{
+    uint32_t found = NONE;
+    for (uint32_t node = 0; node < check->program->n_nodes; node++) {
+        if (check->entry_at[node] == NONE || flags[node] != 0)
+            continue;
+        if (has_name(check, rules, node))
             return node;
-    return NONE;
+        found = found == NONE ? node : found;
+    }
+    return found;
 }
 
 /* Names the rule; a part without a name is told as such. */
 static int refuse_rule(const struct check *check, const struct grammar_rules *rules, uint32_t start,
                        const char *problem, struct why *why)
 {
-    uint32_t entry = check->entry_at[start];
-    if (entry >= rules->n_rules || rules->rules[entry].name.len == 0)
+    if (!has_name(check, rules, start))
         return refuse(why, STATUS_INVALID, "a part of the grammar %s", problem);
-    const struct grammar_rule *rule = &rules->rules[entry];
-    int len = rule->name.len < 100 ? (int)rule->name.len : 100;
-    if (rules->text.len == 0)
-        return refuse(why, STATUS_INVALID, "%.*s %s", len, (const char *)rule->name.bytes, problem);
+    struct slice name = rules->rules[check->entry_at[start]].name;
+    int len = name.len < 100 ? (int)name.len : 100;
     uint32_t line, column;
-    grammar_rules_place(rules->text, (size_t)(rule->name.bytes - rules->text.bytes), &line,
-                        &column);
+    if (rules->schema.len > 0) { /* the name is # and a pointer */
+        size_t at = json_place(rules->schema, slice_of(name.bytes + 1, name.len - 1));
+        grammar_rules_place(rules->schema, at, &line, &column);
+        return refuse(why, STATUS_INVALID, "line %u, column %u: %.*s %s", line, column, len,
+                      (const char *)name.bytes, problem);
+    }
+    grammar_rules_place(rules->text, (size_t)(name.bytes - rules->text.bytes), &line, &column);
     return refuse(why, STATUS_INVALID, "line %u, column %u: the rule \"%.*s\" %s", line, column,
-                  len, (const char *)rule->name.bytes, problem);
+                  len, (const char *)name.bytes, problem);
 }
 
 static int check_flags(struct check *check, const struct grammar_rules *rules, struct why *why)
@@ -124,12 +139,11 @@ static int check_flags(struct check *check, const struct grammar_rules *rules, s
     find_flags(check, ENDING);
     find_flags(check, EMPTY);
     find_flags(check, GROUND);
-    uint32_t start = find_without(check, check->is_ground);
+    uint32_t start = find_without(check, rules, check->is_ground);
     for (uint32_t i = 0; start != NONE && i < check->program->n_nodes; i++) /* into the circle */
         start = first_loose_call(check, start);
     for (uint32_t i = 0; start != NONE && i < check->program->n_nodes &&
-                         (check->entry_at[start] >= rules->n_rules ||
-                          rules->rules[check->entry_at[start]].name.len == 0);
+                         !has_name(check, rules, start);
          i++) /* to something with a name */
         start = first_loose_call(check, start);
     if (start != NONE)
@@ -137,7 +151,7 @@ static int check_flags(struct check *check, const struct grammar_rules *rules, s
                            "begins with itself, before it takes a character (left recursion): "
                            "write it as a repetition, or put the recursion at its end",
                            why);
-    start = find_without(check, check->is_ending);
+    start = find_without(check, rules, check->is_ending);
     if (start != NONE)
         return refuse_rule(check, rules, start,
                            "matches no text that ends: each way through it comes back to it, or "

@@ -40,8 +40,8 @@ struct grammar_program {
     uint32_t n_classes;
 };
 
-/* STATUS_INVALID: rules that call themselves first, or never end, by name, and line where they have
- * one; more than GRAMMAR_NODES_MAX nodes. STATUS_NO_MEMORY. Release with grammar_program_release,
+/* STATUS_INVALID: rules that call themselves first, or never end, by name, line and column; more
+ * than GRAMMAR_NODES_MAX nodes. STATUS_NO_MEMORY. Release with grammar_program_release,
  * which takes a zeroed one too. */
 int grammar_program_create(const struct grammar_rules *rules, struct grammar_program *out,
                            struct why *why);

@@ -59,7 +59,8 @@ struct grammar_rules {
     uint8_t *bytes;
     uint32_t n_exprs, n_rules, n_ranges, n_bytes;
     uint32_t exprs_room, rules_room, ranges_room, bytes_room;
-    struct slice text; /* in which the names stand; empty where they have no place */
+    struct slice text;   /* of GBNF: the names stand in it */
+    struct slice schema; /* a JSON text: the names are pointers into it; empty: they are not */
     struct arena names; /* that were made up */
     int status;        /* STATUS_OK, or the first failure */
 };

@@ -12,6 +12,20 @@
 
 #define POINTER_BYTES 256
 
+enum keyword_use {
+    KEYWORD_NOTE,    /* says nothing about values */
+    KEYWORD_ALONE,   /* stands with notes only */
+    KEYWORD_VALUES,  /* enum and const: stand with type */
+    KEYWORD_TYPED,   /* of objects, arrays, strings, numbers; and type */
+    KEYWORD_REFUSED,
+};
+
+struct json_keyword {
+    const char *name;
+    enum keyword_use use;
+    const char *type; /* of a typed one, where the schema gives none */
+};
+
 struct json_ref { /* a schema that some $ref names */
     const json_t *schema;
     uint32_t rule;
@@ -19,6 +33,7 @@ struct json_ref { /* a schema that some $ref names */
 
 struct json_compile {
     struct grammar_rules *rules;
+    struct slice source; /* the schema's text */
     const json_t *root;
     struct why *why;
     int status;
@@ -36,7 +51,8 @@ uint32_t json_schema_expr(struct json_compile *c, const json_t *schema);
 /* Of the schema at `key` (and `index`, unless it is negative) below the one in hand. */
 uint32_t json_schema_below(struct json_compile *c, const char *key, long index,
                            const char *name, const json_t *schema);
-/* Refuses at the pointer, with "/keyword" behind it unless NULL. */
+/* Refuses at the pointer, with "/keyword" behind it unless NULL, and tells line and column of
+ * that. */
 uint32_t json_refuse(struct json_compile *c, const char *keyword, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* A count at `keyword`, at most GRAMMAR_REPEAT_MAX; `absent` where there is none. */
@@ -49,6 +65,13 @@ uint32_t json_join(struct json_compile *c, ...);
 uint32_t json_named(struct json_compile *c, uint32_t expr);
 /* The JSON text of a value, as short as it is exact. */
 uint32_t json_literal(struct json_compile *c, const json_t *value);
+
+/* --- json_keyword.c --- */
+/* What the schema goes by: a keyword that stands alone, values, or types; NULL: it holds for
+ * everything. */
+const struct json_keyword *json_keyword_leader(struct json_compile *c, const json_t *schema);
+/* The schema has a keyword about values of the type. */
+bool json_keyword_is_about(const json_t *schema, const char *type);
 
 /* --- of one type each --- */
 uint32_t json_object_expr(struct json_compile *c, const json_t *schema);  /* json_object.c */

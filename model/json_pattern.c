@@ -226,6 +226,8 @@ static uint32_t take_class(struct pattern *p)
         add_range(p, &class, first, last);
     }
     p->at++;
+    if (class.n == 0 && !inverted)
+        return fail(p, "a class holds no character");
     return spelled(p, &class, inverted);
 }
 

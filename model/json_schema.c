@@ -8,21 +8,28 @@
 
 #include "base/status.h"
 #include "model/json_compile.h"
+#include "model/json_place.h"
+
+#define KEYWORD_BYTES 80 /* shown of a keyword */
 
 /* --- refusals --- */
 
 uint32_t json_refuse(struct json_compile *c, const char *keyword, const char *format, ...)
 {
-    char text[WHY_BYTES / 2];
+    char text[WHY_BYTES / 2], pointer[POINTER_BYTES + KEYWORD_BYTES];
+    uint32_t line, column;
     va_list list;
 
-    if (c->status < 0)
+    if (c->status < 0 || c->rules->status < 0) /* what fails behind a limit is no fault of its own */
         return 0;
     va_start(list, format);
     vsnprintf(text, sizeof text, format, list);
     va_end(list);
-    c->status = refuse(c->why, STATUS_INVALID, "at #%.*s%s%s: %s", (int)c->n_pointer, c->pointer,
-                       keyword != NULL ? "/" : "", keyword != NULL ? keyword : "", text);
+    snprintf(pointer, sizeof pointer, "%.*s%s%s", (int)c->n_pointer, c->pointer,
+             keyword != NULL ? "/" : "", keyword != NULL ? keyword : "");
+    grammar_rules_place(c->source, json_place(c->source, slice_from(pointer)), &line, &column);
+    c->status = refuse(c->why, STATUS_INVALID, "line %u, column %u: at #%s: %s", line, column,
+                       pointer, text);
     return 0;
 }
 
@@ -111,112 +118,6 @@ uint32_t json_literal(struct json_compile *c, const json_t *value)
     }
 }
 
-/* --- keywords --- */
-
-enum keyword_use {
-    KEYWORD_NOTE,    /* says nothing about values */
-    KEYWORD_ALONE,   /* stands with notes only */
-    KEYWORD_VALUES,  /* enum and const: stand with type */
-    KEYWORD_TYPED,   /* of objects, arrays, strings, numbers; and type */
-    KEYWORD_REFUSED,
-};
-
-struct keyword {
-    const char *name;
-    enum keyword_use use;
-    const char *type; /* of a typed one, where the schema gives none */
-};
-
-static const struct keyword keywords[] = {
-    {"title", KEYWORD_NOTE, NULL},
-    {"description", KEYWORD_NOTE, NULL},
-    {"default", KEYWORD_NOTE, NULL},
-    {"examples", KEYWORD_NOTE, NULL},
-    {"deprecated", KEYWORD_NOTE, NULL},
-    {"readOnly", KEYWORD_NOTE, NULL},
-    {"writeOnly", KEYWORD_NOTE, NULL},
-    {"format", KEYWORD_NOTE, NULL},
-    {"contentEncoding", KEYWORD_NOTE, NULL},
-    {"contentMediaType", KEYWORD_NOTE, NULL},
-    {"$schema", KEYWORD_NOTE, NULL},
-    {"$id", KEYWORD_NOTE, NULL},
-    {"$comment", KEYWORD_NOTE, NULL},
-    {"$defs", KEYWORD_NOTE, NULL},
-    {"definitions", KEYWORD_NOTE, NULL},
-    {"$ref", KEYWORD_ALONE, NULL},
-    {"anyOf", KEYWORD_ALONE, NULL},
-    {"oneOf", KEYWORD_ALONE, NULL},
-    {"allOf", KEYWORD_ALONE, NULL},
-    {"enum", KEYWORD_VALUES, NULL},
-    {"const", KEYWORD_VALUES, NULL},
-    {"type", KEYWORD_TYPED, NULL},
-    {"properties", KEYWORD_TYPED, "object"},
-    {"required", KEYWORD_TYPED, "object"},
-    {"additionalProperties", KEYWORD_TYPED, "object"},
-    {"propertyNames", KEYWORD_TYPED, "object"},
-    {"minProperties", KEYWORD_TYPED, "object"},
-    {"maxProperties", KEYWORD_TYPED, "object"},
-    {"items", KEYWORD_TYPED, "array"},
-    {"prefixItems", KEYWORD_TYPED, "array"},
-    {"minItems", KEYWORD_TYPED, "array"},
-    {"maxItems", KEYWORD_TYPED, "array"},
-    {"uniqueItems", KEYWORD_TYPED, "array"},
-    {"minLength", KEYWORD_TYPED, "string"},
-    {"maxLength", KEYWORD_TYPED, "string"},
-    {"pattern", KEYWORD_TYPED, "string"},
-    {"minimum", KEYWORD_TYPED, "number"},
-    {"maximum", KEYWORD_TYPED, "number"},
-    {"exclusiveMinimum", KEYWORD_TYPED, "number"},
-    {"exclusiveMaximum", KEYWORD_TYPED, "number"},
-    {"multipleOf", KEYWORD_TYPED, "number"},
-};
-
-static enum keyword_use use_of(const char *name, const struct keyword **out)
-{
-    *out = NULL;
-    for (size_t i = 0; i < sizeof keywords / sizeof *keywords; i++)
-        if (strcmp(keywords[i].name, name) == 0) {
-            *out = &keywords[i];
-            return keywords[i].use;
-        }
-    return strncmp(name, "x-", 2) == 0 ? KEYWORD_NOTE : KEYWORD_REFUSED;
-}
-
-/* What the schema goes by: a keyword that stands alone, values, or types; NULL: it holds for
- * everything. */
-static const struct keyword *leader_of(struct json_compile *c, const json_t *schema)
-{
-    const struct keyword *leader = NULL, *typed = NULL, *keyword;
-    const char *name;
-    json_t *value;
-
-    json_object_foreach((json_t *)schema, name, value)
-    {
-        enum keyword_use use = use_of(name, &keyword);
-        if (use == KEYWORD_REFUSED) {
-            json_refuse(c, name, "this keyword is not compiled to a grammar");
-            return NULL;
-        }
-        if (use == KEYWORD_NOTE)
-            continue;
-        bool is_beside = leader != NULL && (leader->use != KEYWORD_TYPED || use != KEYWORD_TYPED);
-        bool is_type = strcmp(name, "type") == 0 ||
-                       (leader != NULL && strcmp(leader->name, "type") == 0);
-        bool has_values = use == KEYWORD_VALUES ||
-                          (leader != NULL && leader->use == KEYWORD_VALUES);
-        if (use == KEYWORD_TYPED && strcmp(name, "type") != 0)
-            typed = keyword;
-        if (is_beside && !(is_type && has_values && typed == NULL)) {
-            json_refuse(c, name, "it stands beside \"%s\", and the two together are not compiled",
-                        use == KEYWORD_VALUES && typed != NULL ? typed->name : leader->name);
-            return NULL;
-        }
-        if (leader == NULL || use == KEYWORD_VALUES)
-            leader = keyword;
-    }
-    return leader;
-}
-
 /* --- types --- */
 
 static bool is_of_type(const json_t *value, const char *type)
@@ -271,11 +172,7 @@ static uint32_t guessed_types(struct json_compile *c, const json_t *schema)
     uint32_t all = 0;
     bool is_first = true;
     for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
-        bool is_meant = false;
-        for (size_t i = 0; i < sizeof keywords / sizeof *keywords; i++)
-            is_meant |= keywords[i].type != NULL && strcmp(keywords[i].type, types[t]) == 0 &&
-                        json_object_get(schema, keywords[i].name) != NULL;
-        if (!is_meant)
+        if (!json_keyword_is_about(schema, types[t]))
             continue;
         uint32_t one = type_expr(c, schema, types[t]);
         all = is_first ? one : rules_choice(c->rules, all, one);
@@ -410,7 +307,7 @@ static uint32_t ref_expr(struct json_compile *c, const json_t *ref)
 
 /* --- the whole --- */
 
-static uint32_t led_expr(struct json_compile *c, const struct keyword *leader,
+static uint32_t led_expr(struct json_compile *c, const struct json_keyword *leader,
                          const json_t *schema)
 {
     const json_t *value = json_object_get(schema, leader->name);
@@ -438,7 +335,7 @@ uint32_t json_schema_expr(struct json_compile *c, const json_t *schema)
         return json_refuse(c, NULL, "a schema is an object, true or false");
     if (c->depth == GRAMMAR_NESTING_MAX)
         return json_refuse(c, NULL, "more than %d schemas in each other", GRAMMAR_NESTING_MAX);
-    const struct keyword *leader = leader_of(c, schema);
+    const struct json_keyword *leader = json_keyword_leader(c, schema);
     if (c->status < 0)
         return 0;
     if (leader == NULL)
@@ -451,7 +348,7 @@ uint32_t json_schema_expr(struct json_compile *c, const json_t *schema)
 
 int json_schema_compile(struct slice text, struct grammar_rules *rules, struct why *why)
 {
-    struct json_compile c = {.rules = rules, .why = why};
+    struct json_compile c = {.rules = rules, .source = text, .why = why};
     json_error_t error;
 
     json_t *root = json_loadb((const char *)text.bytes, text.len,
@@ -460,6 +357,7 @@ int json_schema_compile(struct slice text, struct grammar_rules *rules, struct w
         return refuse(why, STATUS_INVALID, "line %d, column %d: %s", error.line, error.column,
                       error.text);
     c.root = root;
+    rules->schema = text;
     uint32_t rule = grammar_rules_name(rules, slice_from("#"));
     json_make_shared(&c);
     uint32_t expr = json_schema_expr(&c, root);

@@ -2,7 +2,8 @@
  * schema. Not every valid JSON is a text of it:
  *
  *   objects    members in the order of `properties`; others only where additionalProperties is
- *              given and not false; names of those are spelled without escapes
+ *              given and not false, or where neither properties nor required names a member; names
+ *              of others beside properties are spelled without escapes
  *   numbers    at most 16 digits, 16 behind the point, an exponent of 2; with bounds at most 6
  *              behind the point, as far as whole parts between the bounds go, and no exponent
  *   blanks     between tokens one blank, or a line's end and up to 20 blanks
@@ -22,9 +23,10 @@
 struct grammar_rules;
 struct why;
 
-/* Fills initialised rules. STATUS_INVALID: no JSON, with line and column; what cannot be compiled,
- * or has no value, with its JSON pointer; more than GRAMMAR_NESTING_MAX schemas in each other, a
- * bound over GRAMMAR_REPEAT_MAX; what grammar_rules_why says. STATUS_NO_MEMORY. */
+/* Fills initialised rules, which point into `text`. STATUS_INVALID with line and column (in
+ * characters, from 1): no JSON; what cannot be compiled, or has no value, with its JSON pointer
+ * too; more than GRAMMAR_NESTING_MAX schemas in each other, a bound over GRAMMAR_REPEAT_MAX; and
+ * what grammar_rules_why says. STATUS_NO_MEMORY. */
 int json_schema_compile(struct slice text, struct grammar_rules *rules, struct why *why);
 
 #endif

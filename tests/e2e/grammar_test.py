@@ -184,7 +184,7 @@ def test_what_cannot_be_compiled_has_a_place(stubs, stub):
     code, text = refusal(stubs, stub, text="x",
                          json_schema='{"properties": {"a": {"not": {"type": "null"}}}}')
     assert code == grpc.StatusCode.INVALID_ARGUMENT
-    assert text.startswith("json_schema: at #/properties/a/not: ")
+    assert text.startswith("json_schema: line 1, column 23: at #/properties/a/not: ")
     code, text = refusal(stubs, stub, text="x", json_schema='{"type": ]')
     assert code == grpc.StatusCode.INVALID_ARGUMENT and "line 1, column 10" in text
     code, text = refusal(stubs, stub, text="x", grammar='root ::= "a"', ignore_eos=True)

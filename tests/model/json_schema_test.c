@@ -57,6 +57,12 @@ static void test_json_schema__objects_have_their_members_in_order(void **state)
     takes_not(person, "{\"age\":3,}");
     takes_not(person, "{}");
     takes("{\"type\":\"object\"}", "{}");
+    takes("{\"type\":\"object\"}", "{\"a\":[1],\"b\":{}}"); /* that names no member */
+    takes("{\"type\":\"object\",\"propertyNames\":{\"maxLength\":1}}", "{\"a\":1}");
+    takes_not("{\"type\":\"object\",\"maxProperties\":1}", "{\"a\":1,\"b\":2}");
+    takes_not("{\"type\":\"object\",\"properties\":{}}", "{\"a\":1}");
+    takes_not("{\"type\":\"object\",\"additionalProperties\":false}", "{\"a\":1}");
+    takes_not("{\"type\":\"object\",\"required\":[\"z\"]}", "{\"z\":1,\"a\":1}");
     takes("{\"properties\":{\"a\":false,\"b\":true}}", "{\"b\":[]}");
     takes_not("{\"properties\":{\"a\":false,\"b\":true}}", "{\"a\":1}");
     takes("{\"type\":\"object\",\"required\":[\"z\"]}", "{\"z\":[1]}");
@@ -154,6 +160,7 @@ static void test_json_schema__patterns_are_those_of_the_value(void **state)
     refuses("{\"pattern\":\"a{4097}\"}", "bounded by 4096");
     refuses("{\"pattern\":\"a)\"}", "begins no term");
     refuses("{\"pattern\":\"*\"}", "nothing to repeat");
+    refuses("{\"pattern\":\"^a|[]$\"}", "a class holds no character");
     refuses("{\"pattern\":\"a\",\"maxLength\":3}", "beside minLength or maxLength");
 }
 
@@ -183,6 +190,40 @@ static void test_json_schema__whole_numbers_lie_within_their_bounds(void **state
     refuses("{\"type\":\"integer\",\"minimum\":1,\"exclusiveMaximum\":2,\"exclusiveMinimum\":1}",
             "no whole number between its bounds");
     takes_not("{\"type\":\"integer\",\"minimum\":0}", "-0");
+}
+
+static void test_json_schema__numbers_between_neighbouring_wholes(void **state)
+{
+    static const char below[] = "{\"type\":\"number\",\"minimum\":-0.75,\"maximum\":-0.25}";
+    static const char to_zero[] =
+        "{\"type\":\"number\",\"exclusiveMinimum\":-0.5,\"exclusiveMaximum\":0}";
+    takes(below, "-0.30");
+    takes(below, "-0.70");
+    takes_not(below, "-0.80");
+    takes_not(below, "-0.20");
+    takes_not(below, "0.30");
+    takes(to_zero, "-0.40");
+    takes_not(to_zero, "-0.50");
+    takes_not(to_zero, "--0.40");
+    takes("{\"type\":\"number\",\"minimum\":2.25,\"maximum\":2.5}", "2.30");
+    refuses("{\"type\":\"number\",\"exclusiveMinimum\":0,\"exclusiveMaximum\":0}",
+            "no number between its bounds");
+}
+
+static void test_json_schema__refusals_have_a_place(void **state)
+{
+    refuses("{\"type\": \"object\",\n \"properties\": {\"é\": {\"type\": \"any\"}}}",
+            "line 2, column 23: at #/properties/é/type: \"any\" is no type");
+    refuses("{\"anyOf\": [{}, {\"items\": {\n\t\"minItems\": -1}}]}",
+            "line 2, column 2: at #/anyOf/1/items/minItems: ");
+    refuses("{\"items\": {\"$ref\": \"#/$defs/a~1b\"},\n\"$defs\": {\"a/b\": false}}",
+            "line 2, column 11: at #/$defs/a~1b: the schema false");
+    refuses("\n{\"$defs\": {\"a\": {\"$ref\": \"#/$defs/b\"},\n\"b\": {\"$ref\": \"#/$defs/a\"}},"
+            "\"$ref\": \"#/$defs/a\"}",
+            "begins with itself");
+    refuses("\n{\"type\":\"array\",\"items\":{\"$ref\":\"#\"},\"minItems\":1}",
+            "line 2, column 1: # matches no text that ends");
+    refuses("  7", "line 1, column 3: at #: a schema is an object");
 }
 
 static void test_json_schema__values_are_spelled_out(void **state)
@@ -248,6 +289,7 @@ static void test_json_schema__what_is_not_compiled_is_named(void **state)
     refuses("{\"type\":\"object\",\"type\":\"string\"}", "duplicate object key");
     takes("{\"title\":\"t\",\"description\":\"d\",\"format\":\"date\",\"x-y\":1,\"type\":\"null\"}",
           "null");
+    takes("{\"discriminator\":{\"propertyName\":\"k\"},\"oneOf\":[{\"const\":1}]}", "1");
 }
 
 static void test_json_schema__limits_hold_and_one_more_is_refused(void **state)
@@ -278,6 +320,11 @@ static void test_json_schema__limits_hold_and_one_more_is_refused(void **state)
         at += sprintf(at, ",\"value %d\"", i);
     strcpy(at, "]}");
     takes(many, "\"value 77\""); /* thousands of values */
+    at = stpcpy(many, "{\"pattern\":\"");
+    while (at - many < (long)GRAMMAR_BYTES_MAX - 64)
+        at = stpcpy(at, "(a|b|c)?");
+    strcpy(at, "\"}");
+    refuses(many, "the grammar has more than 16384 rules"); /* and no word of what follows */
     free(many);
 }
 
@@ -325,6 +372,8 @@ int main(void)
         cmocka_unit_test(test_json_schema__strings_are_counted_in_characters),
         cmocka_unit_test(test_json_schema__patterns_are_those_of_the_value),
         cmocka_unit_test(test_json_schema__whole_numbers_lie_within_their_bounds),
+        cmocka_unit_test(test_json_schema__numbers_between_neighbouring_wholes),
+        cmocka_unit_test(test_json_schema__refusals_have_a_place),
         cmocka_unit_test(test_json_schema__values_are_spelled_out),
         cmocka_unit_test(test_json_schema__choices_and_references),
         cmocka_unit_test(test_json_schema__what_is_not_compiled_is_named),
