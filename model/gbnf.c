@@ -25,14 +25,14 @@ struct parser {
 static uint32_t fail_at(struct parser *p, size_t at, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The first failure stays. */
+/* The first failure stays; what fails behind a limit of the rules is no fault of its own. */
 static uint32_t fail_at(struct parser *p, size_t at, const char *format, ...)
 {
     char text[WHY_BYTES / 2];
     uint32_t line, column;
     va_list list;
 
-    if (p->status < 0)
+    if (p->status < 0 || p->rules->status < 0)
         return 0;
     va_start(list, format);
     vsnprintf(text, sizeof text, format, list);
@@ -183,7 +183,10 @@ static uint32_t take_class(struct parser *p)
         ranges[n++] = (struct code_range){first, last};
     }
     p->at++;
-    return rules_class(p->rules, ranges, n, inverted);
+    uint32_t class = rules_class(p->rules, ranges, n, inverted);
+    if (p->rules->status == STATUS_OK && p->rules->exprs[class].b == 0)
+        return fail_at(p, begin, "this class holds no character");
+    return class;
 }
 
 static bool is_name(int c)
@@ -277,10 +280,11 @@ static uint32_t take_bounds(struct parser *p, uint32_t term)
     return rules_repeat(p->rules, term, min, max);
 }
 
-static uint32_t take_repeated(struct parser *p)
+static uint32_t take_repeated(struct parser *p, bool in_group)
 {
     uint32_t term = take_term(p), n_repeats = 0;
     for (; p->status == STATUS_OK; n_repeats++) {
+        skip(p, in_group);
         if (n_repeats > GRAMMAR_NESTING_MAX)
             return fail_at(p, p->at, "more than %d repetitions of each other",
                            GRAMMAR_NESTING_MAX);
@@ -305,7 +309,7 @@ static uint32_t sequence(struct parser *p, bool in_group)
     uint32_t all = 0;
     bool is_empty = true;
     for (skip(p, in_group); begins_term(p); skip(p, in_group)) {
-        uint32_t term = take_repeated(p);
+        uint32_t term = take_repeated(p, in_group);
         all = is_empty ? term : rules_sequence(p->rules, all, term);
         is_empty = false;
         if (p->rules->status < 0)

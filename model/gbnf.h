@@ -6,9 +6,9 @@
  *   ws    ::= " "?
  *
  * Terms: "literal", [class], [^others], . (any character), (group), a rule's name of letters,
- * digits, - and _; each with * + ? {m} {m,} {m,n}; alternatives by |. Escapes: \n \r \t \\ \" \[ \]
- * \- \^, \xHH (a character below U+0080), \uHHHH, \UHHHHHHHH. A rule ends with its line, except
- * inside a group and behind ::= or |. The root is the rule "root".
+ * digits, - and _; each with * + ? {m} {m,} {m,n}, blanks between or not; alternatives by |.
+ * Escapes: \n \r \t \\ \" \[ \] \- \^, \xHH (a character below U+0080), \uHHHH, \UHHHHHHHH. A
+ * rule ends with its line, except inside a group and behind ::= or |. The root is the rule "root".
  */
 #ifndef QUIRE_MODEL_GBNF_H
 #define QUIRE_MODEL_GBNF_H

@@ -44,6 +44,8 @@ static void test_gbnf__literals_classes_and_repetitions(void **state)
     takes("root ::= (\"a\" | \"bc\"*)+ \"d\"", "bcabcbcd");
     takes("root ::= \"\"", "");
     takes("root ::= (\"a\"?)*", "aaa");
+    takes("root ::= \"a\" * [b] {1,2} # and\n", "aabb"); /* blanks before a repetition */
+    takes("root ::= (\"a\"\n + \"b\" )", "aab");
 }
 
 static void test_gbnf__characters_are_whole_and_their_bytes_exact(void **state)
@@ -115,6 +117,8 @@ static void test_gbnf__errors_have_a_place(void **state)
     refuses("root ::= \"\\ud800\"", "U+D800 is no character");
     refuses("root ::= \"\\xe9\"", "write \\u00E9");
     refuses("root ::= [z-a]", "line 1, column 11: this range ends before it begins");
+    refuses("root ::= \"a\" | []", "line 1, column 16: this class holds no character");
+    refuses("root ::= [^\\U00000000-\\U0010FFFF]", "line 1, column 10: this class holds no");
     refuses("root ::= \"a\"{3,2}", "at least 3 and at most 2");
     refuses("root ::= \"a\"{x}", "a number is expected");
     refuses("root ::= \"a\" }", "line 1, column 14: \"}\" begins no term");
