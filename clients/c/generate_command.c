@@ -1,17 +1,14 @@
 /* clients/c/generate_command.c: `quire generate`: a prompt to a stream of text. */
 #include "clients/c/client_main.h"
 #include "clients/c/client_run.h"
+#include "clients/c/generate_view.h"
 #include "clients/c/logit_biases.h"
 #include "clients/c/message_codec.h"
 #include "clients/c/sampling_options.h"
-#include "clients/c/section_order.h"
 #include "clients/c/text_input.h"
 #include "limits.h"
 #include "quire/v1/quire.pb-c.h"
 
-#include "base/text.h"
-
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,174 +78,6 @@ static const struct command command = {
                 "  quire generate --prompt @question.txt --temperature 0 --json\n"
                 "  quire generate --prompt 'A name for a cat:' -n 8 --n 3 --best-of 8\n",
 };
-
-/* --- events --- */
-
-struct generate_run {
-    struct client_run client;
-    bool with_logprobs;
-    bool begun, finished; /* the answer; all of them */
-    uint32_t n, n_finished;
-    struct section_order order; /* of several answers: index is the choice */
-};
-
-static const char *phase_name(Quire__V1__Phase phase)
-{
-    switch (phase) {
-    case QUIRE__V1__PHASE__PHASE_WAITING:
-        return "waiting";
-    case QUIRE__V1__PHASE__PHASE_PREFILL:
-        return "prefill";
-    case QUIRE__V1__PHASE__PHASE_ANSWER:
-        return "answer";
-    default:
-        return "working";
-    }
-}
-
-/* The bytes of a token as a JSON string: one word, whatever they are. */
-static bool show_bytes(struct answer_output *output, struct json_writer *json,
-                       const ProtobufCBinaryData *bytes)
-{
-    json_writer_clear(json);
-    json_writer_text(json, NULL, bytes->data, bytes->len);
-    return !json->failed && answer_output_text(output, json->text, json->n);
-}
-
-/* id, log-probability, text, alternatives; parted by tabs */
-static bool show_logprob(struct answer_output *output, const Quire__V1__TokenLogprob *token)
-{
-    struct json_writer json;
-    json_writer_init(&json);
-    answer_output_hold(output);
-    bool ok = answer_output_format(output, "%" PRIu32 "\t%.6f\t", token->token,
-                                   (double)token->logprob) &&
-              show_bytes(output, &json, &token->bytes);
-    for (size_t i = 0; ok && i < token->n_top; i++) {
-        const Quire__V1__TopLogprob *top = token->top[i];
-        ok = answer_output_format(output, "%c%" PRIu32 " %.6f ", i == 0 ? '\t' : ' ', top->token,
-                                  (double)top->logprob) &&
-             show_bytes(output, &json, &top->bytes);
-    }
-    json_writer_release(&json);
-    ok = ok && answer_output_text(output, "\n", 1);
-    return answer_output_flush(output) && ok;
-}
-
-/* Of several answers: what is due, under a heading each. */
-static bool show_piece(void *arg, const struct section_piece *piece)
-{
-    struct generate_run *run = arg;
-    struct answer_output *output = &run->client.output;
-    bool ok = true;
-    if (piece->first)
-        ok = answer_output_end_line(output) &&
-             answer_output_format(output, "--- answer %" PRIu32 " of %" PRIu32 "\n",
-                                  piece->index + 1, run->n);
-    return ok && answer_output_text(output, piece->text, piece->len) &&
-           (!piece->last || answer_output_end_line(output));
-}
-
-static bool add_piece(struct generate_run *run, uint32_t choice, ProtobufCBinaryData text,
-                      bool last)
-{
-    struct section_piece piece = {
-        .index = choice, .text = text.data, .len = text.len, .last = last};
-    return section_order_add(&run->order, &piece);
-}
-
-static bool show_delta(struct generate_run *run, const Quire__V1__Delta *delta)
-{
-    struct answer_output *output = &run->client.output;
-    bool ok = true;
-    if (!run->begun)
-        answer_output_complete_progress(output);
-    run->begun = true;
-    if (run->n > 1)
-        return add_piece(run, delta->choice, delta->text, false);
-    if (!run->with_logprobs)
-        return answer_output_text(output, delta->text.data, delta->text.len);
-    for (size_t i = 0; ok && i < delta->n_logprobs; i++)
-        ok = show_logprob(output, delta->logprobs[i]);
-    return ok;
-}
-
-static void tell_end(struct answer_output *output, const Quire__V1__Finished *finished)
-{
-    char prompt[TEXT_NUMBER_BYTES], answer[TEXT_NUMBER_BYTES], reason[64];
-    Quire__V1__Usage usage = QUIRE__V1__USAGE__INIT;
-    Quire__V1__Timings timings = QUIRE__V1__TIMINGS__INIT;
-    if (finished->usage != NULL)
-        usage = *finished->usage;
-    if (finished->timings != NULL)
-        timings = *finished->timings;
-    json_writer_enum_name(&quire__v1__finish_reason__descriptor, (int)finished->reason, reason);
-    answer_output_note(output, "%s prompt tokens (%.1f/s), %s of answer (%.1f/s), ended by %s",
-                       text_count(prompt, usage.prompt_tokens), timings.prefill_tokens_per_second,
-                       text_count(answer, usage.completion_tokens),
-                       timings.decode_tokens_per_second, reason);
-}
-
-static void count_finished(struct generate_run *run)
-{
-    run->finished = ++run->n_finished == run->n;
-}
-
-static bool show_finished(struct generate_run *run, const Quire__V1__Finished *finished)
-{
-    ProtobufCBinaryData nothing = {0, NULL};
-    count_finished(run);
-    if (run->n > 1 && !add_piece(run, finished->choice, nothing, true))
-        return false;
-    if (run->finished)
-        tell_end(&run->client.output, finished);
-    return true;
-}
-
-static bool show_event(struct generate_run *run, const Quire__V1__GenerateEvent *event)
-{
-    const Quire__V1__Progress *progress = event->progress;
-    switch (event->event_case) {
-    case QUIRE__V1__GENERATE_EVENT__EVENT_PROGRESS:
-        answer_output_progress(&run->client.output, phase_name(progress->phase), progress->done,
-                               progress->total, progress->per_second);
-        return true;
-    case QUIRE__V1__GENERATE_EVENT__EVENT_DELTA:
-        return show_delta(run, event->delta);
-    case QUIRE__V1__GENERATE_EVENT__EVENT_FINISHED:
-        return show_finished(run, event->finished);
-    default:
-        return true; /* accepted, and what later servers may say */
-    }
-}
-
-static bool write_event(struct generate_run *run, const Quire__V1__GenerateEvent *event)
-{
-    struct answer_output *output = &run->client.output;
-    switch (event->event_case) {
-    case QUIRE__V1__GENERATE_EVENT__EVENT_ACCEPTED:
-        return answer_output_event(output, "accepted", &event->accepted->base);
-    case QUIRE__V1__GENERATE_EVENT__EVENT_PROGRESS:
-        return answer_output_event(output, "progress", &event->progress->base);
-    case QUIRE__V1__GENERATE_EVENT__EVENT_DELTA:
-        return answer_output_event(output, "delta", &event->delta->base);
-    case QUIRE__V1__GENERATE_EVENT__EVENT_FINISHED:
-        count_finished(run);
-        return answer_output_event(output, "finished", &event->finished->base);
-    default:
-        return true;
-    }
-}
-
-static bool on_event(void *arg, const void *bytes, size_t len)
-{
-    struct generate_run *run = arg;
-    Quire__V1__GenerateEvent *event =
-        client_run_unpack(&run->client, &quire__v1__generate_event__descriptor, bytes, len);
-    if (event == NULL)
-        return false;
-    return run->client.options->json ? write_event(run, event) : show_event(run, event);
-}
 
 /* --- the request --- */
 
@@ -364,7 +193,7 @@ static int fill_sampling(const struct generate_options *in, struct logit_biases 
     return status;
 }
 
-static bool call(struct generate_run *run, const struct generate_options *in,
+static void call(struct generate_view *view, const struct generate_options *in,
                  const struct prompt *prompt, Quire__V1__Sampling *sampling)
 {
     Quire__V1__GenerateRequest request = QUIRE__V1__GENERATE_REQUEST__INIT;
@@ -418,43 +247,40 @@ static bool call(struct generate_run *run, const struct generate_options *in,
         request.opt_best_of_case = QUIRE__V1__GENERATE_REQUEST__OPT_BEST_OF_BEST_OF;
         request.best_of = (uint32_t)in->best_of;
     }
-    if (!client_run_call(&run->client, METHOD, &request.base, on_event, run))
-        return false;
-    if (!run->finished)
-        quire_status_set(&run->client.status, QUIRE_INTERNAL,
+    if (client_run_call(view->client, METHOD, &request.base, generate_view_take, view) &&
+        !view->finished)
+        quire_status_set(&view->client->status, QUIRE_INTERNAL,
                          "the server ended the stream without its last event");
-    return run->finished;
 }
 
 int generate_command(int argc, char **argv)
 {
     struct generate_options in = {.prompt = NULL};
-    struct generate_run run = {.finished = false};
+    struct client_run run;
+    struct generate_view view;
     struct prompt prompt = {.ids = NULL};
     struct why why = {.text = ""};
     Quire__V1__Sampling sampling = QUIRE__V1__SAMPLING__INIT;
     struct logit_biases biases = {.n = 0};
     int n_operands, exit_status;
-    if (!client_run_parse(&run.client, &command, argc, argv, &in, NULL, &n_operands, &exit_status))
+    if (!client_run_parse(&run, &command, argc, argv, &in, NULL, &n_operands, &exit_status))
         return exit_status;
     drop_untyped(&in);
     if (check_options(&in, &why) < 0 || fill_sampling(&in, &biases, &sampling, &why) < 0)
-        return client_run_refuse_usage(&run.client, &why);
-    run.with_logprobs = in.logprobs_given;
-    run.n = (uint32_t)in.n;
-    section_order_init(&run.order, show_piece, &run);
+        return client_run_refuse_usage(&run, &why);
     int status = read_form(&in, &prompt, &why);
     if (status == STATUS_OK)
         status = read_prompt(&in, &prompt, &why);
     if (status < 0) {
         prompt_release(&prompt);
         return status == STATUS_INVALID && has_typed_ids(&in)
-                   ? client_run_refuse_usage(&run.client, &why)
-                   : client_run_refuse(&run.client, status, &why);
+                   ? client_run_refuse_usage(&run, &why)
+                   : client_run_refuse(&run, status, &why);
     }
-    if (client_run_open(&run.client))
-        call(&run, &in, &prompt, &sampling);
+    generate_view_init(&view, &run, (uint32_t)in.n, in.logprobs_given);
+    if (client_run_open(&run))
+        call(&view, &in, &prompt, &sampling);
     prompt_release(&prompt);
-    section_order_release(&run.order);
-    return client_run_close(&run.client);
+    generate_view_release(&view);
+    return client_run_close(&run);
 }
