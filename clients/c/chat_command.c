@@ -162,6 +162,9 @@ static bool ask(struct chat_run *run)
     run->finished = false;
     ok = ok && client_run_call_packed(&run->client, METHOD, packed, len, on_event, run);
     free(packed);
+    if (ok && !run->finished)
+        quire_status_set(&run->client.status, QUIRE_INTERNAL,
+                         "the server ended the stream without its last event");
     return ok && run->finished;
 }
 
