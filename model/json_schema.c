@@ -20,7 +20,7 @@ uint32_t json_refuse(struct json_compile *c, const char *keyword, const char *fo
     uint32_t line, column;
     va_list list;
 
-    if (c->status < 0 || c->rules->status < 0) /* what fails behind a limit is no fault of its own */
+    if (c->status < 0 || c->rules->status < 0) /* what fails behind a limit is no fault */
         return 0;
     va_start(list, format);
     vsnprintf(text, sizeof text, format, list);
