@@ -68,7 +68,7 @@ static inline bool kv_group_packs(const struct kv_group_view *group)
 }
 
 struct kv_view {
-    uint64_t *n_saturated; /* device counter of values that f16 pages clipped, or NULL */
+    uint64_t *n_saturated; /* device counter of values that pages of 16 bits cut, or NULL */
     uint32_t n_groups;
     struct kv_group_view groups[KV_GROUPS_MAX];
 };

@@ -233,8 +233,8 @@ struct q_temperature {
 /* Per head of q and k: the norm before, the rotation by position * inv_freq (double; own
  * polynomial for sin and cos, rounded to f32 once), the norm after; then q times q_scale x
  * temperature (one f32 factor, made in double). Writes K and V into the OPEN page of each row's
- * position (f16: round to even, saturating, counted; bf16: round to even), q to `q`. A norm is
- * that of norm_args: the same sums and products. */
+ * position (f16 and bf16: round to even; beyond the greatest finite value that one, counted; NaN
+ * stays NaN), q to `q`. A norm is that of norm_args: the same sums and products. */
 struct rope_append_args {
     const float *qkv;          /* device [n_rows, qkv_stride]: q heads, k heads, v heads (none of
                                   a group with v_in_k) */

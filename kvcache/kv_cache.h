@@ -78,7 +78,7 @@ struct kv_cache_stats {
     uint64_t n_tokens_written;
     uint64_t token_bytes;  /* bytes of one token, all groups */
     uint64_t memory_bytes; /* of all pages of all groups */
-    uint64_t n_saturated;  /* values that f16 pages clipped, as of the last fetch */
+    uint64_t n_saturated;  /* values that pages of 16 bits cut, as of the last fetch */
     uint64_t n_hit_tokens; /* that sequences took over when they opened */
     uint64_t n_evicted;    /* remembered pages that gave way, all groups */
     /* of the host pool, all groups: pages there are, copied there, and back, ever */

@@ -43,25 +43,33 @@ static uint32_t scalar_halves(const float *from, uint32_t n, uint16_t *to)
 
 const struct cpu_rope_ops cpu_rope_scalar = {rope_angles, rope_rotate, scalar_halves};
 
-/* To bf16, round to even; NaN stays NaN. */
-static void brains(const float *from, uint32_t n, uint16_t *to)
+#define BRAIN_MAX_BITS 0x7f7f0000u /* of the greatest finite bf16, as an f32 */
+
+/* To bf16, round to even; beyond the greatest that value, as f16 has it; NaN stays NaN. */
+static uint32_t brains(const float *from, uint32_t n, uint16_t *to)
 {
+    uint32_t n_saturated = 0;
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t bits;
+        uint32_t bits, sign;
         memcpy(&bits, &from[i], sizeof bits);
-        bool is_nan = (bits & 0x7fffffff) > 0x7f800000;
-        to[i] = (uint16_t)(is_nan ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+        sign = bits & 0x80000000u;
+        bits &= 0x7fffffff;
+        bool is_nan = bits > 0x7f800000, is_beyond = !is_nan && bits > BRAIN_MAX_BITS;
+        n_saturated += is_beyond;
+        bits = is_beyond ? BRAIN_MAX_BITS : bits;
+        bits = is_nan ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1);
+        to[i] = (uint16_t)((sign | bits) >> 16);
     }
+    return n_saturated;
 }
 
-/* As values of 16 bits. Returns how many were cut to the range of f16. */
+/* As values of 16 bits. Returns how many were cut to their range. */
 static uint32_t round_values(const struct rope_run *run, const float *from, uint32_t n,
                              uint16_t *to)
 {
     if (run->args.group.dtype_open == KV_F16)
         return run->ops->halves(from, n, to);
-    brains(from, n, to);
-    return 0;
+    return brains(from, n, to);
 }
 
 /* K of one token and head: a column of [k_dim][64]. Returns how many values were cut. */

@@ -229,6 +229,57 @@ static void test_rope__queries_grow_by_the_logarithm_of_whole_lengths(void **sta
     assert_true(fabs((double)q_temperature_factor(1.0f, &mistral3, 16384) - 1.069314718) < 1e-7);
 }
 
+/* Of a plain page of 16 bits: K by dimension, V by token. */
+static uint16_t half_at(const uint8_t *page, const struct kv_shape *kv, bool is_k, uint32_t slot,
+                        uint32_t d)
+{
+    uint16_t half;
+    size_t at = is_k ? (size_t)d * PAGE_TOKENS + slot
+                     : (size_t)kv->k_dim * PAGE_TOKENS + (size_t)slot * kv->v_dim + d;
+    memcpy(&half, page + at * sizeof half, sizeof half);
+    return half;
+}
+
+/* Those that f32 has and bf16 has not: the greatest take its place, and are counted as f16's. */
+static void test_rope__values_beyond_bf16_are_cut_and_counted(void **state)
+{
+    struct scene_shape shape = small_shape(KV_BF16);
+    shape.style = ROPE_NONE;
+    shape.scale = 0x1p127f; /* infinite from 2 on */
+    uint64_t n_expected = 0, n_seen;
+    for (uint32_t s = 0; s < 2; s++)
+        for (uint32_t t = 0; t < shape.length[s]; t++)
+            for (uint32_t i = 6 * 40; i < 8 * 40 + 2 * 24; i++)
+                n_expected += fabsf(shape.scale * scene_value(s, t, i)) > 0x1.fep127f;
+    assert_true(n_expected > 10);
+    struct scene scene = scene_open(&shape, ISA_AUTO, 2);
+    scene_fill(&scene, 50);
+    device_download(scene.device, &n_seen, scene.n_saturated, sizeof n_seen);
+    assert_int_equal(n_seen, n_expected);
+
+    size_t n_bytes, n_greatest = 0;
+    uint8_t *page = scene_page(&scene, 0, 0, &n_bytes); /* head 0 is its beginning */
+    for (uint32_t slot = 0; slot < PAGE_TOKENS; slot++)
+        for (uint32_t i = 0; i < 40 + 24; i++) {
+            bool is_k = i < 40;
+            float x = shape.scale * scene_value(0, slot, is_k ? 6 * 40 + i : 8 * 40 + i - 40);
+            uint16_t half = half_at(page, &shape.kv, is_k, slot, is_k ? i : i - 40);
+            uint32_t bits = (uint32_t)half << 16;
+            float value;
+            memcpy(&value, &bits, sizeof value);
+            assert_true(isfinite(value));
+            if (fabsf(x) > 0x1.fep127f) {
+                assert_int_equal(half, x > 0 ? 0x7f7f : 0xff7f);
+                n_greatest++;
+            } else {
+                assert_true(fabsf(value - x) <= fabsf(x) * 0x1p-8f);
+            }
+        }
+    assert_true(n_greatest > 0);
+    free(page);
+    scene_close(&scene);
+}
+
 static void test_rope__values_beyond_f16_are_counted_once_each(void **state)
 {
     struct scene_shape shape = small_shape(KV_F16);
@@ -262,6 +313,7 @@ int main(void)
         cmocka_unit_test(test_rope__pages_are_the_same_however_they_are_written),
         cmocka_unit_test(test_rope__queries_and_keys_may_be_made_apart),
         cmocka_unit_test(test_rope__queries_grow_by_the_logarithm_of_whole_lengths),
+        cmocka_unit_test(test_rope__values_beyond_bf16_are_cut_and_counted),
         cmocka_unit_test(test_rope__values_beyond_f16_are_counted_once_each),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
