@@ -250,10 +250,10 @@ static bool start(struct engine *engine, struct sequence *sequence, bool had_pag
 /* Who waits for its reader gives way to who waits for pages. */
 static bool open_pages(struct engine *engine, struct sequence *sequence, int64_t now_ns)
 {
-    bool is_open = choices_open_pages(engine, sequence);
-    while (!is_open && !engine->is_blocked && preempt_one(engine, now_ns))
-        is_open = choices_open_pages(engine, sequence);
-    return is_open;
+    if (choices_open_pages(engine, sequence))
+        return true;
+    return !engine->is_blocked && preempt_for(engine, sequence, now_ns) &&
+           choices_open_pages(engine, sequence);
 }
 
 void admission_open_pages(struct engine *engine)

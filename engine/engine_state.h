@@ -39,7 +39,7 @@ struct engine {
     uint32_t n_runs, n_running; /* all, and those that hold pages */
     uint32_t n_grammars;        /* of all */
     struct candidate *candidates; /* [SEQUENCES_MAX] */
-    struct sequence **candidate_sequences;
+    struct sequence **candidate_sequences; /* [SEQUENCES_MAX], scratch */
     struct schedule schedule;
     uint8_t *detokenized, *shown; /* scratch of one token's text */
     struct engine_stats stats;

@@ -1,7 +1,7 @@
 /* engine/preempt.h: runs that give up their pages to others, and get them back.
  *
- *   PAUSED, for options.preempt_ns -- another waits for pages --> SPILLED: its pages are the
- *     cache's, and give way when they are wanted; it goes to the end of the line
+ *   PAUSED, for options.preempt_ns -- another waits for pages, and gets them by this --> SPILLED:
+ *     its pages are the cache's, and give way when they are wanted; it goes to the end of the line
  *   SPILLED -- its reader takes again, and pages are free --> PREFILL: it reads its prompt and
  *     what it had generated, or takes of the prompt what is still there, and goes on where it was
  *
@@ -16,9 +16,10 @@
 
 struct engine;
 
-/* The run that has been paused for longest, options.preempt_ns at least, gives up its pages; false:
- * there is none that could. */
-bool preempt_one(struct engine *engine, int64_t now_ns);
+/* Of the runs that have been paused for options.preempt_ns or longer, as few as will do give up
+ * their pages, so that `first` and its choices get theirs: of those that would do alone the one
+ * with the least to read again. False: all of them together would not do, and keep theirs. */
+bool preempt_for(struct engine *engine, const struct sequence *first, int64_t now_ns);
 /* It gave up its pages, and nobody reads what it would write. */
 bool preempt_is_away(const struct sequence *sequence);
 /* It gave up its pages, and there is somebody again to read what it would write. */

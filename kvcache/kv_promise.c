@@ -67,15 +67,22 @@ uint64_t kv_cache_family_bytes(const struct kv_cache *cache, const struct kv_fam
     return n_bytes;
 }
 
-bool kv_cache_family_fits_now(const struct kv_cache *cache, const struct kv_family *family)
+bool kv_promise_fits_with(const struct kv_cache *cache, const struct kv_family *family,
+                          uint32_t n_slots, const uint32_t *n_pages)
 {
-    if (cache->n_free <= family->n_forks || !kv_cache_fits_ever(cache, family->n_promised))
+    if (cache->n_free + n_slots <= family->n_forks ||
+        !kv_cache_fits_ever(cache, family->n_promised))
         return false;
     for (uint32_t g = 0; g < cache->n_groups; g++)
         if (pages_in(&cache->groups[g], family) + family->match.n_taken[g] >
-            page_pool_n_available(cache->groups[g].pool))
+            (uint64_t)page_pool_n_available(cache->groups[g].pool) + n_pages[g])
             return false;
     return true;
+}
+
+bool kv_cache_family_fits_now(const struct kv_cache *cache, const struct kv_family *family)
+{
+    return kv_promise_fits_with(cache, family, 0, (const uint32_t[KV_GROUPS_MAX]){0});
 }
 
 bool kv_cache_family_fits_ever(const struct kv_cache *cache, const struct kv_family *family)

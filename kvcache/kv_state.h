@@ -5,6 +5,7 @@
  *   kv_cache.c     create, views, stats      kv_prefix.c     what sequences share with the past
  *   kv_promise.c   what fits, reservations   kv_pin.c        what does not give way
  *   kv_recall.c    what the host has of them kv_check.c      the invariant
+ *   kv_relief.c    what would be free if some sequences closed
  *
  * Thread: engine only.
  */
@@ -43,6 +44,11 @@ struct kv_pin {
     uint32_t n_pages;
 };
 
+struct kv_relief { /* the question of kv_relief.h */
+    struct kv_family family;
+    uint32_t n_slots, n_pages[KV_GROUPS_MAX]; /* that those in would leave */
+};
+
 struct kv_cache {
     struct device *device;
     struct kv_cache_spec spec;
@@ -61,6 +67,7 @@ struct kv_cache {
     bool is_identified;
     uint64_t n_hit_tokens;
     struct kv_pin pins[PINS_MAX];
+    struct kv_relief relief;
 };
 
 /* Open (asserted). */
@@ -76,6 +83,9 @@ void kv_sequence_clear(struct kv_cache *cache, struct kv_sequence *sequence);
 int kv_memory_share(const struct ops *ops, const struct kv_cache_spec *spec, uint32_t *n_pages,
                     struct why *why);
 
+/* With so many slots and pages[group] beside those that are free now. */
+bool kv_promise_fits_with(const struct kv_cache *cache, const struct kv_family *family,
+                          uint32_t n_slots, const uint32_t *n_pages);
 /* extra[group] pages of all groups, or false and nothing. */
 bool kv_promise_reserve(struct kv_cache *cache, const uint32_t *extra);
 /* A closed slot, now open, with nothing in it and n_promised tokens to come, whose pages the caller

@@ -147,6 +147,99 @@ static void test_preempt__who_took_the_pages_gives_them_back_when_nobody_reads_i
     door_close(door);
 }
 
+static struct submit *of_size(uint32_t which, uint32_t n_prompt, uint32_t n_answer)
+{
+    struct submit *submit = door_submit(which, n_prompt, n_answer);
+    submit->ignore_eos = true;
+    return submit;
+}
+
+static struct run *send_paused(struct door *door, struct submit *submit)
+{
+    uint32_t n_before = door_stats(door)->n_paused;
+    struct run *run = door_send(door, submit);
+    run->keeps_credit = true;
+    while (door_stats(door)->n_paused == n_before)
+        door_turn(door, 100);
+    return run;
+}
+
+static struct door *open_at_once(void)
+{
+    struct engine_options options = small_cache();
+    options.preempt_ns = 1;
+    return door_open(&options);
+}
+
+/* The sum of all that has pages: runs are told apart by it. */
+static uint32_t n_promised(struct door *door)
+{
+    const struct engine_stats *stats = door_stats(door);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < stats->n_holders; i++)
+        n += stats->holders[i].n_promised;
+    return n;
+}
+
+/* Of 20 pages 6 are those of a run that nobody reads, and 10 those of one that goes on by itself:
+ * who needs 12 waits for the second, and the first keeps what would not be enough. */
+static void test_preempt__nobody_gives_way_where_it_would_not_help(void **state)
+{
+    struct door *door = open_at_once();
+    struct run *slow = send_paused(door, of_size(1, 200, 184));
+    struct submit *submit = of_size(2, 40, 600);
+    submit->want_ids = submit->want_text = false; /* needs no credit */
+    struct run *running = door_send(door, submit);
+    struct run *waiting = door_send(door, of_size(3, 700, 68));
+    door_until_over(door, waiting);
+
+    assert_true(running->is_finished && waiting->is_finished);
+    assert_int_equal(door_stats(door)->n_preempted, 0);
+    assert_int_equal(n_promised(door), 384);
+    slow->keeps_credit = false;
+    door_credit(door, slow, slow->n_deltas);
+    door_until_over(door, slow);
+    door_close(door);
+}
+
+/* 6, 5 and 5 pages; 4 are free. Who needs 9 gets those of one, the one that has read the least. */
+static void test_preempt__one_gives_way_where_one_will_do_and_the_youngest(void **state)
+{
+    struct door *door = open_at_once();
+    struct run *slow[] = {send_paused(door, of_size(1, 100, 184 + 100)),
+                          send_paused(door, of_size(2, 30, 290)),
+                          send_paused(door, of_size(3, 120, 180))};
+    struct run *other = door_send(door, of_size(4, 500, 76));
+    door_until_over(door, other);
+    assert_int_equal(door_stats(door)->n_preempted, 1);
+    assert_int_equal(n_promised(door), 384 + 300);
+
+    for (int i = 0; i < 3; i++) {
+        slow[i]->keeps_credit = false;
+        door_credit(door, slow[i], slow[i]->n_deltas);
+    }
+    for (int i = 0; i < 3; i++)
+        door_until_over(door, slow[i]);
+    assert_int_equal(slow[1]->n_ids, 290);
+    door_close(door);
+}
+
+/* 3, 3, 3 and 8 pages; 3 are free. Who needs 13 gets those of two: without the largest it would
+ * take four. */
+static void test_preempt__as_few_give_way_as_will_do(void **state)
+{
+    struct door *door = open_at_once();
+    for (uint32_t i = 0; i < 3; i++)
+        send_paused(door, of_size(1 + i, 20, 172));
+    send_paused(door, of_size(4, 100, 412));
+    struct run *other = door_send(door, of_size(5, 700, 132));
+    door_until_over(door, other);
+
+    assert_int_equal(door_stats(door)->n_preempted, 2);
+    assert_int_equal(n_promised(door), 2 * 192);
+    door_close(door);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -155,6 +248,9 @@ int main(void)
         cmocka_unit_test(test_preempt__a_reader_that_is_slow_for_less_keeps_its_pages),
         cmocka_unit_test(test_preempt__who_took_the_pages_gives_them_back_when_nobody_reads_it),
         cmocka_unit_test(test_preempt__a_cancel_reaches_a_run_that_gave_way),
+        cmocka_unit_test(test_preempt__nobody_gives_way_where_it_would_not_help),
+        cmocka_unit_test(test_preempt__one_gives_way_where_one_will_do_and_the_youngest),
+        cmocka_unit_test(test_preempt__as_few_give_way_as_will_do),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
  * is: the mark of a position is a digest of the ids up to it, so that whoever holds a page must
  * read there what his own text says, whoever wrote it; and what matches is what somebody wrote. */
 #include "cache_fixture.h"
+#include "kvcache/kv_relief.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,7 +37,8 @@ struct history {
     struct text *texts; /* [n_texts] */
     uint32_t n_texts, pins[PINS], n_pins;
     uint64_t seed;
-    uint32_t n_opened, n_refused, n_hits, n_forked, n_truncated, n_pinned, n_again;
+    uint32_t n_opened, n_refused, n_hits, n_forked, n_truncated, n_pinned, n_again,
+        n_foretold;
 };
 
 static uint32_t roll(struct history *history, uint32_t n)
@@ -245,6 +247,44 @@ static void pin_one(struct history *history, struct plain *plain)
     }
 }
 
+static void close_one(struct history *history, struct plain *plain)
+{
+    assert_reads_back(history, plain, 7);
+    kv_cache_close(history->scene.cache, plain->seq); /* cancelled, or over */
+    plain->is_open = false;
+}
+
+/* What is said of a closing before is so after it: of one sequence, or of two. */
+static void foretell(struct history *history, struct plain *plain)
+{
+    struct kv_cache *cache = history->scene.cache;
+    struct plain asker, *other = &history->plains[roll(history, N_SEQS)];
+    uint32_t n_prompt = 1 + roll(history, TOKENS_MAX - 1);
+    struct kv_family family = {.n_promised = n_prompt + 1};
+    if (other == plain || !other->is_open)
+        other = NULL;
+    write_text(history, &asker);
+    struct kv_prefix prefix = named(history, &asker, n_prompt);
+    kv_cache_match(cache, &prefix, &family.match);
+    bool fitted = kv_cache_family_fits_now(cache, &family);
+    kv_relief_begin(cache, &family);
+    assert_int_equal(kv_relief_suffices(cache), fitted);
+    if (other != NULL)
+        kv_relief_add(cache, other->seq);
+    kv_relief_add(cache, plain->seq);
+    if (other != NULL && roll(history, 2) == 0) {
+        kv_relief_remove(cache, other->seq);
+        other = NULL;
+    }
+    bool is_told = kv_relief_suffices(cache);
+    close_one(history, plain);
+    if (other != NULL)
+        close_one(history, other);
+    kv_cache_match(cache, &prefix, &family.match);
+    assert_int_equal(kv_cache_family_fits_now(cache, &family), is_told);
+    history->n_foretold += is_told && !fitted;
+}
+
 static void operate(struct history *history)
 {
     struct plain *plain = &history->plains[roll(history, N_SEQS)];
@@ -254,10 +294,10 @@ static void operate(struct history *history)
     }
     switch (roll(history, 16)) {
     case 0:
+        foretell(history, plain);
+        return;
     case 1:
-        assert_reads_back(history, plain, 7);
-        kv_cache_close(history->scene.cache, plain->seq); /* cancelled, or over */
-        plain->is_open = false;
+        close_one(history, plain);
         return;
     case 2:
         fork_one(history, plain, a_closed_one(history));
@@ -326,6 +366,7 @@ static void test_kv_sharing__random_histories_in_a_small_cache_read_their_own_te
     for (uint64_t seed = 1; seed <= 3; seed++) {
         struct history history = run_history(cache_spec(48, 3, groups), seed, N_OPERATIONS / 5);
         assert_true(cache_stats(&history.scene).n_evicted > 100 && history.n_refused > 20);
+        assert_true(history.n_foretold > 20);
         finish(&history);
     }
 }
