@@ -32,7 +32,7 @@ static double prefill_left_s(const struct engine *engine, const struct sequence 
                              double spent_s)
 {
     const struct step_cost *cost = &engine->estimate.cost;
-    uint32_t n_done = sequence->n_prefilled, n_left = sequence->submit->n_ids - n_done;
+    uint32_t n_done = sequence->n_prefilled, n_left = sequence_n_text(sequence) - n_done;
     double done_ns = step_cost_prefill(cost, sequence->n_begun, n_done - sequence->n_begun);
 
     return done_ns > 0 ? spent_s * step_cost_prefill(cost, n_done, n_left) / done_ns : 0;
@@ -44,9 +44,9 @@ static void publish_progress(struct engine *engine, struct sequence *sequence, i
     if (event == NULL)
         return;
     struct event_progress *progress = &event->progress;
-    double spent_s = (double)(now_ns - sequence->started_ns) / NS_PER_S;
+    double spent_s = (double)(now_ns - sequence->reads_ns) / NS_PER_S;
     progress->n_done = sequence->n_prefilled;
-    progress->n_total = sequence->submit->n_ids;
+    progress->n_total = sequence_n_text(sequence);
     progress->per_s =
         spent_s > 0 ? (sequence->n_prefilled - sequence->n_begun) / spent_s : 0;
     progress->left_s = prefill_left_s(engine, sequence, spent_s);
@@ -230,7 +230,7 @@ void accept_step(struct engine *engine, const struct batch *batch)
             engine->stats.n_prompt_tokens += batch->n_rows_of[s];
         if (sequence->state != SEQUENCE_PREFILL)
             continue; /* it ended while the step ran */
-        if (sequence->submit->choice_idx == 0 && sequence->n_reread == 0)
+        if (sequence->submit->choice_idx == 0 || sequence->n_reread > 0)
             publish_progress(engine, sequence, now_ns);
         choices_try_fork(engine, sequence);
         if (sequence->n_prefilled == sequence_n_text(sequence))

@@ -47,11 +47,11 @@ bool choices_open_pages(struct engine *engine, struct sequence *first)
         engine->is_blocked = true;
         return false;
     }
-    prompt_prefix_name(engine, first->submit);
-    prompt_prefix_match(engine, first->submit, &family);
+    prompt_prefix_name_text(engine, first);
+    prompt_prefix_match_text(engine, first, &family);
     if (!kv_cache_family_fits_now(engine->cache, &family))
         return false;
-    prompt_prefix_verify(engine, first->submit, &family);
+    prompt_prefix_verify(engine, first, &family);
     if (kv_cache_open_family(engine->cache, &family, slots, NULL) < 0)
         return false;
     for (uint32_t i = 0; i < n; i++, sequence = sequence->next_choice)

@@ -6,6 +6,7 @@
 #include "engine/engine_state.h"
 #include "engine/preempt.h"
 #include "engine/prompt_prefix.h"
+#include "kvcache/page_key.h"
 #include "model/gguf.h"
 #include "model/model.h"
 
@@ -282,16 +283,21 @@ static uint32_t n_answered(const struct event *event)
            event->kind == EVENT_ESTIMATE;
 }
 
-/* On the loop, so that the step thread allocates nothing. Without it a run keeps its pages. */
-static void make_answers(const struct engine *engine, struct submit *submit)
+/* On the loop, so that the step thread allocates nothing; memory is touched as it is filled.
+ * Without it a run keeps its pages. */
+static void make_texts(const struct engine *engine, struct submit *submit)
 {
     for (; submit != NULL; submit = submit->next_choice) {
         uint32_t context = engine->info.max_context;
         uint32_t room = submit->n_ids < context ? context - submit->n_ids : 0;
         if (submit->has_max_tokens && submit->max_tokens < room)
             room = submit->max_tokens;
-        if (submit->answer == NULL && room > 0)
-            submit->answer = malloc(room * sizeof *submit->answer); /* touched as it is filled */
+        if (submit->text != NULL || room == 0)
+            continue;
+        size_t n = (size_t)submit->n_ids + room;
+        submit->text = malloc(n * sizeof *submit->text);
+        submit->answer = submit->text == NULL ? NULL : submit->text + submit->n_ids;
+        submit->text_keys = malloc((1 + n / PAGE_TOKENS) * sizeof *submit->text_keys);
     }
 }
 
@@ -309,7 +315,7 @@ bool engine_try_send(struct engine *engine, const struct message *message)
         engine->n_unanswered += n;
     }
     if (message->kind == MESSAGE_SUBMIT)
-        make_answers(engine, message->submit);
+        make_texts(engine, message->submit);
     /* A lost credit would pause a run for good: should even the kept slots be full, the step thread
      * empties them before long, for which it needs nothing from here. */
     while (!ring_try_push(engine->messages, message))

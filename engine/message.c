@@ -40,7 +40,8 @@ struct submit *submit_add_choice(struct submit *first)
         last = last->next_choice;
     *choice = *first;
     choice->grammar = NULL;
-    choice->answer = NULL;
+    choice->text = choice->answer = NULL;
+    choice->text_keys = NULL;
     choice->next_choice = NULL;
     choice->tag = last->tag + 1;
     choice->choice_idx = last->choice_idx + 1;
@@ -76,7 +77,8 @@ void submit_free(struct submit *submit)
     while (submit != NULL) {
         struct submit *next = submit->next_choice;
         grammar_free(submit->grammar);
-        free(submit->answer);
+        free(submit->text);
+        free(submit->text_keys);
         free_ids(submit);
         free(submit);
         submit = next;

@@ -91,9 +91,12 @@ struct submit {
     bool has_page_keys;
     uint32_t choice_idx;      /* 0: the first */
     struct submit *next_choice; /* owned; NULL: the last. Until it is admitted */
-    /* room for the ids that it generates, made by engine_try_send; NULL: it keeps its pages to its
-     * end, since what was drawn could not be read again */
-    uint32_t *answer;
+    /* room for the prompt and all that may be generated behind it, made by engine_try_send: answer
+     * is filled as it is drawn, and what stands before it, with the keys, when a run that gave up
+     * its pages reads both again. NULL: it keeps its pages to its end */
+    uint32_t *text, *answer;  /* answer = text + n_ids */
+    struct page_key *text_keys; /* NULL: only the prompt's are known */
+    uint32_t n_text_keys;     /* root and pages, as of page_keys, so far */
     uint32_t *n_sharing;      /* choices that hold ids, one of which is the last to; NULL: one */
 };
 /* zeroed but for ids and defaults; NULL when out of memory */

@@ -111,7 +111,7 @@ bool preempt_for(struct engine *engine, const struct sequence *first, int64_t no
 
     if (n == 0)
         return false;
-    prompt_prefix_match(engine, first->submit, &family);
+    prompt_prefix_match_text(engine, first, &family);
     if (!without_all(engine, &family, runs, n)) {
         kv_cache_match(engine->cache, NULL, &family.match);
         if (!without_all(engine, &family, runs, n))

@@ -3,7 +3,7 @@
  *   PAUSED, for options.preempt_ns -- another waits for pages, and gets them by this --> SPILLED:
  *     its pages are the cache's, and give way when they are wanted; it goes to the end of the line
  *   SPILLED -- its reader takes again, and pages are free --> PREFILL: it reads its prompt and
- *     what it had generated, or takes of the prompt what is still there, and goes on where it was
+ *     what it had generated, or takes of both what is still there, and goes on where it was
  *
  * Since every run was promised all of its pages before it began, a run that its reader takes is
  * never in need of another's. By reading again, or with a host pool by what went there

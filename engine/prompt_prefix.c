@@ -34,11 +34,42 @@ void prompt_prefix_name(struct engine *engine, struct submit *submit)
         choice->has_page_keys = true; /* they share them */
 }
 
+/* What it drew is there as what it read is: named on, it is found alike. */
+void prompt_prefix_name_text(struct engine *engine, struct sequence *sequence)
+{
+    struct submit *submit = sequence->submit;
+    uint32_t n_keys = 1 + (sequence_n_text(sequence) - 1) / PAGE_TOKENS;
+
+    prompt_prefix_name(engine, submit);
+    if (sequence->n_reread == 0 || !submit->has_page_keys || submit->text_keys == NULL)
+        return;
+    if (submit->n_text_keys == 0) {
+        memcpy(submit->text, submit->ids, submit->n_ids * sizeof *submit->text);
+        submit->n_text_keys = 1 + submit->n_whole_pages;
+        memcpy(submit->text_keys, submit->page_keys,
+               submit->n_text_keys * sizeof *submit->text_keys);
+    }
+    struct page_key *last = &submit->text_keys[submit->n_text_keys - 1];
+    const uint32_t *ids = submit->text + (size_t)(submit->n_text_keys - 1) * PAGE_TOKENS;
+    kv_cache_name_more(engine->cache, ids, n_keys - submit->n_text_keys, last, last + 1);
+    submit->n_text_keys = n_keys;
+}
+
 static struct kv_prefix prefix_of(const struct submit *submit)
 {
     return (struct kv_prefix){.ids = submit->ids,
                               .keys = submit->page_keys + 1,
                               .n_pages = submit->n_whole_pages};
+}
+
+static struct kv_prefix prefix_of_text(const struct sequence *sequence)
+{
+    const struct submit *submit = sequence->submit;
+    if (submit->n_text_keys == 0)
+        return prefix_of(submit);
+    return (struct kv_prefix){.ids = submit->text,
+                              .keys = submit->text_keys + 1,
+                              .n_pages = submit->n_text_keys - 1};
 }
 
 /* --- what is there --- */
@@ -50,10 +81,17 @@ void prompt_prefix_match(const struct engine *engine, const struct submit *submi
     kv_cache_match_family(engine->cache, submit->has_page_keys ? &prefix : NULL, family);
 }
 
-void prompt_prefix_verify(const struct engine *engine, const struct submit *submit,
+void prompt_prefix_match_text(const struct engine *engine, const struct sequence *sequence,
+                              struct kv_family *family)
+{
+    struct kv_prefix prefix = prefix_of_text(sequence);
+    kv_cache_match_family(engine->cache, sequence->submit->has_page_keys ? &prefix : NULL, family);
+}
+
+void prompt_prefix_verify(const struct engine *engine, const struct sequence *sequence,
                           struct kv_family *family)
 {
-    struct kv_prefix prefix = prefix_of(submit);
+    struct kv_prefix prefix = prefix_of_text(sequence);
 
     if (family->match.n_pages > 0 && !kv_cache_verify(engine->cache, &prefix, &family->match))
         kv_cache_match(engine->cache, NULL, &family->match);
@@ -76,7 +114,7 @@ void prompt_prefix_begin(struct engine *engine, struct sequence *sequence,
 
 bool prompt_prefix_match_again(struct engine *engine, struct sequence *first)
 {
-    struct kv_prefix prefix = prefix_of(first->submit);
+    struct kv_prefix prefix = prefix_of_text(first);
     struct kv_family family =
         choices_family(first->submit, choices_count(first), first->promised_output);
     struct kv_match match;

@@ -4,6 +4,8 @@
  *                                            '-> another prompt is being read that begins like it:
  *                                                wait until it has read that, and match again
  *
+ * A run that gave up its pages takes what is left of its prompt and of its own answer.
+ *
  * Keys need the digest of the weights: prompts that came before it is known are named when it is,
  * and what they have computed until then is remembered all the same. Thread: engine only; allocates
  * nothing.
@@ -17,11 +19,15 @@ struct engine;
 
 /* Keys of the prompt's pages, once; nothing while the digest is not known. */
 void prompt_prefix_name(struct engine *engine, struct submit *submit);
-/* The longest match with which the family fits now. */
+/* And of what it generated and is to read again, so far as that was not named before. */
+void prompt_prefix_name_text(struct engine *engine, struct sequence *sequence);
+/* The longest match with which the family fits now: of a prompt; of all that it reads. */
 void prompt_prefix_match(const struct engine *engine, const struct submit *submit,
                          struct kv_family *family);
-/* A match whose ids are not those of the prompt is none: two texts of one digest. */
-void prompt_prefix_verify(const struct engine *engine, const struct submit *submit,
+void prompt_prefix_match_text(const struct engine *engine, const struct sequence *sequence,
+                              struct kv_family *family);
+/* A match whose ids are not those of the text is none: two texts of one digest. */
+void prompt_prefix_verify(const struct engine *engine, const struct sequence *sequence,
                           struct kv_family *family);
 /* The sequence was opened with this match: it begins behind it. */
 void prompt_prefix_begin(struct engine *engine, struct sequence *sequence,

@@ -32,6 +32,8 @@ void sequence_set_state(struct sequence *sequence, enum sequence_state next,
         sequence->paused_ns += now_ns - sequence->paused_since_ns;
     if (next == SEQUENCE_PAUSED || next == SEQUENCE_SPILLED)
         sequence->paused_since_ns = now_ns;
+    if (next == SEQUENCE_PREFILL)
+        sequence->reads_ns = now_ns;
     if (next == SEQUENCE_PREFILL && before != SEQUENCE_SPILLED)
         sequence->started_ns = now_ns;
     if (next == SEQUENCE_DECODE && sequence->decode_ns == 0)

@@ -79,6 +79,7 @@ struct sequence {
     struct stop stop;
     int64_t started_ns, decode_ns, paused_ns,
         paused_since_ns;                  /* of prefill, of decode, sum, since */
+    int64_t reads_ns;                     /* since when it reads its text, with the pages it has */
     int64_t mask_ns;                      /* of its grammar's masks: sequence_learn_mask */
     int grammar_status;                   /* of END_GRAMMAR */
     char grammar_why[WHY_BYTES];

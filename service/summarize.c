@@ -55,7 +55,7 @@ static int handle_delta(struct summarize *state, struct summary_run *run,
 static void handle_progress(struct summarize *state, struct summary_run *run,
                             const struct event_progress *progress)
 {
-    if (progress->phase == RUN_PREFILL)
+    if (progress->phase == RUN_PREFILL && run->n_completion == 0) /* else it reads it again */
         run->n_prefilled = progress->n_done;
     if (!run->is_final)
         summary_tell_sections(state);

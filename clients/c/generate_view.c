@@ -75,9 +75,7 @@ static bool show_delta(struct generate_view *view, const Quire__V1__Delta *delta
 {
     struct answer_output *output = &view->client->output;
     bool ok = true;
-    if (!view->begun)
-        answer_output_complete_progress(output);
-    view->begun = true;
+    answer_output_complete_progress(output); /* also of one that had to be read again */
     if (view->n > 1)
         return add_piece(view, delta->choice, delta->text, false);
     if (!view->with_logprobs)

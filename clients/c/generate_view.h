@@ -12,7 +12,7 @@ struct client_run;
 struct generate_view {
     struct client_run *client; /* borrowed */
     bool with_logprobs;
-    bool begun, finished; /* the answer; all of them */
+    bool finished; /* all answers */
     uint32_t n, n_finished;
     struct section_order order; /* of several answers: index is the choice */
 };

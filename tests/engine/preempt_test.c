@@ -52,6 +52,14 @@ static void assert_same_answer(const struct run *a, const struct run *b)
     assert_memory_equal(a->logprobs, b->logprobs, sizeof *a->logprobs * N_ANSWER);
 }
 
+/* So that word of what it does is due again. */
+static void let_pass(struct door *door, int64_t ns)
+{
+    int64_t end_ns = clock_now(&clock_monotonic) + ns;
+    while (clock_now(&clock_monotonic) < end_ns)
+        door_turn(door, 10);
+}
+
 /* Two runs, of which the first stops reading until the second is over; then it reads on. */
 static void run_two(bool no_prefix_cache)
 {
@@ -68,11 +76,15 @@ static void run_two(bool no_prefix_cache)
     assert_false(slow->is_finished);
     assert_int_equal(door_stats(door)->n_preempted, 1);
     assert_int_equal(door_stats(door)->n_paused, 1);
+    let_pass(door, 150 * NS_PER_MS);
+    uint32_t n_told = slow->n_progress, n_text = N_PROMPT + slow->n_ids;
     slow->keeps_credit = false;
     door_credit(door, slow, slow->n_deltas);
     door_until_over(door, slow);
 
     assert_same_answer(alone, slow);
+    assert_true(slow->n_progress > n_told); /* its reader hears that it reads */
+    assert_int_equal(slow->progress.n_total, n_text);
     assert_true(door_stats(door)->n_reread_tokens > 0);
     assert_int_equal(door_stats(door)->n_pages_used, 0);
     door_close(door);
@@ -144,6 +156,38 @@ static void test_preempt__who_took_the_pages_gives_them_back_when_nobody_reads_i
     door_until_over(door, second);
     assert_int_equal(first->n_ids, N_ANSWER);
     assert_int_equal(second->n_ids, N_ANSWER);
+    door_close(door);
+}
+
+/* Nothing of it gave way: it goes on behind the last whole page of its answer. */
+static void test_preempt__who_comes_back_finds_its_own_answer(void **state)
+{
+    struct engine_options options = small_cache();
+    struct door *door = door_open(&options);
+    while (door->weights[0] == 0)
+        door_turn(door, 100);
+    struct submit *salted = asked(1);
+    salted->salt.bytes[salted->salt.n++] = 'x'; /* so that the other finds nothing of it */
+    struct run *alone = door_send(door, salted);
+    door_until_over(door, alone);
+
+    struct run *slow = door_send(door, asked(1));
+    while (slow->n_ids < 150)
+        door_turn(door, 100);
+    slow->keeps_credit = true;
+    while (door_stats(door)->n_paused == 0)
+        door_turn(door, 100);
+    uint32_t n_text = N_PROMPT + slow->n_ids;
+    struct run *other = door_run_alone(door, 2, 300, 40); /* 6 pages: 4 are free, 2 not begun */
+    assert_int_equal(door_stats(door)->n_preempted, 1);
+    slow->keeps_credit = false;
+    door_credit(door, slow, slow->n_deltas);
+    door_until_over(door, slow);
+
+    assert_true(other->is_finished);
+    assert_same_answer(alone, slow);
+    assert_int_equal(slow->finished.n_cached, 0);
+    assert_int_equal(door_stats(door)->n_reread_tokens, n_text - (n_text - 1) / 64 * 64);
     door_close(door);
 }
 
@@ -245,6 +289,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_preempt__a_run_that_nobody_reads_gives_way_and_goes_on),
         cmocka_unit_test(test_preempt__all_of_it_is_read_again_where_nothing_is_kept),
+        cmocka_unit_test(test_preempt__who_comes_back_finds_its_own_answer),
         cmocka_unit_test(test_preempt__a_reader_that_is_slow_for_less_keeps_its_pages),
         cmocka_unit_test(test_preempt__who_took_the_pages_gives_them_back_when_nobody_reads_it),
         cmocka_unit_test(test_preempt__a_cancel_reaches_a_run_that_gave_way),
