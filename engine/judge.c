@@ -47,6 +47,22 @@ static int refuse_beyond_memory(const struct engine *engine, uint64_t asked,
     return fill(out, STATUS_TOO_LARGE, (double)asked, context, "tokens", "--device");
 }
 
+static void say_beyond_cache(const struct engine *engine, uint64_t asked, struct event_refused *out)
+{
+    const struct kv_family family = {.n_promised = asked};
+    char need[TEXT_NUMBER_BYTES], have[TEXT_NUMBER_BYTES];
+    struct kv_cache_stats cache;
+
+    kv_cache_read_stats(engine->cache, &cache);
+    SAY(out,
+        "this takes %" PRIu64 " tokens, %" PRIu64 " pages (%s of keys and values); the cache holds "
+        "%u tokens, %u pages (%s), of which %u are free: shorten the prompt, lower max_tokens, or "
+        "start the server with a larger --kv-memory",
+        asked, kv_cache_family_pages(engine->cache, &family),
+        text_bytes(need, kv_cache_family_bytes(engine->cache, &family)), engine->info.max_context,
+        cache.n_pages, text_bytes(have, engine->info.kv_bytes), cache.n_available);
+}
+
 /* Tokens that the sequence may generate; refuses what cannot fit. */
 static int check_size(const struct engine *engine, const struct submit *submit, uint32_t *n_output,
                       struct event_refused *out)
@@ -73,13 +89,7 @@ static int check_size(const struct engine *engine, const struct submit *submit, 
                     may_grow ? "--max-context" : "");
     }
     if (asked > room) {
-        char need[TEXT_NUMBER_BYTES], have[TEXT_NUMBER_BYTES];
-        SAY(out,
-            "this takes %" PRIu64
-            " tokens (%s of keys and values); the cache holds %u (%s): start the server with a "
-            "larger --kv-memory",
-            asked, text_bytes(need, asked * engine->info.token_bytes), room,
-            text_bytes(have, engine->info.kv_bytes));
+        say_beyond_cache(engine, asked, out);
         return fill(out, STATUS_TOO_LARGE, (double)asked, room, "tokens", "--kv-memory");
     }
     /* last: of a prompt that fits, so that the step does not wait while millions are read; an
@@ -224,33 +234,68 @@ static int check_deadline(const struct engine *engine, const struct submit *subm
     return fill(out, STATUS_DEADLINE, needed_s, left_s > 0 ? left_s : 0, "seconds", "");
 }
 
-static uint32_t count_waiting(const struct engine *engine)
+/* Runs without pages: those that want some, and those that gave theirs up and that nobody reads. */
+static uint32_t count_waiting(const struct engine *engine, uint32_t *n_away)
 {
     uint32_t n = 0;
 
+    *n_away = 0;
     list_for_each(node, &engine->runs)
     {
         const struct sequence *sequence = list_entry(node, struct sequence, link);
-        n += !sequence_has_pages(sequence) && sequence->state != SEQUENCE_FINISHED &&
-             !preempt_is_away(sequence);
+        if (sequence_has_pages(sequence) || sequence->state == SEQUENCE_FINISHED)
+            continue;
+        bool is_away = preempt_is_away(sequence);
+        *n_away += is_away;
+        n += !is_away;
     }
     return n;
+}
+
+static int refuse_places(const struct engine *engine, uint32_t n, uint32_t n_waiting,
+                         uint32_t n_away, struct event_refused *out)
+{
+    uint32_t max_sequences = engine->options.max_sequences, max_queued = engine->options.max_queued;
+
+    SAY(out,
+        "%u answers run, %u wait for pages and %u gave theirs up until they are read on; the "
+        "server takes %u in all (--max-sequences %u and --max-queued %u), and %u more are too "
+        "many: try again later, or start it with a larger --max-queued",
+        engine->n_runs - n_waiting - n_away, n_waiting, n_away, max_sequences + max_queued,
+        max_sequences, max_queued, n);
+    return fill(out, STATUS_EXHAUSTED, engine->n_runs + n, max_sequences + max_queued, "requests",
+                "--max-queued");
+}
+
+static int refuse_to_wait(const struct engine *engine, const struct kv_family *family, uint32_t n,
+                          uint32_t n_waiting, struct event_refused *out)
+{
+    uint32_t max_queued = engine->options.max_queued;
+    struct kv_cache_stats cache;
+    char bytes[TEXT_NUMBER_BYTES];
+
+    kv_cache_read_stats(engine->cache, &cache);
+    SAY(out,
+        "this needs %" PRIu64 " pages (%s), and %u of %u are free; %u of %u sequences have pages, "
+        "%u wait for theirs, and %u more may not (--max-queued %u): try again later, or start the "
+        "server with a larger --max-queued or --kv-memory",
+        kv_cache_family_pages(engine->cache, family),
+        text_bytes(bytes, kv_cache_family_bytes(engine->cache, family)), cache.n_available,
+        cache.n_pages, cache.n_sequences, engine->options.max_sequences, n_waiting, n, max_queued);
+    return fill(out, STATUS_EXHAUSTED, n_waiting + n, max_queued, "requests", "--max-queued");
 }
 
 static int check_room(const struct engine *engine, const struct kv_family *family,
                       struct event_refused *out)
 {
-    uint32_t n_waiting = count_waiting(engine), n = family->n_forks + 1;
-    uint32_t n_free = engine->options.max_sequences + engine->options.max_queued - engine->n_runs;
+    uint32_t n = family->n_forks + 1, n_away, n_waiting = count_waiting(engine, &n_away);
     bool starts_now = n_waiting == 0 && kv_cache_family_fits_now(engine->cache, family);
-    if (n_free >= n && (starts_now || n_waiting + n <= engine->options.max_queued))
+
+    if (engine->n_runs + n > engine->options.max_sequences + engine->options.max_queued)
+        return refuse_places(engine, n, n_waiting, n_away, out);
+    if (starts_now || n_waiting + n <= engine->options.max_queued)
         return STATUS_OK;
-    SAY(out,
-        "%u answers are waiting for pages, and %u more may not: try again later, or start the "
-        "server with a larger --max-queued or --kv-memory",
-        n_waiting, n);
-    return fill(out, STATUS_EXHAUSTED, n_waiting + n, engine->options.max_queued, "requests",
-                "--max-queued");
+    return refuse_to_wait(engine, family, n, n_waiting, out);
 }
 
 /* A NaN here would be the device's error, and with it everybody's. */

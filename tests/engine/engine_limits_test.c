@@ -31,7 +31,9 @@ static void test_engine_limits__what_cannot_fit_is_refused_with_numbers_and_sett
 
     assert_refused(door, door_submit(1, TINY_CONTEXT, 0), STATUS_INVALID, "", "2049");
     assert_refused(door, door_submit(1, 1000, 1049), STATUS_INVALID, "", "2049");
-    assert_refused(door, door_submit(1, 1000, 25), STATUS_TOO_LARGE, "--kv-memory", "1024");
+    assert_refused(door, door_submit(1, 1000, 25), STATUS_TOO_LARGE, "--kv-memory",
+                   "1025 tokens, 17 pages (272.0 KiB of keys and values); the cache holds 1024 "
+                   "tokens, 16 pages (256.0 KiB), of which 16 are free");
     struct submit *submit = door_submit(1, 10, 10);
     submit->ids[3] = TINY_VOCABULARY;
     assert_refused(door, submit, STATUS_INVALID, "", "position 3");
@@ -79,6 +81,10 @@ test_engine_limits__runs_wait_for_pages_in_order_and_more_than_the_queue_are_ref
 
     assert_int_equal(refused->refused.status, STATUS_EXHAUSTED);
     assert_string_equal(refused->refused.setting, "--max-queued");
+    assert_true(refused->refused.numbers[0] == 3 && refused->refused.numbers[1] == 2);
+    assert_non_null(strstr(refused->refused.text,
+                           "needs 1 pages (16.0 KiB), and 0 of 4 are free; 1 of 16 sequences have "
+                           "pages, 2 wait for theirs, and 1 more may not (--max-queued 2)"));
     assert_true(waiting[0]->is_accepted && waiting[1]->is_accepted);
     assert_int_equal(waiting[0]->accepted.n_ahead, 0);
     assert_int_equal(waiting[1]->accepted.n_ahead, 1);

@@ -1,5 +1,6 @@
 /* Runs whose readers take nothing give way, and go on where they were when somebody reads. */
 #include "base/clock.h"
+#include "base/status.h"
 #include "door_fixture.h"
 
 #include <setjmp.h>
@@ -284,6 +285,28 @@ static void test_preempt__as_few_give_way_as_will_do(void **state)
     door_close(door);
 }
 
+/* Two gave up their pages and one has them: places of three in all. */
+static void test_preempt__who_gave_way_keeps_its_place_and_is_told_of(void **state)
+{
+    struct engine_options options = small_cache();
+    options.preempt_ns = 1;
+    options.max_sequences = 2;
+    options.max_queued = 1;
+    struct door *door = door_open(&options);
+    for (uint32_t i = 1; i <= 3; i++)
+        send_paused(door, of_size(i, N_PROMPT, N_ANSWER));
+    assert_int_equal(door_stats(door)->n_preempted, 2);
+    struct run *refused = door_run_alone(door, 4, 10, 10);
+
+    assert_true(refused->is_refused && !refused->is_accepted);
+    assert_int_equal(refused->refused.status, STATUS_EXHAUSTED);
+    assert_string_equal(refused->refused.setting, "--max-queued");
+    assert_true(refused->refused.numbers[0] == 4 && refused->refused.numbers[1] == 3);
+    assert_non_null(strstr(refused->refused.text, "1 answers run, 0 wait for pages and 2 gave"));
+    assert_non_null(strstr(refused->refused.text, "takes 3 in all (--max-sequences 2 and"));
+    door_close(door);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -296,6 +319,7 @@ int main(void)
         cmocka_unit_test(test_preempt__nobody_gives_way_where_it_would_not_help),
         cmocka_unit_test(test_preempt__one_gives_way_where_one_will_do_and_the_youngest),
         cmocka_unit_test(test_preempt__as_few_give_way_as_will_do),
+        cmocka_unit_test(test_preempt__who_gave_way_keeps_its_place_and_is_told_of),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
