@@ -99,8 +99,19 @@ void look_tables(struct engine *engine, const struct message *message);
  * take. Changes nothing but that its pages get their names. */
 int judge_submit(struct engine *engine, struct submit *submit, uint32_t *n_output,
                  struct event_accepted *accepted, struct event_refused *refused);
-/* Seconds until a waiting sequence gets pages, by the measured rates; 0: not known, since nothing
- * runs (readers take nothing). */
+
+/* --- judge_wait.c: when it has its turn --- */
+/* Of the others' prompts that have pages, as much as of this one is read first, since they share
+ * alike; of those that wait before it, all. n_cached: with what another is reading of it, which it
+ * will not read. own: its place in the queue; NULL: behind all. */
+struct work_ahead judge_work_ahead(const struct engine *engine, const struct submit *submit,
+                                   const struct sequence *own, const struct kv_family *family,
+                                   uint32_t *n_ahead);
+/* Under a grammar a token waits for the mask that the one before it decides: of steps that overlap
+ * it has every second one. */
+uint32_t judge_steps_a_token(const struct engine *engine, const struct submit *submit);
+/* Seconds until a waiting sequence gets pages, or until what it waits for of its prompt is read, by
+ * the measured rates; 0: not known, since nothing runs (readers take nothing). */
 double judge_wait_s(const struct engine *engine, const struct sequence *sequence);
 
 /* --- finish.c: ends of runs --- */

@@ -153,71 +153,6 @@ static int check_choices(const struct engine *engine, const struct submit *submi
                 "--kv-memory");
 }
 
-/* Under a grammar a token waits for the mask that the one before it decides: of steps that overlap
- * it has every second one. */
-static uint32_t steps_a_token(const struct engine *engine, const struct submit *submit)
-{
-    return submit->grammar != NULL ? engine->flight->depth : 1;
-}
-
-/* Of the others' prompts that have pages, as much as of this one is read first, since they share
- * alike; of those that wait before it, all. own: its place in the queue; NULL: behind all. */
-static struct work_ahead work_ahead(const struct engine *engine, const struct submit *submit,
-                                    const struct sequence *own, const struct kv_family *family,
-                                    uint32_t *n_ahead)
-{
-    const struct step_cost *cost = &engine->estimate.cost;
-    uint32_t n_cached = family->match.n_pages * PAGE_TOKENS;
-    double own_ns = step_cost_prefill(cost, n_cached, submit->n_ids - n_cached);
-    bool is_behind = false;
-    struct work_ahead ahead = {.n_cached = n_cached};
-    uint64_t soonest = UINT64_MAX;
-
-    *n_ahead = 0;
-    list_for_each(node, &engine->runs)
-    {
-        const struct sequence *other = list_entry(node, struct sequence, link);
-        is_behind |= other == own;
-        if (!sequence_has_pages(other) && (is_behind || preempt_is_away(other)))
-            continue;
-        if (other->state == SEQUENCE_FINISHED) { /* its pages come home with its step */
-            soonest = 0;
-            continue;
-        }
-        double other_ns = step_cost_prefill(cost, other->n_prefilled,
-                                            sequence_n_text(other) - other->n_prefilled);
-        ahead.prefill_ns += sequence_has_pages(other) && other_ns > own_ns ? own_ns : other_ns;
-        if (!sequence_has_pages(other)) {
-            *n_ahead += other->submit->choice_idx == 0 || other->state == SEQUENCE_SPILLED;
-            continue;
-        }
-        uint64_t left = (uint64_t)(other->promised_output - other->n_generated) *
-                        steps_a_token(engine, other->submit);
-        soonest = left < soonest ? left : soonest;
-        if (other->state == SEQUENCE_DECODE) {
-            ahead.n_decode++;
-            ahead.decode_tokens += lookback_decode(&cost->lookback, sequence_n_context(other));
-        }
-    }
-    if ((*n_ahead > 0 || !kv_cache_family_fits_now(engine->cache, family)) && soonest != UINT64_MAX)
-        ahead.n_wait = soonest;
-    return ahead;
-}
-
-double judge_wait_s(const struct engine *engine, const struct sequence *sequence)
-{
-    const struct submit *submit = sequence->submit;
-    struct kv_family family =
-        choices_family(submit, choices_count(sequence), sequence->promised_output);
-    uint32_t n_ahead;
-
-    if (engine->counts.n[SEQUENCE_PREFILL] + engine->counts.n[SEQUENCE_DECODE] == 0)
-        return 0;
-    struct work_ahead ahead = work_ahead(engine, submit, sequence, &family, &n_ahead);
-    ahead.n_decode += engine->counts.n[SEQUENCE_PREFILL]; /* before they give their pages back */
-    return estimate_first_token_s(&engine->estimate, &ahead, 0);
-}
-
 static int check_deadline(const struct engine *engine, const struct submit *submit, double needed_s,
                           struct event_refused *out)
 {
@@ -416,8 +351,8 @@ int judge_submit(struct engine *engine, struct submit *submit, uint32_t *n_outpu
     struct kv_family family = choices_family(submit, n_choices, *n_output);
     prompt_prefix_name(engine, submit); /* behind the checks: it takes time by the page */
     prompt_prefix_match(engine, submit, &family);
-    struct work_ahead ahead = work_ahead(engine, submit, NULL, &family, &accepted->n_ahead);
-    accepted->n_cached = ahead.n_cached;
+    struct work_ahead ahead = judge_work_ahead(engine, submit, NULL, &family, &accepted->n_ahead);
+    accepted->n_cached = family.match.n_pages * PAGE_TOKENS;
     accepted->max_tokens = *n_output;
     accepted->first_token_s = estimate_first_token_s(&engine->estimate, &ahead, submit->n_ids);
     total_s = accepted->first_token_s;
@@ -427,7 +362,7 @@ int judge_submit(struct engine *engine, struct submit *submit, uint32_t *n_outpu
     if (submit->has_max_tokens)
         accepted->total_s = total_s += estimate_output_s(&engine->estimate, &ahead, submit->n_ids,
                                                          submit->max_tokens,
-                                                         steps_a_token(engine, submit));
+                                                         judge_steps_a_token(engine, submit));
     status = check_room(engine, &family, refused);
     return status == STATUS_OK ? check_deadline(engine, submit, total_s, refused) : status;
 }

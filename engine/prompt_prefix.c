@@ -147,27 +147,45 @@ static uint32_t n_common(const struct submit *a, const struct submit *b)
     return common;
 }
 
-static bool is_ahead(const struct engine *engine, const struct sequence *other,
-                     const struct sequence *sequence)
+/* Tokens of the prompt, beyond the first n_known, that the other is about to have read; 0: none. */
+static uint32_t leads_to(const struct engine *engine, const struct sequence *other,
+                         const struct submit *submit, uint32_t n_known)
 {
-    const struct submit *submit = sequence->submit;
+    if (other->submit == submit || other->state != SEQUENCE_PREFILL ||
+        !other->submit->has_page_keys || other->submit->priority < submit->priority ||
+        other->submit->choice_idx > 0 || !kv_cache_is_chained(engine->cache, other->kv))
+        return 0;
+    uint32_t end = n_common(other->submit, submit) * PAGE_TOKENS;
+    return end > n_known && end > other->n_prefilled ? end : 0;
+}
 
-    if (other == sequence || other->state != SEQUENCE_PREFILL || !other->submit->has_page_keys ||
-        other->submit->priority < submit->priority || other->submit->choice_idx > 0 ||
-        !kv_cache_is_chained(engine->cache, other->kv))
-        return false;
-    uint64_t common = (uint64_t)n_common(other->submit, submit) * PAGE_TOKENS;
-    return common > sequence->n_prefilled && common > other->n_prefilled;
+const struct sequence *prompt_prefix_leader(const struct engine *engine,
+                                            const struct submit *submit, uint32_t n_known,
+                                            uint32_t *end)
+{
+    const struct sequence *leader = NULL;
+
+    if (!submit->has_page_keys)
+        return NULL;
+    list_for_each(node, &engine->runs)
+    {
+        const struct sequence *other = list_entry(node, struct sequence, link);
+        uint32_t its_end = leads_to(engine, other, submit, n_known);
+        if (its_end == 0 ||
+            (leader != NULL && its_end - other->n_prefilled <= *end - leader->n_prefilled))
+            continue;
+        leader = other;
+        *end = its_end;
+    }
+    return leader;
 }
 
 bool prompt_prefix_waits(const struct engine *engine, const struct sequence *sequence)
 {
-    if (!sequence->submit->has_page_keys || sequence->n_prefilled > sequence->n_begun)
-        return false;
-    list_for_each(node, &engine->runs)
-        if (is_ahead(engine, list_entry(node, struct sequence, link), sequence))
-            return true;
-    return false;
+    uint32_t end;
+
+    return sequence->n_prefilled <= sequence->n_begun &&
+           prompt_prefix_leader(engine, sequence->submit, sequence->n_prefilled, &end) != NULL;
 }
 
 /* --- the digest --- */

@@ -32,6 +32,11 @@ void prompt_prefix_verify(const struct engine *engine, const struct sequence *se
 /* The sequence was opened with this match: it begins behind it. */
 void prompt_prefix_begin(struct engine *engine, struct sequence *sequence,
                          const struct kv_match *match);
+/* Who is reading what the prompt begins with, beyond its first n_known tokens, and has the most of
+ * that left; *end: where they part. NULL: nobody. */
+const struct sequence *prompt_prefix_leader(const struct engine *engine,
+                                            const struct submit *submit, uint32_t n_known,
+                                            uint32_t *end);
 /* It has pages and has read nothing: whether another is about to compute more of its prompt. */
 bool prompt_prefix_waits(const struct engine *engine, const struct sequence *sequence);
 /* It has pages and has read nothing: what came since it got them is its own too, and what the host
