@@ -7,7 +7,7 @@
 #include "engine/preempt.h"
 #include "engine/prompt_prefix.h"
 #include "kvcache/page_key.h"
-#include "model/gguf.h"
+#include "model/digest_cache.h"
 #include "model/model.h"
 
 #include <assert.h>
@@ -345,9 +345,12 @@ static void *digest_main(void *arg)
     struct engine *engine = arg;
     struct why why;
     uint8_t digest[SHA256_BYTES];
+    struct digest_cache cache;
 
     pthread_setname_np(pthread_self(), "digest");
-    int status = gguf_digest(model_file(engine->model), &engine->stop_digest, digest, &why);
+    digest_cache_init(&cache);
+    int status =
+        digest_cache_of(&cache, model_file(engine->model), &engine->stop_digest, digest, &why);
     if (status == STATUS_OK)
         sha256_hex(digest, engine->digest_hex);
     else if (status != STATUS_CANCELLED)

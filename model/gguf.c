@@ -356,6 +356,11 @@ uint64_t gguf_file_bytes(const struct gguf *file, uint32_t file_idx)
     return file->parts[file_idx].bytes;
 }
 
+int gguf_file_stat(const struct gguf *file, uint32_t file_idx, struct stat *out)
+{
+    return fstat(file->parts[file_idx].fd, out) < 0 ? STATUS_IO : STATUS_OK;
+}
+
 uint32_t gguf_version(const struct gguf *file)
 {
     uint32_t version;

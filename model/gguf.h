@@ -38,6 +38,7 @@ struct gguf_tensor {
 };
 
 struct gguf;
+struct stat;
 
 /* Opens the file, and the rest of its split set when it is the first part: another part is refused
  * with the name of the first, which alone holds the model's keys. STATUS_NOT_FOUND, STATUS_IO,
@@ -49,6 +50,8 @@ int gguf_check_unchanged(const struct gguf *file, struct why *why);
 uint32_t gguf_n_files(const struct gguf *file);
 const char *gguf_file_path(const struct gguf *file, uint32_t file_idx);
 uint64_t gguf_file_bytes(const struct gguf *file, uint32_t file_idx);
+/* The file as it is now, whatever its path names by now. STATUS_IO. */
+int gguf_file_stat(const struct gguf *file, uint32_t file_idx, struct stat *out);
 uint32_t gguf_version(const struct gguf *file);
 
 uint64_t gguf_n_values(const struct gguf *file);
@@ -78,9 +81,9 @@ const struct gguf_tensor *gguf_tensor_find(const struct gguf *file, const char *
 /* its pages may leave memory (madvise) */
 void gguf_tensor_drop(const struct gguf *file, const struct gguf_tensor *tensor);
 
-/* SHA-256 over the bytes of all files in order; cached beside nothing: the caller runs it on a
- * thread of its own. `stop` (may be NULL) is polled about every MiB: non-zero ends with
- * STATUS_CANCELLED. */
+/* SHA-256 over the bytes of all files in order, which are read for it: the caller runs it on a
+ * thread of its own, and digest_cache.h keeps what it gives. `stop` (may be NULL) is polled about
+ * every MiB: non-zero ends with STATUS_CANCELLED. */
 int gguf_digest(const struct gguf *file, const volatile int *stop, uint8_t out[32],
                 struct why *why);
 
