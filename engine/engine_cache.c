@@ -52,7 +52,7 @@ static int make_plan(const struct engine *engine, const struct kv_dtypes *dtypes
     model_shape_from_plan(model_plan(engine->model), &shape);
     uint64_t taken_bytes = engine->free_bytes - min_of(left_bytes, engine->free_bytes);
     if (taken_bytes == 0) /* a driver that does not tell */
-        taken_bytes = model_plan(engine->model)->weight_bytes;
+        taken_bytes = model_weight_bytes(engine->model);
     return memory_plan_make(&shape, NULL, taken_bytes, dtypes, &budget, engine->options.max_context,
                             out, why);
 }
@@ -167,7 +167,7 @@ static uint64_t most_of_cpu(const struct engine *engine)
 static void tell_cpu_plan(const struct engine *engine)
 {
     log_write(LOG_INFO, "memory", "weights_bytes=%llu workspace_bytes=%llu kv_bytes=%llu",
-              (unsigned long long)model_plan(engine->model)->weight_bytes,
+              (unsigned long long)model_weight_bytes(engine->model),
               (unsigned long long)workspace_bytes(engine, engine->options.max_context),
               (unsigned long long)engine->options.kv_memory_bytes);
 }

@@ -84,13 +84,13 @@ static uint64_t workspace_at(const struct model_shape *shape, const struct memor
 }
 
 static void plan_weights(const struct model_shape *shape, const struct weight_format *weights,
-                         uint64_t file_bytes, struct memory_plan *plan)
+                         uint64_t own_bytes, struct memory_plan *plan)
 {
     double all = (double)model_shape_parameters(shape);
     double active = (double)model_shape_active_parameters(shape);
-    double bits = file_bytes > 0 ? 8.0 * (double)file_bytes / all : weights->bits;
+    double bits = own_bytes > 0 ? 8.0 * (double)own_bytes / all : weights->bits;
 
-    plan->weights_bytes = file_bytes > 0 ? file_bytes : (uint64_t)(all * bits / 8);
+    plan->weights_bytes = own_bytes > 0 ? own_bytes : (uint64_t)(all * bits / 8);
     plan->weights_read_bytes = (uint64_t)(active * bits / 8);
 }
 

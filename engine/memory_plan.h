@@ -60,8 +60,8 @@ struct memory_plan {
     double tokens_per_second;     /* memory's own limit: bandwidth / bytes_per_token */
 };
 
-/* weights_bytes 0: by `weights` and the shape's counts; else as a file has them, and `weights` is
- * not looked at. context 0: 131,072 or as trained, if that is less. STATUS_INVALID: more devices
+/* weights_bytes 0: by `weights` and the shape's counts; else what a file's take on the devices, and
+ * `weights` is not looked at. context 0: 131,072 or as trained, if that is less. STATUS_INVALID: more devices
  * than heads of K and V, or a number that does not divide them; a context beyond the trained one.
  * STATUS_UNSUPPORTED: a shape that nobody published, of which the weights are planned all the same.
  */

@@ -3,6 +3,7 @@
 #include "base/status.h"
 #include "base/text.h"
 #include "kernels/device.h"
+#include "kernels/gpu_matrix.h"
 #include "model/chat_template.h"
 #include "model/gguf.h"
 #include "model/token_trie.h"
@@ -60,14 +61,17 @@ static int load_template(struct model *model, const char *chat_format, struct wh
 static int check_room(const struct model *model, struct why *why)
 {
     char need[TEXT_NUMBER_BYTES], left[TEXT_NUMBER_BYTES];
-    uint64_t free_bytes = device_memory_free(model->device);
 
-    if (!device_is_gpu(model->device) || model->plan.weight_bytes <= free_bytes)
+    if (!device_is_gpu(model->device))
+        return STATUS_OK;
+    uint64_t free_bytes = device_memory_free(model->device);
+    uint64_t bytes = weights_planned_bytes(model->file, &model->plan, gpu_matrix_bytes);
+    if (bytes <= free_bytes)
         return STATUS_OK;
     return refuse(why, STATUS_NO_MEMORY,
                   "its weights take %s and %s has %s free; take a smaller model, a GPU with more "
                   "memory (--device) or --backend cpu",
-                  text_bytes(need, model->plan.weight_bytes), device_name(model->device),
+                  text_bytes(need, bytes), device_name(model->device),
                   text_bytes(left, free_bytes));
 }
 
@@ -182,6 +186,11 @@ const struct gguf *model_file(const struct model *model)
 const struct model_weights *model_weights(const struct model *model)
 {
     return &model->weights;
+}
+
+uint64_t model_weight_bytes(const struct model *model)
+{
+    return model->weights.bytes;
 }
 
 uint64_t model_step_bytes(const struct model *model)

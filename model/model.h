@@ -47,6 +47,7 @@ const struct chat_template *model_chat_template(const struct model *model);
 const char *model_chat_refusal(const struct model *model);
 const struct gguf *model_file(const struct model *model); /* stays open: digest, inspect */
 const struct model_weights *model_weights(const struct model *model); /* for forward.c */
+uint64_t model_weight_bytes(const struct model *model); /* that the weights take of the device */
 uint64_t model_step_bytes(const struct model *model); /* of weights that one decode step reads */
 
 #endif

@@ -23,11 +23,8 @@ static void load_fused_apart(struct loader *loader, const char *name,
     kv.n_out = (uint32_t)tensor->dims[1] - n_queries;
     kv.bytes = (const char *)tensor->bytes + n_queries * row_bytes;
 
-    loader->status = loader->ops->weight_load(loader->device, WEIGHT_PLAIN, &q, 1, 0, 1, &out->q,
-                                              loader->why);
-    if (loader->status == STATUS_OK)
-        loader->status = loader->ops->weight_load(loader->device, WEIGHT_PLAIN, &kv, 1, 0, 1,
-                                                  &out->kv, loader->why);
+    out->q = loader_matrix(loader, WEIGHT_PLAIN, &q, 1);
+    out->kv = loader_matrix(loader, WEIGHT_PLAIN, &kv, 1);
     if (loader->status == STATUS_OK)
         loader_progress(loader, tensor);
 }
@@ -204,6 +201,7 @@ int weights_load(struct device *device, const struct gguf *file, const struct mo
     if (options != NULL &&
         options->on_progress != NULL) /* tensors that nothing uses count as done */
         options->on_progress(options->on_progress_arg, loader.n_total, loader.n_total);
+    out->bytes = loader.n_bytes;
     out->step_bytes = count_step_bytes(loader.ops, plan, out);
     return STATUS_OK;
 }

@@ -42,8 +42,17 @@ struct model_weights {
     float *output_norm, *output_bias; /* device; no bias: NULL */
     double *ropes[MODEL_ROPES_MAX]; /* device [n_pairs] */
     struct layer_weights *layers;   /* [n_layers] */
+    uint64_t bytes;                 /* on the device, of all */
     uint64_t step_bytes;            /* read by one decode step */
 };
+
+struct gguf;
+
+/* What weights_load will take of a device on which a matrix takes matrix_bytes (gpu_matrix.h): to
+ * some 100 bytes a tensor. Of a plan of this file. */
+uint64_t weights_planned_bytes(const struct gguf *file, const struct model_plan *plan,
+                               uint64_t (*matrix_bytes)(uint32_t type, uint64_t n_in,
+                                                        uint64_t n_out));
 
 /* STATUS_NO_MEMORY, STATUS_UNSUPPORTED; nothing is left behind then. */
 int weights_load(struct device *device, const struct gguf *file, const struct model_plan *plan,

@@ -33,10 +33,7 @@ struct joined { /* attn_kv_b */
 
 static struct weight *load_heads(struct loader *loader, const struct joined *joined)
 {
-    struct weight *weight = NULL;
-    loader->status = loader->ops->weight_load(loader->device, WEIGHT_HEADS, joined->sources,
-                                              joined->n_heads, 0, 1, &weight, loader->why);
-    return weight;
+    return loader_matrix(loader, WEIGHT_HEADS, joined->sources, joined->n_heads);
 }
 
 static struct weight *load_keys(struct loader *loader, const struct joined *joined)

@@ -23,12 +23,26 @@ void loader_progress(struct loader *loader, const struct gguf_tensor *tensor)
                                      loader->n_total);
 }
 
+struct weight *loader_matrix(struct loader *loader, enum weight_fuse fuse,
+                             const struct weight_source *sources, uint32_t n)
+{
+    struct weight *weight = NULL;
+
+    if (loader->status < 0)
+        return NULL;
+    loader->status =
+        loader->ops->weight_load(loader->device, fuse, sources, n, 0, 1, &weight, loader->why);
+    if (loader->status < 0)
+        return NULL;
+    loader->n_bytes += loader->ops->weight_info(weight).bytes;
+    return weight;
+}
+
 struct weight *loader_weight(struct loader *loader, enum weight_fuse fuse,
                              const char *const *names, uint32_t n)
 {
-    struct weight_source sources[3];
+    struct weight_source sources[3] = {{.n_in = 0}};
     const struct gguf_tensor *tensors[3];
-    struct weight *weight = NULL;
 
     assert(n >= 1 && n <= 3);
     if (loader->status < 0)
@@ -41,11 +55,8 @@ struct weight *loader_weight(struct loader *loader, enum weight_fuse fuse,
                                             .bytes = tensors[i]->bytes,
                                             .name = names[i]};
     }
-    loader->status =
-        loader->ops->weight_load(loader->device, fuse, sources, n, 0, 1, &weight, loader->why);
-    if (loader->status < 0)
-        return NULL;
-    for (uint32_t i = 0; i < n; i++)
+    struct weight *weight = loader_matrix(loader, fuse, sources, n);
+    for (uint32_t i = 0; i < n && weight != NULL; i++)
         loader_progress(loader, tensors[i]);
     return weight;
 }
@@ -62,6 +73,7 @@ void *loader_upload(struct loader *loader, const void *host, size_t bytes)
         device_free(loader->device, memory);
         return NULL;
     }
+    loader->n_bytes += bytes;
     return memory;
 }
 
@@ -140,7 +152,6 @@ struct weight *loader_experts(struct loader *loader, enum weight_fuse fuse,
                               const char *const *names, uint32_t n_names)
 {
     const struct gguf_tensor *tensors[2];
-    struct weight *weight = NULL;
     uint32_t n_sides = fuse == WEIGHT_EXPERTS_GATE_UP ? 2 : 1;
 
     if (loader->status < 0)
@@ -158,10 +169,9 @@ struct weight *loader_experts(struct loader *loader, enum weight_fuse fuse,
         uint64_t n_out = tensors[at]->dims[1] * n_names / n_sides;
         sources[i] = loader_source(tensors[at], names[at], i % n, side > at ? n_out : 0, n_out);
     }
-    loader->status = loader->ops->weight_load(loader->device, fuse, sources, n * n_sides, 0, 1,
-                                              &weight, loader->why);
+    struct weight *weight = loader_matrix(loader, fuse, sources, n * n_sides);
     free(sources);
-    for (uint32_t i = 0; i < n_names && loader->status == STATUS_OK; i++)
+    for (uint32_t i = 0; i < n_names && weight != NULL; i++)
         loader_progress(loader, tensors[i]);
     return weight;
 }

@@ -16,7 +16,8 @@ struct loader {
     const struct ops *ops;
     const struct gguf *file;
     const struct model_options *options;
-    uint64_t n_done, n_total;
+    uint64_t n_done, n_total; /* bytes of the file */
+    uint64_t n_bytes;         /* on the device */
     struct why *why;
     int status;
 };
@@ -32,6 +33,8 @@ void loader_progress(struct loader *loader, const struct gguf_tensor *tensor);
 /* Host memory to new device memory. */
 void *loader_upload(struct loader *loader, const void *host, size_t bytes);
 
+struct weight *loader_matrix(struct loader *loader, enum weight_fuse fuse,
+                             const struct weight_source *sources, uint32_t n);
 /* names: 1 to 3 tensors of one fused weight. */
 struct weight *loader_weight(struct loader *loader, enum weight_fuse fuse,
                              const char *const *names, uint32_t n);

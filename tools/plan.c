@@ -5,9 +5,11 @@
 #include "base/options.h"
 #include "base/text.h"
 #include "engine/memory_plan.h"
+#include "kernels/gpu_matrix.h"
 #include "limits.h"
 #include "model/gguf.h"
 #include "model/layer_plan.h"
+#include "model/weights.h"
 #include "tools/json_print.h"
 #include "tools/output.h"
 
@@ -76,7 +78,8 @@ static const struct command command = {
 
 struct subject {
     struct model_shape shape;
-    uint64_t file_bytes; /* 0: a name */
+    /* of a file: of its weights as it has them, and as a GPU does; 0: a name */
+    uint64_t file_bytes, gpu_bytes;
 };
 
 static int read_file(const char *path, struct subject *out, struct why *why)
@@ -91,6 +94,7 @@ static int read_file(const char *path, struct subject *out, struct why *why)
     if (status == STATUS_OK) {
         model_shape_from_plan(&plan, &out->shape);
         out->file_bytes = plan.weight_bytes;
+        out->gpu_bytes = weights_planned_bytes(file, &plan, gpu_matrix_bytes);
         model_plan_release(&plan);
     } else {
         refuse_prefix(why, status, "%s", path);
@@ -141,12 +145,13 @@ static void print_bytes(const char *label, uint64_t bytes, const char *how)
 static void print_weights(const struct subject *subject, const struct weight_format *weights,
                           const struct memory_plan *plan)
 {
-    char how[160];
+    char how[160], file[TEXT_NUMBER_BYTES];
     double all = (double)model_shape_parameters(&subject->shape);
     double active = (double)model_shape_active_parameters(&subject->shape);
 
     if (subject->file_bytes > 0)
-        snprintf(how, sizeof how, "as the file has them");
+        snprintf(how, sizeof how, "as kernels read them; the file has %s",
+                 text_bytes(file, subject->file_bytes));
     else
         snprintf(how, sizeof how, "%.4g parameters x %.3g bits / 8", all, weights->bits);
     print_bytes("weights", plan->weights_bytes, how);
@@ -224,6 +229,8 @@ static void print_json(const struct subject *subject, const struct plan_options 
     json_print_string(&json, "kv_dtype", in->kv_dtype);
     json_print_uint(&json, "parameters", model_shape_parameters(&subject->shape));
     json_print_uint(&json, "active_parameters", model_shape_active_parameters(&subject->shape));
+    if (subject->file_bytes > 0)
+        json_print_uint(&json, "file_bytes", subject->file_bytes);
     json_print_uint(&json, "weights_bytes", plan->weights_bytes);
     json_print_uint(&json, "weights_read_bytes", plan->weights_read_bytes);
     if (is_known) {
@@ -276,7 +283,7 @@ static int plan(const struct plan_options *in, bool *is_usage, struct why *why)
         return refuse(why, STATUS_INVALID,
                       "--weights goes with a NAME: a file has its own weights");
     status = memory_plan_make(&subject.shape, weight_format_find(weight_names[in->weights]),
-                              subject.file_bytes, &in->kv_dtypes,
+                              subject.gpu_bytes, &in->kv_dtypes,
                               &budget, (uint64_t)in->context, &made, why);
     if (status < 0 && status != STATUS_UNSUPPORTED)
         return status;

@@ -5,7 +5,6 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#define PLANE_ALIGNMENT 256
 #define STAGING_BYTES ((size_t)4 << 20)
 
 static uint64_t round_up(uint64_t n, uint64_t to)
@@ -41,13 +40,13 @@ static int plan_segments(struct weight *weight, const struct weight_source *sour
         segment->codes = place_at(bytes);
         int status =
             weight_source_add_bytes(source, n_tiles, cuda_tile_bytes(segment->type), &bytes, why);
-        bytes = round_up(bytes, PLANE_ALIGNMENT);
+        bytes = round_up(bytes, CUDA_PLANE_ALIGNMENT);
         segment->scales = scale_bytes > 0 ? place_at(bytes) : NULL;
         if (status == STATUS_OK)
             status = weight_source_add_bytes(source, n_tiles, scale_bytes, &bytes, why);
         if (status < 0)
             return status;
-        bytes = round_up(bytes, PLANE_ALIGNMENT);
+        bytes = round_up(bytes, CUDA_PLANE_ALIGNMENT);
         first_out += source->n_out;
         weight->n_tiles += segment->n_tiles;
         weight->act_forms |= segment->type == TENSOR_F32 ? ACT_FLOATS : ACT_BLOCKS;

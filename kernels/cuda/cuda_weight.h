@@ -42,6 +42,7 @@
 #define CUDA_TILE_INPUTS 64
 #define CUDA_TILE_STEPS 4 /* of 16 inputs */
 #define CUDA_GROUP_INPUTS 32 /* under one scale */
+#define CUDA_PLANE_ALIGNMENT 256 /* of codes, and of scales */
 #define CUDA_LANE_BYTES 16 /* of one load ... */
 #define CUDA_LOAD_BYTES 512 /* ... and of the whole warp */
 #define CUDA_PARTS 8

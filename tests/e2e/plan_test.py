@@ -39,6 +39,14 @@ def test_a_file_is_planned_with_its_own_weights(quire, model):
     told = plan(quire, "--model", model, "--gpu", "rtx4090")
     assert told["weights"] == "file" and told["fits"]
     assert told["kv_bytes"] == 23040 * 8192 and told["longest_context"] == 8192
+    # the planes of Q4_1, and of its Q8_0 head, are as wide as the file's blocks
+    near(told["weights_bytes"], told["file_bytes"], 0.01)
+
+
+def test_weights_are_planned_as_a_gpu_holds_them(quire, tiny):
+    """Of 2.6 bits in the file 12 (kernels/cuda/cuda_weight.h)."""
+    told = plan(quire, "--model", tiny["q2_k"], "--gpu", "h100")
+    assert told["weights_bytes"] > 3 * told["file_bytes"], told
 
 
 def test_what_nobody_published_is_said(quire):
