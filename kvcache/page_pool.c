@@ -14,7 +14,10 @@ struct page_pool {
     uint32_t n_pages, n_free, n_idle, n_reserved;
     uint32_t *refs; /* [n_pages] */
     page_id *ids;   /* device [n_pages]: 0, 1, 2, ... */
-    page_id *free;  /* [n_free]: a stack, so that pages in use stay few and warm */
+    /* [n_free]: a stack, so that pages in use stay few and warm; its lowest entries, of those that
+     * were never lent, are not written: the lowest id is on top of them */
+    page_id *free;
+    page_id first_fresh; /* from here on none was ever lent */
     bool *kept;     /* [n_pages] */
     uint8_t *owned; /* [n_pages]: OWNED, OWED */
     struct page_keeper keeper;
@@ -87,10 +90,7 @@ int page_pool_create(struct device *device, uint32_t n_pages, size_t page_bytes,
         free_all(pool);
         return refuse_memory(device, n_pages, page_bytes, why);
     }
-    while (pool->n_free < n_pages) { /* the lowest id on top */
-        pool->free[pool->n_free] = n_pages - 1 - pool->n_free;
-        pool->n_free++;
-    }
+    pool->n_free = n_pages;
     *out = pool;
     return STATUS_OK;
 }
@@ -101,6 +101,29 @@ void page_pool_free(struct page_pool *pool)
         return;
     assert(pool->n_free == pool->n_pages && pool->n_reserved == 0);
     free_all(pool);
+}
+
+static uint32_t n_fresh(const struct page_pool *pool)
+{
+    return pool->n_pages - pool->first_fresh;
+}
+
+static page_id free_at(const struct page_pool *pool, uint32_t i)
+{
+    return i < n_fresh(pool) ? pool->n_pages - 1 - i : pool->free[i];
+}
+
+static page_id pop_free(struct page_pool *pool)
+{
+    page_id page = free_at(pool, --pool->n_free);
+    if (page == pool->first_fresh)
+        pool->first_fresh++;
+    return page;
+}
+
+static void push_free(struct page_pool *pool, page_id page)
+{
+    pool->free[pool->n_free++] = page;
 }
 
 void page_pool_set_keeper(struct page_pool *pool, const struct page_keeper *keeper)
@@ -122,7 +145,7 @@ void page_pool_drop(struct page_pool *pool, page_id page)
     if (pool->refs[page] > 0)
         return;
     pool->n_idle--;
-    pool->free[pool->n_free++] = page;
+    push_free(pool, page);
 }
 
 int page_pool_reserve(struct page_pool *pool, uint32_t n)
@@ -145,7 +168,7 @@ page_id page_pool_acquire(struct page_pool *pool)
     if (pool->n_free == 0)
         pool->keeper.reclaim(pool->keeper.arg);
     assert(pool->n_free > 0);
-    page_id page = pool->free[--pool->n_free];
+    page_id page = pop_free(pool);
     assert(pool->refs[page] == 0);
     pool->refs[page] = 1;
     pool->owned[page] = OWNED;
@@ -227,7 +250,7 @@ bool page_pool_release(struct page_pool *pool, page_id page)
         pool->n_idle++;
         pool->keeper.on_idle(pool->keeper.arg, page);
     } else {
-        pool->free[pool->n_free++] = page;
+        push_free(pool, page);
     }
     return true;
 }
@@ -325,7 +348,7 @@ int page_pool_check(const struct page_pool *pool, struct why *why)
         return refuse(why, STATUS_INTERNAL, "pages: %u free, %u idle (%u told) and %u lent of %u",
                       pool->n_free, n_idle, pool->n_idle, n_lent, pool->n_pages);
     for (uint32_t i = 0; i < pool->n_free; i++) {
-        page_id page = pool->free[i];
+        page_id page = free_at(pool, i);
         if (page >= pool->n_pages || pool->refs[page] != 0 || pool->kept[page])
             return refuse(why, STATUS_INTERNAL, "page %u is free and lent, or kept", page);
         ids_free += page;

@@ -9,27 +9,27 @@
 struct prefix_tree {
     uint32_t capacity, n, end; /* end: nodes that were ever in */
     struct prefix_node *nodes; /* [capacity]; depth 0: not in */
-    uint64_t *units;           /* [capacity, PAGE_TOKENS]: apart, since searches do not read them */
+    uint32_t *ids;             /* [capacity, PAGE_TOKENS]: apart, since searches do not read them */
     node_id *next;             /* [capacity]: in its bucket, + 1; of one that is not in: free */
-    node_id *buckets;          /* [n_buckets], + 1; 0: empty */
-    uint32_t n_buckets;        /* a power of 2 */
+    node_id *buckets;          /* [n_buckets] of the `round` at least, + 1; 0: empty */
+    uint32_t n_buckets, round; /* round: the power of 2 with round <= n_buckets < 2 * round */
     node_id first_free;        /* + 1 */
 };
+
+#define BUCKETS_MIN 64
 
 int prefix_tree_create(uint32_t n_nodes, struct prefix_tree **out, struct why *why)
 {
     struct prefix_tree *tree = calloc(1, sizeof *tree);
     if (tree != NULL) {
         tree->capacity = n_nodes;
-        tree->n_buckets = 64;
-        while (tree->n_buckets < n_nodes && tree->n_buckets < 1u << 31)
-            tree->n_buckets *= 2;
+        tree->n_buckets = tree->round = BUCKETS_MIN;
         tree->nodes = calloc(n_nodes, sizeof *tree->nodes);
-        tree->units = calloc((size_t)n_nodes * PAGE_TOKENS, sizeof *tree->units);
+        tree->ids = calloc((size_t)n_nodes * PAGE_TOKENS, sizeof *tree->ids);
         tree->next = calloc(n_nodes, sizeof *tree->next);
-        tree->buckets = calloc(tree->n_buckets, sizeof *tree->buckets);
+        tree->buckets = calloc((size_t)BUCKETS_MIN + n_nodes, sizeof *tree->buckets);
     }
-    if (tree == NULL || tree->nodes == NULL || tree->units == NULL || tree->next == NULL ||
+    if (tree == NULL || tree->nodes == NULL || tree->ids == NULL || tree->next == NULL ||
         tree->buckets == NULL) {
         prefix_tree_free(tree);
         return refuse(why, STATUS_NO_MEMORY, "no memory to remember %u pages", n_nodes);
@@ -43,7 +43,7 @@ void prefix_tree_free(struct prefix_tree *tree)
     if (tree == NULL)
         return;
     free(tree->nodes);
-    free(tree->units);
+    free(tree->ids);
     free(tree->next);
     free(tree->buckets);
     free(tree);
@@ -55,12 +55,42 @@ struct prefix_node *prefix_tree_at(const struct prefix_tree *tree, node_id node)
     return &tree->nodes[node];
 }
 
-static node_id *bucket_of(const struct prefix_tree *tree, const struct page_key *key)
+/* --- buckets: linear hashing (Litwin 1980), so that memory is touched by those who are in --- */
+
+static uint32_t bucket_idx(const struct prefix_tree *tree, const struct page_key *key)
 {
     uint32_t number; /* keys are digests: any of their bits are as good */
     memcpy(&number, key->bytes, sizeof number);
-    return &tree->buckets[number & (tree->n_buckets - 1)];
+    uint32_t idx = number & (2 * tree->round - 1);
+    return idx < tree->n_buckets ? idx : idx - tree->round;
 }
+
+static node_id *bucket_of(const struct prefix_tree *tree, const struct page_key *key)
+{
+    return &tree->buckets[bucket_idx(tree, key)];
+}
+
+/* One bucket more: it takes from the one whose numbers end alike those that are its own now. */
+static void split_bucket(struct prefix_tree *tree)
+{
+    uint32_t made = tree->n_buckets++;
+    node_id *from = &tree->buckets[made - tree->round], *to = &tree->buckets[made];
+
+    while (*from != 0) {
+        node_id node = *from - 1;
+        if (bucket_idx(tree, &tree->nodes[node].key) != made) {
+            from = &tree->next[node];
+            continue;
+        }
+        *from = tree->next[node];
+        tree->next[node] = *to;
+        *to = node + 1;
+    }
+    if (tree->n_buckets == 2 * tree->round)
+        tree->round *= 2;
+}
+
+/* --- nodes --- */
 
 node_id prefix_tree_find(const struct prefix_tree *tree, const struct page_key *key)
 {
@@ -73,12 +103,22 @@ node_id prefix_tree_find(const struct prefix_tree *tree, const struct page_key *
 bool prefix_tree_holds(const struct prefix_tree *tree, node_id node,
                        const uint32_t ids[PAGE_TOKENS])
 {
-    const uint64_t *units = tree->units + (size_t)node * PAGE_TOKENS;
-    uint64_t differs = 0;
-    assert(prefix_tree_is_in(tree, node));
+    const uint32_t *own = tree->ids + (size_t)node * PAGE_TOKENS;
+    uint32_t differs = prefix_tree_at(tree, node)->is_wide;
     for (int i = 0; i < PAGE_TOKENS; i++)
-        differs |= units[i] ^ ids[i];
+        differs |= own[i] ^ ids[i];
     return differs == 0;
+}
+
+static void put_units(struct prefix_tree *tree, node_id node, const uint64_t units[PAGE_TOKENS])
+{
+    uint32_t *own = tree->ids + (size_t)node * PAGE_TOKENS;
+    uint64_t bits = 0;
+    for (int i = 0; i < PAGE_TOKENS; i++) {
+        own[i] = (uint32_t)units[i];
+        bits |= units[i];
+    }
+    tree->nodes[node].is_wide = bits > UINT32_MAX;
 }
 
 node_id prefix_tree_insert(struct prefix_tree *tree, node_id parent, const struct page_key *key,
@@ -102,7 +142,9 @@ node_id prefix_tree_insert(struct prefix_tree *tree, node_id parent, const struc
         above->n_children++;
         made->depth = above->depth + 1;
     }
-    memcpy(tree->units + (size_t)node * PAGE_TOKENS, units, PAGE_TOKENS * sizeof *units);
+    put_units(tree, node, units);
+    if (tree->n > tree->n_buckets)
+        split_bucket(tree);
     node_id *bucket = bucket_of(tree, key);
     tree->next[node] = *bucket;
     *bucket = node + 1;

@@ -4,7 +4,7 @@
  *        .  ---------------- [ k0 ] ---------- [ k1 ] ------- [ k2 ]     a prompt and its answer
  *                                  '---------- [ k1' ]                   another that began alike
  *
- *   node   key, parent, depth, the 64 units, and of each group the page that holds their K and V,
+ *   node   key, parent, depth, the 64 ids, and of each group the page that holds their K and V,
  *          or PAGE_NONE: a windowed group may have dropped its
  *
  * Invariant: a node that is in has its parent in, so that what is there of a prompt is a prefix of
@@ -29,7 +29,8 @@ struct prefix_node {
     node_id parent;
     uint32_t depth; /* pages up to it, with it: 1 for those at a root */
     uint32_t n_children;
-    uint32_t n_busy; /* groups whose page somebody holds, and chains that go on from here */
+    uint32_t n_busy : 31; /* groups whose page somebody holds, and chains that go on from here */
+    uint32_t is_wide : 1; /* a unit is no token id: whatever is asked, it holds other ones */
     uint64_t used;   /* when it was busy last */
     page_id pages[KV_GROUPS_MAX];
 };

@@ -85,6 +85,31 @@ static void test_page_pool__every_page_is_lent_once(void **state)
     close_scene(&scene);
 }
 
+/* So pages in use stay few and warm. */
+static void test_page_pool__what_came_back_last_is_lent_first_and_then_the_lowest_that_never_was(
+    void **state)
+{
+    struct scene scene = pool_of(4);
+    struct why why;
+
+    assert_int_equal(acquire(scene.pool), 0);
+    assert_int_equal(acquire(scene.pool), 1);
+    page_pool_release(scene.pool, 0);
+    page_pool_release(scene.pool, 1);
+    assert_int_equal(acquire(scene.pool), 1);
+    assert_int_equal(acquire(scene.pool), 0);
+    assert_int_equal(acquire(scene.pool), 2);
+    page_pool_release(scene.pool, 0);
+    assert_int_equal(page_pool_check(scene.pool, &why), STATUS_OK);
+    assert_int_equal(acquire(scene.pool), 0);
+    assert_int_equal(acquire(scene.pool), 3);
+    assert_int_equal(page_pool_n_free(scene.pool), 0);
+    for (page_id page = 0; page < 4; page++)
+        page_pool_release(scene.pool, page);
+    assert_int_equal(page_pool_check(scene.pool, &why), STATUS_OK);
+    close_scene(&scene);
+}
+
 static void test_page_pool__too_much_memory_is_refused_with_numbers(void **state)
 {
     struct scene scene = pool_of(1);
@@ -106,6 +131,8 @@ int main(void)
         cmocka_unit_test(
             test_page_pool__a_promise_beyond_what_is_free_is_refused_and_changes_nothing),
         cmocka_unit_test(test_page_pool__every_page_is_lent_once),
+        cmocka_unit_test(
+            test_page_pool__what_came_back_last_is_lent_first_and_then_the_lowest_that_never_was),
         cmocka_unit_test(test_page_pool__too_much_memory_is_refused_with_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
