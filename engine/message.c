@@ -5,21 +5,36 @@
 
 #include <stdlib.h>
 
-struct submit *submit_create(uint32_t n_ids)
+struct submit *submit_create_of(uint32_t *ids, uint32_t n_ids, struct arena *memory)
 {
+    uint32_t n_whole_pages = n_ids > 0 ? (n_ids - 1) / PAGE_TOKENS : 0;
     struct submit *submit = calloc(1, sizeof *submit);
-    if (submit == NULL)
-        return NULL;
-    submit->n_whole_pages = n_ids > 0 ? (n_ids - 1) / PAGE_TOKENS : 0;
-    submit->ids = malloc(n_ids > 0 ? n_ids * sizeof *submit->ids : 1);
-    submit->page_keys = malloc((1 + (size_t)submit->n_whole_pages) * sizeof *submit->page_keys);
-    if (submit->ids == NULL || submit->page_keys == NULL) {
-        submit_free(submit);
+    struct page_key *keys = malloc((1 + (size_t)n_whole_pages) * sizeof *keys);
+
+    if (submit == NULL || keys == NULL) {
+        free(submit);
+        free(keys);
         return NULL;
     }
+    submit->ids = ids;
     submit->n_ids = n_ids;
+    if (memory != NULL) {
+        submit->memory = *memory;
+        arena_init(memory, memory->cap);
+    }
+    submit->page_keys = keys;
+    submit->n_whole_pages = n_whole_pages;
     submit->sampling = SAMPLING_DEFAULT;
     submit->want_text = submit->want_ids = true;
+    return submit;
+}
+
+struct submit *submit_create(uint32_t n_ids)
+{
+    uint32_t *ids = malloc(n_ids > 0 ? n_ids * sizeof *ids : 1);
+    struct submit *submit = ids != NULL ? submit_create_of(ids, n_ids, NULL) : NULL;
+    if (submit == NULL)
+        free(ids);
     return submit;
 }
 
@@ -69,7 +84,9 @@ static void free_ids(struct submit *submit)
         return;
     free(submit->n_sharing);
     free(submit->page_keys);
-    free(submit->ids);
+    if (submit->memory.first == NULL)
+        free(submit->ids);
+    arena_release(&submit->memory);
 }
 
 void submit_free(struct submit *submit)

@@ -21,6 +21,7 @@
 #ifndef QUIRE_ENGINE_MESSAGE_H
 #define QUIRE_ENGINE_MESSAGE_H
 
+#include "base/arena.h"
 #include "base/status.h"
 #include "limits.h"
 
@@ -64,8 +65,9 @@ struct cache_salt {
 struct submit {
     uint64_t call_id;
     uint32_t tag;
-    uint32_t *ids;            /* malloc'ed prompt, [n_ids], n_ids >= 1 */
+    uint32_t *ids;            /* the prompt, [n_ids], n_ids >= 1: malloc'ed, or in `memory` */
     uint32_t n_ids;
+    struct arena memory;      /* owned; holds nothing where the ids are malloc'ed */
     bool has_max_tokens;
     uint32_t max_tokens;
     struct sampling sampling;
@@ -101,6 +103,9 @@ struct submit {
 };
 /* zeroed but for ids and defaults; NULL when out of memory */
 struct submit *submit_create(uint32_t n_ids);
+/* Of ids that are there, and are its own from then on: malloc'ed, or, where memory is not NULL, in
+ * that arena, which is left empty. NULL when out of memory: nothing was taken. */
+struct submit *submit_create_of(uint32_t *ids, uint32_t n_ids, struct arena *memory);
 /* One choice more, behind the others of first: as that, over the same ids, but without a grammar,
  * of which each has its own. NULL when out of memory. */
 struct submit *submit_add_choice(struct submit *first);

@@ -9,6 +9,7 @@
 
 /* All of a text is counted, so that a refusal can tell how much is too much. */
 #define TOKENS_MAX GENERATE_MESSAGE_BYTES_MAX
+#define ARENA_BESIDE_BYTES (64u << 10) /* that a submit may keep to itself beside its ids */
 
 struct prompt_job *prompt_job_create(struct call *call, size_t message_bytes)
 {
@@ -122,15 +123,34 @@ static struct submit *add_choices(struct submit *first, struct prompt_job *job)
     return first;
 }
 
+/* The ids change hands: a prompt may have millions. Those of the request bring its arena with them,
+ * unless that holds much else. */
+static struct submit *hand_over_ids(struct prompt_job *job)
+{
+    uint32_t n = (uint32_t)job->n_ids;
+    struct submit *submit;
+
+    if (job->ids != NULL) {
+        submit = submit_create_of(job->ids, n, NULL);
+        if (submit != NULL)
+            job->ids = NULL;
+    } else if (job->arena.used <= n * sizeof *job->request.ids + ARENA_BESIDE_BYTES) {
+        submit = submit_create_of(job->request.ids, n, &job->arena);
+    } else {
+        submit = submit_create(n);
+        if (submit != NULL)
+            memcpy(submit->ids, job->request.ids, n * sizeof *submit->ids);
+    }
+    return submit;
+}
+
 struct submit *prompt_job_submit(const struct call *call, struct prompt_job *job)
 {
     const struct wire_generate *request = &job->request;
-    struct submit *submit = submit_create((uint32_t)job->n_ids);
+    struct submit *submit = hand_over_ids(job);
 
     if (submit == NULL)
         return NULL;
-    memcpy(submit->ids, job->ids != NULL ? job->ids : request->ids,
-           job->n_ids * sizeof *submit->ids);
     submit->min_tokens = request->min_tokens;
     submit->n_stop_tokens = request->n_stop_tokens;
     for (uint32_t i = 0; i < request->n_stop_tokens; i++)

@@ -36,7 +36,7 @@ void prompt_job_free(struct prompt_job *job);
 /* Takes the job, also when it returns an error: STATUS_EXHAUSTED with numbers. A prompt that is
  * tokens already, and asks for no grammar, is ready at once. */
 int prompt_job_start(struct call *call, struct prompt_job *job, struct why *why);
-/* What the engine is to be told of it, with the job's grammar; NULL when memory is out. */
+/* What the engine is to be told of it, with the job's ids and grammars; NULL when memory is out. */
 struct submit *prompt_job_submit(const struct call *call, struct prompt_job *job);
 
 #endif

@@ -11,6 +11,7 @@
 #include "service/server.h"
 #include "service/service.h"
 
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@
 
 #define EXIT_USAGE 2
 #define LOADING_NS (5 * NS_PER_S) /* between two records of a long load */
+#define OWN_MAP_BYTES (256 << 10)
 #define WAIT_MS_MAX 604800000.0 /* a week */
 #define STRING_OF(x) #x
 #define TEXT_OF(x) STRING_OF(x)
@@ -384,6 +386,15 @@ static int check_kv_dtype(const struct serve_options *in, struct why *why)
     return status;
 }
 
+/* Messages, texts and ids of prompts go back to the system with their end. By itself malloc would
+ * learn from the first large block that is freed to keep all others up to that size. */
+static void map_large_blocks(void)
+{
+#ifdef M_MMAP_THRESHOLD
+    mallopt(M_MMAP_THRESHOLD, OWN_MAP_BYTES);
+#endif
+}
+
 int serve_main(int argc, char **argv)
 {
     struct serve_options in = {.parent_fd = -1};
@@ -404,6 +415,7 @@ int serve_main(int argc, char **argv)
     if (status == STATUS_OK)
         status = check_kv_dtype(&in, &why);
     if (status == STATUS_OK) {
+        map_large_blocks();
         log_set_level((enum log_level)in.log_level);
         log_set_format((enum log_format)in.log_format);
         status = serve(&in, &is_usage, &why);

@@ -27,7 +27,7 @@ enum wire_prompt { WIRE_TEXT, WIRE_TOKENS, WIRE_CHAT };
 struct wire_generate {
     enum wire_prompt prompt;
     struct slice text;
-    const uint32_t *ids;
+    uint32_t *ids; /* in the arena */
     size_t n_ids;
     struct chat chat;
     bool truncates_oldest;

@@ -80,12 +80,21 @@ static struct stage {
 
 /* --- the engine --- */
 
-struct submit *submit_create(uint32_t n_ids)
+struct submit *submit_create_of(uint32_t *ids, uint32_t n_ids, struct arena *memory)
 {
     struct submit *submit = calloc(1, sizeof *submit);
-    submit->ids = calloc(n_ids, sizeof *submit->ids);
+    submit->ids = ids;
     submit->n_ids = n_ids;
+    if (memory != NULL) {
+        submit->memory = *memory;
+        arena_init(memory, memory->cap);
+    }
     return submit;
+}
+
+struct submit *submit_create(uint32_t n_ids)
+{
+    return submit_create_of(calloc(n_ids, sizeof(uint32_t)), n_ids, NULL);
 }
 
 struct submit *submit_add_choice(struct submit *first)
@@ -108,7 +117,9 @@ void submit_free(struct submit *submit)
 {
     while (submit != NULL) {
         struct submit *next = submit->next_choice;
-        free(submit->ids);
+        if (submit->memory.first == NULL)
+            free(submit->ids);
+        arena_release(&submit->memory);
         free(submit);
         submit = next;
     }
