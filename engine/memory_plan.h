@@ -61,10 +61,10 @@ struct memory_plan {
 };
 
 /* weights_bytes 0: by `weights` and the shape's counts; else what a file's take on the devices, and
- * `weights` is not looked at. context 0: 131,072 or as trained, if that is less. STATUS_INVALID: more devices
- * than heads of K and V, or a number that does not divide them; a context beyond the trained one.
- * STATUS_UNSUPPORTED: a shape that nobody published, of which the weights are planned all the same.
- */
+ * `weights` is not looked at. context 0: 131,072 or as trained, if that is less. STATUS_INVALID:
+ * more devices than heads of K and V, or a number that does not divide them; a context beyond the
+ * trained one. STATUS_UNSUPPORTED: a shape that nobody published, of which the weights are planned
+ * all the same. */
 int memory_plan_make(const struct model_shape *shape, const struct weight_format *weights,
                      uint64_t weights_bytes, const struct kv_dtypes *pages,
                      const struct memory_budget *budget, uint64_t context, struct memory_plan *out,
