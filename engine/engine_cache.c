@@ -37,6 +37,11 @@ static uint64_t workspace_bytes(const void *arg, uint64_t context)
                                    engine_outputs_max(engine), (uint32_t)context);
 }
 
+static uint32_t append_max(const struct engine *engine)
+{
+    return STEP_ROWS_MAX * flight_depth(engine->device, engine->options.no_overlap);
+}
+
 /* At options.max_context. */
 static int make_plan(const struct engine *engine, const struct kv_dtypes *dtypes,
                      struct memory_plan *out, struct why *why)
@@ -47,7 +52,9 @@ static int make_plan(const struct engine *engine, const struct kv_dtypes *dtypes
                                    .n_devices = 1,
                                    .reserve_bytes = memory_plan_reserve(engine->free_bytes),
                                    .workspace_bytes = workspace_bytes,
-                                   .workspace_arg = engine};
+                                   .workspace_arg = engine,
+                                   .open_pages = kv_open_pages(engine->options.max_sequences,
+                                                               append_max(engine))};
 
     model_shape_from_plan(model_plan(engine->model), &shape);
     uint64_t taken_bytes = engine->free_bytes - min_of(left_bytes, engine->free_bytes);
@@ -58,23 +65,27 @@ static int make_plan(const struct engine *engine, const struct kv_dtypes *dtypes
 }
 
 /* "of 22.0 GiB, weights and the batch take 5.1 GiB, the workspace 310.0 MiB and the reserve
- * 715.3 MiB" */
+ * 715.3 MiB"; ", and rows of pages being written 96.0 MiB" */
 static const char *say_parts(char *out, size_t n, const struct memory_plan *made)
 {
     char all[TEXT_NUMBER_BYTES], weights[TEXT_NUMBER_BYTES], workspace[TEXT_NUMBER_BYTES],
-        reserve[TEXT_NUMBER_BYTES];
-    snprintf(out, n,
-             "of %s, weights and the batch take %s, the workspace %s and the reserve %s",
-             text_bytes(all, made->memory_bytes), text_bytes(weights, made->weights_bytes),
-             text_bytes(workspace, made->workspace_bytes),
-             text_bytes(reserve, made->reserve_bytes));
+        reserve[TEXT_NUMBER_BYTES], open[TEXT_NUMBER_BYTES];
+    int len = snprintf(out, n,
+                       "of %s, weights and the batch take %s, the workspace %s and the reserve %s",
+                       text_bytes(all, made->memory_bytes),
+                       text_bytes(weights, made->weights_bytes),
+                       text_bytes(workspace, made->workspace_bytes),
+                       text_bytes(reserve, made->reserve_bytes));
+    if (made->open_bytes > 0 && len > 0 && (size_t)len < n)
+        snprintf(out + len, n - (size_t)len, ", and rows of pages being written %s",
+                 text_bytes(open, made->open_bytes));
     return out;
 }
 
 static int refuse_model(const struct engine *engine, const struct memory_plan *made,
                         struct why *why)
 {
-    char parts[200], left[TEXT_NUMBER_BYTES];
+    char parts[260], left[TEXT_NUMBER_BYTES];
     return refuse(why, STATUS_NO_MEMORY,
                   "%s does not hold this model: %s, which leaves %s for keys and values, not "
                   "enough for %d tokens; take a smaller model, fewer --max-sequences, a GPU with "
@@ -86,7 +97,7 @@ static int refuse_model(const struct engine *engine, const struct memory_plan *m
 static int refuse_context(const struct engine *engine, const struct memory_plan *made,
                           struct why *why)
 {
-    char parts[200], wanted[TEXT_NUMBER_BYTES], need[TEXT_NUMBER_BYTES], left[TEXT_NUMBER_BYTES],
+    char parts[260], wanted[TEXT_NUMBER_BYTES], need[TEXT_NUMBER_BYTES], left[TEXT_NUMBER_BYTES],
         longest[TEXT_NUMBER_BYTES];
     struct why_numbers numbers = {.requested = (double)made->context,
                                   .available = (double)made->longest_context,
@@ -102,21 +113,28 @@ static int refuse_context(const struct engine *engine, const struct memory_plan 
                           text_count(longest, made->longest_context));
 }
 
+/* --kv-memory holds the rows of pages being written, too. */
+static uint64_t kv_room(const struct memory_plan *made)
+{
+    return made->room_bytes + made->open_bytes;
+}
+
 static int refuse_memory(const struct engine *engine, const struct memory_plan *made,
                          struct why *why)
 {
-    char parts[200], wanted[TEXT_NUMBER_BYTES], left[TEXT_NUMBER_BYTES];
+    char parts[260], wanted[TEXT_NUMBER_BYTES], left[TEXT_NUMBER_BYTES];
+    struct memory_plan rest = *made; /* of which they are no part here */
     struct why_numbers numbers = {.requested = (double)engine->options.kv_memory_bytes,
-                                  .available = (double)made->room_bytes,
+                                  .available = (double)kv_room(made),
                                   .unit = "bytes",
                                   .setting = "--kv-memory"};
+    rest.open_bytes = 0;
     return refuse_numbers(why, STATUS_NO_MEMORY, numbers,
                           "--kv-memory %s does not fit on %s: %s, which leaves %s (%llu bytes): "
                           "lower it to that, or leave it out",
                           text_bytes(wanted, engine->options.kv_memory_bytes),
-                          device_name(engine->device), say_parts(parts, sizeof parts, made),
-                          text_bytes(left, made->room_bytes),
-                          (unsigned long long)made->room_bytes);
+                          device_name(engine->device), say_parts(parts, sizeof parts, &rest),
+                          text_bytes(left, kv_room(made)), (unsigned long long)kv_room(made));
 }
 
 static int size_for_gpu(struct engine *engine, const struct kv_dtypes *dtypes,
@@ -138,18 +156,20 @@ static int size_for_gpu(struct engine *engine, const struct kv_dtypes *dtypes,
         if (status < 0)
             return status;
     }
-    if (options->kv_memory_bytes > made.room_bytes)
+    if (options->kv_memory_bytes > kv_room(&made))
         return refuse_memory(engine, &made, why);
     if (options->kv_memory_bytes == 0)
         options->kv_memory_bytes =
-            min_of(made.room_bytes,
-                   options->max_sequences * kv_pages_of(options->max_context) * page_bytes);
+            min_of(kv_room(&made),
+                   options->max_sequences * kv_pages_of(options->max_context) * page_bytes +
+                       made.open_bytes);
     log_write(LOG_INFO, "memory",
               "device_bytes=%llu weights_bytes=%llu workspace_bytes=%llu reserve_bytes=%llu "
-              "room_bytes=%llu kv_bytes=%llu",
+              "room_bytes=%llu kv_bytes=%llu open_bytes=%llu",
               (unsigned long long)made.memory_bytes, (unsigned long long)made.weights_bytes,
               (unsigned long long)made.workspace_bytes, (unsigned long long)made.reserve_bytes,
-              (unsigned long long)made.room_bytes, (unsigned long long)options->kv_memory_bytes);
+              (unsigned long long)kv_room(&made), (unsigned long long)options->kv_memory_bytes,
+              (unsigned long long)made.open_bytes);
     return STATUS_OK;
 }
 
@@ -164,12 +184,14 @@ static uint64_t most_of_cpu(const struct engine *engine)
 }
 
 /* What the process takes; pages become resident as they are written. */
-static void tell_cpu_plan(const struct engine *engine)
+static void tell_cpu_plan(const struct engine *engine, const struct kv_cache_spec *spec)
 {
-    log_write(LOG_INFO, "memory", "weights_bytes=%llu workspace_bytes=%llu kv_bytes=%llu",
+    log_write(LOG_INFO, "memory",
+              "weights_bytes=%llu workspace_bytes=%llu kv_bytes=%llu open_bytes=%llu",
               (unsigned long long)model_weight_bytes(engine->model),
               (unsigned long long)workspace_bytes(engine, engine->options.max_context),
-              (unsigned long long)engine->options.kv_memory_bytes);
+              (unsigned long long)engine->options.kv_memory_bytes,
+              (unsigned long long)kv_cache_open_bytes(engine->device, spec));
 }
 
 /* --- any device --- */
@@ -199,8 +221,7 @@ int engine_cache_open(struct engine *engine, const struct kv_dtypes *dtypes, str
                                  .max_sequences = options->max_sequences,
                                  .host_bytes = options->host_pool_bytes,
                                  .no_prefixes = options->no_prefix_cache,
-                                 .max_append = STEP_ROWS_MAX * flight_depth(engine->device,
-                                                                            options->no_overlap)};
+                                 .max_append = append_max(engine)};
     uint64_t page_bytes = 0; /* one of each group */
     int status = STATUS_OK;
 
@@ -223,7 +244,7 @@ int engine_cache_open(struct engine *engine, const struct kv_dtypes *dtypes, str
     if (status < 0)
         return status;
     if (!device_is_gpu(engine->device))
-        tell_cpu_plan(engine);
+        tell_cpu_plan(engine, &spec);
     spec.memory_bytes = options->kv_memory_bytes;
     spec.max_context = options->max_context;
     status = kv_cache_create(engine->device, &spec, &engine->cache, why);

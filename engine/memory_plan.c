@@ -94,6 +94,14 @@ static void plan_weights(const struct model_shape *shape, const struct weight_fo
     plan->weights_read_bytes = (uint64_t)(active * bits / 8);
 }
 
+/* Of one page that is being written, in layers that pack: of others it is a page as any. */
+static uint64_t rows_bytes(const struct model_shape *shape, enum kv_dtype dtype, uint64_t n_layers)
+{
+    if (!kv_dtype_is_packed(dtype))
+        return 0;
+    return n_layers * kv_shape_page_bytes(&shape->kv, kv_dtype_open(dtype));
+}
+
 /* Local layers stop growing at their window. */
 static uint64_t local_at(const struct model_shape *shape, const struct memory_plan *plan,
                          uint64_t context)
@@ -104,7 +112,7 @@ static uint64_t local_at(const struct model_shape *shape, const struct memory_pl
 static uint64_t needed_at(const struct model_shape *shape, const struct memory_budget *budget,
                           const struct memory_plan *plan, uint64_t context)
 {
-    return plan->weights_bytes + plan->reserve_bytes +
+    return plan->weights_bytes + plan->reserve_bytes + plan->open_bytes +
            workspace_at(shape, budget, plan, context) + plan->global_token_bytes * context +
            local_at(shape, plan, context);
 }
@@ -161,6 +169,10 @@ int memory_plan_make(const struct model_shape *shape, const struct weight_format
         .reserve_bytes = budget->reserve_bytes * budget->n_devices,
         .global_token_bytes = global_bytes * (shape->n_layers - shape->n_local_layers),
         .local_token_bytes = local_bytes * shape->n_local_layers,
+        .open_bytes =
+            copies * budget->open_pages *
+            (rows_bytes(shape, pages->global, shape->n_layers - shape->n_local_layers) +
+             rows_bytes(shape, pages->local, shape->n_local_layers)),
     };
     plan_weights(shape, weights, weights_bytes, out);
     int status = check(shape, budget, context, why);
@@ -173,7 +185,8 @@ int memory_plan_make(const struct model_shape *shape, const struct weight_format
     out->global_bytes = out->global_token_bytes * out->context;
     out->local_bytes = local_at(shape, out, out->context);
     out->kv_bytes = out->global_bytes + out->local_bytes;
-    uint64_t rest_bytes = out->weights_bytes + out->workspace_bytes + out->reserve_bytes;
+    uint64_t rest_bytes = out->weights_bytes + out->workspace_bytes + out->reserve_bytes +
+                          out->open_bytes;
     out->needed_bytes = rest_bytes + out->kv_bytes;
     out->fits = out->needed_bytes <= out->memory_bytes;
     out->room_bytes = out->memory_bytes > rest_bytes ? out->memory_bytes - rest_bytes : 0;

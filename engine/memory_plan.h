@@ -1,10 +1,12 @@
 /* engine/memory_plan.h: what a model takes of a device's memory, what is left for pages, and how
  * fast the memory lets it decode. Pure arithmetic: no device, no clock. Bytes unless said.
  *
- *   memory x devices | weights | workspace | reserve | local layers' pages | global ones' | spare |
+ *   memory x devices | weights | workspace | reserve | rows | local layers' pages | global ones' |
+ *                      spare |
  *   host             | grammars of requests | the rest of the process |
  *
- * One sequence; local layers keep their window at most, global layers every token. `quire plan`
+ * rows: of pages that are being written, where full ones are packed (kvcache/kv_open.h). One
+ * sequence; local layers keep their window at most, global layers every token. `quire plan`
  * asks before there is a device, and the workspace is an estimate; the engine asks with one open,
  * and gives what its weights have taken and its buffers will take. Any thread.
  */
@@ -32,6 +34,7 @@ struct memory_budget {
      * never shrinks as that grows. NULL: the formulas of memory_plan.c */
     uint64_t (*workspace_bytes)(const void *arg, uint64_t context);
     const void *workspace_arg;
+    uint32_t open_pages; /* whose rows stand apart in groups that pack: kv_open_pages */
 };
 
 /* Kept free of one device: for the driver's context, code, graphs and the allocator's edges 750 MB,
@@ -51,6 +54,7 @@ struct memory_plan {
     uint64_t global_bytes, local_bytes, kv_bytes; /* at `context`; kv = global + local */
     /* all devices; the three parts only where the formulas made them */
     uint64_t activations_bytes, logits_bytes, partials_bytes, workspace_bytes;
+    uint64_t open_bytes; /* of rows; 0 where nothing packs */
     uint64_t memory_bytes, reserve_bytes, needed_bytes; /* all devices; needed has all parts */
     bool fits;
     uint64_t room_bytes;          /* what the rest leaves for pages at `context`, all devices */

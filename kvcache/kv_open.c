@@ -23,11 +23,15 @@ uint32_t kv_open_capacity(const struct kv_cache_spec *spec, const struct kv_grou
 
 /* A sequence with n > 0 uncommitted tokens has rows of 1 + (n + 62) / 64 pages at most, the last
  * quotient 0 where n is 1. */
+uint32_t kv_open_pages(uint32_t max_sequences, uint64_t max_uncommitted)
+{
+    uint64_t n_reaching = min_of(max_sequences, max_uncommitted / 2);
+    return (uint32_t)(max_sequences + (max_uncommitted + 62 * n_reaching) / PAGE_TOKENS);
+}
+
 static uint32_t n_pages_of(const struct kv_cache_spec *spec)
 {
-    uint64_t n_tokens = spec->max_uncommitted;
-    uint64_t n_reaching = min_of(spec->max_sequences, n_tokens / 2);
-    return (uint32_t)(spec->max_sequences + (n_tokens + 62 * n_reaching) / PAGE_TOKENS);
+    return kv_open_pages(spec->max_sequences, spec->max_uncommitted);
 }
 
 static struct kv_group_spec spec_of_rows(const struct kv_group_spec *group)

@@ -30,6 +30,8 @@ struct kv_open {
     struct kv_tables tables; /* a slot for each sequence, and behind them one for padding */
 };
 
+/* Pages whose rows so many sequences have at most, with so many uncommitted tokens together. */
+uint32_t kv_open_pages(uint32_t max_sequences, uint64_t max_uncommitted);
 /* Of one group: pages of rows that a sequence has at most; bytes of all of them, 0 where nothing
  * packs. */
 uint32_t kv_open_capacity(const struct kv_cache_spec *spec, const struct kv_group_spec *group);

@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "engine/memory_plan.h"
 #include "kernels/gpu_matrix.h"
+#include "kvcache/kv_open.h"
 #include "limits.h"
 #include "model/gguf.h"
 #include "model/layer_plan.h"
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define STEPS_ROWS (STEP_ROWS_MAX * DEVICE_DEPTH_MAX) /* not yet committed, at most */
 #define GOAL 0.8 /* of the bandwidth: what our kernels are to reach */
 
 struct gpu {
@@ -168,12 +170,14 @@ static void print_pages(const struct model_shape *shape, const struct memory_pla
     snprintf(how, sizeof how, "%u layers: %s bytes a token x %s tokens (%s)", n_global,
              text_count(a, plan->global_token_bytes), text_count(b, plan->context), dtype);
     print_bytes("pages", plan->global_bytes, how);
-    if (shape->n_local_layers == 0)
-        return;
-    snprintf(how, sizeof how, "%u layers: %s bytes a token, the last %s tokens at most",
-             shape->n_local_layers, text_count(a, plan->local_token_bytes),
-             text_count(b, shape->window));
-    print_bytes("  local layers", plan->local_bytes, how);
+    if (shape->n_local_layers > 0) {
+        snprintf(how, sizeof how, "%u layers: %s bytes a token, the last %s tokens at most",
+                 shape->n_local_layers, text_count(a, plan->local_token_bytes),
+                 text_count(b, shape->window));
+        print_bytes("  local layers", plan->local_bytes, how);
+    }
+    if (plan->open_bytes > 0)
+        print_bytes("  being written", plan->open_bytes, "their rows, until they are packed");
 }
 
 static void print_workspace(const struct memory_plan *plan)
@@ -240,6 +244,7 @@ static void print_json(const struct subject *subject, const struct plan_options 
         json_print_uint(&json, "kv_global_bytes", plan->global_bytes);
         json_print_uint(&json, "kv_local_bytes", plan->local_bytes);
         json_print_uint(&json, "kv_bytes", plan->kv_bytes);
+        json_print_uint(&json, "kv_open_bytes", plan->open_bytes);
         json_print_uint(&json, "workspace_bytes", plan->workspace_bytes);
         json_print_uint(&json, "reserve_bytes", plan->reserve_bytes);
         json_print_uint(&json, "needed_bytes", plan->needed_bytes);
@@ -273,7 +278,8 @@ static int plan(const struct plan_options *in, bool *is_usage, struct why *why)
     struct memory_budget budget = {.memory_bytes = memory_bytes,
                                    .bytes_per_second = gpu->gb_per_second * 1e9,
                                    .n_devices = (uint32_t)in->n_gpus,
-                                   .reserve_bytes = memory_plan_reserve(memory_bytes)};
+                                   .reserve_bytes = memory_plan_reserve(memory_bytes),
+                                   .open_pages = kv_open_pages(1, STEPS_ROWS)};
 
     int status = find_subject(in->model, &subject, is_usage, why);
     if (status < 0)

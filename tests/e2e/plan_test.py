@@ -30,6 +30,8 @@ def test_scout_on_one_h100_as_the_arithmetic_has_it(quire):
         near(told["decode_tokens_per_second"], tokens_per_second, 0.06)  # its scales are f16
         assert told["fits"] and told["workspace_bytes"] > 0
         assert told["longest_context"] >= context
+        packs = dtype != "f16"  # one sequence, two steps of 512 rows under way
+        assert told["kv_open_bytes"] == packs * 17 * 64 * 196608
     told = plan(quire, "--model", "llama4-scout", "--context", 1048576)
     near(told["kv_global_bytes"], 51.5e9)
     assert not told["fits"] and told["longest_context"] < 1048576

@@ -152,6 +152,28 @@ static void test_memory_plan__gpus_share_heads_evenly_or_are_refused(void **stat
                      2 * plan_of("deepseek-v3", "f16", &h100, 4096).kv_bytes);
 }
 
+/* f16, of layers whose full pages are packed: 36 of Scout's 48 have a window. */
+static void test_memory_plan__rows_of_pages_being_written_are_counted_where_they_are_packed(
+    void **state)
+{
+    struct memory_budget budget = h100;
+    struct memory_plan f16 = plan_of("llama4-scout", "f16", &budget, 65536);
+    uint64_t rows = 10 * PAGE_TOKENS * (f16.global_token_bytes + f16.local_token_bytes);
+    struct memory_plan without = plan_of("llama4-scout", "q8", &budget, 65536);
+
+    budget.open_pages = 10;
+    assert_int_equal(plan_of("llama4-scout", "f16", &budget, 65536).open_bytes, 0);
+    assert_int_equal(plan_of("llama4-scout", "f16", &budget, 65536).needed_bytes,
+                     f16.needed_bytes);
+    struct memory_plan with = plan_of("llama4-scout", "q8", &budget, 65536);
+    assert_int_equal(with.open_bytes, rows);
+    assert_int_equal(with.needed_bytes, without.needed_bytes + rows);
+    assert_int_equal(with.room_bytes, without.room_bytes - rows);
+    assert_true(with.longest_context < without.longest_context);
+    assert_int_equal(plan_of("llama4-scout", "global=q4,local=f16", &budget, 65536).open_bytes,
+                     10 * PAGE_TOKENS * f16.global_token_bytes);
+}
+
 static void test_memory_plan__refuses_a_context_beyond_the_trained_one(void **state)
 {
     struct memory_plan plan;
@@ -205,6 +227,8 @@ int main(void)
         cmocka_unit_test(test_memory_plan__the_reserve_is_a_sixteenth_of_a_small_memory),
         cmocka_unit_test(test_memory_plan__weights_that_do_not_fit_leave_no_context),
         cmocka_unit_test(test_memory_plan__gpus_share_heads_evenly_or_are_refused),
+        cmocka_unit_test(
+            test_memory_plan__rows_of_pages_being_written_are_counted_where_they_are_packed),
         cmocka_unit_test(test_memory_plan__refuses_a_context_beyond_the_trained_one),
         cmocka_unit_test(test_memory_plan__of_an_unpublished_shape_only_the_weights_are_planned),
         cmocka_unit_test(test_memory_plan__a_file_says_what_its_weights_take),
