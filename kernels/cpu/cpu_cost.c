@@ -78,8 +78,6 @@ static double ops_of_scales(uint32_t type)
     switch (cpu_form_of(type)) {
     case FORM_ONE_MINIMUM:
         return OPS_SCALE + OPS_MINIMUM;
-    case FORM_TWO:
-        return 2 * OPS_SCALE;
     case FORM_ONE_TWO_MINIMA:
         return OPS_SCALE + 2 * (OPS_MINIMUM + 1); /* da times each half's sum */
     default:

@@ -15,6 +15,12 @@ INLINE __m256 add_block(__m256i s, __m256 d, const struct panel_row *x, __m256 a
     return _mm256_fmadd_ps(_mm256_cvtepi32_ps(s), scale, acc);
 }
 
+/* The same without d. */
+INLINE __m256 add_product(__m256i s, const struct panel_row *x, __m256 t)
+{
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(s), _mm256_set1_ps(float_at(x->da)), t);
+}
+
 /* m: one minimum, or that of both halves */
 INLINE __m256 add_minima(const enum cpu_form form, const __m256 *m, const struct panel_row *x,
                          __m256 acc)

@@ -26,6 +26,12 @@ INLINE __m512 add_block(__m512i s, __m512 d, const struct panel_row *x, __m512 a
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(s), scale, acc);
 }
 
+/* The same without d. */
+INLINE __m512 add_product(__m512i s, const struct panel_row *x, __m512 t)
+{
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(s), _mm512_set1_ps(float_at(x->da)), t);
+}
+
 /* m: one minimum, or that of both halves */
 INLINE __m512 add_minima(const enum cpu_form form, const __m512 *m, const struct panel_row *x,
                          __m512 acc)

@@ -139,11 +139,6 @@ INLINE __m256 chain_block(const uint32_t type, const bool is_16, const struct un
 {
     const enum cpu_form form = cpu_form_of(type);
     int32_t nb = int_at(x->nb), nh = int_at(x->nh);
-    if (form == FORM_TWO) {
-        __m256i first = dot_words(type, is_16, weights->w, 0, 4, nh, x, split);
-        __m256i second = dot_words(type, is_16, weights->w, 4, 8, nb - nh, x, split);
-        return add_block(second, weights->d[1], x, add_block(first, weights->d[0], x, acc));
-    }
     __m256i s;
     if (has_small_scales(type))
         s = _mm256_add_epi32(dot_scaled(type, is_16, weights->w, 0, field, nh, x),
@@ -153,8 +148,49 @@ INLINE __m256 chain_block(const uint32_t type, const bool is_16, const struct un
     return add_minima(form, weights->m, x, add_block(s, weights->d[0], x, acc));
 }
 
+/* One block of FORM_TWO: what stands for t. */
+INLINE __m256 chain_two(const uint32_t type, const bool is_16, const struct cpu_tile_place *at,
+                        const int part, const struct panel_row *x, __m256 t)
+{
+    const uint8_t *field = at->field + VEC_ROWS * part;
+    __m256i w[8];
+    int32_t nb = int_at(x->nb), nh = int_at(x->nh);
+    unpack_codes(type, at, part, w);
+    __m256i first = dot_words(type, is_16, w, 0, 4, nh, x, NULL);
+    __m256i second = dot_words(type, is_16, w, 4, 8, nb - nh, x, NULL);
+    first = _mm256_mullo_epi32(first, group_scales(field, 0));
+    second = _mm256_mullo_epi32(second, group_scales(field, 1));
+    return add_product(_mm256_add_epi32(first, second), x, t);
+}
+
+INLINE void multiply_one_groups(const struct cpu_span *span, const uint32_t type, const bool is_16)
+{
+    const size_t row_bytes = row_bytes_of(is_16);
+    const uint8_t *block = (const uint8_t *)span->rows + span->begin * row_bytes;
+    __m256 acc[2] = {_mm256_load_ps(span->acc), _mm256_load_ps(span->acc + VEC_ROWS)};
+    for (size_t b = span->begin; b < span->end; b += GROUP_BLOCKS) {
+        struct cpu_tile_place at;
+        __m256 t[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+        for (size_t i = b; i < b + GROUP_BLOCKS; i++, block += row_bytes) {
+            at = cpu_tile_place(type, span->tile, span->n_in, i);
+            struct panel_row x = panel_row_of(block, is_16, 1, 0);
+            prefetch_block(type, &at, i, span->prefetch_bytes);
+            t[0] = chain_two(type, is_16, &at, 0, &x, t[0]);
+            t[1] = chain_two(type, is_16, &at, 1, &x, t[1]);
+        }
+        acc[0] = _mm256_fmadd_ps(t[0], group_d(&at, 0), acc[0]);
+        acc[1] = _mm256_fmadd_ps(t[1], group_d(&at, 1), acc[1]);
+    }
+    _mm256_store_ps(span->acc, acc[0]);
+    _mm256_store_ps(span->acc + VEC_ROWS, acc[1]);
+}
+
 INLINE void multiply_one(const struct cpu_span *span, const uint32_t type, const bool is_16)
 {
+    if (cpu_form_of(type) == FORM_TWO) {
+        multiply_one_groups(span, type, is_16);
+        return;
+    }
     const size_t row_bytes = row_bytes_of(is_16);
     const uint8_t *block = (const uint8_t *)span->rows + span->begin * row_bytes;
     __m256 acc[2] = {_mm256_load_ps(span->acc), _mm256_load_ps(span->acc + VEC_ROWS)};

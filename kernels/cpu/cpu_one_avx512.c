@@ -27,20 +27,50 @@ INLINE __m512 chain_block(const uint32_t type, const bool is_16, const struct un
 {
     const enum cpu_form form = cpu_form_of(type);
     const int offset = offset_of(type);
-    if (form == FORM_TWO) {
-        __m512i nb = broadcast4(x->nb), nh = broadcast4(x->nh);
-        __m512i first = dot_words(is_16, weights->w, 0, 4, start_of(offset, nh), x);
-        __m512i rest = start_of(offset, _mm512_sub_epi32(nb, nh));
-        __m512i second = dot_words(is_16, weights->w, 4, 8, rest, x);
-        return add_block(second, weights->d[1], x, add_block(first, weights->d[0], x, acc));
-    }
     __m512i start = offset == 0 ? _mm512_setzero_si512() : start_of(offset, broadcast4(x->nb));
     __m512i s = dot_words(is_16, weights->w, 0, 8, start, x);
     return add_minima(form, weights->m, x, add_block(s, weights->d[0], x, acc));
 }
 
+/* One block of FORM_TWO: what stands for t. */
+INLINE __m512 chain_two(const uint32_t type, const bool is_16, const struct cpu_tile_place *at,
+                        const struct panel_row *x, __m512 t)
+{
+    const int offset = offset_of(type);
+    __m512i w[8], nb = broadcast4(x->nb), nh = broadcast4(x->nh);
+    unpack_codes(type, at, 0, w);
+    __m512i first = dot_words(is_16, w, 0, 4, start_of(offset, nh), x);
+    __m512i second = dot_words(is_16, w, 4, 8, start_of(offset, _mm512_sub_epi32(nb, nh)), x);
+    first = _mm512_mullo_epi32(first, group_scales(at->field, 0));
+    second = _mm512_mullo_epi32(second, group_scales(at->field, 1));
+    return add_product(_mm512_add_epi32(first, second), x, t);
+}
+
+INLINE void multiply_one_groups(const struct cpu_span *span, const uint32_t type, const bool is_16)
+{
+    const size_t row_bytes = row_bytes_of(is_16);
+    const uint8_t *block = (const uint8_t *)span->rows + span->begin * row_bytes;
+    __m512 acc = _mm512_load_ps(span->acc);
+    for (size_t b = span->begin; b < span->end; b += GROUP_BLOCKS) {
+        struct cpu_tile_place at;
+        __m512 t = _mm512_setzero_ps();
+        for (size_t i = b; i < b + GROUP_BLOCKS; i++, block += row_bytes) {
+            at = cpu_tile_place(type, span->tile, span->n_in, i);
+            struct panel_row x = panel_row_of(block, is_16, 1, 0);
+            prefetch_block(type, &at, i, span->prefetch_bytes);
+            t = chain_two(type, is_16, &at, &x, t);
+        }
+        acc = _mm512_fmadd_ps(t, group_d(&at, 0), acc);
+    }
+    _mm512_store_ps(span->acc, acc);
+}
+
 INLINE void multiply_one(const struct cpu_span *span, const uint32_t type, const bool is_16)
 {
+    if (cpu_form_of(type) == FORM_TWO) {
+        multiply_one_groups(span, type, is_16);
+        return;
+    }
     const size_t row_bytes = row_bytes_of(is_16);
     const uint8_t *block = (const uint8_t *)span->rows + span->begin * row_bytes;
     __m512 acc = _mm512_load_ps(span->acc);

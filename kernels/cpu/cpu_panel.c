@@ -181,20 +181,35 @@ static uint32_t largest_bits(const float *x)
     return largest;
 }
 
+/* The sum of magnitudes. */
+static int32_t round_values(const float *x, float scale, int32_t *v)
+{
+    int32_t size = 0;
+    for (int i = 0; i < BLOCK_VALUES; i++) {
+        v[i] = scale != 0 ? (int32_t)lrintf(x[i] * scale) : 0;
+        size += v[i] < 0 ? -v[i] : v[i];
+    }
+    return size;
+}
+
 static void quantize_scalar(const float *x, const struct cpu_panel_block *to)
 {
-    float limit = cpu_panel_block_is_16(to) ? PANEL_LIMIT_16 : PANEL_LIMIT_INT8;
+    bool is_16 = cpu_panel_block_is_16(to);
+    float limit = is_16 ? PANEL_LIMIT_16 : PANEL_LIMIT_INT8;
     uint32_t bits = largest_bits(x);
     float amax;
     memcpy(&amax, &bits, sizeof amax);
-    float scale = cpu_panel_scale(bits, amax, limit);
 
-    int32_t sum = 0, first = 0;
+    int32_t v[BLOCK_VALUES], sum = 0, first = 0;
+    int32_t size = round_values(x, cpu_panel_scale(bits, amax, limit), v);
+    if (is_16 && size > PANEL_SUM_16) {
+        limit /= 2;
+        round_values(x, cpu_panel_scale(bits, amax, limit), v);
+    }
     for (int i = 0; i < BLOCK_VALUES; i++) {
-        int32_t v = scale != 0 ? (int32_t)lrintf(x[i] * scale) : 0;
-        sum += v;
-        first += i < BLOCK_VALUES / 2 ? v : 0;
-        cpu_panel_set(to, i, v);
+        sum += v[i];
+        first += i < BLOCK_VALUES / 2 ? v[i] : 0;
+        cpu_panel_set(to, i, v[i]);
     }
     cpu_panel_finish(to, bits, amax, limit, sum, first);
 }

@@ -31,10 +31,24 @@ static __m256i words_of(__m256i a, __m256i b)
     return _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
 }
 
+/* The sum of magnitudes. */
+static int32_t round_values(const __m256 *in, float scale, __m256i *v)
+{
+    const __m256i keep = _mm256_set1_epi32(scale != 0 ? -1 : 0);
+    __m256i size = _mm256_setzero_si256();
+    for (int i = 0; i < 4; i++) {
+        v[i] = _mm256_cvtps_epi32(_mm256_mul_ps(in[i], _mm256_set1_ps(scale)));
+        v[i] = _mm256_and_si256(v[i], keep);
+        size = _mm256_add_epi32(size, _mm256_abs_epi32(v[i]));
+    }
+    return sum_of(size);
+}
+
 static void quantize_avx2(const float *x, const struct cpu_panel_block *to)
 {
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
-    float limit = cpu_panel_block_is_16(to) ? PANEL_LIMIT_16 : PANEL_LIMIT_INT8;
+    bool is_16 = cpu_panel_block_is_16(to);
+    float limit = is_16 ? PANEL_LIMIT_16 : PANEL_LIMIT_INT8;
     __m256 in[4];
     __m256i v[4], largest = _mm256_setzero_si256();
     for (int i = 0; i < 4; i++) {
@@ -44,12 +58,11 @@ static void quantize_avx2(const float *x, const struct cpu_panel_block *to)
     }
     uint32_t bits = largest_of(largest);
     float amax = _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128((int)bits)));
-    float scale = cpu_panel_scale(bits, amax, limit);
 
-    __m256i keep = _mm256_set1_epi32(scale != 0 ? -1 : 0);
-    for (int i = 0; i < 4; i++) {
-        v[i] = _mm256_cvtps_epi32(_mm256_mul_ps(in[i], _mm256_set1_ps(scale)));
-        v[i] = _mm256_and_si256(v[i], keep);
+    int32_t size = round_values(in, cpu_panel_scale(bits, amax, limit), v);
+    if (is_16 && size > PANEL_SUM_16) {
+        limit /= 2;
+        round_values(in, cpu_panel_scale(bits, amax, limit), v);
     }
     int32_t first = sum_of(_mm256_add_epi32(v[0], v[1]));
     int32_t sum = first + sum_of(_mm256_add_epi32(v[2], v[3]));

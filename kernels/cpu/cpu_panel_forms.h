@@ -2,9 +2,11 @@
  * stand, and its scales.
  *
  * Quantizer (cpu_kernels.md 14): limit L = 32512 (16-bit) or 127 (int8), d = amax * (1 / L), v =
- * round_even(x * (L / amax)). A block of zeros, or so small that L / amax overflows, has v = 0 and
- * d = 0. A block that holds a NaN or an Inf has v = 0 and d = sa = NaN: the outputs that read it
- * become NaN, nothing else does.
+ * round_even(x * (L / amax)). Where the magnitudes of 16-bit v sum to more than 16 L, half of L
+ * takes its place: so 32 products with weights of up to 4096 (a code of Q6_K times its scale) never
+ * leave 32 bits, 4096 (16 L + 16) < 2^31. A block of zeros, or so small that L / amax overflows,
+ * has v = 0 and d = 0. A block that holds a NaN or an Inf has v = 0 and d = sa = NaN: the outputs
+ * that read it become NaN, nothing else does.
  *
  * Inline functions are static: each instruction set compiles its own copy.
  */
@@ -16,6 +18,7 @@
 #include <math.h>
 
 #define PANEL_LIMIT_16 32512.0f
+#define PANEL_SUM_16 (16 * 32512) /* of the magnitudes of a block; more halves the limit */
 #define PANEL_LIMIT_INT8 127.0f
 #define PANEL_SMALLEST 1e-34f /* 32512 / 1e-34 is still a finite f32 */
 

@@ -20,11 +20,6 @@ static void multiply_block(enum cpu_form form, const struct tensor_values *weigh
 {
     float da = *x->da;
     int32_t first = -(*x->nh >> 7), sum = -(*x->nb >> 7); /* exact: multiples of 128 */
-    if (form == FORM_TWO) {
-        *acc = fmaf((float)dot(weight->w, x, 0, 16), weight->d[0] * da, *acc);
-        *acc = fmaf((float)dot(weight->w, x, 16, BLOCK_VALUES), weight->d[1] * da, *acc);
-        return;
-    }
     *acc = fmaf((float)dot(weight->w, x, 0, BLOCK_VALUES), weight->d[0] * da, *acc);
     if (form == FORM_ONE_MINIMUM)
         *acc = fmaf(weight->m[0], *x->sa, *acc);
@@ -32,6 +27,37 @@ static void multiply_block(enum cpu_form form, const struct tensor_values *weigh
         *acc = fmaf(weight->m[0], da * (float)first, *acc);
         *acc = fmaf(weight->m[1], da * (float)(sum - first), *acc);
     }
+}
+
+/* Output o of GROUP_BLOCKS blocks with all rows. */
+static void multiply_group(const struct cpu_span *span, uint32_t first_block, uint32_t o)
+{
+    uint8_t *group = (uint8_t *)(uintptr_t)span->rows;
+    float t[PANEL_ROWS] = {0};
+    struct tensor_block weight;
+    for (uint32_t b = first_block; b < first_block + GROUP_BLOCKS; b++) {
+        struct tensor_values values;
+        cpu_tile_read_block(span->type, span->n_in, span->tile, o, b, &weight);
+        tensor_block_values(span->type, &weight, &values);
+        for (uint32_t row = 0; row < span->m; row++) {
+            struct cpu_panel_block x = cpu_panel_block(group, span->activations, span->m, row, b);
+            int32_t s = (int8_t)weight.scale[0] * dot(values.w, &x, 0, 16) +
+                        (int8_t)weight.scale[1] * dot(values.w, &x, 16, BLOCK_VALUES);
+            t[row] = fmaf((float)s, *x.da, t[row]);
+        }
+    }
+    for (uint32_t row = 0; row < span->m; row++) {
+        float *acc = &span->acc[row * TILE_ROWS + o];
+        *acc = fmaf(t[row], f16_to_f32(weight.d), *acc);
+    }
+}
+
+static void multiply_groups(const struct cpu_span *span)
+{
+    assert(span->begin % GROUP_BLOCKS == 0 && span->end % GROUP_BLOCKS == 0);
+    for (uint32_t b = span->begin; b < span->end; b += GROUP_BLOCKS)
+        for (uint32_t o = 0; o < TILE_ROWS; o++)
+            multiply_group(span, b, o);
 }
 
 static void multiply_blocks(const struct cpu_span *span)
@@ -74,6 +100,8 @@ void cpu_multiply_scalar(const struct cpu_span *span)
 {
     if (cpu_tile_wants_floats(span->type, span->activations))
         multiply_floats(span);
+    else if (cpu_form_of(span->type) == FORM_TWO)
+        multiply_groups(span);
     else
         multiply_blocks(span);
 }

@@ -12,7 +12,8 @@
  *   form             chain of a block
  *   ONE              acc = fma(f32(s), d * da, acc)
  *   ONE_MINIMUM      the same, then acc = fma(m, sa, acc)
- *   TWO              as ONE for its first 16 values, then for the others
+ *   TWO              of a group of 8 blocks: t = fma(f32(S), da, t) block by block from 0 on, S the
+ *                    exact sum of code * scale * x; then acc = fma(t, d, acc)
  *   ONE_TWO_MINIMA   as ONE, then fma(m_h, da * f32(sum_h), acc) for both halves h
  *   FLOATS           acc = fma(w, x, acc), k ascending
  */
@@ -41,6 +42,8 @@ static inline __attribute__((always_inline)) enum cpu_form cpu_form_of(const uin
     }
 }
 
+#define GROUP_BLOCKS 8 /* of TWO: the 256 values of a K type */
+
 struct cpu_span {
     uint32_t type;         /* enum tensor_type */
     enum activations activations;
@@ -49,7 +52,8 @@ struct cpu_span {
     uint32_t n_in;
     uint32_t row_floats;   /* from one f32 row to the next */
     uint32_t m;            /* rows, 1..12 */
-    uint32_t begin, end;   /* blocks of 32 values; the last one of a float weight may be partial */
+    uint32_t begin, end;   /* blocks of 32 values, whole groups of TWO; the last one of a float
+                              weight may be partial */
     const void *rows;      /* the panel group of the m rows; or their f32 rows [m, row_floats] */
     size_t prefetch_bytes; /* how far ahead of the weights to prefetch; 0: they are in cache */
     float *acc;            /* [m, 16], 64-byte aligned */

@@ -75,14 +75,21 @@ static void read_scales(uint32_t type, const struct cpu_tile_place *at, uint32_t
     }
 }
 
+void cpu_tile_read_block(uint32_t type, uint32_t n_in, const uint8_t *tile, uint32_t row,
+                         uint32_t block_idx, struct tensor_block *out)
+{
+    struct cpu_tile_place at = cpu_tile_place(type, tile, n_in, block_idx);
+    *out = (struct tensor_block){.d = 0};
+    for (uint32_t k = 0; k < BLOCK_VALUES; k++)
+        out->code[k] = code_at(type, at.block, row, k);
+    read_scales(type, &at, row, out);
+}
+
 void cpu_tile_read(uint32_t type, uint32_t n_in, const uint8_t *tile, uint32_t row,
                    uint32_t block_idx, struct tensor_values *out)
 {
-    struct cpu_tile_place at = cpu_tile_place(type, tile, n_in, block_idx);
-    struct tensor_block block = {.d = 0};
-    for (uint32_t k = 0; k < BLOCK_VALUES; k++)
-        block.code[k] = code_at(type, at.block, row, k);
-    read_scales(type, &at, row, &block);
+    struct tensor_block block;
+    cpu_tile_read_block(type, n_in, tile, row, block_idx, &block);
     tensor_block_values(type, &block, out);
 }
 

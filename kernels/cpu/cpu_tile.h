@@ -116,7 +116,9 @@ uint64_t cpu_tile_bytes(uint32_t type, uint32_t n_in); /* whole lines */
 void cpu_tile_repack(uint32_t type, uint32_t n_in, const uint8_t *rows, uint32_t n_rows,
                      uint8_t *tile);
 
-/* One row of one block, exactly; integer types only. */
+/* One row of one block, as the file has it and exactly; integer types only. */
+void cpu_tile_read_block(uint32_t type, uint32_t n_in, const uint8_t *tile, uint32_t row,
+                         uint32_t block_idx, struct tensor_block *out);
 void cpu_tile_read(uint32_t type, uint32_t n_in, const uint8_t *tile, uint32_t row,
                    uint32_t block_idx, struct tensor_values *out);
 /* The exact f32 values of one row of one block (fewer than 32 at the end of a float row), as

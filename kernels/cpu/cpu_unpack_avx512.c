@@ -8,11 +8,15 @@ INLINE void store_wide(const uint32_t type, const bool is_16, const struct cpu_t
     const __m512i more = _mm512_set1_epi8((char)(wide_offset(form) - offset_of(type)));
     struct unpacked block;
     unpack_block(type, at, 0, &block);
+    const vec_ints scale_pairs[2] = {group_scale_pairs(at->field, 0),
+                                     group_scale_pairs(at->field, 1)};
     UNROLL(8)
     for (int g = 0; g < 8; g++) {
         if (is_16) {
             vec_ints pairs[2];
             widen_pairs(block.w[g], offset_of(type), pairs);
+            for (int i = 0; i < 2 && form == FORM_TWO; i++)
+                pairs[i] = vec_multiply_pairs(pairs[i], scale_pairs[g / 4]);
             _mm512_store_si512((__m512i *)(wide + 128 * g), pairs[0]);
             _mm512_store_si512((__m512i *)(wide + 128 * g + 64), pairs[1]);
         } else {
@@ -20,9 +24,9 @@ INLINE void store_wide(const uint32_t type, const bool is_16, const struct cpu_t
         }
     }
     float *scales = (float *)(wide + 64 * WIDE_WORDS(is_16));
-    _mm512_store_ps(scales, block.d[0]);
-    if (form == FORM_TWO)
-        _mm512_store_ps(scales + TILE_ROWS, block.d[1]);
+    _mm512_store_ps(scales, form == FORM_TWO ? group_d(at, 0) : block.d[0]);
+    for (int half = 0; half < 2 && form == FORM_TWO && !is_16; half++)
+        _mm512_store_si512(scales + TILE_ROWS * (half + 1), group_scales(at->field, half));
     if (form == FORM_ONE_MINIMUM || form == FORM_ONE_TWO_MINIMA)
         _mm512_store_ps(scales + TILE_ROWS, block.m[0]);
     if (form == FORM_ONE_TWO_MINIMA)

@@ -251,4 +251,23 @@ INLINE void widen_pairs(vec_ints bytes, const int offset, vec_ints out[2])
         out[i] = vec_subtract_pairs(vec_look_up(bytes, vec_all_lanes(order[i])), less);
 }
 
+/* The scales of a half of a block of FORM_TWO, as they stand and in both pairs of a row's 32
+ * bits. */
+INLINE vec_ints group_scales(const uint8_t *field, const int half)
+{
+    return vec_widen_signed(field + TILE_FIELD_BYTES * half);
+}
+
+INLINE vec_ints group_scale_pairs(const uint8_t *field, const int half)
+{
+    vec_ints scale = group_scales(field, half);
+    return vec_or(vec_and(scale, vec_all_words(0xffff)), vec_left_words(scale, 16));
+}
+
+/* d of a group of FORM_TWO. */
+INLINE vec_floats group_d(const struct cpu_tile_place *at, int part)
+{
+    return vec_load_halves(at->head + 2 * VEC_ROWS * part);
+}
+
 #endif

@@ -69,6 +69,11 @@ INLINE vec_ints vec_subtract_pairs(vec_ints a, vec_ints b)
     return _mm256_sub_epi16(a, b);
 }
 
+INLINE vec_ints vec_multiply_pairs(vec_ints a, vec_ints b)
+{
+    return _mm256_mullo_epi16(a, b);
+}
+
 INLINE vec_ints vec_multiply_words(vec_ints a, vec_ints b)
 {
     return _mm256_mullo_epi32(a, b);

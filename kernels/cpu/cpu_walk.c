@@ -35,12 +35,14 @@ static uint32_t wide_bytes_of(const struct cpu_products *products, uint32_t type
     return products->wide_bytes[floats ? FORM_FLOATS : cpu_form_of(type)][activations];
 }
 
-/* Blocks of k that are multiplied at a time. */
-static uint32_t piece_blocks(uint32_t wide_bytes, uint32_t n_blocks, bool streams)
+/* Blocks of k that are multiplied at a time: whole groups of `unit`. */
+static uint32_t piece_blocks(uint32_t wide_bytes, uint32_t n_blocks, uint32_t unit, bool streams)
 {
     uint32_t most = (streams ? WALK_STREAM_BYTES : WALK_PIECE_BYTES) / wide_bytes;
+    most = most < unit ? unit : most / unit * unit;
     uint32_t n_pieces = (n_blocks + most - 1) / most;
-    return (n_blocks + n_pieces - 1) / n_pieces;
+    uint32_t piece = (n_blocks + n_pieces - 1) / n_pieces;
+    return (piece + unit - 1) / unit * unit;
 }
 
 /* Blocks [begin, end) with the rows of every group of the pass. */
@@ -80,7 +82,8 @@ void cpu_walk_tile(const struct cpu_input *input, uint32_t type, const uint8_t *
     bool floats = cpu_tile_wants_floats(type, input->activations);
     uint32_t n_in = n_in_of(input), n_blocks = (n_in + BLOCK_VALUES - 1) / BLOCK_VALUES;
     uint32_t wide_bytes = wide_bytes_of(products, type, input->activations);
-    uint32_t piece = piece_blocks(wide_bytes, n_blocks, pass->streams);
+    uint32_t unit = !floats && cpu_form_of(type) == FORM_TWO ? GROUP_BLOCKS : 1;
+    uint32_t piece = piece_blocks(wide_bytes, n_blocks, unit, pass->streams);
     if (pass->streams && input->n_rows == 1)
         piece = n_blocks; /* nothing is unpacked */
     struct cpu_span span = {

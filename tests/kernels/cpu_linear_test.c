@@ -28,17 +28,20 @@ static float *copy_of_dequantized(const struct linear_case *c)
     return values;
 }
 
-/* What quantizing the activations may cost an output: half a step of every block times |w|. */
+/* What quantizing the activations may cost an output: half a step of every block times |w|; steps
+ * are twice as wide where 16-bit magnitudes sum to 16 limits. */
 static double quantizer_bound(const float *w, const float *x, uint32_t n_in, double limit)
 {
     double bound = 0;
     for (uint32_t b = 0; b < n_in; b += 32) {
-        double amax = 0, weights = 0;
+        double amax = 0, weights = 0, size = 0;
         for (uint32_t k = b; k < b + 32 && k < n_in; k++) {
             amax = fmax(amax, fabs((double)x[k]));
+            size += fabs((double)x[k]);
             weights += fabs((double)w[k]);
         }
-        bound += amax / limit / 2 * weights;
+        bool is_loud = limit > 127 && size > 15.99 * amax;
+        bound += amax / limit / (is_loud ? 1 : 2) * weights;
     }
     return bound;
 }
@@ -257,6 +260,38 @@ static void test_cpu_linear__long_prefills_equal_single_rows(void **state)
     free(rows);
 }
 
+/* Codes of -32 times scales of -128, and rows that are one magnitude: 32 of them are 2^31 at the
+ * full limit. Whether a product leaves 32 bits shows in its sign. */
+static void test_cpu_linear__the_largest_products_of_q6_k_stay_in_32_bits(void **state)
+{
+    enum { N_IN = 512, N_OUT = 17, N_ROWS = 14, BLOCK = 210, D_AT = 208, SCALES_AT = 192 };
+    static const enum isa isas[] = {ISA_SCALAR, ISA_AVX2, ISA_AVX512};
+    static uint8_t bytes[N_IN / 256 * N_OUT * BLOCK]; /* all codes 0, which are -32 */
+    static float rows[N_ROWS * N_IN], y[N_ROWS * N_OUT];
+    for (size_t at = 0; at < sizeof bytes; at += BLOCK) {
+        memset(bytes + at + SCALES_AT, 0x80, 16);
+        memcpy(bytes + at + D_AT, &(uint16_t){0x3c00}, 2); /* 1 */
+    }
+    for (int i = 0; i < N_ROWS * N_IN; i++)
+        rows[i] = i / N_IN % 2 == 0 ? 1 : -1;
+    struct weight_source source = {TENSOR_Q6_K, N_IN, N_OUT, bytes, "w"};
+    for (int i = 0; i < 3 * 2; i++) {
+        if (isas[i / 2] != ISA_SCALAR && isa_is_skipped(isas[i / 2]))
+            continue;
+        struct rig rig = rig_open(isas[i / 2], i % 2 == 0 ? ACTIVATIONS_16 : ACTIVATIONS_INT8, 1);
+        struct weight *weight = rig_load(&rig, WEIGHT_PLAIN, &source, 1);
+        for (uint32_t chunk = 1; chunk <= N_ROWS; chunk += N_ROWS - 1) {
+            run_chunks(&rig, weight, rows, N_ROWS, chunk, y);
+            for (int o = 0; o < N_ROWS * N_OUT; o++) {
+                float want = (o / N_OUT % 2 == 0 ? 1 : -1) * 4096.0f * N_IN;
+                assert_true(fabsf(y[o] - want) <= 1);
+            }
+        }
+        rig.ops->weight_free(rig.device, weight);
+        rig_close(&rig);
+    }
+}
+
 /* QKV of three types and odd heights, against each matrix alone. */
 static void test_cpu_linear__a_fused_weight_gives_the_columns_of_its_parts(void **state)
 {
@@ -327,6 +362,7 @@ int main(void)
         cmocka_unit_test(test_cpu_linear__scalar_is_the_product_that_doubles_give),
         cmocka_unit_test(test_cpu_linear__avx2_equals_scalar_to_the_bit),
         cmocka_unit_test(test_cpu_linear__avx512_equals_scalar_to_the_bit),
+        cmocka_unit_test(test_cpu_linear__the_largest_products_of_q6_k_stay_in_32_bits),
         cmocka_unit_test(test_cpu_linear__columns_beyond_the_outputs_stay_untouched),
         cmocka_unit_test(test_cpu_linear__add_is_the_old_value_plus_the_whole_chain_with_bias),
         cmocka_unit_test(test_cpu_linear__a_row_never_depends_on_chunks_or_threads),
