@@ -11,7 +11,7 @@
 #define WARM_DEEP 1024
 #define WARM_TOKENS 3 /* single ones a round */
 #define WARM_ROUNDS 2 /* the first meets cold memory */
-#define WARM_NS (2 * NS_PER_S) /* what goes beyond one of each is left out after so long */
+#define WARM_NS (NS_PER_S / 2) /* what goes beyond one of each is left out after so long */
 
 static int run_rows(struct engine *engine, struct sequence *sequence, uint32_t n_rows,
                     double *least_ns)
