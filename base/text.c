@@ -11,6 +11,7 @@
 #include "base/status.h"
 
 #define SHOWN_BYTES 80 /* of a bad value in a refusal: the sentence must keep its end */
+#define ID_BYTES 16    /* the same of what is no token id */
 
 static bool is_digit(char c)
 {
@@ -167,11 +168,15 @@ int text_parse_ids(const char *text, size_t len, uint32_t **out, size_t *n, stru
     *out = ids;
     size_t n_new = 0;
     size_t bad = 0;
-    if (append_ids(text, len, ids + *n, &n_new, &bad) < 0)
+    if (append_ids(text, len, ids + *n, &n_new, &bad) < 0) {
+        size_t n_shown = 0; /* of its line */
+        while (n_shown < ID_BYTES && bad + n_shown < len && text[bad + n_shown] != '\n')
+            n_shown++;
         return refuse(why, STATUS_INVALID,
                       "\"%.*s\" at byte %zu is no token id: they are whole numbers from 0 to %u "
                       "parted by commas",
-                      (int)(len - bad < 16 ? len - bad : 16), text + bad, bad, UINT32_MAX);
+                      (int)n_shown, text + bad, bad, UINT32_MAX);
+    }
     *n += n_new;
     return STATUS_OK;
 }

@@ -190,6 +190,14 @@ int grammar_accept(struct grammar *grammar, uint32_t id, struct why *why)
 
 /* --- life --- */
 
+/* Editors of some systems begin a file with the mark of byte order. */
+static struct slice without_mark(struct slice text)
+{
+    static const char mark[] = "\xef\xbb\xbf";
+    bool has_mark = text.len >= 3 && memcmp(text.bytes, mark, 3) == 0;
+    return has_mark ? slice_of(text.bytes + 3, text.len - 3) : text;
+}
+
 static int read_rules(enum grammar_form form, struct slice text, struct grammar_program *out,
                       struct why *why)
 {
@@ -200,6 +208,7 @@ static int read_rules(enum grammar_form form, struct slice text, struct grammar_
             why, STATUS_INVALID,
             (struct why_numbers){(double)text.len, GRAMMAR_BYTES_MAX, "bytes", NULL},
             "it has %zu bytes; at most %u are taken", text.len, GRAMMAR_BYTES_MAX);
+    text = without_mark(text);
     grammar_rules_init(&rules);
     int status = form == GRAMMAR_GBNF ? gbnf_parse(text, &rules, why)
                                       : json_schema_compile(text, &rules, why);

@@ -132,6 +132,8 @@ static void test_text_parse_ids__appends_to_what_is_there(void **state)
     struct why why;
     assert_int_equal(text_parse_ids("4,5,x", 5, &out, &n, &why), STATUS_INVALID);
     assert_non_null(strstr(why.text, "\"x\" at byte 4"));
+    assert_int_equal(text_parse_ids("4\nx\n", 4, &out, &n, &why), STATUS_INVALID);
+    assert_non_null(strstr(why.text, "\"x\" at byte 2")); /* without the end of its line */
     assert_int_equal(n, 3);
     assert_int_equal(out[2], 3);
     free(out);

@@ -97,6 +97,7 @@ static void test_gbnf__rules_end_with_their_line_or_go_on(void **state)
     takes("a ::= \"x\"\nroot ::= a a", "xx");
     takes("root ::= \"(\" root \")\" | \"\"", "((()))");
     takes_not("root ::= \"(\" root \")\" | \"\"", "(()");
+    takes("\xef\xbb\xbfroot ::= \"a\"\r\n", "a"); /* as editors of Windows write it */
     takes("root ::= [ab] root | \"c\"", "abababababc"); /* recursion at the end */
 }
 

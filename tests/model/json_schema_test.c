@@ -289,6 +289,7 @@ static void test_json_schema__what_is_not_compiled_is_named(void **state)
     refuses("{\"type\":\"object\",\"type\":\"string\"}", "duplicate object key");
     takes("{\"title\":\"t\",\"description\":\"d\",\"format\":\"date\",\"x-y\":1,\"type\":\"null\"}",
           "null");
+    takes("\xef\xbb\xbf{\"type\":\"null\"}", "null"); /* behind a mark of byte order */
     takes("{\"discriminator\":{\"propertyName\":\"k\"},\"oneOf\":[{\"const\":1}]}", "1");
 }
 
