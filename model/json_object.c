@@ -55,6 +55,14 @@ static bool decode(const char *text, struct name *out)
     return true;
 }
 
+static bool wants_escape(const struct name *name)
+{
+    for (uint32_t i = 0; i < name->n; i++)
+        if (name->codes[i] < ' ' || name->codes[i] == '"' || name->codes[i] == '\\')
+            return true;
+    return false;
+}
+
 /* The rest of a name and its quote, behind `depth` characters that names[0..n), sorted, share. */
 static uint32_t other_rest(struct json_compile *c, const struct name *names, size_t n,
                            uint32_t depth, uint32_t plain)
@@ -95,21 +103,22 @@ static uint32_t other_rest(struct json_compile *c, const struct name *names, siz
 static uint32_t other_name(struct json_compile *c, const json_t *properties)
 {
     static const struct code_range escaped[] = {{0, 0x1f}, {'"', '"'}, {'\\', '\\'}};
-    size_t n = json_object_size(properties), i = 0;
+    size_t n_max = json_object_size(properties), n = 0;
     const char *key;
     json_t *value;
 
-    struct name *names = malloc((n + 1) * sizeof *names);
+    struct name *names = malloc((n_max + 1) * sizeof *names);
     if (names == NULL)
-        return json_refuse(c, "properties", "no memory for %zu names", n);
+        return json_refuse(c, "properties", "no memory for %zu names", n_max);
     json_object_foreach((json_t *)properties, key, value)
     {
-        if (!decode(key, &names[i++])) {
+        if (!decode(key, &names[n])) {
             free(names);
             return json_refuse(c, "properties",
                                "a name of more than %d characters beside additionalProperties",
                                EXCLUDED_NAME_MAX);
         }
+        n += !wants_escape(&names[n]); /* else no name without escapes is this one */
     }
     qsort(names, n, sizeof *names, by_codes);
     uint32_t plain = rules_repeat(c->rules, rules_class(c->rules, escaped, 3, true), 0,
@@ -218,8 +227,13 @@ static void add_others(struct json_compile *c, const json_t *schema, struct memb
     const json_t *others = json_object_get(schema, "additionalProperties"), *properties =
         json_object_get(schema, "properties");
 
+    const json_t *names = json_object_get(schema, "propertyNames");
     size_t n_required = json_array_size(json_object_get(schema, "required"));
 
+    if (names != NULL && members->n > 0) {
+        json_refuse(c, "propertyNames", "beside properties it is not compiled");
+        return;
+    }
     members->has_others =
         others != NULL ? !json_is_false(others) : properties == NULL && n_required == 0;
     if (!members->has_others)
@@ -229,12 +243,7 @@ static void add_others(struct json_compile *c, const json_t *schema, struct memb
                                    "required names in properties");
         return;
     }
-    const json_t *names = json_object_get(schema, "propertyNames");
     uint32_t name = c->text;
-    if (names != NULL && members->n > 0) {
-        json_refuse(c, "propertyNames", "beside properties it is not compiled");
-        return;
-    }
     if (names != NULL)
         name = name_of_schema(c, names);
     else if (json_object_size(properties) > 0)

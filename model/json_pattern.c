@@ -116,12 +116,38 @@ static uint32_t any(struct pattern *p)
 
 /* --- escapes and classes --- */
 
-static void add_set(struct pattern *p, struct class *class, char name)
+/* Where the runs of ten decimal digits beyond ASCII begin, of Unicode 16. */
+static const uint32_t decimals[] = {
+    0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xde6,
+    0xe50, 0xed0, 0xf20, 0x1040, 0x1090, 0x17e0, 0x1810, 0x1946, 0x19d0, 0x1a80, 0x1a90, 0x1b50,
+    0x1bb0, 0x1c40, 0x1c50, 0xa620, 0xa8d0, 0xa900, 0xa9d0, 0xa9f0, 0xaa50, 0xabf0, 0xff10,
+    0x104a0, 0x10d30, 0x10d40, 0x11066, 0x110f0, 0x11136, 0x111d0, 0x112f0, 0x11450, 0x114d0,
+    0x11650, 0x116c0, 0x116d0, 0x116da, 0x11730, 0x118e0, 0x11950, 0x11bf0, 0x11c50, 0x11d50,
+    0x11da0, 0x11f50, 0x16a60, 0x16ac0, 0x16b50, 0x16d70, 0x1ccf0, 0x1d7ce, 0x1d7d8, 0x1d7e2,
+    0x1d7ec, 0x1d7f6, 0x1e140, 0x1e2f0, 0x1e4f0, 0x1e5f1, 0x1e950, 0x1fbf0
+};
+static const struct code_range blanks[] = {{9, 13},          {32, 32},         {0xa0, 0xa0},
+                                           {0x1680, 0x1680}, {0x2000, 0x200a}, {0x2028, 0x2029},
+                                           {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000}};
+/* of ECMA 262 or of Python, not of both */
+static const struct code_range odd_blanks[] = {{0x1c, 0x1f}, {0x85, 0x85}, {0xfeff, 0xfeff}};
+/* Beyond ASCII and some marks: what may be a letter or a digit. */
+static const struct code_range letters[] = {{0x80, 0x200f},   {0x2028, 0x202f}, {0x205f, 0x3000},
+                                            {0x3004, 0x3007}, {0x3012, CODE_POINT_MAX}};
+
+#define COUNT(list) (sizeof(list) / sizeof *(list))
+
+static void add_ranges(struct pattern *p, struct class *class, const struct code_range *ranges,
+                       size_t n)
 {
-    static const struct code_range blanks[] = {{9, 13},         {32, 32},         {0xa0, 0xa0},
-                                               {0x1680, 0x1680}, {0x2000, 0x200a}, {0x2028, 0x2029},
-                                               {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000},
-                                               {0xfeff, 0xfeff}};
+    for (size_t i = 0; i < n; i++)
+        add_range(p, class, ranges[i].first, ranges[i].last);
+}
+
+/* What \d, \w and \s stand for. Validators go by Unicode, as Python's does, or by ASCII, as ECMA
+ * 262 has it: what is written is of both, so what is not to be of a set is to be of neither's. */
+static void add_set(struct pattern *p, struct class *class, char name, bool is_left_out)
+{
     if (name == 'd' || name == 'w')
         add_range(p, class, '0', '9');
     if (name == 'w') {
@@ -129,8 +155,14 @@ static void add_set(struct pattern *p, struct class *class, char name)
         add_range(p, class, '_', '_');
         add_range(p, class, 'a', 'z');
     }
-    for (size_t i = 0; name == 's' && i < sizeof blanks / sizeof *blanks; i++)
-        add_range(p, class, blanks[i].first, blanks[i].last);
+    if (name == 'w' && is_left_out)
+        add_ranges(p, class, letters, COUNT(letters));
+    for (size_t i = 0; name == 'd' && is_left_out && i < COUNT(decimals); i++)
+        add_range(p, class, decimals[i], decimals[i] + 9);
+    if (name == 's')
+        add_ranges(p, class, blanks, COUNT(blanks));
+    if (name == 's' && is_left_out)
+        add_ranges(p, class, odd_blanks, COUNT(odd_blanks));
 }
 
 static uint32_t take_hex(struct pattern *p, int n_digits)
@@ -192,7 +224,7 @@ static uint32_t take_code(struct pattern *p)
 }
 
 /* One member of a class, or the beginning of a range. False: it was a set. */
-static bool take_member(struct pattern *p, struct class *class, uint32_t *code)
+static bool take_member(struct pattern *p, struct class *class, bool inverted, uint32_t *code)
 {
     char set = 0;
     if (!take(p, '\\')) {
@@ -203,7 +235,7 @@ static bool take_member(struct pattern *p, struct class *class, uint32_t *code)
     if (set >= 'A' && set <= 'Z')
         fail(p, "an inverted set within a class is not compiled");
     if (set != 0)
-        add_set(p, class, set);
+        add_set(p, class, set, inverted);
     return set == 0;
 }
 
@@ -215,12 +247,12 @@ static uint32_t take_class(struct pattern *p)
         uint32_t first, last;
         if (is_over(p))
             return fail(p, "a class has no closing ]");
-        if (!take_member(p, &class, &first))
+        if (!take_member(p, &class, inverted, &first))
             continue;
         last = first;
         if (peek(p) == '-' && p->at + 1 < p->len && p->bytes[p->at + 1] != ']') {
             p->at++;
-            if (!take_member(p, &class, &last) || last < first)
+            if (!take_member(p, &class, inverted, &last) || last < first)
                 return fail(p, "this range has no end behind its beginning");
         }
         add_range(p, &class, first, last);
@@ -236,11 +268,12 @@ static uint32_t take_escaped(struct pattern *p)
     struct class class = {.n = 0};
     char set;
     uint32_t code = take_escape(p, &set);
+    bool inverted = set >= 'A' && set <= 'Z';
     if (set == 0)
         add_range(p, &class, code, code);
     else
-        add_set(p, &class, set >= 'A' && set <= 'Z' ? (char)(set - 'A' + 'a') : set);
-    return spelled(p, &class, set >= 'A' && set <= 'Z');
+        add_set(p, &class, inverted ? (char)(set - 'A' + 'a') : set, inverted);
+    return spelled(p, &class, inverted);
 }
 
 /* --- terms --- */

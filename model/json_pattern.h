@@ -4,7 +4,8 @@
  * Of ECMA 262: characters, . [class] [^class] \d \w \s and their inverses, \t \n \r \f \v \0 \xHH
  * \uHHHH and escaped marks, (group) (?:group), |, * + ? {m} {m,} {m,n} with or without a lazy ?,
  * ^ at the beginning and $ at the end of the whole or of an alternative at its top; without them
- * anything may come before, or behind. What looks around or back is refused by name.
+ * anything may come before, or behind. What looks around or back is refused by name. What \d \w \s
+ * and their inverses write holds by ASCII and by Unicode, so for any validator.
  */
 #ifndef QUIRE_MODEL_JSON_PATTERN_H
 #define QUIRE_MODEL_JSON_PATTERN_H

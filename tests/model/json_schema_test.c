@@ -80,6 +80,13 @@ static void test_json_schema__other_members_have_other_names(void **state)
     takes_not(map, "{\"ab\":true}");
     takes_not(map, "{\"é\":true}");
     takes_not(map, "{\"\\u0061\":true}");
+    static const char escaped[] = "{\"type\":\"object\",\"properties\":{\"a\\\"b\":true,\"\\\\\":true,"
+                                  "\"\\n\":true},\"additionalProperties\":{\"type\":\"null\"}}";
+    takes(escaped, "{\"a\\\"b\":1,\"\\\\\":2,\"\\n\":3,\"a\":null,\"ac\":null}");
+    takes_not(escaped, "{\"\\x\":null}"); /* no JSON */
+    takes_not(escaped, "{\"a\"b\":null}");
+    takes_not(escaped, "{\"a\"bc\":null}");
+    takes_not(escaped, "{\"\nc\":null}");
     takes("{\"type\":\"object\",\"additionalProperties\":{\"type\":\"null\"},\"maxProperties\":2}",
           "{\"x\":null,\"y\":null}");
     takes_not(
@@ -103,6 +110,8 @@ static void test_json_schema__names_of_a_map_have_lengths_and_patterns(void **st
             "\"type\"");
     refuses("{\"additionalProperties\":true,\"propertyNames\":7}", "#/propertyNames");
     refuses("{\"additionalProperties\":true,\"properties\":{\"a\":true},\"propertyNames\":{}}",
+            "beside properties");
+    refuses("{\"type\":\"object\",\"required\":[\"z\"],\"propertyNames\":{\"maxLength\":0}}",
             "beside properties");
 }
 
@@ -152,6 +161,20 @@ static void test_json_schema__patterns_are_those_of_the_value(void **state)
     takes_not("{\"pattern\":\"^\\\"$\"}", "\"\"\"");
     takes_not("{\"pattern\":\"^\\\\\\\\$\"}", "\"\\\"");
     takes_not("{\"pattern\":\"^[\\\"-z]$\"}", "\"\"\"");
+    takes("{\"pattern\":\"^\\\\D\\\\S\\\\W[^\\\\d][^\\\\w][^\\\\s]$\"}", "\"éé—é-é\"");
+    static const char *const sets[] = {"\\\\D", "[^\\\\d]", "\\\\W", "[^x\\\\w]"};
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) { /* digits of Python's */
+        char schema[64];
+        snprintf(schema, sizeof schema, "{\"pattern\":\"^%s$\"}", sets[i]);
+        takes(schema, "\"-\"");
+        takes_not(schema, "\"\xd9\xa3\"");
+        takes_not(schema, "\"\xf0\x9d\x9f\xbf\"");
+        takes_not(schema, "\"3\"");
+    }
+    takes("{\"pattern\":\"^\\\\s$\"}", "\"\xe3\x80\x80\"");
+    takes_not("{\"pattern\":\"^\\\\s$\"}", "\"\xef\xbb\xbf\""); /* a blank of one of them */
+    takes_not("{\"pattern\":\"^\\\\S$\"}", "\"\xef\xbb\xbf\"");
+    takes_not("{\"pattern\":\"^[^\\\\s]$\"}", "\"\xc2\x85\"");
     refuses("{\"pattern\":\"(?=a)\"}", "/pattern: byte 3: of (? only (?: is compiled");
     refuses("{\"pattern\":\"(a)\\\\1\"}", "references to groups");
     refuses("{\"pattern\":\"\\\\bword\"}", "borders of words");
