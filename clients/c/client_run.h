@@ -50,7 +50,8 @@ struct client_options {
     CLIENT_TEXT_ROW("model", 'm', model, "FILE", CLIENT_MODEL_HELP),                               \
     CLIENT_TEXT_ROW("threads", 't', threads, "N", "with --model: worker threads"),                 \
     CLIENT_TEXT_ROW("kv-memory", 0, kv_memory, "BYTES", "with --model: memory of the cache"),      \
-    CLIENT_TEXT_ROW("kv-dtype", 0, kv_dtype, "TYPE", "with --model: cache of f16, f32, bf16, q8 or q4"),         \
+    CLIENT_TEXT_ROW("kv-dtype", 0, kv_dtype, "TYPE",                                               \
+                    "with --model: cache of f16, f32, bf16, q8 or q4"),                            \
     CLIENT_TEXT_ROW("activations", 0, activations, "TYPE", "with --model: 16, int8 or f32"),       \
     CLIENT_TEXT_ROW("max-context", 0, max_context, "N", "with --model: tokens of one sequence"),   \
     CLIENT_TEXT_ROW("backend", 0, backend, "NAME", "with --model: cpu, cuda or auto"),             \

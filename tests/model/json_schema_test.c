@@ -80,8 +80,9 @@ static void test_json_schema__other_members_have_other_names(void **state)
     takes_not(map, "{\"ab\":true}");
     takes_not(map, "{\"é\":true}");
     takes_not(map, "{\"\\u0061\":true}");
-    static const char escaped[] = "{\"type\":\"object\",\"properties\":{\"a\\\"b\":true,\"\\\\\":true,"
-                                  "\"\\n\":true},\"additionalProperties\":{\"type\":\"null\"}}";
+    static const char escaped[] =
+        "{\"type\":\"object\",\"properties\":{\"a\\\"b\":true,\"\\\\\":true,\"\\n\":true},"
+        "\"additionalProperties\":{\"type\":\"null\"}}";
     takes(escaped, "{\"a\\\"b\":1,\"\\\\\":2,\"\\n\":3,\"a\":null,\"ac\":null}");
     takes_not(escaped, "{\"\\x\":null}"); /* no JSON */
     takes_not(escaped, "{\"a\"b\":null}");
