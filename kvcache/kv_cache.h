@@ -141,8 +141,10 @@ struct kv_match {
     uint32_t n_taken[KV_GROUPS_MAX]; /* pages that are available no more when it is taken */
     enum kv_match_end end;
 };
+#define KV_SEARCH_PAGES 64
 /* The longest there is, as of now: any call that changes the cache makes it stale. prefix may be
- * NULL. O(log n_pages), and the pages of a window; O(n_pages) where windows have given way. */
+ * NULL. Where windows have given way any end among the last KV_SEARCH_PAGES that are known, or one
+ * of a snapshot (limits.h) farther before. O(log n_pages), those, and the pages of a window. */
 void kv_cache_match(const struct kv_cache *cache, const struct kv_prefix *prefix,
                     struct kv_match *out);
 /* That the ids of all its pages are those of the prefix, as equal keys promise. O(n_pages). */

@@ -84,6 +84,12 @@ uint32_t kv_group_first_visible(const struct kv_group *group, uint64_t position)
     return (uint32_t)(first / PAGE_TOKENS);
 }
 
+uint32_t kv_group_snapshot_pages(const struct kv_group *group)
+{
+    uint64_t window = group->spec.window;
+    return (uint32_t)kv_pages_of(SNAPSHOT_TOKENS > 4 * window ? SNAPSHOT_TOKENS : 4 * window);
+}
+
 /* Runs of ascending ids are zeroed by one op. What will be packed is written all at once then. */
 static void zero_run(struct kv_group *group, page_id first, uint32_t n, struct stream *stream)
 {

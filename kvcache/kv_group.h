@@ -46,6 +46,9 @@ uint32_t kv_group_budget(const struct kv_group *group, uint64_t promised, uint64
 /* The first page index that a query at `position` or later can see. */
 uint32_t kv_group_first_visible(const struct kv_group *group, uint64_t position);
 
+/* Of a sliding group: pages between two ends of whose windows nothing gives way early. */
+uint32_t kv_group_snapshot_pages(const struct kv_group *group);
+
 /* Pushes pages until the table ends at `end`; a shared last page that gets written is copied first.
  * All out of the reservation. */
 void kv_group_extend(struct kv_group *group, struct page_table *table, uint64_t written,

@@ -19,13 +19,11 @@ static uint64_t score_of(const struct prefix_node *node)
  * multiples of the chunk, and need no page. */
 static bool is_of_snapshot(const struct kv_group *group, uint32_t page_idx)
 {
-    uint64_t window = group->spec.window, end = (uint64_t)(page_idx + 1) * PAGE_TOKENS;
-    uint64_t interval = SNAPSHOT_TOKENS > 4 * window ? SNAPSHOT_TOKENS : 4 * window;
     if (group->spec.kind != KV_SLIDING)
         return false;
-    interval = (interval + PAGE_TOKENS - 1) / PAGE_TOKENS * PAGE_TOKENS;
-    uint64_t snapshot = (end + interval - 1) / interval * interval; /* the first behind the page */
-    return kv_group_first_visible(group, snapshot) <= page_idx;
+    uint32_t interval = kv_group_snapshot_pages(group);
+    uint64_t snapshot = ((uint64_t)page_idx / interval + 1) * interval; /* first behind the page */
+    return kv_group_first_visible(group, snapshot * PAGE_TOKENS) <= page_idx;
 }
 
 static bool is_leaf(const struct prefix_node *node)

@@ -102,10 +102,21 @@ static bool is_there(const struct kv_cache *cache, const struct kv_prefix *prefi
     return or_on_host && kv_host_has(cache->host, g, &prefix->keys[page_idx]);
 }
 
+/* The last end at or before `end` that is looked at, in a search that began behind `known` pages:
+ * each one for a while, then those where windows are kept. */
+static uint32_t next_end(const struct kv_group *group, uint32_t known, uint32_t end)
+{
+    uint32_t interval = kv_group_snapshot_pages(group);
+    bool is_far = known - end > KV_SEARCH_PAGES && group->spec.kind == KV_SLIDING;
+    return is_far ? end / interval * interval : end;
+}
+
 /* A page that lacks rules out all ends that see it, so the search goes on before it. */
 uint32_t kv_prefix_n_with_windows(const struct kv_cache *cache, const struct kv_prefix *prefix,
                                   uint32_t n_pages, bool or_on_host)
 {
+    uint32_t known = n_pages;
+
     for (uint32_t g = 0; g < cache->n_groups && n_pages > 0; g++) {
         if (cache->groups[g].spec.kind == KV_FULL)
             continue;
@@ -113,7 +124,7 @@ uint32_t kv_prefix_n_with_windows(const struct kv_cache *cache, const struct kv_
         for (uint32_t i = n_pages; i-- > first;) {
             if (is_there(cache, prefix, g, i, or_on_host))
                 continue;
-            n_pages = i;
+            n_pages = i = next_end(&cache->groups[g], known, i);
             first = kv_prefix_first_needed(cache, g, n_pages);
         }
         if (n_pages != end && g > 0)

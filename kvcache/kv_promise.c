@@ -226,7 +226,8 @@ bool kv_cache_match_again(struct kv_cache *cache, kv_seq_id seq, const struct kv
     kv_sequence_clear(cache, sequence);
     bool is_more = kv_recall(cache, prefix);
     kv_cache_match(cache, prefix, &again.match);
-    if (!first_fits(cache, &again) || !kv_cache_verify(cache, prefix, &again.match)) {
+    if (again.match.n_pages < held.n_pages || !first_fits(cache, &again) ||
+        !kv_cache_verify(cache, prefix, &again.match)) {
         kv_cache_match(cache, &held, &again.match);
         again.match.end = KV_MATCH_ROOM;
         is_more = false;

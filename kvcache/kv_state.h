@@ -94,7 +94,8 @@ kv_seq_id kv_promise_take_slot(struct kv_cache *cache, uint64_t n_promised);
 /* Pages of a prefix that have nodes: a node that is in has all before it in. */
 uint32_t kv_prefix_n_known(const struct kv_cache *cache, const struct kv_prefix *prefix);
 /* Of the first n_pages the longest prefix behind which every windowed group has its window, on the
- * device or, with or_on_host, there. */
+ * device or, with or_on_host, there: any of the last KV_SEARCH_PAGES, or one of a snapshot, or
+ * in a chunk. O(pages of windows, and one for each snapshot). */
 uint32_t kv_prefix_n_with_windows(const struct kv_cache *cache, const struct kv_prefix *prefix,
                                   uint32_t n_pages, bool or_on_host);
 /* The first page index of group g that a sequence needs which goes on behind n pages. */
