@@ -105,11 +105,6 @@ bool evict_has(const struct evict *evict, uint32_t thing)
     return evict->at[thing] != 0;
 }
 
-uint32_t evict_n(const struct evict *evict)
-{
-    return evict->n;
-}
-
 uint32_t evict_pop(struct evict *evict)
 {
     if (evict->n == 0)

@@ -26,7 +26,6 @@ void evict_free(struct evict *evict);
 void evict_push(struct evict *evict, uint32_t thing, uint64_t score); /* not in it; O(log n) */
 void evict_remove(struct evict *evict, uint32_t thing);               /* nothing if not in it */
 bool evict_has(const struct evict *evict, uint32_t thing);
-uint32_t evict_n(const struct evict *evict);
 /* The one of the least score, which leaves; EVICT_NONE when empty. */
 uint32_t evict_pop(struct evict *evict);
 /* The invariant; STATUS_INTERNAL. O(n in it). */

@@ -92,10 +92,9 @@ void kv_cache_free(struct kv_cache *cache); /* asserts that every page has come 
 
 /* Of spec->memory_bytes, what the rows of pages being written take; 0 where nothing packs. */
 uint64_t kv_cache_open_bytes(const struct device *device, const struct kv_cache_spec *spec);
-/* Pages that n tokens of a sequence take, and whether they could be promised now, or ever: not more
- * than tokens_max, which the cache and max_context give. */
+/* Pages that n tokens of a sequence take, and whether they could ever be promised: not more than
+ * tokens_max, which the cache and max_context give. */
 uint32_t kv_cache_pages_of(const struct kv_cache *cache, uint64_t n_tokens);
-bool kv_cache_fits_now(const struct kv_cache *cache, uint64_t n_tokens);
 bool kv_cache_fits_ever(const struct kv_cache *cache, uint64_t n_tokens);
 uint64_t kv_cache_tokens_max(const struct kv_cache *cache);
 /* Most ops that append and fetch_counters enqueue in a list of max_rows rows: sizes the stream. */

@@ -7,11 +7,6 @@ uint32_t kv_look_n_groups(const struct kv_cache *cache)
     return cache->n_groups;
 }
 
-bool kv_look_has(const struct kv_cache *cache, uint32_t slot)
-{
-    return slot < cache->spec.max_sequences && cache->sequences[slot].is_open;
-}
-
 uint64_t kv_look_promised(const struct kv_cache *cache, kv_seq_id seq)
 {
     return kv_sequence_at(cache, seq)->promised;

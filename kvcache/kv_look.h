@@ -43,8 +43,6 @@ struct kv_table_look {
 
 uint32_t kv_look_n_groups(const struct kv_cache *cache);
 void kv_look_group(const struct kv_cache *cache, uint32_t g, struct kv_group_look *out);
-/* False: that slot holds no sequence. */
-bool kv_look_has(const struct kv_cache *cache, uint32_t slot);
 uint64_t kv_look_promised(const struct kv_cache *cache, kv_seq_id seq);
 /* Of group g, at most n_max stretches. O(pages). */
 void kv_look_table(const struct kv_cache *cache, kv_seq_id seq, uint32_t g,

@@ -13,11 +13,6 @@ uint32_t kv_cache_pages_of(const struct kv_cache *cache, uint64_t n_tokens)
     return n_pages < UINT32_MAX ? (uint32_t)n_pages : UINT32_MAX;
 }
 
-bool kv_cache_fits_now(const struct kv_cache *cache, uint64_t n_tokens)
-{
-    return kv_cache_family_fits_now(cache, &(struct kv_family){.n_promised = n_tokens});
-}
-
 static uint64_t matched(const struct kv_family *family)
 {
     return (uint64_t)family->match.n_pages * PAGE_TOKENS;

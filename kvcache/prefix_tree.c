@@ -168,11 +168,6 @@ void prefix_tree_remove(struct prefix_tree *tree, node_id node)
     tree->n--;
 }
 
-uint32_t prefix_tree_n(const struct prefix_tree *tree)
-{
-    return tree->n;
-}
-
 uint32_t prefix_tree_end(const struct prefix_tree *tree)
 {
     return tree->end;

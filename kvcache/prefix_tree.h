@@ -49,7 +49,6 @@ node_id prefix_tree_insert(struct prefix_tree *tree, node_id parent, const struc
                            const uint64_t units[PAGE_TOKENS]);
 void prefix_tree_remove(struct prefix_tree *tree, node_id node); /* it has no children */
 
-uint32_t prefix_tree_n(const struct prefix_tree *tree);
 uint32_t prefix_tree_end(const struct prefix_tree *tree); /* ids are below it; some are not in */
 bool prefix_tree_is_in(const struct prefix_tree *tree, node_id node);
 /* The invariant; STATUS_INTERNAL names what is broken. O(nodes). */

@@ -63,7 +63,7 @@ static void test_kv_cache__the_last_slot_is_the_end_of_sequences(void **state)
     for (int i = 0; i < 8; i++)
         seqs[i] = cache_must_open(&scene, 1);
 
-    assert_false(kv_cache_fits_now(scene.cache, 1));
+    assert_false(kv_cache_family_fits_now(scene.cache, &(struct kv_family){.n_promised = 1}));
     assert_int_equal(kv_cache_open(scene.cache, 1, &more, &why), STATUS_EXHAUSTED);
     assert_non_null(strstr(why.text, "--max-sequences"));
 

@@ -59,7 +59,8 @@ static void assert_reads_back(struct history *history, struct plain *plain, uint
 static void open_one(struct history *history, struct plain *plain)
 {
     uint32_t promised = 1 + roll(history, TOKENS_MAX);
-    bool fits = kv_cache_fits_now(history->scene.cache, promised);
+    struct kv_family family = {.n_promised = promised};
+    bool fits = kv_cache_family_fits_now(history->scene.cache, &family);
     int status = kv_cache_open(history->scene.cache, promised, &plain->seq, NULL);
     assert_int_equal(status == STATUS_OK, fits);
     history->n_opened += status == STATUS_OK;
