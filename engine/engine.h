@@ -117,6 +117,11 @@ int engine_check_chat_format(const char *name, struct why *why);
 size_t engine_read_calls(const struct engine *engine, struct slice text, struct chat_call *calls,
                          size_t max);
 
+/* Keys of the prompt's pages, as the step thread would make them (9 ms and more for a million
+ * tokens), for a submit that is yet to be sent, with its ids, salt and tenant: by the thread that
+ * has it. Nothing while the weights' digest is not known. */
+void engine_name_prompt(const struct engine *engine, struct submit *submit);
+
 enum engine_grammar { ENGINE_GRAMMAR_GBNF, ENGINE_GRAMMAR_JSON_SCHEMA };
 
 struct grammar;

@@ -65,6 +65,7 @@ struct engine {
     volatile int stop_digest;
     _Atomic int has_digest; /* 1: hex is written; -1: it failed */
     char digest_hex[65];
+    _Atomic int is_identified; /* the cache is, and any thread may name pages by it */
 };
 
 /* --- publish.c: events --- */

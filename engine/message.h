@@ -86,8 +86,8 @@ struct submit {
     int64_t arrived_ns;
     uint64_t tenant;          /* salt of the principal; 0 while nobody logs in */
     struct cache_salt salt;
-    /* the engine's: root and a key of each whole page before the last token; NULL: nothing is
-     * shared. Of choices those of the first */
+    /* the engine's (engine_name_prompt): root and a key of each whole page before the last token;
+     * NULL: nothing is shared. Of choices those of the first */
     struct page_key *page_keys; /* [1 + n_whole_pages] */
     uint32_t n_whole_pages;
     bool has_page_keys;

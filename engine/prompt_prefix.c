@@ -19,19 +19,44 @@ static size_t salt_of(const struct submit *submit, uint8_t out[sizeof submit->te
     return sizeof submit->tenant + submit->salt.n;
 }
 
+static bool lacks_keys(const struct engine *engine, const struct submit *submit)
+{
+    return !submit->has_page_keys && submit->page_keys != NULL &&
+           submit->n_ids <= engine->info.max_context;
+}
+
+static void have_keys(struct submit *submit)
+{
+    for (; submit != NULL; submit = submit->next_choice)
+        submit->has_page_keys = true; /* they share them */
+}
+
 void prompt_prefix_name(struct engine *engine, struct submit *submit)
 {
     uint8_t salt[sizeof submit->tenant + CACHE_SALT_BYTES_MAX];
 
-    if (submit->has_page_keys || submit->page_keys == NULL ||
-        submit->n_ids > engine->info.max_context || !kv_cache_is_identified(engine->cache))
+    if (!lacks_keys(engine, submit) || !kv_cache_is_identified(engine->cache))
         return;
     assert(submit->salt.n <= CACHE_SALT_BYTES_MAX);
     size_t n_salt = salt_of(submit, salt);
     kv_cache_name_pages(engine->cache, salt, n_salt, submit->ids, submit->n_whole_pages,
                         &submit->page_keys[0], &submit->page_keys[1]);
-    for (struct submit *choice = submit; choice != NULL; choice = choice->next_choice)
-        choice->has_page_keys = true; /* they share them */
+    have_keys(submit);
+}
+
+void engine_name_prompt(const struct engine *engine, struct submit *submit)
+{
+    uint8_t salt[sizeof submit->tenant + CACHE_SALT_BYTES_MAX];
+    struct sha256 *hash;
+
+    if (atomic_load_explicit(&engine->is_identified, memory_order_acquire) == 0 ||
+        !lacks_keys(engine, submit) || sha256_create(&hash) < 0)
+        return;
+    size_t n_salt = salt_of(submit, salt);
+    kv_cache_name_apart(engine->cache, hash, salt, n_salt, submit->ids, submit->n_whole_pages,
+                        &submit->page_keys[0], &submit->page_keys[1]);
+    have_keys(submit);
+    sha256_free(hash);
 }
 
 /* What it drew is there as what it read is: named on, it is found alike. */
@@ -204,6 +229,8 @@ void prompt_prefix_identify(struct engine *engine, const char *digest_hex)
             (uint8_t)(nibble(digest_hex[2 * i]) << 4 | nibble(digest_hex[2 * i + 1]));
     snprintf(identity.activations, sizeof identity.activations, "%s", engine->info.activations);
     kv_cache_identify(engine->cache, &identity);
+    atomic_store_explicit(&engine->is_identified, kv_cache_is_identified(engine->cache),
+                          memory_order_release);
     list_for_each(node, &engine->runs)
     {
         struct sequence *sequence = list_entry(node, struct sequence, link);

@@ -112,6 +112,11 @@ bool kv_cache_has_host(const struct kv_cache *cache);
 void kv_cache_name_pages(struct kv_cache *cache, const void *salt, size_t n_salt,
                          const uint32_t *ids, uint32_t n_pages, struct page_key *root,
                          struct page_key *keys);
+/* The same on any thread, by a running digest of its own, once it knows that the cache is
+ * identified. */
+void kv_cache_name_apart(const struct kv_cache *cache, struct sha256 *hash, const void *salt,
+                         size_t n_salt, const uint32_t *ids, uint32_t n_pages,
+                         struct page_key *root, struct page_key *keys);
 /* Keys of pages that go on behind the one of `previous`. */
 void kv_cache_name_more(struct kv_cache *cache, const uint32_t *ids, uint32_t n_pages,
                         const struct page_key *previous, struct page_key *keys);

@@ -51,19 +51,32 @@ void kv_cache_name_pages(struct kv_cache *cache, const void *salt, size_t n_salt
                          struct page_key *keys)
 {
     assert(cache->is_identified);
-    page_key_root(cache->hash, &cache->identity, salt, n_salt, root);
-    kv_cache_name_more(cache, ids, n_pages, root, keys);
+    kv_cache_name_apart(cache, cache->hash, salt, n_salt, ids, n_pages, root, keys);
 }
 
-void kv_cache_name_more(struct kv_cache *cache, const uint32_t *ids, uint32_t n_pages,
-                        const struct page_key *previous, struct page_key *keys)
+static void name_more(struct sha256 *hash, const uint32_t *ids, uint32_t n_pages,
+                      const struct page_key *previous, struct page_key *keys)
 {
     uint64_t units[PAGE_TOKENS];
 
     for (uint32_t i = 0; i < n_pages; i++) {
         widen(ids + (size_t)i * PAGE_TOKENS, units);
-        page_key_next(cache->hash, i > 0 ? &keys[i - 1] : previous, units, &keys[i]);
+        page_key_next(hash, i > 0 ? &keys[i - 1] : previous, units, &keys[i]);
     }
+}
+
+void kv_cache_name_apart(const struct kv_cache *cache, struct sha256 *hash, const void *salt,
+                         size_t n_salt, const uint32_t *ids, uint32_t n_pages,
+                         struct page_key *root, struct page_key *keys)
+{
+    page_key_root(hash, &cache->identity, salt, n_salt, root);
+    name_more(hash, ids, n_pages, root, keys);
+}
+
+void kv_cache_name_more(struct kv_cache *cache, const uint32_t *ids, uint32_t n_pages,
+                        const struct page_key *previous, struct page_key *keys)
+{
+    name_more(cache->hash, ids, n_pages, previous, keys);
 }
 
 /* --- what there is --- */

@@ -30,6 +30,8 @@ void prompt_job_free(struct prompt_job *job)
     arena_release(&job->arena);
     for (uint32_t i = 0; i < CHOICES_MAX; i++)
         engine_free_grammar(job->grammars[i]);
+    if (job->submit != NULL)
+        submit_free(job->submit);
     free(job->ids);
     free(job);
 }
@@ -52,6 +54,37 @@ static void tokenize(struct prompt_job *job)
                              job->service->model.has_bos ? ", or set add_bos" : "");
 }
 
+/* The ids change hands: a prompt may have millions. Those of the request bring its arena with them,
+ * unless that holds much else. */
+static struct submit *hand_over_ids(struct prompt_job *job)
+{
+    uint32_t n = (uint32_t)job->n_ids;
+    struct submit *submit;
+
+    if (job->ids != NULL) {
+        submit = submit_create_of(job->ids, n, NULL);
+        if (submit != NULL)
+            job->ids = NULL;
+    } else if (job->arena.used <= n * sizeof *job->request.ids + ARENA_BESIDE_BYTES) {
+        submit = submit_create_of(job->request.ids, n, &job->arena);
+    } else {
+        submit = submit_create(n);
+        if (submit != NULL)
+            memcpy(submit->ids, job->request.ids, n * sizeof *submit->ids);
+    }
+    return submit;
+}
+
+/* The prompt under its names: where nobody waits for the thread that makes them. */
+static void make_submit(struct prompt_job *job)
+{
+    job->submit = hand_over_ids(job);
+    if (job->submit == NULL)
+        return;
+    job->submit->salt = job->request.cache_salt;
+    engine_name_prompt(job->engine, job->submit);
+}
+
 /* What takes more than a moment. */
 static void prepare(void *arg)
 {
@@ -64,6 +97,8 @@ static void prepare(void *arg)
                                              &job->grammars[i], &job->why);
     if (job->status == STATUS_OK && request->prompt != WIRE_TOKENS)
         tokenize(job);
+    if (job->status == STATUS_OK)
+        make_submit(job);
 }
 
 static void on_prepared(void *arg, int status)
@@ -94,7 +129,9 @@ int prompt_job_start(struct call *call, struct prompt_job *job, struct why *why)
     job->held_bytes = job->arena.used;
     if (job->request.prompt == WIRE_TOKENS && job->request.n_ids <= UINT32_MAX)
         job->n_ids = job->request.n_ids;
-    if (job->request.prompt == WIRE_TOKENS && !job->request.has_grammar) {
+    if (job->request.prompt == WIRE_TOKENS && !job->request.has_grammar &&
+        job->n_ids <= PROMPT_AT_ONCE_TOKENS) {
+        make_submit(job);
         job->on_ready(call, job);
         prompt_job_free(job);
         return STATUS_OK;
@@ -123,34 +160,14 @@ static struct submit *add_choices(struct submit *first, struct prompt_job *job)
     return first;
 }
 
-/* The ids change hands: a prompt may have millions. Those of the request bring its arena with them,
- * unless that holds much else. */
-static struct submit *hand_over_ids(struct prompt_job *job)
-{
-    uint32_t n = (uint32_t)job->n_ids;
-    struct submit *submit;
-
-    if (job->ids != NULL) {
-        submit = submit_create_of(job->ids, n, NULL);
-        if (submit != NULL)
-            job->ids = NULL;
-    } else if (job->arena.used <= n * sizeof *job->request.ids + ARENA_BESIDE_BYTES) {
-        submit = submit_create_of(job->request.ids, n, &job->arena);
-    } else {
-        submit = submit_create(n);
-        if (submit != NULL)
-            memcpy(submit->ids, job->request.ids, n * sizeof *submit->ids);
-    }
-    return submit;
-}
-
 struct submit *prompt_job_submit(const struct call *call, struct prompt_job *job)
 {
     const struct wire_generate *request = &job->request;
-    struct submit *submit = hand_over_ids(job);
+    struct submit *submit = job->submit;
 
     if (submit == NULL)
         return NULL;
+    job->submit = NULL;
     submit->min_tokens = request->min_tokens;
     submit->n_stop_tokens = request->n_stop_tokens;
     for (uint32_t i = 0; i < request->n_stop_tokens; i++)
@@ -159,7 +176,6 @@ struct submit *prompt_job_submit(const struct call *call, struct prompt_job *job
     submit->has_max_tokens = request->has_max_tokens;
     submit->max_tokens = request->max_tokens;
     submit->sampling = request->sampling;
-    submit->salt = request->cache_salt;
     submit->stop = request->stop;
     submit->ignore_eos = request->ignore_eos;
     bool has_tools = request->prompt == WIRE_CHAT && request->chat.n_tools > 0;

@@ -108,6 +108,38 @@ static void test_prompt_prefix__a_foreign_salt_computes_what_a_cold_one_does(voi
     door_close(door);
 }
 
+/* By whoever prepares it: as the step thread names it, or it would find nothing. */
+static void test_prompt_prefix__a_prompt_that_came_with_its_names_finds_the_same(void **state)
+{
+    struct engine_options options = door_options();
+    struct door *door = door_create(&options);
+    struct submit *early = asked(1, 700, 5);
+    engine_name_prompt(door->engine, early);
+    assert_false(early->has_page_keys); /* the digest is not known */
+    door_start(door);
+    while (door->weights[0] == 0)
+        door_turn(door, 1000);
+    struct run *first = answer(door, early);
+
+    struct submit *named = asked(1, 700, 5), *foreign = salted(asked(1, 700, 5), "a");
+    assert_non_null(submit_add_choice(named));
+    engine_name_prompt(door->engine, named);
+    engine_name_prompt(door->engine, foreign);
+    assert_true(named->has_page_keys && named->next_choice->has_page_keys);
+    assert_true(foreign->has_page_keys);
+    struct run *again = answer(door, named), *apart = answer(door, foreign);
+    assert_int_equal(again->finished.n_cached, 640);
+    assert_int_equal(apart->finished.n_cached, 0);
+    assert_same_answer(first, again);
+    assert_int_equal(answer(door, salted(asked(1, 700, 5), "a"))->finished.n_cached, 640);
+
+    struct submit *beyond = asked(1, TINY_CONTEXT + 1, 5);
+    engine_name_prompt(door->engine, beyond);
+    assert_false(beyond->has_page_keys); /* it is refused */
+    submit_free(beyond);
+    door_close(door);
+}
+
 static void test_prompt_prefix__the_next_turn_begins_with_the_last_answer(void **state)
 {
     struct engine_options options = door_options();
@@ -231,6 +263,7 @@ int main(void)
         cmocka_unit_test(test_prompt_prefix__answers_are_the_same_cold_and_warm),
         cmocka_unit_test(test_prompt_prefix__penalties_see_tokens_that_came_out_of_the_cache),
         cmocka_unit_test(test_prompt_prefix__a_foreign_salt_computes_what_a_cold_one_does),
+        cmocka_unit_test(test_prompt_prefix__a_prompt_that_came_with_its_names_finds_the_same),
         cmocka_unit_test(test_prompt_prefix__the_next_turn_begins_with_the_last_answer),
         cmocka_unit_test(test_prompt_prefix__prompts_that_come_together_are_computed_once),
         cmocka_unit_test(test_prompt_prefix__a_cancelled_reader_leaves_its_pages_to_who_waited),

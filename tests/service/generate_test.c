@@ -127,39 +127,6 @@ static void test_generate__a_cancelled_text_gives_its_bytes_back(void **state)
     stage_close();
 }
 
-/* Ids of the request stay where they were unpacked, unless as much else stands there: a field that
- * nobody knows. */
-static void test_generate__a_prompt_of_tokens_is_handed_over_whole(void **state)
-{
-    Quire__V1__GenerateRequest request = QUIRE__V1__GENERATE_REQUEST__INIT;
-    Quire__V1__TokenIds tokens = QUIRE__V1__TOKEN_IDS__INIT;
-    static uint32_t ids[20000];
-    static uint8_t unknown[128 << 10] = {0xfd, 0xff, 0x07}; /* its length, then zeros */
-    ProtobufCMessageUnknownField field = {.tag = 1000,
-                                          .wire_type = PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED,
-                                          .len = sizeof unknown,
-                                          .data = unknown};
-
-    for (uint32_t i = 0; i < 20000; i++)
-        ids[i] = i * 7;
-    tokens.ids = ids;
-    tokens.n_ids = 20000;
-    request.prompt_case = QUIRE__V1__GENERATE_REQUEST__PROMPT_TOKENS;
-    request.tokens = &tokens;
-    request.base.unknown_fields = &field;
-    for (unsigned n_unknown = 0; n_unknown < 2; n_unknown++) {
-        request.base.n_unknown_fields = n_unknown;
-        stage_open(&generate_handler, generate_state_bytes());
-        upload(&request.base);
-        assert_int_equal(stage.n_submits, 1);
-        assert_int_equal(stage.submits[0]->n_ids, 20000);
-        assert_memory_equal(stage.submits[0]->ids, ids, sizeof ids);
-        assert_true((stage.submits[0]->memory.first != NULL) == (n_unknown == 0));
-        assert_int_equal(stage.service.text_bytes, 0);
-        stage_close();
-    }
-}
-
 /* A token is a byte of the answer at least, with its span five. */
 /* --- chats --- */
 
@@ -564,7 +531,6 @@ int main(void)
         cmocka_unit_test(test_generate__a_reader_that_takes_nothing_is_owed_the_credit),
         cmocka_unit_test(test_generate__a_message_without_memory_ends_the_call),
         cmocka_unit_test(test_generate__texts_of_all_calls_have_one_limit),
-        cmocka_unit_test(test_generate__a_prompt_of_tokens_is_handed_over_whole),
         cmocka_unit_test(test_generate__a_cancelled_text_gives_its_bytes_back),
         cmocka_unit_test(test_generate__calls_come_apart_from_the_text),
         cmocka_unit_test(test_generate__a_cancelled_call_gives_its_held_text_back),
