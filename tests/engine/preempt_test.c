@@ -307,6 +307,46 @@ static void test_preempt__who_gave_way_keeps_its_place_and_is_told_of(void **sta
     door_close(door);
 }
 
+static void cancel_and_settle(struct door *door, const struct run *run, uint32_t n_cancelled)
+{
+    door_cancel(door, run);
+    while (door_stats(door)->n_cancelled < n_cancelled ||
+           door_stats(door)->n_pages_used + door_stats(door)->n_pages_reserved > 0)
+        door_turn(door, 10);
+    assert_false(run->is_finished || run->is_refused);
+}
+
+/* While it wants its pages back from a run that needs no reader, and while it reads its text. */
+static void test_preempt__a_cancel_reaches_a_run_on_its_way_back(void **state)
+{
+    struct engine_options options = small_cache();
+    options.preempt_ns = 1;
+    options.max_step_ns = NS_PER_MS; /* it reads in many steps */
+    options.no_prefix_cache = true;
+    struct door *door = door_open(&options);
+
+    struct run *wanting = send_paused(door, of_size(1, N_PROMPT, N_ANSWER));
+    struct submit *submit = of_size(2, 40, 900);
+    submit->want_ids = submit->want_text = false;
+    struct run *other = door_send(door, submit);
+    while (door_stats(door)->n_preempted < 1)
+        door_turn(door, 10);
+    door_credit(door, wanting, 8);
+    cancel_and_settle(door, wanting, 1);
+    door_until_over(door, other);
+
+    struct run *reading = send_paused(door, of_size(3, N_PROMPT, N_ANSWER));
+    door_run_alone(door, 4, 400, 30);
+    assert_int_equal(door_stats(door)->n_preempted, 2);
+    let_pass(door, 150 * NS_PER_MS);
+    uint32_t n_told = reading->n_progress;
+    door_credit(door, reading, 8);
+    while (reading->n_progress == n_told)
+        door_turn(door, 10);
+    cancel_and_settle(door, reading, 2);
+    door_close(door);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -316,6 +356,7 @@ int main(void)
         cmocka_unit_test(test_preempt__a_reader_that_is_slow_for_less_keeps_its_pages),
         cmocka_unit_test(test_preempt__who_took_the_pages_gives_them_back_when_nobody_reads_it),
         cmocka_unit_test(test_preempt__a_cancel_reaches_a_run_that_gave_way),
+        cmocka_unit_test(test_preempt__a_cancel_reaches_a_run_on_its_way_back),
         cmocka_unit_test(test_preempt__nobody_gives_way_where_it_would_not_help),
         cmocka_unit_test(test_preempt__one_gives_way_where_one_will_do_and_the_youngest),
         cmocka_unit_test(test_preempt__as_few_give_way_as_will_do),
