@@ -1,9 +1,10 @@
 /* ThreadSanitizer is some 20 times as slow, and judges nothing but threads: what comes of one
- * thread, and of ever more values, is the other builds' to show. */
+ * thread, and of ever more values, is the other builds' to show. EMU_TSAN: it judges the kernels
+ * that this test runs on the CPU, and not the test. */
 #ifndef QUIRE_TESTS_UNDER_TSAN_H
 #define QUIRE_TESTS_UNDER_TSAN_H
 
-#ifdef __SANITIZE_THREAD__
+#if defined(__SANITIZE_THREAD__) || defined(EMU_TSAN)
 #define UNDER_TSAN 1
 #else
 #define UNDER_TSAN 0

@@ -1,5 +1,6 @@
 """Prints which cases of which op have passed in which build, chip and seed: the CUDA kernels as the
-CPU runs them. Fails where runs of a test differ, and, with --all, for an op without a case.
+CPU runs them. Fails where runs of a test differ, and, with --all, for an op without a case. The runs
+under TSan, which are slow, may have fewer cases and tensor types, but each kind of shapes.
 
 Used by scripts/test; reads what tests/kernels/matrix_fixture.c printed, in ctest's JUnit XML.
 """
@@ -15,6 +16,7 @@ OPS = "kernels/cuda/cuda_ops.c"
 TEST = re.compile(r"(cuda-emu(?:-asan|-tsan)?)\.cuda\.(\w+)\.sm(\d+)(\.medium)?\.seed(\d+)"
                   r"(?:\.workers(\d+))?")
 BUILDS = {"cuda-emu": "-O2", "cuda-emu-asan": "ASan+UBSan", "cuda-emu-tsan": "TSan"}
+TSAN = list(BUILDS).index("cuda-emu-tsan")
 
 
 def read_results(text):
@@ -37,16 +39,31 @@ def name_of(build, chip):
     return f"{list(BUILDS.values())[build]} sm{chip}"
 
 
+def unlike(test, row, counts):
+    """Sentences about the runs that have fewer cases than one of {column: cases} has."""
+    most = max(counts.values(), default=0)
+    return [f"{test}, {name_of(build, chip)} seed {run}: {n} cases of {' '.join(row)}, "
+            f"elsewhere {most}" for (build, chip, run), n in counts.items() if n != most]
+
+
+def kinds_of(rows):
+    return dict.fromkeys((op, shapes) for op, _, shapes in rows)
+
+
 def compare(results):
     """([(row, is medium, {column: cases})], sentences about runs that lack cases)"""
     rows, wrong = [], []
     for (test, is_medium), runs in results.items():
-        for row in dict.fromkeys(row for run in runs.values() for row in run):
+        all_rows = dict.fromkeys(row for run in runs.values() for row in run)
+        for row in all_rows:
             counts = {column: run.get(row, 0) for column, run in runs.items()}
             rows.append((row, is_medium, counts))
-            wrong += [f"{test}, {name_of(build, chip)} seed {run}: {n} cases of {' '.join(row)}, "
-                      f"elsewhere {max(counts.values())}"
-                      for (build, chip, run), n in counts.items() if n != max(counts.values())]
+            for is_tsan in False, True:
+                wrong += unlike(test, row, {column: n for column, n in counts.items()
+                                            if (column[0] == TSAN) == is_tsan})
+        wrong += [f"{test}, {name_of(*column[:2])} seed {column[2]}: no case of {' '.join(kind)}"
+                  for column, run in runs.items() if column[0] == TSAN
+                  for kind in kinds_of(all_rows) if kind not in kinds_of(run)]
     return sorted(rows, key=lambda row: (row[0][0], row[1])), wrong
 
 
@@ -61,7 +78,7 @@ def table(rows):
     def line(left, cells):
         parts = []
         for head, members in groups:
-            part = "".join(f"{cells.get(column, ''):>{width}} " for column in members)
+            part = "".join(f"{cells.get(column, '') or '':>{width}} " for column in members)
             parts.append(part.ljust(len(head)))
         return f"{left:39}{'  '.join(parts)}".rstrip()
 

@@ -38,6 +38,22 @@ class Matrix(unittest.TestCase):
             self.assertIn("ASan+UBSan sm90 seed 1", wrong[-1])
             self.assertIn("of norm f32 company, elsewhere 3", wrong[-1])
 
+    def test_tsan_may_leave_out_a_type_but_no_kind_of_shapes(self):
+        whole = ("cuda-emu.cuda.cuda_moe_test.sm90.seed0", "run",
+                 "matrix|moe|F32|rows|3\nmatrix|moe|Q4_1|rows|3\nmatrix|moe|F32|scaled|2\n")
+        seed0, seed1 = (f"cuda-emu-tsan.cuda.cuda_moe_test.sm90.seed{seed}" for seed in "01")
+        few = "matrix|moe|F32|rows|1\nmatrix|moe|F32|scaled|2\n"
+        rows, wrong = matrix.compare(results_of(whole, (seed0, "run", few), (seed1, "run", few)))
+        self.assertEqual(wrong, [])
+        self.assertEqual([line.split()[3:] for line in matrix.table(rows)[2:]],
+                         [["3", "1", "1"], ["3"], ["2", "2", "2"]])
+        _, wrong = matrix.compare(results_of(whole, (seed0, "run", "matrix|moe|F32|rows|1\n")))
+        self.assertEqual(wrong, ["cuda_moe_test, TSan sm90 seed 0: no case of moe scaled"])
+        other = few.replace("rows|1", "rows|2")
+        _, wrong = matrix.compare(results_of(whole, (seed0, "run", few), (seed1, "run", other)))
+        self.assertEqual(len(wrong), 1)
+        self.assertIn("TSan sm90 seed 0: 1 cases of moe F32 rows, elsewhere 2", wrong[0])
+
     def test_every_op_of_the_backend_needs_a_case(self):
         source = pathlib.Path(__file__).resolve().parents[2]
         results = results_of(("cuda-emu.cuda.cuda_norm_test.sm90.seed0", "run", LINES))

@@ -14,6 +14,7 @@
 #include "tests/kernels/matrix_fixture.h"
 #include "tests/kernels/scene_fixture.h"
 #include "tests/kernels/twin_fixture.h"
+#include "tests/under_tsan.h"
 
 #define TOLERANCE (2e-3 * 2.0) /* of the greatest |v| */
 #define TOLERANCE_PLAIN 4e-6   /* f32 all the way but for q, which both sides round */
@@ -78,7 +79,7 @@ static void assert_near_cpu(const char *shapes, const struct scene_shape *shape,
 static void test_cuda_attend__is_near_the_cpu_for_every_group_size(void **state)
 {
     struct scene_rows items[] = {{0, 0, 3}, {0, 62, 4}, {0, 100, 39}, {0, 139, 1}};
-    for (uint32_t group = 1; group <= 8; group++) {
+    for (uint32_t group = 1; group <= 8; group += UNDER_TSAN ? 3 : 1) {
         struct scene_shape shape = shape_of(group, 1, 64, 140);
         assert_near_cpu("groups", &shape, items, 4, TOLERANCE);
     }
@@ -107,7 +108,7 @@ static void test_cuda_attend__sees_exactly_its_window(void **state)
     struct scene_rows items[] = {{0, 0, 2},    {0, 90, 30}, {0, 125, 1},
                                  {0, 500, 30}, {0, 556, 1}, {0, 579, 1}};
     static const uint32_t windows[] = {1, 61, 300};
-    for (size_t w = 0; w < sizeof windows / sizeof *windows; w++) {
+    for (size_t w = 0; w < sizeof windows / sizeof *windows; w += UNDER_TSAN ? 2 : 1) {
         struct scene_shape shape = shape_of(4, 2, 64, 580);
         shape.window = windows[w];
         shape.kind = KV_SLIDING;
@@ -173,7 +174,7 @@ static void test_cuda_attend__the_greatest_value_of_a_row_may_stand_anywhere(voi
     struct scene_shape shape = shape_of(5, 5, 64, 70);
     shape.dtype = KV_F32;
     shape.scale = 1000.0f; /* so that a row takes one value, and f16 holds all but the loud one */
-    for (uint32_t column = 31; column < 5 * 64; column += 32) {
+    for (uint32_t column = 31; column < 5 * 64; column += UNDER_TSAN ? 96 : 32) {
         shape.loud = 10 * 64 + column; /* behind q and k */
         struct scene scene = scene_open_cuda(&shape);
         scene_fill(&scene, 70);
@@ -231,7 +232,8 @@ static void assert_chunks(const struct scene_shape *shape, uint32_t chunk)
 static void test_cuda_attend__a_row_does_not_depend_on_chunks(void **state)
 {
     struct scene_shape shape = shape_of(5, 1, 64, 100);
-    assert_chunks(&shape, 3);
+    if (!UNDER_TSAN) /* many launches alike */
+        assert_chunks(&shape, 3);
     assert_chunks(&shape, 37);
     shape = shape_of(2, 1, 128, 70);
     assert_chunks(&shape, 16);
@@ -244,7 +246,7 @@ static void test_cuda_attend__a_row_does_not_depend_on_chunks_with_windows(void 
 {
     static const uint32_t windows[] = {1, 60, 100};
     struct scene_shape shape = shape_of(3, 1, 64, 150);
-    for (size_t w = 0; w < sizeof windows / sizeof *windows; w++)
+    for (size_t w = 0; w < sizeof windows / sizeof *windows; w += UNDER_TSAN ? 2 : 1)
         for (int kind = KV_SLIDING; kind <= KV_CHUNKED; kind++) {
             shape.kind = (enum kv_kind)kind;
             shape.window = windows[w];
@@ -286,6 +288,8 @@ static void test_cuda_attend__a_row_does_not_depend_on_neighbours(void **state)
 {
     struct scene_shape shape = shape_of(5, 1, 64, 0);
     assert_neighbours(&shape);
+    if (UNDER_TSAN)
+        return;
     shape = shape_of(4, 2, 128, 0);
     assert_neighbours(&shape);
 }
@@ -346,8 +350,8 @@ static void test_cuda_attend__cutting_changes_no_bits(void **state)
         shape.first_page[0] = (16384 - 960) / PAGE_TOKENS;
         struct scene scene = scene_open_cuda(&shape);
         scene_fill(&scene, 512);
-        assert_cuts(&scene, few_and_many, 1, 2);
-        assert_cuts(&scene, few_and_many + 1, 1, 2);
+        for (uint32_t i = 0; i < 2 && !UNDER_TSAN; i++)
+            assert_cuts(&scene, few_and_many + i, 1, 2);
         assert_cuts(&scene, few_and_many, 2, 2);
         if (dtype == KV_F16)
             assert_cuts(&scene, &border, 1, 2);

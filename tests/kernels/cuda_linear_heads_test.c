@@ -51,7 +51,7 @@ static struct heads_case case_of(uint32_t i)
 
 static void test_cuda_linear_heads__is_a_linear_a_head(void **state)
 {
-    for (uint32_t i = 0; i < 15; i++) {
+    for (uint32_t i = 0; i < (UNDER_TSAN ? 6 : 15); i++) {
         struct heads_case c = case_of(i);
         check_heads(&c, c.n_rows <= 8 ? "1-8 rows" : c.n_rows <= 32 ? "9-32 rows" : "33- rows");
     }

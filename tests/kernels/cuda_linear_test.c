@@ -138,6 +138,8 @@ static void test_cuda_linear__gives_the_exact_product_of_f16_rows(void **state)
 {
     for (int t = 0; t < N_LINEAR_TYPES; t++)
         for (uint32_t i = 0; i < N_CASES; i += is_plane_type(linear_types[t]) ? 1 : 3) {
+            if (UNDER_TSAN && !is_plane_type(linear_types[t]))
+                break;
             struct linear_case c = case_of(linear_types[t], i);
             check_exact(&c, c.n_rows <= 8    ? "1-8 rows"
                             : c.n_rows <= 32 ? "9-32 rows"
@@ -231,9 +233,10 @@ static void check_company(uint32_t type, uint32_t n_in, uint32_t n_out, uint32_t
 static void test_cuda_linear__a_row_never_depends_on_its_company(void **state)
 {
     static const uint32_t chunks[] = {1, 3, 8, 9, 32, 33, 64};
+    size_t first = UNDER_TSAN ? 3 : 0; /* the others have many launches alike */
     for (int t = 0; t < N_PLANE_TYPES; t++)
-        check_company(plane_types[t], linear_width(plane_types[t], 672), 20, 67, chunks,
-                      sizeof chunks / sizeof *chunks);
+        check_company(plane_types[t], linear_width(plane_types[t], 672), 20, 67, chunks + first,
+                      sizeof chunks / sizeof *chunks - first);
     check_company(TENSOR_Q4_1, 96, 150, 130, chunks + 4, 2); /* fewer tiles than stages */
     check_company(TENSOR_F16, 60, 260, 65, chunks + 4, 1);
 }
