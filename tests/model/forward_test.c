@@ -7,6 +7,7 @@
 #include "kernels/tensor_type.h"
 #include "model/forward.h"
 #include "model/model.h"
+#include "tests/under_tsan.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -329,11 +330,13 @@ static void assert_near(enum activations activations, enum kv_dtype dtype, doubl
 
 static void test_forward__f32_pages_agree_with_double_precision(void **state)
 {
+    SKIP_UNDER_TSAN();
     assert_near(ACTIVATIONS_16, KV_F32, 2e-4);
 }
 
 static void test_forward__f16_pages_agree_within_their_rounding(void **state)
 {
+    SKIP_UNDER_TSAN();
     assert_near(ACTIVATIONS_16, KV_F16, 2e-2);
 }
 

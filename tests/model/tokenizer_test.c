@@ -12,6 +12,7 @@
 #include "model/pretokenizer.h"
 #include "model/tokenizer.h"
 #include "tests/model/vocabulary_fixture.h"
+#include "tests/under_tsan.h"
 
 static struct token_buffer encode(const struct vocabulary *vocabulary, struct slice text,
                                   bool add_special, bool parse_special)
@@ -180,6 +181,7 @@ static void test_tokenizer__a_full_buffer_refuses_and_stays_as_it_was(void **sta
 
 static void test_tokenizer__a_megabyte_of_one_character_is_no_trouble(void **state)
 {
+    SKIP_UNDER_TSAN();
     static const char *const characters[] = {"a", " ", "\n", "!", "1", "'", "\xE4\xBD\xA0", "<"};
     for (int family = 1; family < 3; family++) {
         struct vocabulary *vocabulary = small_vocabulary(fixture_families[family]);

@@ -2,6 +2,7 @@
 #include "tiny_file_fixture.h"
 
 #include "base/status.h"
+#include "tests/under_tsan.h"
 #include "tools/bench_cost.h"
 #include "tools/company.h"
 #include "tools/run.h"
@@ -79,7 +80,8 @@ static void test_run__rows_are_the_same_in_any_chunk_and_company(void **state)
     static const struct {
         uint32_t chunk, n_others;
     } cases[] = {{1, 0}, {7, 0}, {64, 0}, {N_TOKENS, 3}, {7, 7}, {1, 2}};
-    for (int dtype = KV_F16; dtype < KV_DTYPES; dtype++) {
+    int step = UNDER_TSAN ? KV_Q4 - KV_F16 : 1; /* threads do the same whatever a page holds */
+    for (int dtype = KV_F16; dtype < KV_DTYPES; dtype += step) {
         page_types.global = (enum kv_dtype)dtype;
         float *alone = rows_of(N_TOKENS, 0);
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
