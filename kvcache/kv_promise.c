@@ -119,23 +119,41 @@ uint32_t kv_cache_ops_max(const struct kv_cache *cache, uint32_t max_rows)
            1; /* counters */
 }
 
-int kv_promise_refuse(const struct kv_cache *cache, uint64_t n_tokens, struct why *why)
+static int refuse_slots(const struct kv_cache *cache, const struct kv_family *family,
+                        struct why *why)
+{
+    uint32_t n = family->n_forks + 1, n_all = cache->spec.max_sequences;
+    if (n > n_all)
+        return refuse(why, STATUS_TOO_LARGE,
+                      "%u sequences are asked for at once, and there are %u (--max-sequences)", n,
+                      n_all);
+    return refuse(why, STATUS_EXHAUSTED,
+                  "%u sequences are asked for, and %u of %u are free (--max-sequences)", n,
+                  cache->n_free, n_all);
+}
+
+int kv_promise_refuse(const struct kv_cache *cache, const struct kv_family *family,
+                      struct why *why)
 {
     char asked[TEXT_NUMBER_BYTES], held[TEXT_NUMBER_BYTES];
     struct kv_cache_stats stats;
     kv_cache_read_stats(cache, &stats);
-    if (!kv_cache_fits_ever(cache, n_tokens))
+    if (!kv_cache_fits_ever(cache, family->n_promised))
         return refuse(why, STATUS_TOO_LARGE,
                       "%s tokens are asked for and a sequence may hold %s (--kv-memory, "
                       "--max-context)",
-                      text_count(asked, n_tokens), text_count(held, kv_cache_tokens_max(cache)));
-    if (cache->n_free == 0)
-        return refuse(why, STATUS_EXHAUSTED, "all %u sequences are taken (--max-sequences)",
-                      cache->spec.max_sequences);
-    return refuse(why, STATUS_EXHAUSTED,
-                  "%s tokens need %u pages, %s, and %u are free (--kv-memory)",
-                  text_count(asked, n_tokens), kv_cache_pages_of(cache, n_tokens),
-                  text_bytes(held, kv_pages_of(n_tokens) * stats.page_bytes), stats.n_available);
+                      text_count(asked, family->n_promised),
+                      text_count(held, kv_cache_tokens_max(cache)));
+    if (cache->n_free <= family->n_forks)
+        return refuse_slots(cache, family, why);
+    return refuse(why,
+                  kv_cache_family_fits_ever(cache, family) ? STATUS_EXHAUSTED : STATUS_TOO_LARGE,
+                  "%s tokens of %u sequences need %llu pages, %s, and %u of %u are free "
+                  "(--kv-memory)",
+                  text_count(asked, family->n_promised), family->n_forks + 1,
+                  (unsigned long long)kv_cache_family_pages(cache, family),
+                  text_bytes(held, kv_cache_family_bytes(cache, family)), stats.n_available,
+                  stats.n_pages);
 }
 
 bool kv_promise_reserve(struct kv_cache *cache, const uint32_t *extra)
@@ -178,7 +196,7 @@ int kv_cache_open_family(struct kv_cache *cache, const struct kv_family *family,
     assert(family->n_shared <= family->n_promised);
     assert(matched(family) <= (family->n_forks > 0 ? family->n_shared : family->n_promised));
     if (!kv_cache_family_fits_now(cache, family))
-        return kv_promise_refuse(cache, family->n_promised, why);
+        return kv_promise_refuse(cache, family, why);
     for (uint32_t g = 0; g < cache->n_groups; g++)
         extra[g] = (uint32_t)pages_in(&cache->groups[g], family);
     bool reserved = kv_promise_reserve(cache, extra);

@@ -91,9 +91,10 @@ int kv_cache_fork(struct kv_cache *cache, kv_seq_id seq, uint64_t n_promised, kv
                   struct why *why)
 {
     struct kv_sequence *from = kv_sequence_at(cache, seq);
+    const struct kv_family alone = {.n_promised = n_promised};
     assert(from->committed == from->written && n_promised >= from->written);
     if (cache->n_free == 0 || !kv_cache_fits_ever(cache, n_promised))
-        return kv_promise_refuse(cache, n_promised, why);
+        return kv_promise_refuse(cache, &alone, why);
     uint32_t extra[KV_GROUPS_MAX], spare[KV_GROUPS_MAX];
     for (uint32_t g = 0; g < cache->n_groups; g++) {
         uint32_t had = kv_sequence_reserved(cache, from, g);
@@ -103,7 +104,7 @@ int kv_cache_fork(struct kv_cache *cache, kv_seq_id seq, uint64_t n_promised, kv
         spare[g] = had > need ? had - need : 0;
     }
     if (!kv_promise_reserve(cache, extra))
-        return kv_promise_refuse(cache, n_promised, why);
+        return kv_promise_refuse(cache, &alone, why);
 
     *out = kv_promise_take_slot(cache, n_promised);
     for (uint32_t g = 0; g < cache->n_groups; g++) {

@@ -117,6 +117,7 @@ void kv_prefix_fork_chain(struct kv_cache *cache, const struct kv_sequence *from
 void kv_pin_count_names(struct kv_cache *cache, uint32_t g);
 
 /* STATUS_TOO_LARGE or STATUS_EXHAUSTED, with numbers. */
-int kv_promise_refuse(const struct kv_cache *cache, uint64_t n_tokens, struct why *why);
+int kv_promise_refuse(const struct kv_cache *cache, const struct kv_family *family,
+                      struct why *why);
 
 #endif

@@ -154,7 +154,10 @@ static void test_kv_cache__a_family_is_promised_whole_and_shares_what_was_read(v
     struct cache_scene scene = full_cache(11);
     assert_int_equal(kv_cache_family_pages(scene.cache, &family), 6 + 3 + 3);
     assert_false(kv_cache_family_fits_ever(scene.cache, &family));
-    assert_int_equal(kv_cache_open_family(scene.cache, &family, seqs, NULL), STATUS_EXHAUSTED);
+    struct why why = {.text = ""};
+    assert_int_equal(kv_cache_open_family(scene.cache, &family, seqs, &why), STATUS_TOO_LARGE);
+    assert_non_null(strstr(why.text, "300 tokens of 3 sequences need 12 pages"));
+    assert_non_null(strstr(why.text, "11 of 11 are free"));
     assert_int_equal(cache_stats(&scene).n_available, 11);
     cache_scene_close(&scene);
 
@@ -180,6 +183,24 @@ static void test_kv_cache__a_family_is_promised_whole_and_shares_what_was_read(v
     for (uint32_t i = 0; i < 3; i++)
         kv_cache_close(scene.cache, seqs[i]);
     assert_int_equal(cache_stats(&scene).n_available, 12);
+    cache_scene_close(&scene);
+}
+
+static void test_kv_cache__a_family_of_all_sequences_and_one_more(void **state)
+{
+    struct kv_family family = {.n_promised = 64, .n_shared = 10, .n_forks = 8};
+    struct cache_scene scene = full_cache(40);
+    struct why why = {.text = ""};
+    kv_seq_id seqs[9], one = cache_must_open(&scene, 1);
+    assert_int_equal(kv_cache_open_family(scene.cache, &family, seqs, &why), STATUS_TOO_LARGE);
+    assert_non_null(strstr(why.text, "9 sequences are asked for at once, and there are 8"));
+    family.n_forks = 7;
+    assert_int_equal(kv_cache_open_family(scene.cache, &family, seqs, &why), STATUS_EXHAUSTED);
+    assert_non_null(strstr(why.text, "8 sequences are asked for, and 7 of 8 are free"));
+    kv_cache_close(scene.cache, one);
+    assert_int_equal(kv_cache_open_family(scene.cache, &family, seqs, &why), STATUS_OK);
+    for (uint32_t i = 0; i < 8; i++)
+        kv_cache_close(scene.cache, seqs[i]);
     cache_scene_close(&scene);
 }
 
@@ -412,6 +433,7 @@ int main(void)
         cmocka_unit_test(test_kv_cache__the_last_holder_of_a_shared_page_keeps_it),
         cmocka_unit_test(test_kv_cache__a_group_with_a_window_takes_bytes_for_that_alone),
         cmocka_unit_test(test_kv_cache__a_family_is_promised_whole_and_shares_what_was_read),
+        cmocka_unit_test(test_kv_cache__a_family_of_all_sequences_and_one_more),
         cmocka_unit_test(test_kv_cache__members_of_a_family_may_leave_before_it_forks),
         cmocka_unit_test(test_kv_cache__truncate_keeps_the_promise),
         cmocka_unit_test(test_kv_cache__a_windowed_group_keeps_its_window_and_promises_no_more),
