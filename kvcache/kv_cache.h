@@ -220,10 +220,6 @@ void kv_cache_commit_ids(struct kv_cache *cache, kv_seq_id seq, const uint32_t *
  * group packs, below `committed` to the end of a page alone (asserted; none bites above
  * `committed`). */
 void kv_cache_truncate(struct kv_cache *cache, kv_seq_id seq, uint64_t n_tokens);
-/* A second sequence over the same pages, with a promise of its own; pages are shared until written.
- * All that was written must be committed (asserted). STATUS_* of open; then nothing has changed. */
-int kv_cache_fork(struct kv_cache *cache, kv_seq_id seq, uint64_t n_promised, kv_seq_id *out,
-                  struct why *why);
 uint64_t kv_cache_written(const struct kv_cache *cache, kv_seq_id seq);
 uint64_t kv_cache_committed(const struct kv_cache *cache, kv_seq_id seq);
 

@@ -87,34 +87,6 @@ void kv_cache_fork_into(struct kv_cache *cache, kv_seq_id from_seq, kv_seq_id to
         page_pool_unreserve(cache->groups[g].pool, had[g] - kv_sequence_reserved(cache, from, g));
 }
 
-int kv_cache_fork(struct kv_cache *cache, kv_seq_id seq, uint64_t n_promised, kv_seq_id *out,
-                  struct why *why)
-{
-    struct kv_sequence *from = kv_sequence_at(cache, seq);
-    const struct kv_family alone = {.n_promised = n_promised};
-    assert(from->committed == from->written && n_promised >= from->written);
-    if (cache->n_free == 0 || !kv_cache_fits_ever(cache, n_promised))
-        return kv_promise_refuse(cache, &alone, why);
-    uint32_t extra[KV_GROUPS_MAX], spare[KV_GROUPS_MAX];
-    for (uint32_t g = 0; g < cache->n_groups; g++) {
-        uint32_t had = kv_sequence_reserved(cache, from, g);
-        uint32_t need = kv_group_budget(&cache->groups[g], from->promised, from->written);
-        extra[g] = kv_group_budget(&cache->groups[g], n_promised, from->written);
-        extra[g] += need > had ? need - had : 0;
-        spare[g] = had > need ? had - need : 0;
-    }
-    if (!kv_promise_reserve(cache, extra))
-        return kv_promise_refuse(cache, &alone, why);
-
-    *out = kv_promise_take_slot(cache, n_promised);
-    for (uint32_t g = 0; g < cache->n_groups; g++) {
-        page_pool_unreserve(cache->groups[g].pool, spare[g]);
-        from->spare[g] = 0; /* of a family whose forks left before */
-    }
-    share_pages(cache, from, &cache->sequences[*out]);
-    return STATUS_OK;
-}
-
 /* --- tokens --- */
 
 void kv_cache_append(struct kv_cache *cache, kv_seq_id seq, uint32_t n, struct stream *stream)

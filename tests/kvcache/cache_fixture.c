@@ -108,6 +108,17 @@ void cache_write(struct cache_scene *scene, kv_seq_id seq, uint32_t n, uint32_t 
     kv_cache_commit(scene->cache, seq, n);
 }
 
+void cache_fork(struct cache_scene *scene, uint64_t n_promised, uint32_t n_shared, uint32_t first,
+                kv_seq_id out[2])
+{
+    struct kv_family family = {.n_promised = n_promised, .n_shared = n_shared, .n_forks = 1};
+    struct why why;
+    if (kv_cache_open_family(scene->cache, &family, out, &why) < 0)
+        fail_msg("%s", why.text);
+    cache_write(scene, out[0], n_shared, first);
+    kv_cache_fork_into(scene->cache, out[0], out[1]);
+}
+
 page_id cache_page_at(struct cache_scene *scene, kv_seq_id seq, uint32_t g, uint32_t page_idx)
 {
     struct kv_view view;

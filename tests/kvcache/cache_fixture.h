@@ -27,6 +27,9 @@ kv_seq_id cache_must_open(struct cache_scene *scene, uint64_t n_promised);
 void cache_append(struct cache_scene *scene, kv_seq_id seq, uint32_t n); /* and waits */
 /* Appends n tokens with marks first, first + 1, ..., and commits them. */
 void cache_write(struct cache_scene *scene, kv_seq_id seq, uint32_t n, uint32_t first);
+/* Two that share n_shared tokens, with marks from `first` on, and promise as many as each other. */
+void cache_fork(struct cache_scene *scene, uint64_t n_promised, uint32_t n_shared, uint32_t first,
+                kv_seq_id out[2]);
 void cache_put(struct cache_scene *scene, kv_seq_id seq, uint32_t g, uint64_t position,
                uint32_t mark);
 /* The mark at a position, 0 when nothing was written into its place; false when no page holds it.

@@ -91,10 +91,10 @@ static void test_kv_cache__a_used_page_comes_back_zeroed(void **state)
 static void test_kv_cache__fork_shares_pages_until_write(void **state)
 {
     struct cache_scene scene = full_cache(10);
-    kv_seq_id parent = cache_must_open(&scene, 200), child = KV_SEQ_NONE;
-    cache_write(&scene, parent, 100, 1);
+    kv_seq_id seqs[2];
+    cache_fork(&scene, 200, 100, 1, seqs);
+    kv_seq_id parent = seqs[0], child = seqs[1];
 
-    assert_int_equal(kv_cache_fork(scene.cache, parent, 200, &child, NULL), STATUS_OK);
     assert_int_equal(cache_stats(&scene).n_used, 2);
     cache_assert_sound(&scene);
     cache_write(&scene, child, 1, 7777);
@@ -117,9 +117,9 @@ static void test_kv_cache__fork_shares_pages_until_write(void **state)
 static void test_kv_cache__the_last_holder_of_a_shared_page_keeps_it(void **state)
 {
     struct cache_scene scene = full_cache(10);
-    kv_seq_id parent = cache_must_open(&scene, 64), child = KV_SEQ_NONE;
-    cache_write(&scene, parent, 10, 1);
-    assert_int_equal(kv_cache_fork(scene.cache, parent, 64, &child, NULL), STATUS_OK);
+    kv_seq_id seqs[2];
+    cache_fork(&scene, 64, 10, 1, seqs);
+    kv_seq_id parent = seqs[0], child = seqs[1];
     page_id page = cache_page_at(&scene, parent, 0, 0);
     kv_cache_close(scene.cache, parent);
 

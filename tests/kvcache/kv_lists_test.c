@@ -27,8 +27,12 @@
 struct plain {
     bool is_open;
     kv_seq_id seq;
-    uint32_t promised, written, committed, shared;
+    uint32_t promised, written, committed;
     uint32_t n_under_way; /* lists with tokens of it */
+    /* of two that will share n_shared tokens: one reads them, then the other, who waits, forks */
+    uint32_t n_shared;
+    bool reads, waits;
+    struct plain *other; /* of one that reads */
     uint32_t marks[TOKENS_MAX];
 };
 
@@ -117,7 +121,8 @@ static void add_row(struct history *history, struct list *list, const struct pla
 
 static void append(struct history *history, struct list *list, struct plain *plain)
 {
-    uint32_t room = plain->promised - plain->written, n = roll(history, APPEND_MAX + 1);
+    uint32_t end = plain->reads ? plain->n_shared : plain->promised;
+    uint32_t room = end - plain->written, n = roll(history, APPEND_MAX + 1);
     n = n < room ? n : room;
     if (n == 0)
         return;
@@ -140,7 +145,7 @@ static void enqueue(struct history *history)
     list->n_plains = list->n_rows = list->n_tokens = 0;
     uint64_t before = stream_n_enqueued(history->stream);
     for (int s = 0; s < N_SEQS; s++)
-        if (history->plains[s].is_open && roll(history, 3) > 0)
+        if (history->plains[s].is_open && !history->plains[s].waits && roll(history, 3) > 0)
             append(history, list, &history->plains[s]);
     uint64_t n_ops = stream_n_enqueued(history->stream) - before - list->n_rows;
     assert_true(n_ops == 0 || n_ops < kv_cache_ops_max(history->cache, list->n_tokens));
@@ -173,24 +178,51 @@ static void retire(struct history *history)
 
 /* --- sequences --- */
 
-static void open_one(struct history *history, struct plain *plain)
+static void begin_plain(struct plain *plain, kv_seq_id seq, const struct kv_family *family,
+                        bool waits)
 {
-    plain->promised = 1 + roll(history, TOKENS_MAX);
-    plain->is_open =
-        kv_cache_open(history->cache, plain->promised, &plain->seq, NULL) == STATUS_OK;
-    plain->written = plain->committed = plain->shared = plain->n_under_way = 0;
+    *plain = (struct plain){.is_open = true,
+                            .seq = seq,
+                            .promised = (uint32_t)family->n_promised,
+                            .n_shared = (uint32_t)family->n_shared,
+                            .reads = family->n_forks > 0 && !waits,
+                            .waits = waits};
 }
 
-static void fork_one(struct history *history, const struct plain *from, struct plain *to)
+/* One, or one that reads and one that waits. */
+static void open_some(struct history *history, struct plain *plain, struct plain *other)
 {
-    kv_seq_id seq;
-    uint32_t promised = from->written + 1 + roll(history, TOKENS_MAX - from->written);
-    if (kv_cache_fork(history->cache, from->seq, promised, &seq, NULL) < 0)
+    struct kv_family family = {.n_promised = 1 + roll(history, TOKENS_MAX)};
+    kv_seq_id seqs[2];
+    family.n_forks = other != plain && !other->is_open;
+    family.n_shared = family.n_forks > 0 ? roll(history, (uint32_t)family.n_promised) : 0;
+    if (kv_cache_open_family(history->cache, &family, seqs, NULL) < 0)
         return;
+    begin_plain(plain, seqs[0], &family, false);
+    if (family.n_forks > 0)
+        begin_plain(other, seqs[1], &family, true);
+    plain->other = family.n_forks > 0 ? other : NULL;
+}
+
+static void fork_one(struct history *history, struct plain *from)
+{
+    struct plain *to = from->other;
+    kv_seq_id seq = to->seq;
+    kv_cache_fork_into(history->cache, from->seq, seq);
+    from->reads = false;
+    from->other = NULL;
     *to = *from;
     to->seq = seq;
-    to->promised = promised;
     history->n_forked++;
+}
+
+static void close_one(struct history *history, struct plain *plain)
+{
+    if (plain->other != NULL) /* who waits for it could only wait */
+        close_one(history, plain->other);
+    kv_cache_close(history->cache, plain->seq);
+    plain->is_open = false;
+    plain->other = NULL;
 }
 
 /* Between two lists, with what no list under way has. */
@@ -198,14 +230,14 @@ static void change_one(struct history *history)
 {
     struct plain *plain = &history->plains[roll(history, N_SEQS)];
     struct plain *other = &history->plains[roll(history, N_SEQS)];
-    if (!plain->is_open) {
-        open_one(history, plain);
-    } else if (plain->n_under_way == 0 && !other->is_open && plain->written < TOKENS_MAX) {
-        fork_one(history, plain, other);
-    } else if (plain->n_under_way == 0 && roll(history, 4) == 0) {
-        kv_cache_close(history->cache, plain->seq);
-        plain->is_open = false;
-    }
+    if (!plain->is_open)
+        open_some(history, plain, other);
+    else if (plain->n_under_way > 0 || plain->waits)
+        return;
+    else if (plain->reads && plain->written == plain->n_shared)
+        fork_one(history, plain);
+    else if (roll(history, 8) == 0)
+        close_one(history, plain);
 }
 
 static void assert_sound(struct history *history)

@@ -27,7 +27,7 @@ static struct kv_group_look look_at(const struct cache_scene *scene, uint32_t g)
 static void test_kv_look__pages_have_a_state_and_an_owner(void **state)
 {
     struct cache_scene scene = scene_of_two_groups();
-    kv_seq_id seq = cache_must_open(&scene, 300), child = KV_SEQ_NONE;
+    kv_seq_id seq = cache_must_open(&scene, 300), seqs[2];
     cache_write(&scene, seq, 140, 1);
 
     assert_int_equal(kv_look_n_groups(scene.cache), 2);
@@ -42,18 +42,19 @@ static void test_kv_look__pages_have_a_state_and_an_owner(void **state)
     assert_int_equal(chunked.n_open, 1); /* the first chunk was dropped */
     assert_int_equal(chunked.n_full, 0);
 
-    assert_int_equal(kv_cache_fork(scene.cache, seq, 300, &child, NULL), STATUS_OK);
+    kv_cache_close(scene.cache, seq);
+    cache_fork(&scene, 300, 140, 1, seqs);
     global = look_at(&scene, 0);
     assert_int_equal(global.n_open, 1); /* once, whoever holds it */
     assert_int_equal(global.n_full, 2);
     assert_int_equal(global.n_own, 0);
-    cache_write(&scene, child, 1, 1000);
+    cache_write(&scene, seqs[1], 1, 1000);
     global = look_at(&scene, 0);
     assert_int_equal(global.n_open, 2);
     assert_int_equal(global.n_full, 2);
 
-    kv_cache_close(scene.cache, child);
-    kv_cache_close(scene.cache, seq);
+    kv_cache_close(scene.cache, seqs[1]);
+    kv_cache_close(scene.cache, seqs[0]);
     assert_int_equal(look_at(&scene, 0).n_free, global.n_pages);
     cache_scene_close(&scene);
 }
@@ -61,11 +62,11 @@ static void test_kv_look__pages_have_a_state_and_an_owner(void **state)
 static void test_kv_look__a_table_is_told_in_stretches_of_pages_that_are_alike(void **state)
 {
     struct cache_scene scene = scene_of_two_groups();
-    kv_seq_id seq = cache_must_open(&scene, 400), child = KV_SEQ_NONE;
+    kv_seq_id seqs[2];
     struct kv_stretch stretches[8];
     struct kv_table_look look;
-    cache_write(&scene, seq, 200, 1);
-    assert_int_equal(kv_cache_fork(scene.cache, seq, 400, &child, NULL), STATUS_OK);
+    cache_fork(&scene, 400, 200, 1, seqs);
+    kv_seq_id child = seqs[1];
     cache_write(&scene, child, 100, 1000); /* pages 0-2 are shared, 3 and 4 its own */
 
     kv_look_table(scene.cache, child, 0, stretches, 8, &look);
@@ -90,7 +91,7 @@ static void test_kv_look__a_table_is_told_in_stretches_of_pages_that_are_alike(v
     assert_int_equal(kv_look_promised(scene.cache, child), 400);
 
     kv_cache_close(scene.cache, child);
-    kv_cache_close(scene.cache, seq);
+    kv_cache_close(scene.cache, seqs[0]);
     cache_scene_close(&scene);
 }
 

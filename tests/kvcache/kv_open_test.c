@@ -83,9 +83,9 @@ static void test_kv_open__a_page_whose_end_is_taken_back_is_written_on(void **st
 static void test_kv_open__forks_share_packed_pages_and_copy_rows_alone(void **state)
 {
     struct cache_scene scene = packed_scene(8);
-    kv_seq_id seq = cache_must_open(&scene, 150), fork;
-    cache_write(&scene, seq, 100, 1);
-    assert_int_equal(kv_cache_fork(scene.cache, seq, 150, &fork, NULL), STATUS_OK);
+    kv_seq_id seqs[2];
+    cache_fork(&scene, 150, 100, 1, seqs);
+    kv_seq_id seq = seqs[0], fork = seqs[1];
     cache_assert_sound(&scene);
     cache_write(&scene, fork, 50, 501);
     cache_write(&scene, seq, 50, 101);

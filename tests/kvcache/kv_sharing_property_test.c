@@ -21,6 +21,10 @@ struct plain {
     bool is_open, has_own; /* has_own: it wrote something, or was forked */
     kv_seq_id seq;
     uint32_t promised, written, committed, salt, floor; /* floor: never truncated below */
+    /* of two that share n_shared tokens: one reads them, and then the other, who waits, forks */
+    uint32_t n_shared;
+    bool reads, waits;
+    struct plain *other; /* of them; NULL: forked, gone, or none */
     uint32_t ids[TOKENS_MAX];
     struct page_key root, keys[TOKENS_MAX / PAGE_TOKENS];
 };
@@ -121,17 +125,40 @@ static void judge_match(const struct history *history, const struct plain *plain
         assert_true(match->n_pages >= n_common(history, plain, prefix->n_pages, true));
 }
 
+static struct plain *a_closed_one(struct history *history, const struct plain *but)
+{
+    for (int s = 0; s < N_SEQS; s++)
+        if (!history->plains[s].is_open && &history->plains[s] != but)
+            return &history->plains[s];
+    return NULL;
+}
+
+static void open_waiting(struct plain *plain, struct plain *reader, kv_seq_id seq)
+{
+    *plain = *reader;
+    plain->seq = seq;
+    plain->written = plain->committed = plain->floor = 0;
+    plain->reads = false;
+    plain->waits = true;
+    plain->other = reader;
+    reader->other = plain;
+}
+
 static void open_one(struct history *history, struct plain *plain)
 {
     struct kv_cache *cache = history->scene.cache;
     write_text(history, plain);
     uint32_t n_prompt = 1 + roll(history, TOKENS_MAX);
     struct kv_family family = {.n_promised = n_prompt + roll(history, TOKENS_MAX - n_prompt + 1)};
+    struct plain *other = roll(history, 3) == 0 ? a_closed_one(history, plain) : NULL;
     struct kv_prefix prefix = named(history, plain, n_prompt);
+    kv_seq_id seqs[2];
+    family.n_forks = other != NULL;
+    family.n_shared = other != NULL ? n_prompt - 1 : 0;
     kv_cache_match_family(cache, &prefix, &family);
     judge_match(history, plain, &prefix, &family.match);
     bool fits = kv_cache_family_fits_now(cache, &family);
-    int status = kv_cache_open_family(cache, &family, &plain->seq, NULL);
+    int status = kv_cache_open_family(cache, &family, seqs, NULL);
     assert_int_equal(status == STATUS_OK, fits);
     history->n_refused += !fits;
     if (!fits)
@@ -139,9 +166,15 @@ static void open_one(struct history *history, struct plain *plain)
     history->n_opened++;
     history->n_hits += family.match.n_pages > 0;
     plain->is_open = true;
-    plain->has_own = false;
+    plain->has_own = plain->waits = false;
+    plain->reads = other != NULL;
+    plain->other = NULL;
+    plain->n_shared = (uint32_t)family.n_shared;
+    plain->seq = seqs[0];
     plain->promised = (uint32_t)family.n_promised;
     plain->written = plain->committed = plain->floor = family.match.n_pages * PAGE_TOKENS;
+    if (other != NULL)
+        open_waiting(other, plain, seqs[1]);
     kv_cache_chain(cache, plain->seq, &plain->root, plain->ids);
     assert_reads_back(history, plain, 5);
 }
@@ -150,10 +183,13 @@ static void open_one(struct history *history, struct plain *plain)
 static void match_again(struct history *history, struct plain *plain)
 {
     struct kv_cache *cache = history->scene.cache;
-    struct kv_prefix prefix = named(history, plain, plain->promised);
+    struct kv_family family = {.n_promised = plain->promised,
+                               .n_shared = plain->n_shared,
+                               .n_forks = plain->reads};
+    struct kv_prefix prefix =
+        named(history, plain, family.n_forks > 0 ? plain->n_shared + 1 : plain->promised);
     struct kv_match match;
-    kv_cache_match_again(cache, plain->seq, &(struct kv_family){.n_promised = plain->promised},
-                         &prefix, &match);
+    kv_cache_match_again(cache, plain->seq, &family, &prefix, &match);
     assert_true(match.n_pages * PAGE_TOKENS >= plain->written);
     judge_match(history, plain, &prefix, &match);
     plain->written = plain->committed = plain->floor = match.n_pages * PAGE_TOKENS;
@@ -164,7 +200,7 @@ static void match_again(struct history *history, struct plain *plain)
 
 static void append(struct history *history, struct plain *plain)
 {
-    uint32_t room = plain->promised - plain->written;
+    uint32_t room = (plain->reads ? plain->n_shared : plain->promised) - plain->written;
     uint32_t n = roll(history, 150), most = 200 - (plain->written - plain->committed);
     n = n < room ? n : room;
     n = n < most ? n : most;
@@ -202,28 +238,18 @@ static void truncate_one(struct history *history, struct plain *plain)
     history->n_truncated++;
 }
 
-static struct plain *a_closed_one(struct history *history)
+/* The one that waits for what the other has read goes on by itself. */
+static void bear(struct history *history, struct plain *from)
 {
-    for (int s = 0; s < N_SEQS; s++)
-        if (!history->plains[s].is_open)
-            return &history->plains[s];
-    return NULL;
-}
-
-static void fork_one(struct history *history, struct plain *from, struct plain *to)
-{
-    if (to == NULL)
-        return;
+    struct plain *to = from->other;
+    kv_seq_id seq = to->seq;
     commit(history, from, from->written - from->committed);
-    uint32_t promised = from->written + roll(history, TOKENS_MAX - from->written + 1);
-    kv_seq_id seq;
-    if (promised == 0 ||
-        kv_cache_fork(history->scene.cache, from->seq, promised, &seq, NULL) < 0)
-        return;
+    kv_cache_fork_into(history->scene.cache, from->seq, seq);
+    from->reads = false;
+    from->has_own = true;
+    from->other = NULL;
     *to = *from;
     to->seq = seq;
-    to->promised = promised;
-    from->has_own = to->has_own = true;
     for (uint32_t i = to->written; i < TOKENS_MAX && roll(history, 2) == 0; i += 50)
         to->ids[i] += 5000; /* its answer is another */
     history->n_forked++;
@@ -252,6 +278,9 @@ static void close_one(struct history *history, struct plain *plain)
     assert_reads_back(history, plain, 7);
     kv_cache_close(history->scene.cache, plain->seq); /* cancelled, or over */
     plain->is_open = false;
+    if (plain->other != NULL)
+        plain->other->other = NULL;
+    plain->other = NULL;
 }
 
 /* What is said of a closing before is so after it: of one sequence, or of two. */
@@ -292,7 +321,16 @@ static void operate(struct history *history)
         open_one(history, plain);
         return;
     }
-    switch (roll(history, 16)) {
+    if (plain->waits) { /* one that nobody reads for any more only leaves */
+        if (roll(history, plain->other == NULL ? 4 : 40) == 0)
+            close_one(history, plain);
+        return;
+    }
+    if (plain->reads && plain->other != NULL && plain->written == plain->n_shared) {
+        bear(history, plain);
+        return;
+    }
+    switch (roll(history, 15)) {
     case 0:
         foretell(history, plain);
         return;
@@ -300,20 +338,17 @@ static void operate(struct history *history)
         close_one(history, plain);
         return;
     case 2:
-        fork_one(history, plain, a_closed_one(history));
-        return;
-    case 3:
         truncate_one(history, plain);
         return;
-    case 4:
+    case 3:
         pin_one(history, plain);
         return;
+    case 4:
     case 5:
     case 6:
-    case 7:
         commit(history, plain, roll(history, plain->written - plain->committed + 1));
         return;
-    case 8:
+    case 7:
         if (!plain->has_own && kv_cache_is_chained(history->scene.cache, plain->seq))
             match_again(history, plain);
         return;
