@@ -70,9 +70,9 @@ static void test_prefix_tree__every_key_is_found_whatever_the_size(void **state)
         assert_int_equal(find(tree, i), NODE_NONE);
     }
     assert_whole(tree);
-    assert_int_equal(prefix_tree_n(tree), NODES - NODES / 3);
     for (uint32_t i = 2; i < NODES; i += 3)
         assert_int_not_equal(insert(tree, nodes[i - 1], NODES + i), NODE_NONE);
+    assert_int_equal(insert(tree, NODE_NONE, 3 * NODES), NODE_NONE); /* no more than had left */
     for (uint32_t i = 0; i < NODES; i++)
         assert_int_not_equal(find(tree, i % 3 == 2 ? NODES + i : i), NODE_NONE);
     assert_whole(tree);
