@@ -172,6 +172,8 @@ static void test_json_schema__patterns_are_those_of_the_value(void **state)
         takes_not(schema, "\"\xf0\x9d\x9f\xbf\"");
         takes_not(schema, "\"3\"");
     }
+    takes("{\"pattern\":\"^\\\\D{4}$\"}", "\"é日क😀\"");
+    takes("{\"pattern\":\"^((a??\\\\D{2,}){2}){2}$\"}", "\"abcdefghij\""); /* not too many ways */
     takes("{\"pattern\":\"^\\\\s$\"}", "\"\xe3\x80\x80\"");
     takes_not("{\"pattern\":\"^\\\\s$\"}", "\"\xef\xbb\xbf\""); /* a blank of one of them */
     takes_not("{\"pattern\":\"^\\\\S$\"}", "\"\xef\xbb\xbf\"");
