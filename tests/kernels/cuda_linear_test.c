@@ -152,6 +152,8 @@ static void test_cuda_linear__gives_the_exact_product_of_a_models_rows(void **st
     static const uint32_t rows[] = {1, 8, 33, 128, 512};
     for (int t = 0; t < N_PLANE_TYPES; t++)
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+            if (rows[i] == 512 && t % 4 != 3) /* blocks like those of 128 */
+                continue;
             struct linear_case c = {plane_types[t], 1024, 256, rows[i], LINEAR_SET, true, 0, 60};
             check_exact(&c, "medium");
         }
