@@ -72,6 +72,11 @@ void flight_free(struct flight *flight)
 
 /* --- a step --- */
 
+const struct stream *flight_stream(const struct flight *flight)
+{
+    return flight->stream;
+}
+
 bool flight_has_room(const struct flight *flight)
 {
     return flight->n < flight->depth;

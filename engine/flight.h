@@ -43,6 +43,8 @@ struct flight_spec {
 int flight_create(const struct flight_spec *spec, struct flight **out, struct why *why);
 void flight_free(struct flight *flight); /* nothing is under way */
 
+/* On which all steps are. */
+const struct stream *flight_stream(const struct flight *flight);
 /* Steps that may be under way on this device. */
 uint32_t flight_depth(const struct device *device, bool no_overlap);
 bool flight_has_room(const struct flight *flight);

@@ -144,14 +144,20 @@ bool prompt_prefix_match_again(struct engine *engine, struct sequence *first)
         choices_family(first->submit, choices_count(first), first->promised_output);
     struct kv_match match;
 
+    if (kv_cache_is_arriving(engine->cache, first->kv))
+        return true;
+    bool may_recall = kv_cache_has_host(engine->cache) && !first->has_recalled;
+    first->has_recalled = false;
     if (!first->submit->has_page_keys || !kv_cache_is_chained(engine->cache, first->kv))
         return false;
     kv_cache_match(engine->cache, &prefix, &match);
-    if (match.n_pages * PAGE_TOKENS <= first->n_begun && !kv_cache_has_host(engine->cache))
+    if (match.n_pages * PAGE_TOKENS <= first->n_begun && !may_recall)
         return false;
-    bool is_more = kv_cache_match_again(engine->cache, first->kv, &family, &prefix, &match);
+    bool is_more = kv_cache_match_again(engine->cache, first->kv, &family, &prefix,
+                                        flight_stream(engine->flight), &match);
     prompt_prefix_begin(engine, first, &match);
-    return is_more;
+    first->has_recalled = !is_more && kv_cache_is_arriving(engine->cache, first->kv);
+    return is_more || first->has_recalled;
 }
 
 /* --- what will be there --- */

@@ -40,7 +40,7 @@ const struct sequence *prompt_prefix_leader(const struct engine *engine,
 /* It has pages and has read nothing: whether another is about to compute more of its prompt. */
 bool prompt_prefix_waits(const struct engine *engine, const struct sequence *sequence);
 /* It has pages and has read nothing: what came since it got them is its own too, and what the host
- * pool has. True: more of that is left, call again. */
+ * pool has. True: more of that is left, or on its way: call again, and it reads nothing before. */
 bool prompt_prefix_match_again(struct engine *engine, struct sequence *first);
 /* The digest is known: all that runs is named, and shared from here on. */
 void prompt_prefix_identify(struct engine *engine, const char *digest_hex);

@@ -68,6 +68,7 @@ struct sequence {
     uint32_t n_begun;         /* where its first row stands since it has pages */
     uint32_t n_reread;        /* tokens of the answer that it reads as it does the prompt */
     enum kv_match_end match_end; /* why no more */
+    bool has_recalled;        /* what the host pool had of it is matched, and on its way */
     bool has_counts;          /* tokens before its next row are counted, for penalties */
     uint32_t n_generated;
     uint32_t last_id;         /* the newest token that is known */

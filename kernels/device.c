@@ -296,6 +296,24 @@ int device_wait(struct stream *stream, void (*poll)(void *arg), void *arg)
     return status;
 }
 
+bool device_is_done(const struct stream *stream)
+{
+    return stream->n_under_way == 0 || stream->device->backend->is_done(stream);
+}
+
+void device_start(struct stream *stream)
+{
+    assert(!stream->is_in_graph && stream->n_under_way == 0);
+    stream->device->backend->start(stream);
+}
+
+void stream_follow(struct stream *stream, const struct stream *first)
+{
+    assert(stream != first && stream->device == first->device);
+    assert(!stream->is_in_graph && !first->is_in_graph);
+    stream->device->backend->follow(stream, first);
+}
+
 /* --- graphs --- */
 
 bool device_has_graphs(const struct device *device)

@@ -6,6 +6,10 @@
  *
  *   lists    submit n, submit n+1, wait n, submit n+2, wait n+1 ... at most device_depth()
  *            submitted and not yet waited for; they run in order
+ *   streams  run beside each other, but for what one follows of another:
+ *              copies   | page 3 to the host ... |                     device_start(copies)
+ *              steps        | step 8 |           | zero page 3, step 9 ...
+ *                                                ^ stream_follow(steps, copies)
  *
  * On the CPU the depth is 1 and the waiting thread is worker 0 of the team: it runs the list
  * between submit and the end of wait, one wake a list, a barrier only where an op says so. A GPU
@@ -120,6 +124,16 @@ void graph_free(struct graph *graph); /* NULL is allowed; no list with it may be
 void device_submit(struct stream *stream);
 /* The sticky error, or STATUS_OK. Nothing submitted: it returns after one poll. */
 int device_wait(struct stream *stream, void (*poll)(void *arg), void *arg);
+/* Whether device_wait would return at once. A CPU says so always: it works inside of that. */
+bool device_is_done(const struct stream *stream);
+
+/* Ends a list that nobody waits for; none may be submitted and not waited for. A GPU starts it, a
+ * CPU runs it here: not from a poll. */
+void device_start(struct stream *stream);
+/* What is enqueued on `stream` from here on runs behind the lists of `first` that are submitted or
+ * started: the device sees to it, the host goes on. An error of `first` so far sticks to `stream`
+ * too. Two streams of one device; on a CPU `first` has no list that was not waited for. */
+void stream_follow(struct stream *stream, const struct stream *first);
 
 /* Outside of the step: copy and wait at once. For loading and tests. */
 int device_upload(struct device *device, void *device_to, const void *host_from, size_t bytes);

@@ -36,6 +36,9 @@ struct device_backend {
     void (*read)(struct stream *stream, void *host_to, const void *device_from, size_t bytes);
     void (*submit)(struct stream *stream);
     int (*wait)(struct stream *stream, void (*poll)(void *arg), void *arg);
+    bool (*is_done)(const struct stream *stream); /* a list is under way */
+    void (*start)(struct stream *stream);
+    void (*follow)(struct stream *stream, const struct stream *first);
 
     /* all NULL where there are no graphs */
     int (*graph_begin)(struct stream *stream, struct why *why);

@@ -65,6 +65,8 @@ static int open_host(struct kv_cache *cache, struct why *why)
     for (uint32_t g = 0; g < cache->n_groups; g++) {
         const struct page_pool *pool = cache->groups[g].pool;
         spec.page_bytes[g] = page_pool_page_bytes(pool);
+        spec.n_pages[g] = page_pool_n_pages(pool);
+        spec.pages[g] = page_pool_base(pool);
         least_bytes += spec.page_bytes[g];
         all_bytes += (uint64_t)page_pool_n_pages(pool) * spec.page_bytes[g];
     }

@@ -199,10 +199,15 @@ int kv_cache_open_family(struct kv_cache *cache, const struct kv_family *family,
                          struct why *why);
 /* A sequence that has written nothing but its match, nor been forked, takes the longest match there
  * is now: no shorter one. The family is that which it was opened with; its match is of no account.
- * Its chain ends: see kv_cache_chain. True: the host pool has more of it, and a part has come: call
- * again. */
+ * Its chain ends: see kv_cache_chain. A part of what the host pool has of it is matched with it: on
+ * its way from here on, behind what is under way on `steps`, where nothing is half enqueued. True:
+ * more is left, call again. */
 bool kv_cache_match_again(struct kv_cache *cache, kv_seq_id seq, const struct kv_family *family,
-                          const struct kv_prefix *prefix, struct kv_match *out);
+                          const struct kv_prefix *prefix, const struct stream *steps,
+                          struct kv_match *out);
+/* Pages of the sequence are on their way out of the host pool: nothing that reads them is enqueued
+ * before this says no. It never waits for a GPU; a CPU's are here when they were matched. */
+bool kv_cache_is_arriving(struct kv_cache *cache, kv_seq_id seq);
 /* `to`, of from's family, shares what `from` has: n_shared tokens, all committed (asserted). */
 void kv_cache_fork_into(struct kv_cache *cache, kv_seq_id from, kv_seq_id to);
 void kv_cache_close(struct kv_cache *cache, kv_seq_id seq); /* pages and reservation go back */

@@ -97,6 +97,21 @@ static void zero_run(struct kv_group *group, page_id first, uint32_t n, struct s
         page_pool_zero(group->pool, first, n, stream);
 }
 
+static bool takes_last(const struct page_table *table, uint64_t written)
+{
+    return written % PAGE_TOKENS != 0 && table->own_from == page_table_end(table);
+}
+
+bool kv_group_make_room(struct kv_group *group, const struct page_table *table, uint64_t written,
+                        uint32_t end)
+{
+    uint32_t n = end - page_table_end(table);
+    if (takes_last(table, written) && page_pool_refs(group->pool, page_table_last(table)) > 1)
+        n++;
+    page_pool_make_room(group->pool, n);
+    return n > 0;
+}
+
 /* The sequence is about to write into its last page, which others may hold as well; of one that is
  * packed later they hold a place. */
 static void take_last(struct kv_group *group, struct page_table *table, struct stream *stream)
@@ -117,7 +132,7 @@ static void take_last(struct kv_group *group, struct page_table *table, struct s
 void kv_group_extend(struct kv_group *group, struct page_table *table, uint64_t written,
                      uint32_t end, struct stream *stream)
 {
-    if (written % PAGE_TOKENS != 0 && table->own_from == page_table_end(table))
+    if (takes_last(table, written))
         take_last(group, table, stream);
     page_id first = 0;
     uint32_t n = 0;

@@ -49,6 +49,10 @@ uint32_t kv_group_first_visible(const struct kv_group *group, uint64_t position)
 /* Of a sliding group: pages between two ends of whose windows nothing gives way early. */
 uint32_t kv_group_snapshot_pages(const struct kv_group *group);
 
+/* What kv_group_extend with the same arguments takes from the pool is free then; true: it takes
+ * something. */
+bool kv_group_make_room(struct kv_group *group, const struct page_table *table, uint64_t written,
+                        uint32_t end);
 /* Pushes pages until the table ends at `end`; a shared last page that gets written is copied first.
  * All out of the reservation. */
 void kv_group_extend(struct kv_group *group, struct page_table *table, uint64_t written,

@@ -68,21 +68,13 @@ static void drop_page(struct kv_keeper_group *of, struct prefix_node *node)
     struct page_pool *pool = of->group->pool;
 
     if (of->keeper->host != NULL)
-        kv_host_put(of->keeper->host, of->g, &node->key,
-                    page_pool_base(pool) + page * page_pool_page_bytes(pool));
+        kv_host_put(of->keeper->host, of->g, &node->key, page);
     node->pages[of->g] = PAGE_NONE;
     of->node_of[page] = 0;
     if (of->windows != NULL)
         evict_remove(of->windows, page);
     page_pool_drop(pool, page);
     of->keeper->n_evicted++;
-}
-
-/* Before others write where the pages were. A device that is lost tells those who run on it. */
-static void flush(struct kv_keeper *keeper)
-{
-    if (keeper->host != NULL)
-        (void)kv_host_flush(keeper->host);
 }
 
 static bool drop_leaf(struct kv_keeper *keeper)
@@ -95,7 +87,6 @@ static bool drop_leaf(struct kv_keeper *keeper)
     for (uint32_t g = 0; g < keeper->n_groups; g++)
         if (node->pages[g] != PAGE_NONE)
             drop_page(&keeper->groups[g], node);
-    flush(keeper);
     prefix_tree_remove(keeper->tree, id);
     if (parent != NODE_NONE && is_leaf(prefix_tree_at(keeper->tree, parent)))
         evict_push(keeper->leaves, parent, score_of(prefix_tree_at(keeper->tree, parent)));
@@ -114,7 +105,6 @@ static void reclaim(void *arg)
         return;
     }
     drop_page(of, prefix_tree_at(of->keeper->tree, of->node_of[page] - 1));
-    flush(of->keeper);
 }
 
 /* --- life --- */

@@ -13,7 +13,7 @@
  * sequences). In windowed groups before all others go pages in the middle of nowhere: those from
  * which no window of a snapshot, or of a sequence's end, is made.
  *
- * With a host pool a page that gives way is copied there first (kv_host.h).
+ * With a host pool a page that gives way is copied there (kv_host.h), before others write into it.
  *
  * Thread: engine only. Allocates in kv_keeper_init and nowhere else.
  */

@@ -226,7 +226,8 @@ static bool first_fits(const struct kv_cache *cache, const struct kv_family *fam
 
 /* What it held becomes idle, and may be matched again: with no more than that it fits as before. */
 bool kv_cache_match_again(struct kv_cache *cache, kv_seq_id seq, const struct kv_family *family,
-                          const struct kv_prefix *prefix, struct kv_match *out)
+                          const struct kv_prefix *prefix, const struct stream *steps,
+                          struct kv_match *out)
 {
     struct kv_sequence *sequence = kv_sequence_at(cache, seq);
     struct kv_prefix held = *prefix;
@@ -237,7 +238,7 @@ bool kv_cache_match_again(struct kv_cache *cache, kv_seq_id seq, const struct kv
     assert(sequence->written == (uint64_t)held.n_pages * PAGE_TOKENS);
     cache->n_hit_tokens -= sequence->written; /* they count when they are taken again */
     kv_sequence_clear(cache, sequence);
-    bool is_more = kv_recall(cache, prefix);
+    bool is_more = kv_recall(cache, prefix, steps);
     kv_cache_match(cache, prefix, &again.match);
     if (again.match.n_pages < held.n_pages || !first_fits(cache, &again) ||
         !kv_cache_verify(cache, prefix, &again.match)) {

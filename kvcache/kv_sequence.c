@@ -89,15 +89,29 @@ void kv_cache_fork_into(struct kv_cache *cache, kv_seq_id from_seq, kv_seq_id to
 
 /* --- tokens --- */
 
+/* All that gives way to the new pages does so at once, before anything is written into them. */
+static void make_room(struct kv_cache *cache, struct kv_sequence *sequence, uint32_t end,
+                      struct stream *stream)
+{
+    bool takes_pages = false;
+    for (uint32_t g = 0; g < cache->n_groups; g++)
+        takes_pages |= kv_group_make_room(&cache->groups[g], &sequence->tables[g],
+                                          sequence->written, end);
+    if (takes_pages && cache->host != NULL)
+        kv_host_order(cache->host, stream);
+}
+
 void kv_cache_append(struct kv_cache *cache, kv_seq_id seq, uint32_t n, struct stream *stream)
 {
     struct kv_sequence *sequence = kv_sequence_at(cache, seq);
     uint64_t written = sequence->written + n;
     assert(written <= sequence->promised && sequence->written >= sequence->shared);
     assert(written - sequence->committed <= cache->spec.max_append);
+    uint32_t end = (uint32_t)kv_pages_of(written);
+    if (n > 0)
+        make_room(cache, sequence, end, stream);
     for (uint32_t g = 0; g < cache->n_groups; g++) {
         struct kv_group *group = &cache->groups[g];
-        uint32_t end = (uint32_t)kv_pages_of(written);
         if (n > 0) {
             kv_group_extend(group, &sequence->tables[g], sequence->written, end, stream);
             kv_open_extend(&group->open, &sequence->open[g], sequence->written, end, stream);

@@ -100,9 +100,10 @@ uint32_t kv_prefix_n_with_windows(const struct kv_cache *cache, const struct kv_
                                   uint32_t n_pages, bool or_on_host);
 /* The first page index of group g that a sequence needs which goes on behind n pages. */
 uint32_t kv_prefix_first_needed(const struct kv_cache *cache, uint32_t g, uint32_t n_pages);
-/* A part of what the host pool has of the prefix comes to the device, as far as pages are
- * available. True: some did, and more is left. */
-bool kv_recall(struct kv_cache *cache, const struct kv_prefix *prefix);
+/* A part of what the host pool has of the prefix is on its way to the device, as far as pages are
+ * available: kv_cache_is_arriving. True: more is left, or others' pages are on their way. */
+bool kv_recall(struct kv_cache *cache, const struct kv_prefix *prefix,
+               const struct stream *steps);
 /* The sequence, open and with nothing in it, holds what was matched; its own pages are reserved. */
 void kv_prefix_take(struct kv_cache *cache, struct kv_sequence *sequence,
                     const struct kv_match *match);

@@ -162,12 +162,16 @@ void page_pool_unreserve(struct page_pool *pool, uint32_t n)
     pool->n_reserved -= n;
 }
 
+void page_pool_make_room(struct page_pool *pool, uint32_t n)
+{
+    assert(n <= pool->n_reserved && n <= pool->n_free + pool->n_idle);
+    while (pool->n_free < n)
+        pool->keeper.reclaim(pool->keeper.arg);
+}
+
 page_id page_pool_acquire(struct page_pool *pool)
 {
-    assert(pool->n_reserved > 0 && pool->n_free + pool->n_idle > 0);
-    if (pool->n_free == 0)
-        pool->keeper.reclaim(pool->keeper.arg);
-    assert(pool->n_free > 0);
+    page_pool_make_room(pool, 1);
     page_id page = pop_free(pool);
     assert(pool->refs[page] == 0);
     pool->refs[page] = 1;

@@ -51,6 +51,8 @@ void page_pool_drop(struct page_pool *pool, page_id page);
  * and unpromised. */
 int page_pool_reserve(struct page_pool *pool, uint32_t n);
 void page_pool_unreserve(struct page_pool *pool, uint32_t n);
+/* So that the next n that are acquired are free already: within what is reserved (asserted). */
+void page_pool_make_room(struct page_pool *pool, uint32_t n);
 /* Lends a page with refs = 1 out of the owner's reservation (asserted); the caller zeroes it by
  * ops->page_zero. O(1), and the keeper's time when only idle ones are left. */
 page_id page_pool_acquire(struct page_pool *pool);

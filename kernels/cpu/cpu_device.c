@@ -278,4 +278,7 @@ static const struct device_backend cpu_backend = {
     .read = cpu_stream_read,
     .submit = cpu_stream_submit,
     .wait = cpu_stream_wait,
+    .is_done = cpu_stream_is_done,
+    .start = cpu_stream_start,
+    .follow = cpu_stream_follow,
 };

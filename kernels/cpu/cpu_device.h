@@ -42,5 +42,8 @@ void cpu_stream_write(struct stream *stream, void *device_to, const void *host_f
 void cpu_stream_read(struct stream *stream, void *host_to, const void *device_from, size_t bytes);
 void cpu_stream_submit(struct stream *stream);
 int cpu_stream_wait(struct stream *stream, void (*poll)(void *arg), void *arg);
+bool cpu_stream_is_done(const struct stream *stream);
+void cpu_stream_start(struct stream *stream);
+void cpu_stream_follow(struct stream *stream, const struct stream *first);
 
 #endif

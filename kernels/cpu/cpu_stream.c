@@ -212,3 +212,24 @@ int cpu_stream_wait(struct stream *base, void (*poll)(void *arg), void *arg)
     drop_submitted(stream);
     return cpu_stream_status(base);
 }
+
+bool cpu_stream_is_done(const struct stream *stream)
+{
+    (void)stream;
+    return true;
+}
+
+void cpu_stream_start(struct stream *stream)
+{
+    cpu_stream_submit(stream);
+    cpu_stream_wait(stream, NULL, NULL);
+}
+
+/* Lists run one after the other in any case. */
+void cpu_stream_follow(struct stream *stream, const struct stream *first)
+{
+    assert(first->n_under_way == 0);
+    int status = cpu_stream_status(first);
+    if (status < 0)
+        fail(of(stream), status, "follow");
+}

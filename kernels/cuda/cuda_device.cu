@@ -173,7 +173,7 @@ extern "C" int cuda_device_alloc_host(struct device *device, size_t bytes, void 
         cudaGetLastError();
         return refuse(why, cuda_status_of(error),
                       "%zu bytes of the host's memory cannot be pinned for the GPU (%s): free "
-                      "some, or lower --max-sequences or --max-context",
+                      "some, or lower --host-pool, --max-sequences or --max-context",
                       bytes, cudaGetErrorString(error));
     }
     memset(*out, 0, taken);

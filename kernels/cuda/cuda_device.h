@@ -49,6 +49,9 @@ void cuda_stream_write(struct stream *stream, void *device_to, const void *host_
 void cuda_stream_read(struct stream *stream, void *host_to, const void *device_from, size_t bytes);
 void cuda_stream_submit(struct stream *stream);
 int cuda_stream_wait(struct stream *stream, void (*poll)(void *arg), void *arg);
+bool cuda_stream_is_done(const struct stream *stream);
+void cuda_stream_start(struct stream *stream);
+void cuda_stream_follow(struct stream *stream, const struct stream *first);
 
 int cuda_graph_begin(struct stream *stream, struct why *why);
 int cuda_graph_end(struct stream *stream, struct graph **out, struct why *why);

@@ -22,6 +22,8 @@ struct cuda_stream {
     cudaStream_t cuda;
     struct cuda_list lists[DEVICE_DEPTH_MAX]; /* those under way, from `oldest` around */
     uint32_t oldest;
+    cudaEvent_t started; /* recorded behind each list that nobody waits for */
+    cudaEvent_t last;    /* of the list that began last; NULL: none has */
     uint32_t n_ops, n_pending; /* of the list that is being enqueued */
     int *error;                /* device: the first status that a kernel put there */
     int status;
@@ -68,6 +70,8 @@ extern "C" int cuda_stream_create(struct device *device, uint32_t n_ops, struct 
     for (int i = 0; i < DEVICE_DEPTH_MAX && error == cudaSuccess; i++)
         error = create_list(&stream->lists[i]);
     if (error == cudaSuccess)
+        error = cudaEventCreateWithFlags(&stream->started, cudaEventDisableTiming);
+    if (error == cudaSuccess)
         error = cudaMalloc((void **)&stream->error, sizeof *stream->error);
     if (error == cudaSuccess)
         error = cudaMemsetAsync(stream->error, 0, sizeof *stream->error, stream->cuda);
@@ -95,6 +99,8 @@ extern "C" void cuda_stream_free(struct stream *base)
         if (stream->lists[i].passed != NULL)
             cudaEventDestroy(stream->lists[i].passed);
     }
+    if (stream->started != NULL)
+        cudaEventDestroy(stream->started);
     cudaFree(stream->error);
     if (stream->cuda != NULL)
         cudaStreamDestroy(stream->cuda);
@@ -228,6 +234,7 @@ extern "C" void cuda_stream_submit(struct stream *base)
         error = cudaEventRecord(list->passed, stream->cuda);
     cuda_stream_check(base, "submit", error);
     list->is_recorded = error == cudaSuccess;
+    stream->last = list->passed;
 }
 
 /* list NULL: there is none, one poll is all. */
@@ -261,4 +268,35 @@ extern "C" int cuda_stream_wait(struct stream *base, void (*poll)(void *arg), vo
     if (is_any)
         stream->oldest = (stream->oldest + 1) % DEVICE_DEPTH_MAX;
     return stream->status;
+}
+
+extern "C" bool cuda_stream_is_done(const struct stream *base)
+{
+    const struct cuda_list *list = &of(base)->lists[of(base)->oldest];
+    cuda_device_make_current(base->device);
+    return !list->is_recorded || cudaEventQuery(list->passed) != cudaErrorNotReady;
+}
+
+/* --- beside others --- */
+
+/* A wait takes the event as it was recorded last before it: that it is recorded again is no matter.
+ */
+extern "C" void cuda_stream_start(struct stream *base)
+{
+    struct cuda_stream *stream = of(base);
+    stream->n_pending = 0;
+    cuda_device_make_current(base->device);
+    cuda_stream_check(base, "start", cudaEventRecord(stream->started, stream->cuda));
+    stream->last = stream->started;
+}
+
+extern "C" void cuda_stream_follow(struct stream *base, const struct stream *first_base)
+{
+    struct cuda_stream *stream = of(base);
+    const struct cuda_stream *first = of(first_base);
+    cuda_device_make_current(base->device);
+    if (first->status != STATUS_OK)
+        fail(stream, "follow", first->status, "what it follows has failed");
+    else if (first->last != NULL)
+        cuda_stream_check(base, "follow", cudaStreamWaitEvent(stream->cuda, first->last, 0));
 }

@@ -182,7 +182,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
     cudaError_t error = emu_outside_of_capture();
-    emu_run_stream(stream);
+    emu_run_all(); /* what others have queued may wait for events of this one */
     streams().erase(std::find(streams().begin(), streams().end(), stream));
     delete stream;
     return error;

@@ -101,6 +101,34 @@ static void test_preempt__all_of_it_is_read_again_where_nothing_is_kept(void **s
     run_two(true);
 }
 
+/* Others' pages push what it read out to the host; when it goes on they come back. */
+static void test_preempt__its_pages_go_to_the_host_and_come_back(void **state)
+{
+    struct engine_options options = small_cache();
+    options.host_pool_bytes = 40 * 64 * TINY_TOKEN_BYTES;
+    struct door *door = door_open(&options);
+    while (door->weights[0] == 0) /* before it nothing is kept */
+        door_turn(door, 1000);
+    struct run *slow = send_unread(door, 1);
+    struct run *other = door_send(door, asked(2));
+    door_until_over(door, other);
+    assert_int_equal(door_stats(door)->n_preempted, 1);
+    assert_true(door_stats(door)->n_spilled_pages > 0);
+    slow->keeps_credit = false;
+    door_credit(door, slow, slow->n_deltas);
+    door_until_over(door, slow);
+    assert_true(door_stats(door)->n_recalled_pages > 0);
+    assert_true(door_stats(door)->n_reread_tokens < N_PROMPT % 64 + N_ANSWER);
+
+    options.no_prefix_cache = true;
+    struct door *cold = door_open(&options);
+    struct run *alone = door_send(cold, asked(1));
+    door_until_over(cold, alone);
+    assert_same_answer(alone, slow);
+    door_close(door);
+    door_close(cold);
+}
+
 static void test_preempt__a_reader_that_is_slow_for_less_keeps_its_pages(void **state)
 {
     struct engine_options options = small_cache();
@@ -353,6 +381,7 @@ int main(void)
         cmocka_unit_test(test_preempt__a_run_that_nobody_reads_gives_way_and_goes_on),
         cmocka_unit_test(test_preempt__all_of_it_is_read_again_where_nothing_is_kept),
         cmocka_unit_test(test_preempt__who_comes_back_finds_its_own_answer),
+        cmocka_unit_test(test_preempt__its_pages_go_to_the_host_and_come_back),
         cmocka_unit_test(test_preempt__a_reader_that_is_slow_for_less_keeps_its_pages),
         cmocka_unit_test(test_preempt__who_took_the_pages_gives_them_back_when_nobody_reads_it),
         cmocka_unit_test(test_preempt__a_cancel_reaches_a_run_that_gave_way),

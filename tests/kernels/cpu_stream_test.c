@@ -204,6 +204,36 @@ static void test_stream__copies_are_entries(void **state)
     close_bench(&bench);
 }
 
+static void test_stream__a_started_list_has_run_and_its_error_goes_to_those_who_follow(void **state)
+{
+    struct bench bench = open_bench(2, 4);
+    struct stream *other;
+    uint32_t in[2] = {3, 4}, out[2] = {0};
+    void *memory;
+    assert_int_equal(stream_create(bench.device, 1, &other, NULL), STATUS_OK);
+    assert_int_equal(device_alloc(bench.device, sizeof in, &memory, NULL), STATUS_OK);
+    for (int i = 0; i < 5; i++) { /* more ops than a list holds */
+        in[0] += 10;
+        device_write(bench.stream, memory, in, sizeof in);
+        device_start(bench.stream);
+        stream_follow(other, bench.stream);
+        device_read(other, out, memory, sizeof out);
+        device_submit(other);
+        assert_true(device_is_done(other));
+        assert_int_equal(device_wait(other, NULL, NULL), STATUS_OK);
+        assert_memory_equal(in, out, sizeof in);
+    }
+    int failure = STATUS_OUT_OF_RANGE;
+    cpu_stream_push(bench.stream, "fail", run_fail, &failure, sizeof failure, true);
+    device_start(bench.stream);
+    assert_int_equal(stream_status(other), STATUS_OK);
+    stream_follow(other, bench.stream);
+    assert_int_equal(stream_status(other), STATUS_OUT_OF_RANGE);
+    device_free(bench.device, memory);
+    stream_free(other);
+    close_bench(&bench);
+}
+
 static void count_poll(void *arg)
 {
     ++*(int *)arg;
@@ -240,6 +270,8 @@ int main(void)
         cmocka_unit_test(test_stream__too_long_a_list_sticks_as_internal),
         cmocka_unit_test(test_stream__runs_what_was_submitted_and_keeps_the_rest),
         cmocka_unit_test(test_stream__copies_are_entries),
+        cmocka_unit_test(
+            test_stream__a_started_list_has_run_and_its_error_goes_to_those_who_follow),
         cmocka_unit_test(test_stream__polls_between_ops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -210,6 +210,96 @@ static void test_cuda_stream__is_freed_when_its_lists_have_passed(void **state)
         assert_rotated(scene->out[i], scene->in[i], 1);
 }
 
+/* --- beside each other --- */
+
+static struct stream *other_stream(struct scene *scene)
+{
+    struct stream *other;
+    assert_int_equal(stream_create(scene->cuda.device, 8, &other, NULL), STATUS_OK);
+    return other;
+}
+
+/* The other one reads what a list wrote that was started or submitted, and not waited for. */
+static void follow_after(struct scene *scene, void (*begin)(struct stream *stream))
+{
+    struct stream *first = scene->cuda.stream, *second = other_stream(scene);
+    for (uint32_t n = 1; n < 5; n++) {
+        fill(scene->in[0], n + 20);
+        device_write(first, scene->x, scene->in[0], BYTES);
+        rotate(scene, first);
+        begin(first);
+        stream_follow(second, first);
+        device_read(second, scene->out[0], scene->x, BYTES);
+        device_submit(second);
+        assert_int_equal(device_wait(second, NULL, NULL), STATUS_OK);
+        assert_rotated(scene->out[0], scene->in[0], 1);
+        if (stream_n_under_way(first) > 0)
+            assert_int_equal(device_wait(first, NULL, NULL), STATUS_OK);
+    }
+    stream_free(second);
+}
+
+static void test_cuda_stream__what_follows_a_started_list_runs_behind_it(void **state)
+{
+    follow_after(*state, device_start);
+}
+
+static void test_cuda_stream__what_follows_a_submitted_list_runs_behind_it(void **state)
+{
+    follow_after(*state, device_submit);
+}
+
+/* As many ops again behind each start. */
+static void test_cuda_stream__started_lists_hold_as_many_ops_as_others(void **state)
+{
+    struct scene *scene = *state;
+    struct stream *stream;
+    assert_int_equal(stream_create(scene->cuda.device, 4, &stream, NULL), STATUS_OK);
+    stream_follow(scene->cuda.stream, stream); /* which has begun nothing */
+    for (int i = 0; i < 3; i++) {
+        enqueue_turn(scene, stream, 0);
+        device_start(stream);
+    }
+    stream_follow(scene->cuda.stream, stream);
+    assert_int_equal(twin_run(&scene->cuda), STATUS_OK);
+    assert_rotated(scene->out[0], scene->in[0], 1);
+    stream_free(stream);
+}
+
+static void test_cuda_stream__an_error_goes_to_those_who_follow(void **state)
+{
+    struct scene *scene = *state;
+    struct stream *first, *second = other_stream(scene);
+    assert_int_equal(stream_create(scene->cuda.device, 1, &first, NULL), STATUS_OK);
+    rotate(scene, first); /* one op too many */
+    device_start(first);
+    assert_int_equal(stream_status(second), STATUS_OK);
+    stream_follow(second, first);
+    assert_int_equal(stream_status(second), STATUS_INTERNAL);
+    device_submit(second);
+    assert_int_equal(device_wait(second, NULL, NULL), STATUS_INTERNAL);
+    stream_free(first);
+    stream_free(second);
+}
+
+static void test_cuda_stream__a_list_is_done_when_its_results_are_there(void **state)
+{
+    struct scene *scene = *state;
+    struct stream *stream = scene->cuda.stream;
+    assert_true(device_is_done(stream)); /* nothing is under way */
+    for (int i = 0; i < 2; i++) {
+        enqueue_turn(scene, stream, i);
+        device_submit(stream);
+    }
+    for (int i = 0; i < 2; i++) {
+        while (!device_is_done(stream))
+            ;
+        assert_rotated(scene->out[i], scene->in[i], 1);
+        assert_int_equal(device_wait(stream, NULL, NULL), STATUS_OK);
+    }
+    assert_true(device_is_done(stream));
+}
+
 /* --- graphs --- */
 
 static void test_cuda_stream__a_graph_does_as_often_as_it_is_run_what_its_ops_do(void **state)
@@ -323,6 +413,11 @@ int main(void)
         SCENE(test_cuda_stream__an_error_of_the_oldest_list_is_told_with_one_behind_it),
         SCENE(test_cuda_stream__each_list_holds_as_many_ops_as_the_stream_was_made_for),
         SCENE(test_cuda_stream__is_freed_when_its_lists_have_passed),
+        SCENE(test_cuda_stream__what_follows_a_started_list_runs_behind_it),
+        SCENE(test_cuda_stream__what_follows_a_submitted_list_runs_behind_it),
+        SCENE(test_cuda_stream__started_lists_hold_as_many_ops_as_others),
+        SCENE(test_cuda_stream__an_error_goes_to_those_who_follow),
+        SCENE(test_cuda_stream__a_list_is_done_when_its_results_are_there),
         SCENE(test_cuda_stream__a_graph_does_as_often_as_it_is_run_what_its_ops_do),
         SCENE(test_cuda_stream__a_graph_is_part_of_two_lists_under_way),
         SCENE(test_cuda_stream__what_no_graph_can_hold_is_told_and_does_not_stick),

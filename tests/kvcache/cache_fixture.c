@@ -55,11 +55,18 @@ struct kv_cache_spec cache_spec(uint32_t n_pages, uint32_t n_groups,
 
 struct cache_scene cache_scene_open(struct kv_cache_spec spec)
 {
-    struct cache_scene scene = {.spec = spec, .page_bytes = PAGE_TOKENS * 32 * sizeof(float)};
-    struct why why = {.text = ""};
+    struct device *device;
     assert_int_equal(device_open(&(struct device_options){.n_threads = 1, .isa = ISA_SCALAR},
-                                 &scene.device, &why),
+                                 &device, NULL),
                      STATUS_OK);
+    return cache_scene_open_on(device, spec);
+}
+
+struct cache_scene cache_scene_open_on(struct device *device, struct kv_cache_spec spec)
+{
+    struct cache_scene scene = {
+        .device = device, .spec = spec, .page_bytes = PAGE_TOKENS * 32 * sizeof(float)};
+    struct why why = {.text = ""};
     int status = kv_cache_create(scene.device, &spec, &scene.cache, &why);
     if (status < 0)
         fail_msg("%s", why.text);

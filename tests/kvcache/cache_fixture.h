@@ -21,6 +21,8 @@ struct kv_group_spec cache_packed_group(enum kv_kind kind, uint32_t window);
 struct kv_cache_spec cache_spec(uint32_t n_pages, uint32_t n_groups,
                                 const struct kv_group_spec *groups);
 struct cache_scene cache_scene_open(struct kv_cache_spec spec);
+/* Of f32 pages; the scene closes the device. */
+struct cache_scene cache_scene_open_on(struct device *device, struct kv_cache_spec spec);
 void cache_scene_close(struct cache_scene *scene); /* every sequence must be closed */
 
 kv_seq_id cache_must_open(struct cache_scene *scene, uint64_t n_promised);

@@ -252,7 +252,7 @@ static void test_kv_prefix__who_waits_takes_over_what_was_computed_meanwhile(voi
     assert_int_equal(cache_stats(&scene).n_reserved, 12);
     read_on(&scene, &first, ids, 300);
 
-    kv_cache_match_again(scene.cache, second.seq, &family, &prefix, &second.match);
+    kv_cache_match_again(scene.cache, second.seq, &family, &prefix, scene.stream, &second.match);
     kv_cache_chain(scene.cache, second.seq, &second.root, ids);
 
     cache_assert_sound(&scene);

@@ -1,5 +1,9 @@
-/* What gave way comes back out of the host pool, to the mark. */
+/* What gave way comes back out of the host pool, to the mark: on a CPU, and on a device that copies
+ * as late as it may. */
 #include "asker_fixture.h"
+#include "late_device_fixture.h"
+
+static bool is_late; /* the device */
 
 static struct cache_scene host_scene(uint32_t n_pages, uint32_t n_host_pages, uint32_t n_groups,
                                      const struct kv_group_spec *groups)
@@ -8,7 +12,8 @@ static struct cache_scene host_scene(uint32_t n_pages, uint32_t n_host_pages, ui
     spec.max_context = PROMPT_MAX;
     spec.max_sequences = 2;
     spec.host_bytes = spec.memory_bytes / n_pages * n_host_pages;
-    struct cache_scene scene = cache_scene_open(spec);
+    struct cache_scene scene =
+        is_late ? cache_scene_open_on(late_device_open(), spec) : cache_scene_open(spec);
     kv_cache_identify(scene.cache, &(struct kv_identity){.n_ranks = 1, .weights = {1, 2, 3}});
     return scene;
 }
@@ -21,6 +26,13 @@ static void compute(struct cache_scene *scene, const uint32_t *ids, uint32_t n)
     leave(scene, &asker);
 }
 
+/* What was matched is on the device. */
+static void await(struct cache_scene *scene, const struct asker *asker)
+{
+    for (int i = 0; kv_cache_is_arriving(scene->cache, asker->seq); i++)
+        assert_true(is_late && i < 1000);
+}
+
 /* Opened, and all that the host has of it. */
 static struct asker ask_host(struct cache_scene *scene, const uint32_t *ids, uint32_t n)
 {
@@ -30,9 +42,11 @@ static struct asker ask_host(struct cache_scene *scene, const uint32_t *ids, uin
     bool is_more = true;
     for (int i = 0; is_more; i++) {
         assert_true(i < 100);
-        is_more = kv_cache_match_again(scene->cache, asker.seq, &family, &prefix, &asker.match);
+        is_more = kv_cache_match_again(scene->cache, asker.seq, &family, &prefix, scene->stream,
+                                       &asker.match);
         kv_cache_chain(scene->cache, asker.seq, &asker.root, ids);
         cache_assert_sound(scene);
+        await(scene, &asker);
     }
     return asker;
 }
@@ -70,9 +84,11 @@ static void test_kv_recall__a_long_prefix_comes_in_parts(void **state)
     uint32_t n_parts = 0, before = again.match.n_pages;
     assert_int_equal(before, 49); /* 101 gave way */
     for (bool is_more = true; is_more; n_parts++) {
-        is_more = kv_cache_match_again(scene.cache, again.seq, &family, &prefix, &again.match);
+        is_more = kv_cache_match_again(scene.cache, again.seq, &family, &prefix, scene.stream,
+                                       &again.match);
         kv_cache_chain(scene.cache, again.seq, &again.root, text_of(1, 0));
         cache_assert_sound(&scene);
+        await(&scene, &again);
         assert_true(again.match.n_pages > before && again.match.n_pages <= before + 64);
         before = again.match.n_pages;
     }
@@ -94,7 +110,8 @@ static void test_kv_recall__others_may_not_have_it_under_their_salt(void **state
     struct asker other = ask_salted(&scene, text_of(1, 0), 1200, 0, "mine");
     struct kv_family family = {.n_promised = 1200};
     struct kv_prefix prefix = named(&scene, &other, text_of(1, 0), 1200, "mine");
-    assert_false(kv_cache_match_again(scene.cache, other.seq, &family, &prefix, &other.match));
+    assert_false(kv_cache_match_again(scene.cache, other.seq, &family, &prefix, scene.stream,
+                                      &other.match));
     assert_int_equal(other.match.n_pages, 0);
     leave(&scene, &other);
     cache_scene_close(&scene);
@@ -112,6 +129,53 @@ static void test_kv_recall__a_small_pool_has_the_newest(void **state)
     struct asker oldest = ask_host(&scene, text_of(1, 0), 1200);
     assert_int_equal(oldest.match.n_pages, 0);
     leave(&scene, &oldest);
+    cache_scene_close(&scene);
+}
+
+/* What gives way to the first pages takes the slots of the last: the rest is computed. */
+static void test_kv_recall__what_comes_may_push_the_rest_out(void **state)
+{
+    struct kv_group_spec group = cache_group(KV_FULL, 0);
+    struct cache_scene scene = host_scene(20, 20, 1, &group);
+    compute(&scene, text_of(1, 0), 1200);
+    compute(&scene, text_of(2, 0), 1200);
+    struct asker again = ask_host(&scene, text_of(1, 0), 1200);
+    assert_true(again.match.n_pages >= 8 && again.match.n_pages < 18);
+    assert_marks(&scene, &again, 0, again.match.n_pages * 64);
+    read_on(&scene, &again, text_of(1, 0), 1200);
+    assert_marks(&scene, &again, 0, 1200);
+    leave(&scene, &again);
+    struct asker once_more = ask_host(&scene, text_of(1, 0), 1200);
+    assert_int_equal(once_more.match.n_pages, 18);
+    assert_marks(&scene, &once_more, 0, 18 * 64);
+    leave(&scene, &once_more);
+    cache_scene_close(&scene);
+}
+
+/* Its pages are on their way, and another's are written into them. */
+static void test_kv_recall__who_leaves_while_pages_come_harms_nobody(void **state)
+{
+    struct kv_group_spec group = cache_group(KV_FULL, 0);
+    struct cache_scene scene = host_scene(20, 100, 1, &group);
+    compute(&scene, text_of(1, 0), 1200);
+    compute(&scene, text_of(2, 0), 1200);
+    struct asker gone = ask_salted(&scene, text_of(1, 0), 1200, 0, no_salt);
+    struct kv_family family = {.n_promised = 1200};
+    struct kv_prefix prefix = named(&scene, &gone, text_of(1, 0), 1200, no_salt);
+    kv_cache_match_again(scene.cache, gone.seq, &family, &prefix, scene.stream, &gone.match);
+    assert_int_equal(kv_cache_is_arriving(scene.cache, gone.seq), is_late);
+    leave(&scene, &gone);
+
+    struct asker other = ask_salted(&scene, text_of(3, 0), 1200, 0, no_salt);
+    read_on(&scene, &other, text_of(3, 0), 1200);
+    for (int i = 0; i < 100; i++)
+        (void)kv_cache_is_arriving(scene.cache, other.seq);
+    assert_marks(&scene, &other, 0, 1200);
+    leave(&scene, &other);
+    struct asker again = ask_host(&scene, text_of(1, 0), 1200);
+    assert_int_equal(again.match.n_pages, 18);
+    assert_marks(&scene, &again, 0, 18 * 64);
+    leave(&scene, &again);
     cache_scene_close(&scene);
 }
 
@@ -155,6 +219,12 @@ static void test_kv_recall__a_pool_of_no_page_is_refused(void **state)
     cache_scene_close(&scene);
 }
 
+static int on_late_device(void **state)
+{
+    is_late = true;
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -162,9 +232,12 @@ int main(void)
         cmocka_unit_test(test_kv_recall__a_long_prefix_comes_in_parts),
         cmocka_unit_test(test_kv_recall__others_may_not_have_it_under_their_salt),
         cmocka_unit_test(test_kv_recall__a_small_pool_has_the_newest),
+        cmocka_unit_test(test_kv_recall__what_comes_may_push_the_rest_out),
+        cmocka_unit_test(test_kv_recall__who_leaves_while_pages_come_harms_nobody),
         cmocka_unit_test(test_kv_recall__a_sliding_window_comes_with_it),
         cmocka_unit_test(test_kv_recall__a_chunk_s_end_needs_no_window),
         cmocka_unit_test(test_kv_recall__a_pool_of_no_page_is_refused),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int n_failed = cmocka_run_group_tests_name("cpu", tests, NULL, NULL);
+    return n_failed + cmocka_run_group_tests_name("late", tests, on_late_device, NULL);
 }

@@ -189,7 +189,8 @@ static void match_again(struct history *history, struct plain *plain)
     struct kv_prefix prefix =
         named(history, plain, family.n_forks > 0 ? plain->n_shared + 1 : plain->promised);
     struct kv_match match;
-    kv_cache_match_again(cache, plain->seq, &family, &prefix, &match);
+    kv_cache_match_again(cache, plain->seq, &family, &prefix, history->scene.stream, &match);
+    assert_false(kv_cache_is_arriving(cache, plain->seq)); /* a CPU's are here */
     assert_true(match.n_pages * PAGE_TOKENS >= plain->written);
     judge_match(history, plain, &prefix, &match);
     plain->written = plain->committed = plain->floor = match.n_pages * PAGE_TOKENS;

@@ -9,7 +9,7 @@
 #include <string.h>
 
 struct late_op {
-    enum { LATE_COPY, LATE_ZERO, LATE_PAGE_COPY, LATE_CALL } kind;
+    enum { LATE_COPY, LATE_ZERO, LATE_PAGE_COPY, LATE_CALL, LATE_FOLLOW } kind;
     union {
         struct {
             void *to;
@@ -22,12 +22,17 @@ struct late_op {
             void (*run)(void *arg);
             void *arg;
         } call;
+        struct {
+            struct late_stream *stream;
+            uint64_t end; /* of its ops, ever */
+        } first;
     };
 };
 
 struct late_stream {
     struct stream base;
     uint32_t n_ops, n_queued, n_run;
+    uint64_t n_gone, began; /* ops that left the queue; of lists that are submitted or started */
     uint32_t ends[DEVICE_DEPTH_MAX]; /* of the lists under way */
     struct late_op *queue;           /* [(DEVICE_DEPTH_MAX + 1) * n_ops] */
 };
@@ -35,6 +40,14 @@ struct late_stream {
 static struct late_stream *of(const struct stream *stream)
 {
     return (struct late_stream *)stream;
+}
+
+static void run_op(const struct late_op *op);
+
+static void run_to(struct late_stream *stream, uint32_t end)
+{
+    while (stream->n_run < end)
+        run_op(&stream->queue[stream->n_run++]);
 }
 
 static void run_op(const struct late_op *op)
@@ -56,13 +69,11 @@ static void run_op(const struct late_op *op)
         return;
     case LATE_CALL:
         op->call.run(op->call.arg);
+        return;
+    case LATE_FOLLOW:
+        if (op->first.end > op->first.stream->n_gone)
+            run_to(op->first.stream, (uint32_t)(op->first.end - op->first.stream->n_gone));
     }
-}
-
-static void run_to(struct late_stream *stream, uint32_t end)
-{
-    while (stream->n_run < end)
-        run_op(&stream->queue[stream->n_run++]);
 }
 
 static void push(struct stream *base, struct late_op op)
@@ -163,6 +174,36 @@ static int late_stream_status(const struct stream *stream)
 static void late_submit(struct stream *base)
 {
     of(base)->ends[base->n_under_way] = of(base)->n_queued;
+    of(base)->began = of(base)->n_gone + of(base)->n_queued;
+}
+
+static void forget_first(struct late_stream *stream, uint32_t n)
+{
+    stream->n_queued -= n;
+    stream->n_run -= n;
+    stream->n_gone += n;
+    memmove(stream->queue, stream->queue + n, stream->n_queued * sizeof *stream->queue);
+}
+
+/* One op of the oldest list runs, so that who asks again and again hears a yes in the end. */
+static bool late_is_done(const struct stream *base)
+{
+    struct late_stream *stream = of(base);
+    if (stream->n_run < stream->ends[0])
+        run_to(stream, stream->n_run + 1);
+    return stream->n_run >= stream->ends[0];
+}
+
+static void late_start(struct stream *base)
+{
+    forget_first(of(base), of(base)->n_run);
+    of(base)->began = of(base)->n_gone + of(base)->n_queued;
+}
+
+static void late_follow(struct stream *stream, const struct stream *first)
+{
+    push(stream, (struct late_op){.kind = LATE_FOLLOW, .first = {of(first), of(first)->began}});
+    stream->n_enqueued--; /* no op */
 }
 
 static int late_wait(struct stream *base, void (*poll)(void *arg), void *arg)
@@ -172,9 +213,7 @@ static int late_wait(struct stream *base, void (*poll)(void *arg), void *arg)
         return STATUS_OK;
     uint32_t n = stream->ends[0];
     run_to(stream, n);
-    stream->n_queued -= n;
-    stream->n_run -= n;
-    memmove(stream->queue, stream->queue + n, stream->n_queued * sizeof *stream->queue);
+    forget_first(stream, n);
     for (int i = 1; i < DEVICE_DEPTH_MAX; i++)
         stream->ends[i - 1] = stream->ends[i] - n;
     return STATUS_OK;
@@ -203,6 +242,9 @@ static const struct device_backend late_backend = {
     .read = late_copy,
     .submit = late_submit,
     .wait = late_wait,
+    .is_done = late_is_done,
+    .start = late_start,
+    .follow = late_follow,
 };
 
 struct device *late_device_open(void)
