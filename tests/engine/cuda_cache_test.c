@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "door_fixture.h"
+#include "engine/engine_state.h"
 #include "tests/cuda_on_cpu/emu_control.h"
 
 #include <setjmp.h>
@@ -46,12 +47,20 @@ static struct door *known_door(const struct engine_options *options)
     return door;
 }
 
-/* One step at a time, and nothing is kept. */
-static struct door *cold_door(void)
+static struct door *cold; /* one step at a time, and nothing is kept */
+
+static int open_cold(void **state)
 {
     struct engine_options options = cuda_options();
     options.no_overlap = options.no_prefix_cache = true;
-    return door_open(&options);
+    cold = door_open(&options);
+    return 0;
+}
+
+static int close_cold(void **state)
+{
+    door_close(cold);
+    return 0;
 }
 
 static struct submit *asked(uint32_t which, uint32_t n_prompt, uint32_t n_answer)
@@ -81,8 +90,8 @@ static void assert_same_answer(const struct run *a, const struct run *b)
 
 /* --- to the host and back --- */
 
-#define N_PROMPT 200 /* three whole pages */
-#define N_ANSWER 24  /* with them four pages: two such runs do not fit into five */
+#define N_PROMPT 136 /* two whole pages */
+#define N_ANSWER 24  /* with them three pages: two such runs do not fit into four */
 
 static uint64_t synchronisations(void)
 {
@@ -94,10 +103,10 @@ static uint64_t synchronisations(void)
 static void test_cuda_cache__who_gave_way_goes_on_with_pages_out_of_the_host(void **state)
 {
     struct engine_options options = cuda_options();
-    options.kv_memory_bytes = 5 * PAGE * TINY_TOKEN_BYTES;
+    options.kv_memory_bytes = 4 * PAGE * TINY_TOKEN_BYTES;
     options.host_pool_bytes = 100 * PAGE * TINY_TOKEN_BYTES;
     options.preempt_ns = NS_PER_MS;
-    struct door *cold = cold_door(), *door = known_door(&options);
+    struct door *door = known_door(&options);
     struct run *want[2] = {answer(cold, asked(1, N_PROMPT, N_ANSWER)),
                            answer(cold, asked(2, N_PROMPT, N_ANSWER))};
     uint64_t waits = synchronisations();
@@ -119,11 +128,10 @@ static void test_cuda_cache__who_gave_way_goes_on_with_pages_out_of_the_host(voi
     assert_same_answer(other, want[1]);
     uint64_t n_recalled = door_stats(door)->n_recalled_pages;
     assert_true(n_recalled > 0);
-    for (uint32_t i = 0; i < 4; i++)
-        assert_same_answer(answer(door, asked(1 + i % 2, N_PROMPT, N_ANSWER)), want[i % 2]);
+    for (uint32_t i = 0; i < 2; i++)
+        assert_same_answer(answer(door, asked(2 - i, N_PROMPT, N_ANSWER)), want[1 - i]);
     assert_true(door_stats(door)->n_recalled_pages > n_recalled);
     assert_int_equal(synchronisations(), waits);
-    door_close(cold);
     door_close(door);
 }
 
@@ -131,37 +139,87 @@ static void test_cuda_cache__who_gave_way_goes_on_with_pages_out_of_the_host(voi
 
 #define N_BEFORE 48                   /* tokens of a prompt */
 #define N_KNOWN (PAGE - 1 - N_BEFORE) /* tokens of its answer that fill the page but for one */
-#define N_CANCELS 4
 
-/* The ids that the page would have, were the last row's the newest that the host knows: its own is
- * only on the device. And a few behind. */
+/* The step thread asks for the time between taking messages and launching the row that fills the
+ * page, and on one of these occasions the cancel is sent: so it is heard while the row before that
+ * is waited for. */
+static struct {
+    struct engine *engine;
+    uint64_t call_id;
+    uint32_t n_asked, when; /* with the page's last row next, a row under way before it */
+    _Atomic bool is_sent;
+} cancel;
+
+static int64_t now_and_cancel(const struct clock *clock)
+{
+    struct engine *engine = cancel.engine;
+    (void)clock;
+    if (cancel.is_sent || list_is_empty(&engine->runs))
+        return clock_now(&clock_monotonic);
+    const struct sequence *sequence = list_entry(engine->runs.next, struct sequence, link);
+    bool is_next = sequence->n_launched == PAGE - 1 && engine->flight->n == 1;
+    if (sequence->n_launched >= PAGE || (is_next && ++cancel.n_asked == cancel.when)) {
+        struct message message = {
+            .kind = MESSAGE_CANCEL, .call_id = cancel.call_id, .tag = TAG_ALL};
+        assert_true(engine_try_send(engine, &message)); /* the loop's thread sends nothing now */
+        cancel.is_sent = true;
+    }
+    return clock_now(&clock_monotonic);
+}
+
+static struct door *cancelling_door(void)
+{
+    static const struct clock clock = {.now_ns = now_and_cancel};
+    struct engine_options options = cuda_options();
+    struct door *door = door_create(&options);
+    cancel.engine = door->engine;
+    cancel.is_sent = true;
+    door->engine->clock = &clock;
+    door_start(door);
+    while (door->weights[0] == 0)
+        door_turn(door, 1000);
+    return door;
+}
+
+/* No delta, and so no credit. */
+static void run_cancelled(struct door *door, uint32_t which, uint32_t when)
+{
+    struct submit *submit = asked(which, N_BEFORE, 2 * PAGE);
+    submit->want_text = submit->want_ids = submit->want_logprobs = false;
+    cancel.when = when;
+    cancel.n_asked = 0;
+    cancel.is_sent = false;
+    cancel.call_id = 1000 + door->n_runs;
+    assert_int_equal(door_send(door, submit)->call_id, cancel.call_id);
+    while (!cancel.is_sent)
+        door_turn(door, 10);
+    while (door_stats(door)->n_pages_used > 0) /* the emulation takes one engine at a time */
+        ;
+}
+
+/* The ids that the page would have, were its last one the newest that the host knew: that was only
+ * on the device. And a few behind. */
 static struct submit *page_of_known(const struct run *run, uint32_t which)
 {
     struct submit *submit = asked(which, PAGE + 16, 2), *prompt = door_submit(which, N_BEFORE, 1);
     memcpy(submit->ids, prompt->ids, N_BEFORE * sizeof *submit->ids);
     memcpy(submit->ids + N_BEFORE, run->ids, N_KNOWN * sizeof *submit->ids);
     submit->ids[PAGE - 1] = run->ids[N_KNOWN - 1];
+    assert_true(run->ids[N_KNOWN] != run->ids[N_KNOWN - 1]);
     submit_free(prompt);
     return submit;
 }
 
-/* The cancel comes while the host waits for the row before the page's last, which is under way
- * behind it. */
 static void test_cuda_cache__a_cancel_before_a_page_s_last_row_names_no_page(void **state)
 {
-    struct engine_options options = cuda_options();
-    struct door *cold = cold_door(), *door = known_door(&options);
-    for (uint32_t i = 0; i < N_CANCELS; i++) {
-        struct run *run = door_send(door, asked(30 + i, N_BEFORE, 2 * PAGE));
-        while (run->n_ids < N_KNOWN)
-            door_turn(door, 100);
-        door_cancel(door, run);
-        while (door_stats(door)->n_decode > 0)
-            door_turn(door, 10);
-        struct run *want = answer(cold, page_of_known(run, 30 + i));
-        assert_same_answer(answer(door, page_of_known(run, 30 + i)), want);
+    struct door *door = cancelling_door();
+    for (uint32_t when = 3; when <= 6; when++) {
+        uint32_t which = 30 + when;
+        struct run *whole = answer(cold, asked(which, N_BEFORE, N_KNOWN + 1));
+        struct run *want = answer(cold, page_of_known(whole, which));
+        run_cancelled(door, which, when);
+        assert_same_answer(answer(door, page_of_known(whole, which)), want);
     }
-    door_close(cold);
     door_close(door);
 }
 
@@ -171,5 +229,5 @@ int main(void)
         cmocka_unit_test(test_cuda_cache__who_gave_way_goes_on_with_pages_out_of_the_host),
         cmocka_unit_test(test_cuda_cache__a_cancel_before_a_page_s_last_row_names_no_page),
     };
-    return has_cuda() ? cmocka_run_group_tests(tests, NULL, NULL) : SKIPPED;
+    return has_cuda() ? cmocka_run_group_tests(tests, open_cold, close_cold) : SKIPPED;
 }
