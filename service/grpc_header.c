@@ -213,6 +213,19 @@ bool grpc_text_copy(struct slice value, char *out, size_t cap)
     return true;
 }
 
+bool grpc_traceparent_is_valid(const char *text)
+{
+    static const char form[] = "xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
+    for (size_t i = 0; form[i] != '\0'; i++) /* the text's end is of no form */
+        if (form[i] == 'x' ? text[i] == '\0' || strchr("0123456789abcdef", text[i]) == NULL
+                           : text[i] != form[i])
+            return false;
+    const char *trace = text + 3, *parent = trace + 33, *rest = text + sizeof form - 1;
+    if (strncmp(text, "ff", 2) == 0 || strspn(trace, "0") == 32 || strspn(parent, "0") == 16)
+        return false;
+    return *rest == '\0' || (*rest == '-' && strncmp(text, "00", 2) != 0);
+}
+
 static const char status_name_text[] = "grpc-status";
 static const char message_name_text[] = "grpc-message";
 static const char details_name_text[] = "grpc-status-details-bin";

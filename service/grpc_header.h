@@ -38,6 +38,9 @@ bool grpc_bin_is_valid(struct slice value); /* of a -bin field: base64 values jo
 /* Strips outer blanks; true when what is left is 0x20..0x7E throughout, fits cap with its NUL, and
  * was copied to out. */
 bool grpc_text_copy(struct slice value, char *out, size_t cap);
+/* As W3C Trace Context has it: 00-TRACE-PARENT-FLAGS in lower hexadecimal digits, neither id all
+ * zero; a later version but ff may say more behind. What is none is to be taken for absent. */
+bool grpc_traceparent_is_valid(const char *text);
 
 struct grpc_trailers {
     size_t n_fields;

@@ -48,7 +48,9 @@ void grpc_call_take_header(struct grpc_call *grpc, struct slice name, struct sli
     } else if (is(name, "x-request-id")) {
         grpc_text_copy(value, grpc->call.request_id, sizeof(grpc->call.request_id));
     } else if (is(name, "traceparent")) {
-        grpc_text_copy(value, grpc->call.traceparent, sizeof(grpc->call.traceparent));
+        if (grpc_text_copy(value, grpc->call.traceparent, sizeof(grpc->call.traceparent)) &&
+            !grpc_traceparent_is_valid(grpc->call.traceparent))
+            grpc->call.traceparent[0] = '\0';
     } else if (is(name, "user-agent")) {
         if (value.len >= sizeof(head->agent))
             value.len = sizeof(head->agent) - 1;

@@ -137,6 +137,24 @@ static void test_grpc_header__trailers_never_exceed_their_bytes(void **state)
         }
 }
 
+static void test_grpc_header__a_traceparent_is_whole_or_none(void **state)
+{
+#define TRACE "0af7651916cd43dd8448eb211c80319c"
+#define PARENT "b7ad6b7169203331"
+    static const char *const good[] = {"00-" TRACE "-" PARENT "-01", "cc-" TRACE "-" PARENT "-00",
+                                       "01-" TRACE "-" PARENT "-01-more"};
+    static const char *const bad[] = {
+        "", "garbage", "00-" TRACE "-" PARENT, "00-" TRACE "-" PARENT "-0",
+        "00-" TRACE "-" PARENT "-01-more", "01-" TRACE "-" PARENT "-01more",
+        "ff-" TRACE "-" PARENT "-01", "00-" TRACE "-B7ad6b7169203331-01",
+        "00-" TRACE "-0000000000000000-01", "00-00000000000000000000000000000000-" PARENT "-01",
+        "00_" TRACE "-" PARENT "-01", "0g-" TRACE "-" PARENT "-01"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        assert_true(grpc_traceparent_is_valid(good[i]));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(grpc_traceparent_is_valid(bad[i]));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -145,6 +163,7 @@ int main(void)
         cmocka_unit_test(test_grpc_header__percent_encoding_never_cuts_a_character),
         cmocka_unit_test(test_grpc_header__base64_goes_both_ways),
         cmocka_unit_test(test_grpc_header__text_is_stripped_and_never_trusted),
+        cmocka_unit_test(test_grpc_header__a_traceparent_is_whole_or_none),
         cmocka_unit_test(test_grpc_header__trailers_never_exceed_their_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
