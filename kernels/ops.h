@@ -64,8 +64,8 @@ struct weight_info {
 
 /* What a panel of activations holds; several consumers of one panel OR their bits. */
 enum act_form {
-    ACT_BLOCKS = 1, /* integers by blocks of 32 (CPU), f16 (CUDA): for integer-block weights */
-    ACT_FLOATS = 2, /* f32: for F32 and F16 weights, and for all weights with ACTIVATIONS_F32 */
+    ACT_BLOCKS = 1, /* CPU: integers by blocks of 32, of integer types; CUDA: f16, of all but F32 */
+    ACT_FLOATS = 2, /* f32. CPU: of F32, F16, BF16, and all with ACTIVATIONS_F32; CUDA: of F32 */
     ACT_QUERY = 4,  /* rotated queries on their way to attend */
 };
 
