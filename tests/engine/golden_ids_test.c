@@ -93,6 +93,10 @@ static void test_golden_ids__with_pages_of_f16(void **state)
 
 static void test_golden_ids__with_pages_of_f32(void **state)
 {
+#ifdef __SANITIZE_ADDRESS__ /* it sees the pages of f32 of small models */
+    print_message("skipped: f32 pages of a large model, which the build without ASan reads\n");
+    skip();
+#endif
     assert_goldens("f32");
 }
 
