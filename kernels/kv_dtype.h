@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/host_device.h"
+
 struct why;
 
 enum kv_dtype { KV_F16, KV_F32, KV_BF16, KV_Q8, KV_Q4 };
@@ -26,7 +28,7 @@ enum kv_kind { KV_FULL, KV_SLIDING, KV_CHUNKED };
 const char *kv_dtype_name(enum kv_dtype dtype);
 size_t kv_dtype_bytes(enum kv_dtype dtype); /* of a value; not of packed types (asserted) */
 
-static inline bool kv_dtype_is_packed(enum kv_dtype dtype)
+HOST_DEVICE bool kv_dtype_is_packed(enum kv_dtype dtype)
 {
     return dtype == KV_Q8 || dtype == KV_Q4;
 }

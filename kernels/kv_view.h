@@ -62,7 +62,7 @@ struct kv_group_view {
     struct kv_open_view open;
 };
 
-static inline bool kv_group_packs(const struct kv_group_view *group)
+HOST_DEVICE bool kv_group_packs(const struct kv_group_view *group)
 {
     return group->dtype_full != group->dtype_open;
 }

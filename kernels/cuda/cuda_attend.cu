@@ -83,11 +83,12 @@ static unsigned grid_for(const struct attend_run *run, uint32_t n_blocks)
 static cudaError_t launch_tiles(const struct attend_run *run, cudaStream_t stream)
 {
     uint32_t n_rows = run->args.rows.n_rows, n_seqs = run->args.rows.n_seqs;
-    cudaError_t error = cuda_attend_tiles(*run, ATTEND_FEW, grid_for(run, n_seqs), stream);
+    auto *tiles = kv_group_packs(&run->args.group) ? cuda_attend_packed_tiles : cuda_attend_tiles;
+    cudaError_t error = tiles(*run, ATTEND_FEW, grid_for(run, n_seqs), stream);
     if (error != cudaSuccess || n_rows == n_seqs)
         return error;
     uint32_t n_blocks = n_rows / run->rows_max[ATTEND_MANY] + n_seqs;
-    return cuda_attend_tiles(*run, ATTEND_MANY, grid_for(run, n_blocks), stream);
+    return tiles(*run, ATTEND_MANY, grid_for(run, n_blocks), stream);
 }
 
 static cudaError_t launch_all(const struct attend_run *run, bool tiled, cudaStream_t stream)
@@ -111,7 +112,7 @@ extern "C" void cuda_attend(struct stream *stream, const struct attend_args *arg
     assert(args->rows.n_rows <= args->q.max_rows && args->rows.n_rows <= args->out.max_rows);
     assert(args->group.kind == KV_FULL || args->group.window > 0);
     assert(!shape->v_in_k || shape->v_dim <= shape->k_dim);
-    assert(args->group.dtype_full == args->group.dtype_open);
+    assert(kv_group_packs(&args->group) == (args->group.open.base != NULL));
     cudaStream_t cuda;
     if (!cuda_stream_begin(stream, "attend", &cuda) || args->rows.n_rows == 0)
         return;
@@ -125,7 +126,8 @@ extern "C" void cuda_attend(struct stream *stream, const struct attend_args *arg
     bool tiled = attend_is_tiled(&args->group, run.group_heads);
     run.n_vheads = tiled ? shape->n_kv_heads : args->n_heads;
     run.rows_max[ATTEND_FEW] = tiled ? ATTEND_TILE_ROWS / run.group_heads : 1;
-    run.rows_max[ATTEND_MANY] = tiled ? ATTEND_MANY_ROWS / run.group_heads : 1;
+    uint32_t many_rows = ATTEND_MANY_ROWS(kv_group_packs(&args->group), shape->k_dim);
+    run.rows_max[ATTEND_MANY] = tiled ? many_rows / run.group_heads : 1;
     place_all(&run, args);
     cuda_stream_check(stream, "attend", launch_all(&run, tiled, cuda));
 }

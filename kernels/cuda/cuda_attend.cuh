@@ -12,9 +12,12 @@ extern "C" {
 }
 
 cudaError_t cuda_attend_plan(const struct attend_run &run, cudaStream_t stream);
-/* Heads of 64 or 128 f16 values, up to 16 query heads a kv head: by mma. */
+/* Heads of 64 or 128 f16 values, up to 16 query heads a kv head: by mma; and where all but a row's
+ * own page is packed. */
 cudaError_t cuda_attend_tiles(const struct attend_run &run, enum attend_class attend_class,
                               unsigned grid, cudaStream_t stream);
+cudaError_t cuda_attend_packed_tiles(const struct attend_run &run, enum attend_class attend_class,
+                                     unsigned grid, cudaStream_t stream);
 /* Everything else: by fma, a query head at a time. */
 cudaError_t cuda_attend_plain(const struct attend_run &run, unsigned grid, cudaStream_t stream);
 cudaError_t cuda_attend_merge(const struct attend_run &run, cudaStream_t stream);
@@ -91,6 +94,28 @@ static __device__ __forceinline__ struct attend_walk walk_of(const struct attend
         walk.last_page = min(walk.last_page, begin + n_pages - 1);
     }
     return walk;
+}
+
+/* A page as the rows of a block see it: their own as it was written. */
+struct seen_page {
+    const uint8_t *layer; /* NULL: the table has it not */
+    enum kv_dtype dtype;
+};
+
+static __device__ __forceinline__ bool is_own_page(const struct attend_block &block, uint32_t page)
+{
+    return page == block.last_position / PAGE_TOKENS;
+}
+
+static __device__ __forceinline__ struct seen_page seen_page_of(const struct attend_run &run,
+                                                                const struct attend_block &block,
+                                                                uint32_t page)
+{
+    const struct kv_group_view &group = run.args.group;
+    uint32_t layer_idx = run.args.layer_idx;
+    if (is_own_page(block, page))
+        return {kv_page_find_open(&group, layer_idx, block.seq, page), group.dtype_open};
+    return {kv_page_find(&group, layer_idx, block.seq, page), group.dtype_full};
 }
 
 static __device__ __forceinline__ bool ends_span(uint32_t page)

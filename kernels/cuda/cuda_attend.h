@@ -1,7 +1,8 @@
 /* kernels/cuda/cuda_attend.h: what the kernels of attend share: how rows are cut into blocks and
  * units, and where partial states stand.
  *
- *   block  adjacent rows of one sequence: few (up to 16 rows x heads, one mma tile) or many (64)
+ *   block  adjacent rows of one sequence: few (up to 16 rows x heads, one mma tile) or many (64;
+ *          32 over packed pages of wide heads)
  *   part   what one walk of a block covers: a span, a group of 32 spans, or all that it sees
  *   unit   a part and a vhead: a kv head with all its query heads (plain form: one query head)
  *   state  (m, l, o) of a row after a part, for each query head
@@ -27,7 +28,8 @@
 #define SPAN_PAGES (SPAN_TOKENS / PAGE_TOKENS)
 #define ATTEND_GROUP_SPANS 32
 #define ATTEND_TILE_ROWS 16  /* of an mma: rows x heads of a block of few */
-#define ATTEND_MANY_ROWS 64
+/* Of a block of many: beside codes that are widened, registers hold half of a wide head. */
+#define ATTEND_MANY_ROWS(packs, dim) ((packs) && (dim) > 64 ? 32u : 64u)
 #define ATTEND_STATES_MIN 512  /* of the workspace, beside one a row */
 #define ATTEND_STATES_MAX 2048
 #define ATTEND_GRID_MAX 1024

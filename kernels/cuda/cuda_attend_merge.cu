@@ -162,7 +162,7 @@ static __global__ void __launch_bounds__(WRITE_THREADS)
 cudaError_t cuda_attend_merge(const struct attend_run &run, cudaStream_t stream)
 {
     dim3 grid(run.args.n_heads, run.args.rows.n_rows);
-    bool may_pass_f16 = run.args.group.dtype_open == KV_F32;
+    bool may_pass_f16 = run.args.group.dtype_open != KV_F16;
     float *rows = may_pass_f16 ? run.scratch : NULL;
     cudaError_t error = launch(merge_states, grid, THREADS, 0, stream, run, rows);
     if (error == cudaSuccess && may_pass_f16)

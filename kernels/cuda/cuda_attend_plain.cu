@@ -1,7 +1,9 @@
 /* kernels/cuda/cuda_attend_plain.cu: attention over pages of any shape and type by fma, one query
- * head of one row a unit: f32 pages, head dims without tiles, latent pages, very large groups.
+ * head of one row a unit: f32 and bf16 pages, head dims without tiles, latent pages, very large
+ * groups. A code is widened to fma(step, code, least).
  */
 #include "kernels/cuda/cuda_attend.cuh"
+#include "kernels/cuda/cuda_half.cuh"
 #include "kernels/cuda/cuda_stream.cuh"
 
 extern "C" {
@@ -9,6 +11,7 @@ extern "C" {
 }
 
 #define THREADS 128
+#define BLOCKS_PER_SM 4 /* so that registers are not spared */
 
 struct plain_unit { /* shared memory; a thread's dims are its own */
     float q[MODEL_HEAD_DIM_MAX];
@@ -20,14 +23,55 @@ struct plain_softmax {
     float m, l;
 };
 
-static __device__ __forceinline__ float value_at(const uint8_t *values, uint32_t i,
-                                                 enum kv_dtype dtype)
+struct plain_plane { /* K or V of a kv head of a page */
+    const uint8_t *rows;
+    const float *least, *step; /* of packed pages */
+    uint32_t row_bytes;
+    enum kv_dtype dtype;
+    bool is_k; /* least values and steps are those of dims; else of tokens */
+};
+
+static __device__ __forceinline__ struct plain_plane keys_of(const struct kv_shape &shape,
+                                                             const struct seen_page &page,
+                                                             uint32_t head)
 {
-    if (dtype == KV_F32)
-        return ((const float *)values)[i];
-    __half_raw raw;
-    raw.x = ((const uint16_t *)values)[i];
-    return __half2float(raw);
+    const uint8_t *scales = page.layer + cuda_page_k_head(&shape, page.dtype, head);
+    return {page.layer + cuda_page_k_at(&shape, page.dtype, head, 0), (const float *)scales,
+            (const float *)scales + shape.k_dim, cuda_page_row_bytes(shape.k_dim, page.dtype),
+            page.dtype, true};
+}
+
+static __device__ __forceinline__ struct plain_plane values_of(const struct kv_shape &shape,
+                                                               const struct seen_page &page,
+                                                               uint32_t head)
+{
+    const uint8_t *scales = page.layer + cuda_page_v_head(&shape, page.dtype, head);
+    if (shape.v_in_k)
+        return keys_of(shape, page, head);
+    return {page.layer + cuda_page_v_at(&shape, page.dtype, head, 0), (const float *)scales,
+            (const float *)scales + PAGE_TOKENS, cuda_page_row_bytes(shape.v_dim, page.dtype),
+            page.dtype, false};
+}
+
+static __device__ __forceinline__ float value_at(const struct plain_plane &plane, uint32_t token,
+                                                 uint32_t d)
+{
+    const uint8_t *row = plane.rows + (size_t)token * plane.row_bytes;
+    uint32_t run = plane.is_k ? d : token;
+    switch (plane.dtype) {
+    case KV_F32:
+        return ((const float *)row)[d];
+    case KV_F16:
+        return float_of_half(((const uint16_t *)row)[d]);
+    case KV_BF16:
+        return __uint_as_float((uint32_t)((const uint16_t *)row)[d] << 16);
+    case KV_Q8:
+    case KV_Q4:
+        break;
+    }
+    struct cuda_code_place place =
+        plane.is_k ? cuda_page_k_code(plane.dtype, d) : cuda_page_v_code(plane.dtype, d);
+    return fmaf(plane.step[run], (float)cuda_page_code(row, place, plane.dtype), plane.least[run]);
 }
 
 /* Folds one state into another and empties it. */
@@ -47,20 +91,18 @@ static __device__ __forceinline__ void fold(struct plain_softmax &from, float *o
 }
 
 /* One softmax step over the tokens [begin, end) of a page. */
-static __device__ __forceinline__ void step(const struct attend_run &run, struct plain_unit &unit,
-                                            const uint8_t *layer, uint32_t kv_head, uint32_t begin,
+static __device__ __forceinline__ void step(const struct kv_shape &shape, struct plain_unit &unit,
+                                            const struct plain_plane &keys,
+                                            const struct plain_plane &values, uint32_t begin,
                                             uint32_t end, struct plain_softmax &span)
 {
-    const struct kv_shape &shape = run.args.group.shape;
-    enum kv_dtype dtype = run.args.group.dtype_open;
     uint32_t t = threadIdx.x;
     if (t < PAGE_TOKENS) {
         float s = -INFINITY;
         if (t >= begin && t < end) {
-            const uint8_t *k = layer + cuda_page_k_at(&shape, dtype, kv_head, t);
             s = 0.0f;
             for (uint32_t d = 0; d < shape.k_dim; d++)
-                s = fmaf(unit.q[d], value_at(k, d, dtype), s);
+                s = fmaf(unit.q[d], value_at(keys, t, d), s);
         }
         unit.s[t] = s;
     }
@@ -76,12 +118,10 @@ static __device__ __forceinline__ void step(const struct attend_run &run, struct
         sum += unit.p[i];
     span.m = m;
     span.l = fmaf(span.l, c, sum);
-    const uint8_t *v = layer + cuda_page_v_at(&shape, dtype, kv_head, 0);
-    uint32_t v_step = cuda_page_v_step(&shape);
     for (uint32_t d = t; d < shape.v_dim; d += THREADS) {
         float o = __fmul_rn(unit.span[d], c);
         for (uint32_t i = begin; i < end; i++)
-            o = fmaf(unit.p[i], value_at(v, i * v_step + d, dtype), o);
+            o = fmaf(unit.p[i], value_at(values, i, d), o);
         unit.span[d] = o;
     }
 }
@@ -92,7 +132,7 @@ static __device__ __forceinline__ void load(const struct attend_run &run, uint32
     const struct kv_shape &shape = run.args.group.shape;
     const uint16_t *q = run.q.halves + (size_t)row * run.q.stride + head * shape.k_dim;
     for (uint32_t d = threadIdx.x; d < shape.k_dim; d += THREADS)
-        unit.q[d] = __fmul_rn(value_at((const uint8_t *)q, d, KV_F16), run.q.scales[row]);
+        unit.q[d] = __fmul_rn(float_of_half(q[d]), run.q.scales[row]);
     for (uint32_t d = threadIdx.x; d < shape.v_dim; d += THREADS)
         unit.span[d] = unit.group[d] = unit.sum[d] = 0.0f;
 }
@@ -108,14 +148,15 @@ static __device__ __forceinline__ void walk_row(const struct attend_run &run,
                                                 struct plain_unit &unit)
 {
     const struct attend_block &block = walk.block;
-    uint32_t head = walk.vhead, v_dim = run.args.group.shape.v_dim;
+    const struct kv_shape &shape = run.args.group.shape;
+    uint32_t head = walk.vhead, kv_head = head / run.group_heads, v_dim = shape.v_dim;
     struct plain_softmax span = {ATTEND_M_START, 0.0f}, group = span, sum = span;
     load(run, block.row, head, unit);
     for (uint32_t page = walk.first_page; page <= walk.last_page; page++) {
-        const uint8_t *layer = kv_page_find(&run.args.group, run.args.layer_idx, block.seq, page);
+        struct seen_page seen = seen_page_of(run, block, page);
         __syncthreads(); /* q is there */
-        if (layer != NULL)
-            step(run, unit, layer, head / run.group_heads,
+        if (seen.layer != NULL)
+            step(shape, unit, keys_of(shape, seen, kv_head), values_of(shape, seen, kv_head),
                  within_page(block.first_position, page),
                  within_page(block.last_position + 1, page), span);
         else if (threadIdx.x == 0)
@@ -134,7 +175,7 @@ static __device__ __forceinline__ void walk_row(const struct attend_run &run,
     }
 }
 
-static __global__ void __launch_bounds__(THREADS) walk_plain(struct attend_run run)
+static __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) walk_plain(struct attend_run run)
 {
     SHARED(struct plain_unit, unit);
     uint32_t n_units = run.counts->n_parts[ATTEND_FEW] * run.n_vheads;

@@ -23,16 +23,21 @@ static __device__ __forceinline__ void find_sequence(const struct rows_view &row
     *end = rows.seq_begin[low + 1];
 }
 
-/* Adds the block that begins at row r, if one does. */
+/* Adds the block that begins at row r, if one does. In a group that packs the rows of a block stand
+ * in one page: they read it as it was written, and all earlier ones packed. */
 static __device__ __forceinline__ void cut_at(const struct attend_run &run, uint32_t r,
                                               struct attend_counts &counts)
 {
     const struct rows_view &rows = run.args.rows;
     uint32_t begin, end, most = run.rows_max[ATTEND_MANY];
     find_sequence(rows, r, &begin, &end);
+    uint32_t position = rows.position[r], slot = position % PAGE_TOKENS;
+    if (kv_group_packs(&run.args.group)) {
+        begin = max(begin, r - min(r, slot));
+        end = min(end, r + PAGE_TOKENS - slot);
+    }
     if ((r - begin) % most != 0)
         return;
-    uint32_t position = rows.position[r];
     struct attend_block block;
     block.row = r;
     block.n_rows = min(most, end - r);

@@ -5,7 +5,7 @@
 #ifndef QUIRE_KERNELS_CUDA_CODES_CUH
 #define QUIRE_KERNELS_CUDA_CODES_CUH
 
-#include "kernels/cuda/platform.cuh"
+#include "kernels/cuda/cuda_half.cuh"
 
 extern "C" {
 #include "kernels/cuda/cuda_weight.h"
@@ -37,13 +37,6 @@ template <int type> struct cuda_scales {
 static __device__ __forceinline__ uint32_t word_of(const uint4 &words, int i)
 {
     return i == 0 ? words.x : i == 1 ? words.y : i == 2 ? words.z : words.w;
-}
-
-static __device__ __forceinline__ float float_of_half(uint32_t bits)
-{
-    __half_raw raw;
-    raw.x = (unsigned short)bits;
-    return __half2float(__half(raw));
 }
 
 static __device__ __forceinline__ __half2 half2_of(uint32_t bits)

@@ -1,9 +1,13 @@
 /* The cost of attend: its rows are cut here as cuda_attend_plan.cu cuts them on the device. */
 #include "kernels/cuda/cuda_attend.h"
 #include "kernels/cuda/cuda_cost.h"
+#include "kernels/cuda/cuda_page.h"
 
 #define OPS_SCORE 5 /* scale, maximum, difference, exp2, sum */
 #define OPS_FOLD 3  /* of a value of o: product, fma */
+/* of packed pages: of a value of q or p its scale, its part of z or w, rounding; of a code its bits
+ * made f16; of a value of o another fma */
+#define OPS_SCALED 4
 #define WARPS 4     /* of a block of tiles */
 
 static uint32_t first_visible(const struct kv_group_view *group, uint32_t position)
@@ -41,13 +45,21 @@ static void count_tiled(struct op_cost *cost, const struct kv_group_view *group,
     uint32_t first_page = block->first_position / PAGE_TOKENS;
     double n_pages = block->last_position / PAGE_TOKENS - first_page + 1;
     double n_tokens = block->last_position - first_page * PAGE_TOKENS + 1;
-    double n_tiles = block->attend_class == ATTEND_FEW ? 1 : WARPS;
+    double n_packed = kv_group_packs(group) ? n_pages - 1 : 0; /* all but the last, whole */
+    uint32_t many_rows = ATTEND_MANY_ROWS(kv_group_packs(group), shape->k_dim);
+    double n_tiles = block->attend_class == ATTEND_FEW ? 1 : many_rows / ATTEND_TILE_ROWS;
     double scores = ATTEND_TILE_ROWS * PAGE_TOKENS * (double)WARPS;
     double values = ATTEND_TILE_ROWS * (double)shape->v_dim * n_tiles;
     double n_units = n_pages * shape->n_kv_heads;
+    cost->read += n_packed * (double)cuda_page_bytes(shape, group->dtype_full);
+    n_tokens -= n_packed * PAGE_TOKENS;
     cost->read += n_tokens * shape->n_kv_heads * (shape->k_dim + shape->v_dim) * 2.0;
     cost->half_ops += n_units * 2 * (scores * shape->k_dim + values * PAGE_TOKENS);
     cost->float_ops += n_units * (scores * OPS_SCORE + values);
+    double codes = PAGE_TOKENS * ((double)WARPS * shape->k_dim + n_tiles * shape->v_dim);
+    double scaled = (double)ATTEND_TILE_ROWS * WARPS * (shape->k_dim + PAGE_TOKENS);
+    cost->float_ops +=
+        n_packed * shape->n_kv_heads * (codes + scaled * OPS_SCALED + 2 * values);
 }
 
 /* By fma, one row and query head a unit; heads of one kv head are taken side by side and read the
@@ -59,8 +71,15 @@ static void count_plain(struct op_cost *cost, const struct attend_args *args,
     double n_keys = block->last_position - block->first_position + 1;
     double n_pages = n_parts(block->first_position, block->last_position, PAGE_TOKENS);
     double bytes = (double)kv_dtype_bytes(args->group.dtype_open);
-    double width = shape->k_dim + (shape->v_in_k ? 0 : shape->v_dim);
-    cost->read += n_keys * shape->n_kv_heads * width * bytes;
+    double width = shape->k_dim + (shape->v_in_k ? 0 : shape->v_dim), n_rows = n_keys;
+    if (kv_group_packs(&args->group)) { /* pages before its own, a fma a code */
+        double page_bytes = (double)cuda_page_bytes(shape, args->group.dtype_full);
+        n_rows = n_pages > 1 ? block->last_position % PAGE_TOKENS + 1 : n_keys;
+        cost->read += (n_keys - n_rows) / PAGE_TOKENS * page_bytes;
+        cost->float_ops +=
+            2 * args->n_heads * (n_keys - n_rows) * (double)(shape->k_dim + shape->v_dim);
+    }
+    cost->read += n_rows * shape->n_kv_heads * width * bytes;
     cost->float_ops += args->n_heads * n_keys * (2.0 * (shape->k_dim + shape->v_dim) + 4);
     cost->float_ops += args->n_heads * n_pages * shape->v_dim;
 }
@@ -70,6 +89,8 @@ static void cut_sequence(struct cut_rows *rows, const struct attend_args *args,
 {
     for (uint32_t r = begin, n; r < end; r += n) {
         n = end - r < form->rows_max[ATTEND_MANY] ? end - r : form->rows_max[ATTEND_MANY];
+        uint32_t left = PAGE_TOKENS - args->rows.position[r] % PAGE_TOKENS;
+        n = kv_group_packs(&args->group) && left < n ? left : n;
         struct attend_block block = {.n_rows = n};
         block.first_position = first_visible(&args->group, args->rows.position[r]);
         block.last_position = args->rows.position[r] + n - 1;
@@ -110,9 +131,10 @@ struct op_cost cuda_cost_attend(const struct attend_args *args)
     const struct kv_shape *shape = &args->group.shape;
     uint32_t group_heads = args->n_heads / shape->n_kv_heads;
     bool is_tiled = attend_is_tiled(&args->group, group_heads);
+    uint32_t many_rows = ATTEND_MANY_ROWS(kv_group_packs(&args->group), shape->k_dim);
     struct form form = {is_tiled,
                         {is_tiled ? ATTEND_TILE_ROWS / group_heads : 1,
-                         is_tiled ? ATTEND_MANY_ROWS / group_heads : 1}};
+                         is_tiled ? many_rows / group_heads : 1}};
     struct cut_rows rows = {.n_spans = 0};
     for (uint32_t s = 0; s < args->rows.n_seqs; s++)
         cut_sequence(&rows, args, &form, args->rows.seq_begin[s], args->rows.seq_begin[s + 1]);
@@ -124,7 +146,7 @@ struct op_cost cuda_cost_attend(const struct attend_args *args)
     cost.written += n * cuda_cost_panel_row(&args->out) + states * state_bytes;
     cost.float_ops += OPS_FOLD * (rows.n_spans + states) * heads * v_dim; /* walking, merging */
     cost.float_ops += n * heads * v_dim;                                  /* o / l */
-    if (args->group.dtype_open == KV_F32) { /* rows wait as floats for their greatest */
+    if (args->group.dtype_open != KV_F16) { /* rows wait as floats for their greatest */
         cost.read += n * heads * v_dim * 4;
         cost.written += n * heads * v_dim * 4;
     }

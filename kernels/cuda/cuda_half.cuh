@@ -37,6 +37,13 @@ static __device__ __forceinline__ uint16_t half_bits(float value)
     return rounded.x;
 }
 
+static __device__ __forceinline__ float float_of_half(uint32_t bits)
+{
+    __half_raw raw;
+    raw.x = (unsigned short)bits;
+    return __half2float(__half(raw));
+}
+
 /* Values beyond f16's range become its ends; NaN stays. */
 static __device__ __forceinline__ float within_f16(float value)
 {

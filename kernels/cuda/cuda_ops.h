@@ -21,6 +21,7 @@ size_t cuda_moe_workspace_bytes(const struct device *device, const struct weight
                                 const struct weight *down, uint32_t max_rows, uint32_t n_used);
 void cuda_moe(struct stream *stream, const struct moe_args *args);
 void cuda_rope_append(struct stream *stream, const struct rope_append_args *args);
+void cuda_page_seal(struct stream *stream, const struct page_seal_args *args);
 void cuda_attend(struct stream *stream, const struct attend_args *args);
 void cuda_page_zero(struct stream *stream, const struct page_zero_args *args);
 void cuda_page_copy(struct stream *stream, const struct page_copy_args *args);

@@ -45,8 +45,7 @@ static dim3 grid_of(uint32_t n_pages, size_t page_stride)
 
 extern "C" size_t cuda_page_layer_bytes(const struct kv_shape *shape, enum kv_dtype dtype)
 {
-    size_t k_bytes = cuda_page_k_at(shape, dtype, shape->n_kv_heads, 0);
-    return shape->v_in_k ? k_bytes : cuda_page_v_at(shape, dtype, shape->n_kv_heads, 0);
+    return cuda_page_bytes(shape, dtype);
 }
 
 extern "C" void cuda_page_zero(struct stream *stream, const struct page_zero_args *args)

@@ -117,13 +117,30 @@ static __device__ __forceinline__ void make_norms(const struct rope_append_args 
     }
 }
 
-/* One value into a page; 1 if f16 cuts it. */
+#define BRAIN_MAX_BITS 0x7f7f0000u /* of the greatest finite bf16, as an f32 */
+
+/* To bf16, round to even; beyond the greatest that value; NaN stays NaN. */
+static __device__ __forceinline__ uint16_t brain_bits(float value)
+{
+    uint32_t bits = __float_as_uint(value), sign = bits & 0x80000000u;
+    bits &= 0x7fffffffu;
+    bool is_nan = bits > 0x7f800000u;
+    bits = is_nan ? bits | 0x400000u : min(bits, BRAIN_MAX_BITS);
+    return (uint16_t)((sign | (is_nan ? bits : bits + 0x7fff + (bits >> 16 & 1))) >> 16);
+}
+
+/* One value into a page; 1 if 16 bits cut it. */
 static __device__ __forceinline__ uint32_t put(uint8_t *at, uint32_t i, enum kv_dtype dtype,
                                                float value)
 {
     if (dtype == KV_F32) {
         ((float *)at)[i] = value;
         return 0;
+    }
+    if (dtype == KV_BF16) {
+        float greatest = __uint_as_float(BRAIN_MAX_BITS);
+        ((uint16_t *)at)[i] = brain_bits(value);
+        return value > greatest || value < -greatest;
     }
     bool is_cut = value > F16_MAX || value < -F16_MAX;
     ((uint16_t *)at)[i] = half_bits(within_f16(value));
@@ -191,8 +208,8 @@ static __global__ void __launch_bounds__(THREADS)
     SHARED(struct turn, turn);
     SHARED(uint32_t[WARPS], greatest_of);
     uint32_t row = blockIdx.x, position = args.rows.position[row];
-    uint8_t *layer = kv_page_find(&args.group, args.layer_idx, args.rows.row_seq[row],
-                                  position / PAGE_TOKENS);
+    uint8_t *layer = kv_page_find_open(&args.group, args.layer_idx, args.rows.row_seq[row],
+                                       position / PAGE_TOKENS);
     if (layer == NULL) { /* the whole block */
         if (threadIdx.x == 0)
             cuda_fail(error, STATUS_INTERNAL);

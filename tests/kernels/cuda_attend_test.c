@@ -18,6 +18,7 @@
 
 #define TOLERANCE (2e-3 * 2.0) /* of the greatest |v| */
 #define TOLERANCE_PLAIN 4e-6   /* f32 all the way but for q, which both sides round */
+#define TOLERANCE_PLAIN_PACKED 1e-5 /* and scales, which one side folds into q and p */
 
 static struct scene_shape shape_of(uint32_t n_heads, uint32_t n_kv_heads, uint32_t dim,
                                    uint32_t length)
@@ -144,6 +145,61 @@ static void test_cuda_attend__takes_other_shapes_by_fma(void **state)
     assert_near_cpu("by fma", &shape, items, 3, TOLERANCE_PLAIN);
 }
 
+/* Rows in the first page, across a border, and behind several: their own page as it was written,
+ * earlier ones as codes; decoding and prefill, with a window in the first one. */
+static void test_cuda_attend__reads_packed_pages_as_the_cpu_does(void **state)
+{
+    struct scene_rows items[] = {{0, 0, 2}, {0, 60, 10}, {0, 191, 1}, {0, 192, 20}, {0, 279, 1}};
+    for (int dtype = KV_Q8; dtype <= KV_Q4; dtype++) {
+        struct scene_shape shape = shape_of(3, 1, 64, 280);
+        shape.dtype = (enum kv_dtype)dtype;
+        assert_near_cpu("packed", &shape, items, 5, TOLERANCE);
+        shape.kind = dtype == KV_Q8 ? KV_SLIDING : KV_CHUNKED;
+        shape.window = 100;
+        assert_near_cpu("packed", &shape, items, 5, TOLERANCE);
+        shape = shape_of(4, 2, 128, 280);
+        shape.dtype = (enum kv_dtype)dtype;
+        assert_near_cpu("packed", &shape, items + 1, 4, TOLERANCE);
+    }
+}
+
+static void test_cuda_attend__reads_packed_pages_over_several_spans(void **state)
+{
+    struct scene_rows items[] = {{0, 505, 20}, {0, 1035, 1}};
+    struct scene_shape shape = shape_of(2, 1, 64, 1036);
+    shape.dtype = KV_Q4;
+    assert_near_cpu("packed", &shape, items, 2, TOLERANCE);
+}
+
+/* Scales of one side of f16's range: products with them must not leave it. */
+static void test_cuda_attend__packed_values_may_be_large_or_small(void **state)
+{
+    struct scene_rows items[] = {{0, 150, 2}};
+    struct scene_shape shape = shape_of(2, 1, 64, 152);
+    for (int dtype = KV_Q8; dtype <= KV_Q4; dtype++) {
+        shape.dtype = (enum kv_dtype)dtype;
+        shape.scale = 1e-4f;
+        assert_near_cpu("packed", &shape, items, 1, 1e-4 * TOLERANCE);
+    }
+}
+
+static void test_cuda_attend__takes_other_packed_shapes_by_fma(void **state)
+{
+    struct scene_rows items[] = {{0, 0, 2}, {0, 60, 10}, {0, 139, 1}};
+    for (int dtype = KV_BF16; dtype <= KV_Q4; dtype++) {
+        struct scene_shape shape = shape_of(4, 2, 48, 140);
+        shape.kv.v_dim = 112;
+        shape.dtype = (enum kv_dtype)dtype;
+        assert_near_cpu("by fma", &shape, items, 3, TOLERANCE_PLAIN_PACKED);
+        shape = shape_of(2, 1, 80, 140);
+        shape.kv.v_dim = shape.first_rot = 64;
+        shape.kv.v_in_k = true;
+        shape.qk_norm = QK_NORM_LATENT;
+        shape.dtype = (enum kv_dtype)dtype;
+        assert_near_cpu("latent", &shape, items, 3, TOLERANCE_PLAIN_PACKED);
+    }
+}
+
 static void test_cuda_attend__f32_pages_may_pass_the_range_of_f16(void **state)
 {
     struct scene_rows items[] = {{0, 3, 2}, {0, 69, 1}};
@@ -241,6 +297,23 @@ static void test_cuda_attend__a_row_does_not_depend_on_chunks(void **state)
     assert_chunks(&shape, 37);
 }
 
+/* A chunk of several pages reads them packed, as one that comes later does. */
+static void test_cuda_attend__a_packed_row_does_not_depend_on_chunks(void **state)
+{
+    struct scene_shape shape = shape_of(3, 1, 64, 140);
+    shape.dtype = KV_Q4;
+    assert_chunks(&shape, 37);
+    shape.kind = KV_SLIDING;
+    shape.window = 70;
+    assert_chunks(&shape, 23);
+    shape = shape_of(2, 1, 128, 140);
+    shape.dtype = KV_Q8;
+    assert_chunks(&shape, 50);
+    shape = shape_of(2, 1, 24, 140); /* by fma */
+    shape.dtype = KV_Q8;
+    assert_chunks(&shape, 50);
+}
+
 /* Rows of one block whose windows begin in different pages. */
 static void test_cuda_attend__a_row_does_not_depend_on_chunks_with_windows(void **state)
 {
@@ -291,6 +364,7 @@ static void test_cuda_attend__a_row_does_not_depend_on_neighbours(void **state)
     if (UNDER_TSAN)
         return;
     shape = shape_of(4, 2, 128, 0);
+    shape.dtype = KV_Q8;
     assert_neighbours(&shape);
 }
 
@@ -417,9 +491,14 @@ int main(void)
         cmocka_unit_test(test_cuda_attend__is_near_the_cpu_over_several_spans),
         cmocka_unit_test(test_cuda_attend__sees_exactly_its_window),
         cmocka_unit_test(test_cuda_attend__takes_other_shapes_by_fma),
+        cmocka_unit_test(test_cuda_attend__reads_packed_pages_as_the_cpu_does),
+        cmocka_unit_test(test_cuda_attend__reads_packed_pages_over_several_spans),
+        cmocka_unit_test(test_cuda_attend__packed_values_may_be_large_or_small),
+        cmocka_unit_test(test_cuda_attend__takes_other_packed_shapes_by_fma),
         cmocka_unit_test(test_cuda_attend__f32_pages_may_pass_the_range_of_f16),
         cmocka_unit_test(test_cuda_attend__the_greatest_value_of_a_row_may_stand_anywhere),
         cmocka_unit_test(test_cuda_attend__a_row_does_not_depend_on_chunks),
+        cmocka_unit_test(test_cuda_attend__a_packed_row_does_not_depend_on_chunks),
         cmocka_unit_test(test_cuda_attend__a_row_does_not_depend_on_chunks_with_windows),
         cmocka_unit_test(test_cuda_attend__a_row_does_not_depend_on_neighbours),
         cmocka_unit_test(test_cuda_attend__cutting_changes_no_bits),

@@ -161,7 +161,9 @@ static struct attend_args attend_of(enum kv_dtype dtype, const struct rows_view 
         .q = {NULL, rows->n_rows, N_HEADS * DIM, ACT_QUERY},
         .n_heads = N_HEADS,
         .rows = *rows,
-        .group = {.shape = {N_KV_HEADS, DIM, DIM, false}, .dtype_open = dtype, .dtype_full = dtype},
+        .group = {.shape = {N_KV_HEADS, DIM, DIM, false},
+                  .dtype_open = kv_dtype_open(dtype),
+                  .dtype_full = dtype},
         .out = {NULL, rows->n_rows, N_HEADS * DIM, ACT_BLOCKS},
     };
 }
@@ -227,6 +229,22 @@ static void test_cuda_cost__f32_pages_are_attended_over_row_by_row(void **state)
                 panels(1) + 10 * 2.0 * N_KV_HEADS * DIM * 4 + STATE_BYTES + row,
                 panels(1) + STATE_BYTES + row, 0,
                 N_HEADS * (10 * (4.0 * DIM + 4) + 2 * DIM) + (3 * 2 + 1) * N_HEADS * DIM);
+}
+
+/* Earlier pages as they are packed, a row's own as it was written: blocks end with their page. */
+static void test_cuda_cost__packed_pages_cost_their_bytes_and_scales(void **state)
+{
+    double page = N_KV_HEADS * (2.0 * 64 * DIM + 8 * (DIM + 64));
+    struct op_cost cost = attend_cost(KV_Q8, KV_FULL, 0, 64, 1);
+    struct op_cost plain = attend_cost(KV_F16, KV_FULL, 0, 64, 1);
+    assert_true(cost.read == panels(1) + page + keys(1) + STATE_BYTES);
+    assert_true(cost.half_ops == plain.half_ops && cost.written == plain.written);
+    double codes = 64 * (4.0 * DIM + DIM), scaled = 16 * 4.0 * (DIM + 64);
+    assert_true(cost.float_ops - plain.float_ops ==
+                N_KV_HEADS * (codes + 4 * scaled + 2 * 16 * DIM));
+    cost = attend_cost(KV_Q4, KV_FULL, 0, 60, 8); /* four rows in each of two pages */
+    page = N_KV_HEADS * (64 * DIM + 8 * (DIM + 64));
+    assert_true(cost.read == panels(8) + keys(64) + page + keys(4) + 8 * STATE_BYTES);
 }
 
 /* How many states the device cut these rows of one sequence into. */
@@ -388,6 +406,7 @@ int main(void)
         cmocka_unit_test(test_cuda_cost__rows_of_a_block_share_its_pages),
         cmocka_unit_test(test_cuda_cost__spans_leave_states_and_their_folds),
         cmocka_unit_test(test_cuda_cost__f32_pages_are_attended_over_row_by_row),
+        cmocka_unit_test(test_cuda_cost__packed_pages_cost_their_bytes_and_scales),
         cmocka_unit_test(test_cuda_cost__states_are_as_many_as_the_device_cuts),
         cmocka_unit_test(test_cuda_cost__append_turns_queries_twice),
         cmocka_unit_test(test_cuda_cost__a_norm_makes_what_consumers_want),

@@ -70,11 +70,11 @@ static void test_cuda_page__copy_takes_whole_pages(void **state)
 
 static void test_cuda_page__takes_the_bytes_of_the_cpus(void **state)
 {
-    static const struct kv_shape shapes[] = {
-        {3, 64, 64, false}, {2, 48, 112, false}, {1, 576, 512, true}};
+    static const struct kv_shape shapes[] = { /* the last with dims that fill no block of q4 */
+        {3, 64, 64, false}, {1, 576, 512, true}, {2, 48, 112, false}};
     struct twin cpu = twin_open(BACKEND_CPU), cuda = twin_open(BACKEND_CUDA);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        for (int dtype = KV_F16; dtype <= KV_F32; dtype++)
+        for (int dtype = KV_F16; dtype < (i < 2 ? KV_DTYPES : KV_Q4); dtype++)
             assert_int_equal(cuda.ops->page_layer_bytes(&shapes[i], (enum kv_dtype)dtype),
                              cpu.ops->page_layer_bytes(&shapes[i], (enum kv_dtype)dtype));
     twin_close(&cpu);
@@ -91,6 +91,25 @@ static void test_cuda_page__heads_of_a_plane_are_side_by_side(void **state)
     assert_int_equal(cuda_page_v_at(&shape, KV_F16, 1, 3), cuda_page_k_at(&shape, KV_F16, 1, 3));
 }
 
+/* Each dim has bits of its own, and a token's row no others. */
+static void test_cuda_page__codes_of_a_row_are_apart(void **state)
+{
+    for (int dtype = KV_Q8; dtype <= KV_Q4; dtype++)
+        for (int is_k = 0; is_k <= 1; is_k++) {
+            uint32_t width = dtype == KV_Q8 ? 8 : 4;
+            uint32_t row_bytes = cuda_page_row_bytes(80, (enum kv_dtype)dtype);
+            bool taken[8 * 128] = {false};
+            assert_int_equal(row_bytes, dtype == KV_Q8 ? 80 : 48);
+            for (uint32_t d = 0; d < row_bytes * 8 / width; d++) {
+                struct cuda_code_place place = is_k ? cuda_page_k_code((enum kv_dtype)dtype, d)
+                                                    : cuda_page_v_code((enum kv_dtype)dtype, d);
+                uint32_t bit = place.byte * 8 + place.shift;
+                assert_true(place.byte < row_bytes && bit % width == 0 && !taken[bit]);
+                taken[bit] = true;
+            }
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -98,6 +117,7 @@ int main(void)
         cmocka_unit_test(test_cuda_page__copy_takes_whole_pages),
         cmocka_unit_test(test_cuda_page__takes_the_bytes_of_the_cpus),
         cmocka_unit_test(test_cuda_page__heads_of_a_plane_are_side_by_side),
+        cmocka_unit_test(test_cuda_page__codes_of_a_row_are_apart),
     };
     return twin_has_cuda() ? matrix_run(tests, sizeof tests / sizeof *tests, NULL, 0)
                            : TWIN_SKIPPED;
