@@ -48,18 +48,14 @@ static int open_device(struct engine *engine, struct kv_dtypes *kv_dtypes, struc
         status = kv_dtypes_parse("--kv-dtype", options->kv_dtype, kv_dtypes, why);
     if (status < 0)
         return status;
-    status = device_open(&(struct device_options){.backend = (enum backend)backend,
+    return device_open(&(struct device_options){.backend = (enum backend)backend,
                                                 .has_index = options->has_gpu,
                                                 .index = options->gpu,
                                                 .n_threads = options->n_threads,
                                                 .isa = (enum isa)isa,
                                                 .activations = (enum activations)activation,
                                                 .strict = options->strict_device},
-                         &engine->device, why);
-    if (status < 0)
-        return status;
-    return kv_dtypes_check(kv_dtypes, device_ops(engine->device)->page_dtypes,
-                           device_name(engine->device), why);
+                       &engine->device, why);
 }
 
 /* Tokens that one sequence can really have: of --max-context what the cache holds. */

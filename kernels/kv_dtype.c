@@ -77,15 +77,3 @@ const char *kv_dtypes_text(const struct kv_dtypes *dtypes, char out[KV_DTYPES_TE
                  names[dtypes->local]);
     return out;
 }
-
-int kv_dtypes_check(const struct kv_dtypes *dtypes, uint32_t known, const char *device,
-                    struct why *why)
-{
-    enum kv_dtype missing = (known >> dtypes->global & 1) == 0 ? dtypes->global : dtypes->local;
-
-    if ((known >> missing & 1) != 0)
-        return STATUS_OK;
-    return refuse(why, STATUS_UNSUPPORTED,
-                  "--kv-dtype %s is not computed by %s yet: take f16 or f32, or --backend cpu",
-                  names[missing], device);
-}

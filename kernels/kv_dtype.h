@@ -55,9 +55,5 @@ int kv_dtypes_parse(const char *option, const char *text, struct kv_dtypes *out,
 #define KV_DTYPES_TEXT_BYTES 32
 /* The same text again; returns `out`. */
 const char *kv_dtypes_text(const struct kv_dtypes *dtypes, char out[KV_DTYPES_TEXT_BYTES]);
-/* Whether a backend whose pages may be of the types `known` (ops.page_dtypes) has them; `device` is
- * its name. STATUS_UNSUPPORTED. */
-int kv_dtypes_check(const struct kv_dtypes *dtypes, uint32_t known, const char *device,
-                    struct why *why);
 
 #endif

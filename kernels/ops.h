@@ -404,7 +404,6 @@ struct ops {
     const char *name;        /* "cpu" */
     /* version of the arithmetic; one number for all CPU instruction sets; part of kv_identity */
     uint32_t numerics;
-    uint32_t page_dtypes;    /* 1 << enum kv_dtype of those that its pages may have, or'd */
 
     /* Host, may be slow. rank 0 of n_ranks 1 is the whole matrix. STATUS_UNSUPPORTED,
      * STATUS_NO_MEMORY, STATUS_INVALID. */

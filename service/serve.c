@@ -74,7 +74,7 @@ static const struct option options[] = {
     {"kv-dtype", 0, OPTION_TEXT, FIELD(kv_dtype), "f16", "TYPE",
      "values of the cache: f16, f32 (twice the memory, closest to exact), bf16, or packed q8 and "
      "q4 (half and a quarter of the memory, coarser); for all layers, or for those that see "
-     "everything and those with a window: global=q4,local=f16; on a GPU f16 and f32",
+     "everything and those with a window: global=q4,local=f16",
      0, 0, NULL, 0},
     {"host-pool", 0, OPTION_BYTES, FIELD(host_pool), "0", "BYTES",
      "memory of the host for pages that give way to others: a prompt that goes on with them takes "

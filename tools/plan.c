@@ -56,9 +56,8 @@ static const struct option options[] = {
      "tokens of one sequence; 0: 131,072, or as trained if that is less", 0, CONTEXT_TOKENS_MAX,
      NULL, 0},
     {"kv-dtype", 0, OPTION_TEXT, FIELD(kv_dtype), "f16", "TYPE",
-     "values of the pages: f16, f32, bf16, q8 or q4, or by kind of layers (global=q4,local=f16); "
-     "on GPUs this build serves f16 and f32",
-     0, 0, NULL, 0},
+     "values of the pages: f16, f32, bf16, q8 or q4, or by kind of layers (global=q4,local=f16)", 0,
+     0, NULL, 0},
     {"weights", 0, OPTION_CHOICE, FIELD(weights), "int4", "TYPE",
      "of a NAME: int4 (4.5 bits with scales), int8 (8.5), f16 or f32; a FILE has its own", 0, 0,
      "int4|int8|f16|f32", FIELD(has_weights)},

@@ -37,9 +37,6 @@ int run_open(const struct run_options *options, struct run *run, struct why *why
     if (status < 0)
         return status;
     run->ops = device_ops(run->device);
-    status = kv_dtypes_check(&run->kv_dtypes, run->ops->page_dtypes, device_name(run->device), why);
-    if (status < 0)
-        return status;
     progress_init(&progress, &clock_monotonic, "bytes", options->quiet);
     status = model_load(run->device, options->model_path, &loading, &run->model, why);
     progress_end(&progress);

@@ -6,7 +6,6 @@
 const struct ops cpu_ops = {
     .name = "cpu",
     .numerics = 1,
-    .page_dtypes = (1u << KV_DTYPES) - 1,
     .weight_load = cpu_weight_load,
     .weight_free = cpu_weight_free,
     .weight_info = cpu_weight_info,

@@ -8,7 +8,6 @@
 const struct ops cuda_ops = {
     .name = "cuda",
     .numerics = CUDA_NUMERICS,
-    .page_dtypes = 1u << KV_F16 | 1u << KV_F32,
     .weight_load = cuda_weight_load,
     .weight_free = cuda_weight_free,
     .weight_info = cuda_weight_info,

@@ -181,8 +181,10 @@ COMPANIES = {
 }
 
 
-@pytest.mark.parametrize("kv_dtype", ["f16", "f32"])
-@pytest.mark.parametrize("name", ["every_head", "biases_f32"])
+@pytest.mark.parametrize("name, kv_dtype", [
+    ("every_head", "f16"), ("every_head", "f32"), ("q4_1", "q4"),
+    ("biases_f32", "f16"), ("biases_f32", "f32"), ("deepseek2_v3", "q8"),
+])
 def test_rows_do_not_depend_on_their_company(logits, tiny, name, kv_dtype):
     tokens, pages = golden_tokens(name), ("--kv-dtype", kv_dtype)
     alone = logits(tiny[name], tokens, *CUDA, *pages)

@@ -46,24 +46,11 @@ static void test_kv_dtype__another_text_is_refused(void **state)
     }
 }
 
-static void test_kv_dtype__a_backend_refuses_what_it_does_not_compute(void **state)
-{
-    uint32_t known = 1u << KV_F16 | 1u << KV_F32;
-    struct why why = {.text = ""};
-    struct kv_dtypes plain = {KV_F32, KV_F16}, global = {KV_Q8, KV_F16}, local = {KV_F16, KV_BF16};
-    assert_int_equal(kv_dtypes_check(&plain, known, "a GPU", &why), STATUS_OK);
-    assert_int_equal(kv_dtypes_check(&global, known, "a GPU", &why), STATUS_UNSUPPORTED);
-    assert_non_null(strstr(why.text, "--kv-dtype q8 is not computed by a GPU yet"));
-    assert_int_equal(kv_dtypes_check(&local, known, "a GPU", &why), STATUS_UNSUPPORTED);
-    assert_non_null(strstr(why.text, "bf16"));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kv_dtype__one_for_all_or_one_for_each_kind),
         cmocka_unit_test(test_kv_dtype__another_text_is_refused),
-        cmocka_unit_test(test_kv_dtype__a_backend_refuses_what_it_does_not_compute),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
