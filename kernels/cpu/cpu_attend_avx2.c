@@ -43,20 +43,15 @@ struct run { /* of neighbours in each row of a plane */
     int above;           /* 4 where it begins with codes that stand above, else 0 */
 };
 
-struct ahead { /* `step` bytes are prefetched with each row */
-    const uint8_t *from;
-    size_t step;
-};
-
 /* acc[r][0 .. 8 n_registers - 1] = chain over i in [begin, end) of fma(a[r][i], b[i][..]), from
  * fma(acc, scale[r], offset[r]) (scale NULL: from offset[r]). */
 INLINE void chains(const int n_rows, const int n_registers, const enum kv_dtype dtype,
                    const float *a, size_t a_stride, const struct run *b, uint32_t begin,
                    uint32_t end, const float *scale, const float *offset, float *acc,
-                   size_t acc_stride, const struct ahead *ahead)
+                   size_t acc_stride, struct attend_ahead ahead)
 {
-    const uint8_t *from = b->from, *next = ahead->from;
-    size_t stride = b->stride, ahead_step = ahead->step;
+    const uint8_t *from = b->from;
+    size_t stride = b->stride;
     __m128i above = _mm_cvtsi32_si128(b->above);
     __m256 sum[TILE_ROWS][4];
 #pragma GCC unroll 8
@@ -70,8 +65,7 @@ INLINE void chains(const int n_rows, const int n_registers, const enum kv_dtype 
         }
     }
     for (uint32_t i = begin; i < end; i++) {
-        for (size_t line = 0; line < ahead_step; line += 64)
-            _mm_prefetch((const char *)next + i * ahead_step + line, _MM_HINT_T1);
+        attend_prefetch(ahead, i);
         __m256 x[4], y[TILE_ROWS];
         if (n_registers == 2) { /* many rows: the page's registers stay, the rows pass */
             x[0] = load8(from + i * stride, 0, dtype, above);
@@ -104,14 +98,14 @@ INLINE void chains(const int n_rows, const int n_registers, const enum kv_dtype 
 
 typedef void chains_form(const float *a, size_t a_stride, const struct run *b, uint32_t begin,
                          uint32_t end, const float *scale, const float *offset, float *acc,
-                         size_t acc_stride, const struct ahead *ahead);
+                         size_t acc_stride, struct attend_ahead ahead);
 
 /* clang-format off */
 #define FORM(rows, registers, dtype)                                                               \
     static void chains_##rows##_##registers##_##dtype(                                             \
         const float *a, size_t a_stride, const struct run *b, uint32_t begin, uint32_t end,        \
         const float *scale, const float *offset, float *acc, size_t acc_stride,                    \
-        const struct ahead *ahead)                                                                 \
+        struct attend_ahead ahead)                                                                 \
     {                                                                                              \
         chains(rows, registers, dtype, a, a_stride, b, begin, end, scale, offset, acc, acc_stride, \
                ahead);                                                                             \
@@ -185,8 +179,14 @@ struct plane { /* rows of values or codes; scales of codes, else NULL */
     const uint8_t *rows;
     enum kv_dtype dtype;
     const float *least, *step;
-    struct ahead ahead;
+    struct attend_ahead ahead;
 };
+
+/* Values of a plane's rows that one pass takes. */
+INLINE uint32_t pass_values(uint32_t n_rows)
+{
+    return n_rows <= WIDE_ROWS ? 2 * PAIR : PAIR;
+}
 
 /* From value i, a multiple of PAIR, of rows of n on. */
 static struct run run_at(const struct plane *plane, uint32_t n, uint32_t i)
@@ -214,14 +214,14 @@ static void score_rows(const struct attend_tile *tile, uint32_t row, uint32_t n_
         attend_scale(from, k->step, tile->k_dim, scaled + (size_t)r * tile->k_dim);
     }
     q = k->step != NULL ? scaled : q;
-    uint32_t step = n_rows <= WIDE_ROWS ? 2 * PAIR : PAIR, first = low / step * step;
+    uint32_t step = pass_values(n_rows), first = low / step * step;
     chains_form *form =
         n_rows <= WIDE_ROWS ? wide[k->dtype][n_rows - 1] : narrow[k->dtype][n_rows - 1];
-    struct ahead ahead = row == 0 ? k->ahead : (struct ahead){.step = 0};
+    struct attend_ahead ahead = row == 0 ? k->ahead : (struct attend_ahead){.step = 0};
     for (uint32_t t = first; t < high; t += step) {
         struct run run = run_at(k, PAGE_TOKENS, t);
-        form(q, tile->k_dim, &run, 0, tile->k_dim, NULL, offset, &p[0][t], PAGE_TOKENS, &ahead);
-        ahead.step = 0;
+        form(q, tile->k_dim, &run, 0, tile->k_dim, NULL, offset, &p[0][t], PAGE_TOKENS, ahead);
+        ahead = attend_ahead_next(ahead, tile->k_dim);
     }
 }
 
@@ -246,10 +246,10 @@ static void step_rows(const struct attend_tile *tile, uint32_t row, uint32_t n_r
         if (v->step != NULL)
             w[r] = attend_scale_p(p[r], v->least, v->step);
     }
-    uint32_t step = n_rows <= WIDE_ROWS ? 2 * PAIR : PAIR;
+    uint32_t step = pass_values(n_rows);
     chains_form *form =
         n_rows <= WIDE_ROWS ? wide[v->dtype][n_rows - 1] : narrow[v->dtype][n_rows - 1];
-    struct ahead ahead = row == 0 ? v->ahead : (struct ahead){.step = 0};
+    struct attend_ahead ahead = row == 0 ? v->ahead : (struct attend_ahead){.step = 0};
     for (uint32_t d = 0; d < tile->v_dim; d += step) {
         if (tile->v_dim - d < step) {
             form = narrow[v->dtype][n_rows - 1];
@@ -257,8 +257,8 @@ static void step_rows(const struct attend_tile *tile, uint32_t row, uint32_t n_r
         }
         struct run run = run_at(v, tile->v_dim, d);
         form(&p[0][0], PAGE_TOKENS, &run, low, high, c, w,
-             tile->o + (size_t)row * tile->v_dim + d, tile->v_dim, &ahead);
-        ahead.step = 0;
+             tile->o + (size_t)row * tile->v_dim + d, tile->v_dim, ahead);
+        ahead = attend_ahead_next(ahead, PAGE_TOKENS);
     }
 }
 
@@ -384,10 +384,10 @@ static void avx2_step(const struct attend_tile *tile, const struct attend_page *
         v = widen(&v, PAGE_TOKENS, tile->v_dim, widened + (size_t)PAGE_TOKENS * tile->k_dim);
     }
     if (page->ahead != NULL) {
-        k.ahead = (struct ahead){page->ahead,
-                                 (page->ahead_k_bytes + tile->k_dim - 1) / tile->k_dim};
-        v.ahead = (struct ahead){page->ahead + page->ahead_k_bytes,
-                                 (page->ahead_v_bytes + PAGE_TOKENS - 1) / PAGE_TOKENS};
+        uint32_t step = pass_values(tile->n_rows);
+        k.ahead = attend_ahead(page->ahead, page->ahead_k_bytes, tile->k_dim, PAGE_TOKENS / step);
+        v.ahead = attend_ahead(page->ahead + page->ahead_k_bytes, page->ahead_v_bytes, PAGE_TOKENS,
+                               (tile->v_dim + step - 1) / step);
     }
     for (uint32_t row = 0; row < tile->n_rows; row += TILE_ROWS) {
         uint32_t n_rows = tile->n_rows - row < TILE_ROWS ? tile->n_rows - row : TILE_ROWS;

@@ -37,13 +37,11 @@ INLINE __m512 load16(const void *row, const int j, const enum kv_dtype dtype)
 }
 
 /* Rows of b are b_stride bytes apart. acc[r][16 j ..] = chain over i in [begin, end) of
- * fma(a[r][i], b[i][16 j ..]), from fma(acc, scale[r], offset[r]) (scale NULL: from offset[r]).
- * With each i, ahead_step bytes of `ahead` are prefetched, into the second level: two heads of
- * pages fill a first level of 32 KB. */
+ * fma(a[r][i], b[i][16 j ..]), from fma(acc, scale[r], offset[r]) (scale NULL: from offset[r]). */
 INLINE void chains(const int n_rows, const int n_registers, const enum kv_dtype dtype,
                    const float *a, size_t a_stride, const uint8_t *b, size_t b_stride,
                    uint32_t begin, uint32_t end, const float *scale, const float *offset,
-                   float *acc, size_t acc_stride, const uint8_t *ahead, size_t ahead_step)
+                   float *acc, size_t acc_stride, struct attend_ahead ahead)
 {
     __m512 sum[TILE_ROWS][4];
 #pragma GCC unroll 8
@@ -61,8 +59,7 @@ INLINE void chains(const int n_rows, const int n_registers, const enum kv_dtype 
 #pragma GCC unroll 8
         for (int j = 0; j < n_registers; j++)
             x[j] = load16(b + i * b_stride, j, dtype);
-        for (size_t line = 0; line < ahead_step; line += 64)
-            _mm_prefetch((const char *)ahead + i * ahead_step + line, _MM_HINT_T1);
+        attend_prefetch(ahead, i);
 #pragma GCC unroll 8
         for (int r = 0; r < n_rows; r++) {
             __m512 y = _mm512_set1_ps(a[r * a_stride + i]);
@@ -80,16 +77,16 @@ INLINE void chains(const int n_rows, const int n_registers, const enum kv_dtype 
 
 typedef void chains_form(const float *a, size_t a_stride, const uint8_t *b, size_t b_stride,
                          uint32_t begin, uint32_t end, const float *scale, const float *offset,
-                         float *acc, size_t acc_stride, const uint8_t *ahead, size_t ahead_step);
+                         float *acc, size_t acc_stride, struct attend_ahead ahead);
 
 #define FORM(rows, registers, dtype)                                                               \
     static void chains_##rows##_##registers##_##dtype(                                             \
         const float *a, size_t a_stride, const uint8_t *b, size_t b_stride, uint32_t begin,        \
         uint32_t end, const float *scale, const float *offset, float *acc, size_t acc_stride,      \
-        const uint8_t *ahead, size_t ahead_step)                                                   \
+        struct attend_ahead ahead)                                                                 \
     {                                                                                              \
         chains(rows, registers, dtype, a, a_stride, b, b_stride, begin, end, scale, offset, acc,   \
-               acc_stride, ahead, ahead_step);                                                     \
+               acc_stride, ahead);                                                                 \
     }
 #define FORMS_OF_ROWS(rows, dtype)                                                                 \
     FORM(rows, 1, dtype)                                                                           \
@@ -186,8 +183,7 @@ struct plane { /* rows of values or codes; scales of codes, else NULL */
     const uint8_t *rows;
     enum kv_dtype dtype;
     const float *least, *step;
-    const uint8_t *ahead; /* ahead_step bytes of it are prefetched with each row */
-    size_t ahead_step;
+    struct attend_ahead ahead;
 };
 
 static void see(struct batch *batch)
@@ -247,8 +243,8 @@ static void score(struct batch *batch, const struct plane *k)
         }
         forms[k->dtype][n_rows - 1][last - first](
             q, tile->k_dim, k->rows + first * register_bytes, row_bytes, 0, tile->k_dim, NULL,
-            offset, &batch->p[at][first * WIDTH], PAGE_TOKENS, k->ahead,
-            at == 0 ? k->ahead_step : 0);
+            offset, &batch->p[at][first * WIDTH], PAGE_TOKENS,
+            at == 0 ? k->ahead : (struct attend_ahead){.step = 0});
     }
 }
 
@@ -277,19 +273,22 @@ static void scale_p(struct batch *batch, const struct plane *v)
     }
 }
 
+#define GATHER_VALUES (4 * WIDTH) /* of a pass over the tokens of V */
+
 static void gather_values(const struct batch *batch, const struct plane *v)
 {
     const struct attend_tile *tile = batch->tile;
     size_t row_bytes = cpu_page_row_bytes(tile->v_dim, v->dtype);
     for (uint32_t at = 0, i = 0; at < batch->n_rows; at += TILE_ROWS, i++) {
-        for (uint32_t d = 0; batch->seen[i].high > 0 && d < tile->v_dim; d += 4 * WIDTH) {
+        struct attend_ahead ahead = at == 0 ? v->ahead : (struct attend_ahead){.step = 0};
+        for (uint32_t d = 0; batch->seen[i].high > 0 && d < tile->v_dim; d += GATHER_VALUES) {
             uint32_t n_registers = (tile->v_dim - d) / WIDTH;
             n_registers = n_registers < 4 ? n_registers : 4;
             forms[v->dtype][tile_rows(batch, at) - 1][n_registers - 1](
                 batch->p[at], PAGE_TOKENS, v->rows + cpu_page_row_bytes(d, v->dtype), row_bytes,
                 batch->seen[i].low, batch->seen[i].high, batch->c + at, batch->w + at,
-                tile->o + (size_t)(batch->row + at) * tile->v_dim + d, tile->v_dim, v->ahead,
-                at == 0 && d == 0 ? v->ahead_step : 0);
+                tile->o + (size_t)(batch->row + at) * tile->v_dim + d, tile->v_dim, ahead);
+            ahead = attend_ahead_next(ahead, PAGE_TOKENS);
         }
     }
 }
@@ -422,10 +421,10 @@ static void avx512_step(const struct attend_tile *tile, const struct attend_page
     if (is_latent)
         widen_latent(tile, page, widened, &k, &v);
     if (page->ahead != NULL) {
-        k.ahead = page->ahead;
-        k.ahead_step = (page->ahead_k_bytes + tile->k_dim - 1) / tile->k_dim;
-        v.ahead = page->ahead + page->ahead_k_bytes;
-        v.ahead_step = (page->ahead_v_bytes + PAGE_TOKENS - 1) / PAGE_TOKENS;
+        uint32_t n_passes = (tile->v_dim + GATHER_VALUES - 1) / GATHER_VALUES;
+        k.ahead = attend_ahead(page->ahead, page->ahead_k_bytes, tile->k_dim, 1);
+        v.ahead = attend_ahead(page->ahead + page->ahead_k_bytes, page->ahead_v_bytes, PAGE_TOKENS,
+                               n_passes);
     }
     struct batch batch;
     batch.tile = tile;
@@ -439,7 +438,7 @@ static void avx512_step(const struct attend_tile *tile, const struct attend_page
         scale_p(&batch, &v);
         struct plane v_read = widens ? widen(&v, PAGE_TOKENS, tile->v_dim, widened) : v;
         gather_values(&batch, &v_read);
-        k.ahead_step = v.ahead_step = 0;
+        k.ahead.step = v.ahead.step = 0;
     }
 }
 

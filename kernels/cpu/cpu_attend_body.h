@@ -8,6 +8,35 @@
 #include "kernels/cpu/cpu_attend.h"
 #include "kernels/cpu/cpu_math.h"
 
+/* A plane is walked in passes over its rows (tokens of V, dims of K); with each row `step` bytes
+ * are prefetched from `from` on, each line once: memory works as evenly as the processor. */
+struct attend_ahead {
+    const uint8_t *from; /* a line's begin */
+    size_t step;
+};
+
+static inline struct attend_ahead attend_ahead(const uint8_t *from, size_t bytes, uint32_t n_rows,
+                                               uint32_t n_passes)
+{
+    size_t n = (size_t)n_rows * n_passes;
+    return (struct attend_ahead){from, (bytes + n - 1) / n};
+}
+
+/* What the next pass prefetches. */
+static inline struct attend_ahead attend_ahead_next(struct attend_ahead ahead, uint32_t n_rows)
+{
+    if (ahead.step > 0)
+        ahead.from += ahead.step * n_rows;
+    return ahead;
+}
+
+static inline void attend_prefetch(struct attend_ahead ahead, uint32_t row)
+{
+    size_t at = (row * ahead.step + 63) / 64 * 64, end = (row + 1) * ahead.step;
+    for (; at < end; at += 64)
+        __builtin_prefetch(ahead.from + at, 0, 2); /* second level: a head fills the first */
+}
+
 static inline float attend_rescale(float m_old, float m_new)
 {
     return m_new == m_old ? 1.0f : cpu_exp2(m_old - m_new);
