@@ -63,6 +63,20 @@ def test_prompts_attend_over_all_of_a_long_text(million):
     assert "8 of 8 right, the first one cold and warm alike" in figures
 
 
+@pytest.mark.long
+def test_decode_behind_long_texts_is_told_beside_a_plain_read():
+    """Speed is told and not asserted: attention of the recall model's only layer that sees all."""
+    subprocess.run(["ninja", "-C", str(BUILD), "cpu_kernels"], check=True, capture_output=True)
+    shape = ["--threads", "2", "--dim", "256", "--heads", "2", "--kv-heads", "1", "--layers", "1"]
+    for depth in ("8192", "131072", "1048576"):
+        for dtype in ("f16", "q8", "q4"):
+            command = [str(BUILD / "bench" / "cpu_kernels"), *shape, "--dtype", dtype]
+            ran = subprocess.run([*command, "--depth", depth], check=True, capture_output=True,
+                                 text=True)
+            (told,) = [line for line in ran.stdout.splitlines() if line.startswith("decode")]
+            print(f"pages of {dtype}: {told}")
+
+
 PREFIX = 100_000
 
 
