@@ -21,7 +21,9 @@ from conftest import CELLS
 from reference import Reference
 
 N_PROMPT, N_ANSWER = 67, 8  # the answer stands behind the border of a page
-MOST = {"f32": (2e-2, 2e-3), "f16": (0.2, 8e-3)}  # of a logit, and rms
+MOST = {"f32": (2e-2, 2e-3), "f16": (0.1, 8e-3)}  # of a logit, and rms
+MOST_BIASED = 0.2  # with f16: the keys of these stand on large biases, and are rounded there
+BIASED = ("qwen2",)
 CLEAR = 0.2  # between the best two: no rounding turns them round
 ENDS = [0, 2]  # <|endoftext|>, <|im_end|>
 SECONDS = 120
@@ -58,10 +60,12 @@ def logits(quire, path, tokens, *options):
     return out.read_bytes()
 
 
-def check_near(npy, exact, pages):
+def check_near(npy, exact, pages, family):
     ours = np.load(io.BytesIO(npy), allow_pickle=False).astype(np.float64)
     worst, rms = np.abs(ours - exact).max(), np.sqrt(np.mean((ours - exact) ** 2))
     most, rms_most = MOST[pages]
+    if pages == "f16" and family in BIASED:
+        most = MOST_BIASED
     assert worst <= most and rms <= rms_most, f"{pages}: max {worst:.2e}, rms {rms:.2e}"
     return ours
 
@@ -91,8 +95,8 @@ def test_a_family_runs_in_a_type(quire, tmp_path, request, family, kind):
     alone = logits(quire, path, tokens)
 
     exact = Reference(path).logits(tokens)
-    check_near(logits(quire, path, tokens, "--kv-dtype", "f32"), exact, "f32")
-    ours = check_near(alone, exact, "f16")
+    check_near(logits(quire, path, tokens, "--kv-dtype", "f32"), exact, "f32", family)
+    ours = check_near(alone, exact, "f16", family)
     passed("logits")
     others = ("--prefill-chunk", 7, "--beside", 3, "--threads", 1)
     assert logits(quire, path, tokens, *others) == alone

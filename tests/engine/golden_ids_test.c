@@ -56,7 +56,7 @@ static struct run *send_golden(struct door *door, const struct golden *golden)
 static void assert_goldens(const char *kv_dtype)
 {
     if (UNDER_TSAN) { /* which takes most of a minute and a half */
-        print_message("skipped: a large model's threads do what those of engine_test do\n");
+        print_message("skipped: a real model under TSan, whose release build answers too\n");
         skip();
     }
     if (access(MODEL, R_OK) != 0) {

@@ -241,7 +241,7 @@ static struct run *send_paused(struct door *door, struct submit *submit)
 static struct door *open_at_once(void)
 {
     if (UNDER_TSAN) {
-        print_message("skipped: threads do here what they do in the others\n");
+        print_message("skipped: a dear case under TSan; release and ASan run it\n");
         skip();
     }
     struct engine_options options = small_cache();
