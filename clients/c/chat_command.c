@@ -215,14 +215,29 @@ static bool is_word(const char *line, size_t len, const char *word)
     return len == strlen(word) && memcmp(line, word, len) == 0;
 }
 
+/* There is nothing to cancel while a line is awaited: signals end the program, but for Ctrl-C on a
+ * terminal, even where it meant the answer and came after its end. NULL: no more lines. */
+static const char *await_line(struct line_input *input, size_t *len)
+{
+    line_input_prepare(input);
+    if (line_input_is_terminal(input)) {
+        if (client_signals_caught() == SIGINT)
+            client_signals_forget();
+        client_signals_release_but_interrupt();
+    } else {
+        client_signals_release();
+    }
+    const char *line = client_signals_caught() == 0 ? line_input_next(input, len) : NULL;
+    client_signals_catch();
+    return line;
+}
+
 static void converse(struct chat_run *run, struct line_input *input, size_t n_kept)
 {
     size_t len, bad;
 
     for (;;) {
-        client_signals_release(); /* nothing to cancel: they end the program */
-        const char *line = line_input_next(input, &len);
-        client_signals_catch();
+        const char *line = await_line(input, &len);
         if (line == NULL)
             break;
         if (len == 0)

@@ -29,14 +29,29 @@ static void handle_by(void (*handler)(int number), int flags)
     }
 }
 
+static void mask_interrupt(int how)
+{
+    sigset_t interrupt;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    sigprocmask(how, &interrupt, NULL);
+}
+
 void client_signals_catch(void)
 {
     handle_by(on_signal, (int)SA_RESETHAND);
     signal(SIGPIPE, SIG_IGN);
+    mask_interrupt(SIG_UNBLOCK);
 }
 
 void client_signals_release(void)
 {
+    handle_by(SIG_DFL, 0);
+}
+
+void client_signals_release_but_interrupt(void)
+{
+    mask_interrupt(SIG_BLOCK);
     handle_by(SIG_DFL, 0);
 }
 

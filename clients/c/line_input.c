@@ -87,6 +87,13 @@ bool line_input_is_terminal(const struct line_input *input)
     return input->editor != NULL;
 }
 
+/* libedit itself does so after it has shown the prompt: too late for a key pressed in between. */
+void line_input_prepare(struct line_input *input)
+{
+    if (input->editor != NULL)
+        el_set(input->editor, EL_PREP_TERM, 1);
+}
+
 static size_t without_newline(const char *line, size_t len)
 {
     while (len > 0 && (line[len - 1] == '\n' || line[len - 1] == '\r'))
@@ -101,12 +108,15 @@ static const char *edit_line(struct line_input *input, size_t *len)
 
     input->is_dropped = false;
     const char *line = el_gets(input->editor, &n);
+    *len = 0;
+    if (input->is_dropped) { /* of an empty line libedit says that it is the end */
+        fputc('\n', stderr);
+        return "";
+    }
     if (line == NULL || n <= 0)
         return NULL;
-    *len = input->is_dropped ? 0 : without_newline(line, (size_t)n);
-    if (input->is_dropped)
-        fputc('\n', stderr);
-    else if (*len > 0)
+    *len = without_newline(line, (size_t)n);
+    if (*len > 0)
         history(input->history, &event, H_ENTER, line);
     return line;
 }

@@ -19,6 +19,9 @@ int line_input_open(const char *prompt, struct line_input **out, struct why *why
 void line_input_close(struct line_input *input);
 bool line_input_is_terminal(const struct line_input *input);
 
+/* Before line_input_next: Ctrl-C is a key of the terminal from here on. A pipe: nothing. */
+void line_input_prepare(struct line_input *input);
+
 /* The next line without its newline, valid until the next call; NULL at the end, or when reading
  * failed. A dropped line is "". */
 const char *line_input_next(struct line_input *input, size_t *len);

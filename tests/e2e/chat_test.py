@@ -21,10 +21,16 @@ class Terminal:
         deadline = time.monotonic() + SECONDS
         while not (found := re.search(pattern, self.shown)):
             assert time.monotonic() < deadline, self.shown.decode(errors="replace")
-            with contextlib.suppress(OSError):  # EIO: it has ended
-                if select.select([self.fd], [], [], 0.1)[0]:
-                    self.shown += os.read(self.fd, 65536)
+            if select.select([self.fd], [], [], 0.1)[0]:
+                self.shown += self.read()
         self.shown = self.shown[found.end() :]
+
+    def read(self):
+        try:
+            return os.read(self.fd, 65536)
+        except OSError:  # EIO: it has ended
+            status = self.process.wait(SECONDS)
+            raise AssertionError(f"ended with {status} after {self.shown}") from None
 
     def type(self, text):
         os.write(self.fd, text.encode())
@@ -88,4 +94,23 @@ def test_ctrl_c_cancels_the_answer_and_the_line_but_not_the_program(quire, stubs
     chat.type("\x10")  # Ctrl-P: the line before
     chat.expect(QUESTION.encode())
     chat.type("\x15\x04")  # Ctrl-D on an empty line
+    assert chat.end() == 0
+
+
+def test_ctrl_c_as_the_terminal_changes_hands_does_not_end_the_program(quire, server):
+    """Slowed down there: between an answer, the prompt, keys as such, Enter, and the next call."""
+    slow = quire.parent / "tests" / "e2e" / "slow_terminal.so"
+    assert slow.exists()
+    words = [quire, "chat", "--server", server.address, "--temperature", "0"]
+    chat = Terminal("env", f"LD_PRELOAD={slow}", *words)
+    for i in range(20):
+        chat.expect(b"> ")
+        time.sleep(0.013 * i)  # each time at another moment: any is right
+        chat.type("\x03")
+    chat.expect(b"> ")
+    chat.type("/clear\n")
+    chat.expect(b"forgotten")
+    chat.type("\x03")
+    chat.expect(b"> ")
+    chat.type("\x15/exit\n")
     assert chat.end() == 0
