@@ -307,7 +307,7 @@ static bool join_node(struct kv_cache *cache, struct kv_sequence *sequence, node
     const struct prefix_node *node = prefix_tree_at(cache->keeper.tree, id);
     if (holds_node(cache, sequence, node))
         return true;
-    if (!may_swap(cache, sequence, idx))
+    if (!may_swap(cache, sequence, idx) || kv_recall_is_coming(cache, node))
         return false;
     for (uint32_t g = 0; g < cache->n_groups; g++) {
         const struct kv_group *group = &cache->groups[g];

@@ -137,6 +137,17 @@ bool kv_recall(struct kv_cache *cache, const struct kv_prefix *prefix, const str
     return now_known < end && now_known > known;
 }
 
+bool kv_recall_is_coming(const struct kv_cache *cache, const struct prefix_node *node)
+{
+    if (cache->host == NULL || kv_host_is_idle(cache->host))
+        return false;
+    for (uint32_t g = 0; g < cache->n_groups; g++)
+        if (cache->groups[g].spec.kind == KV_FULL &&
+            kv_host_is_coming(cache->host, g, node->pages[g]))
+            return true;
+    return false;
+}
+
 static bool any_is_coming(const struct kv_host *host, uint32_t g, const struct page_table *table)
 {
     for (uint32_t i = 0; i < table->n_pages; i++)

@@ -104,6 +104,9 @@ uint32_t kv_prefix_first_needed(const struct kv_cache *cache, uint32_t g, uint32
  * available: kv_cache_is_arriving. True: more is left, or others' pages are on their way. */
 bool kv_recall(struct kv_cache *cache, const struct kv_prefix *prefix,
                const struct stream *steps);
+/* A page of the node, of a group that sees everything, is on its way: a step would read it before
+ * it is here. */
+bool kv_recall_is_coming(const struct kv_cache *cache, const struct prefix_node *node);
 /* The sequence, open and with nothing in it, holds what was matched; its own pages are reserved. */
 void kv_prefix_take(struct kv_cache *cache, struct kv_sequence *sequence,
                     const struct kv_match *match);

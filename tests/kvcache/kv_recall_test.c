@@ -179,6 +179,29 @@ static void test_kv_recall__who_leaves_while_pages_come_harms_nobody(void **stat
     cache_scene_close(&scene);
 }
 
+/* What it computes is on its way for another: its steps read its own page, not the one to come. */
+static void test_kv_recall__who_computes_what_comes_reads_its_own(void **state)
+{
+    struct kv_group_spec group = cache_group(KV_FULL, 0);
+    struct cache_scene scene = host_scene(20, 100, 1, &group);
+    compute(&scene, text_of(1, 0), 64 * 4 + 1);
+    compute(&scene, text_of(2, 0), 1200); /* three of the four gave way */
+    struct asker reader = ask_salted(&scene, text_of(1, 0), 70, 200, no_salt);
+    struct asker asker = ask_salted(&scene, text_of(1, 0), 64 * 4 + 1, 0, no_salt);
+    struct kv_family family = {.n_promised = 64 * 4 + 1};
+    struct kv_prefix prefix = named(&scene, &asker, text_of(1, 0), 64 * 4 + 1, no_salt);
+    kv_cache_match_again(scene.cache, asker.seq, &family, &prefix, scene.stream, &asker.match);
+    assert_int_equal(asker.match.n_pages, 4);
+
+    read_on(&scene, &reader, text_of(1, 0), 64 * 3);
+    assert_marks(&scene, &reader, 0, 64 * 3);
+    await(&scene, &asker);
+    assert_marks(&scene, &asker, 0, 64 * 4);
+    leave(&scene, &reader);
+    leave(&scene, &asker);
+    cache_scene_close(&scene);
+}
+
 /* The text's last window, or the last chunk, comes back with the pages of those who see all. */
 static void recall_with(enum kv_kind kind, uint32_t window)
 {
@@ -234,6 +257,7 @@ int main(void)
         cmocka_unit_test(test_kv_recall__a_small_pool_has_the_newest),
         cmocka_unit_test(test_kv_recall__what_comes_may_push_the_rest_out),
         cmocka_unit_test(test_kv_recall__who_leaves_while_pages_come_harms_nobody),
+        cmocka_unit_test(test_kv_recall__who_computes_what_comes_reads_its_own),
         cmocka_unit_test(test_kv_recall__a_sliding_window_comes_with_it),
         cmocka_unit_test(test_kv_recall__a_chunk_s_end_needs_no_window),
         cmocka_unit_test(test_kv_recall__a_pool_of_no_page_is_refused),
