@@ -122,6 +122,23 @@ static uint32_t most_output(const struct engine *engine, const struct submit *su
     return fits;
 }
 
+static void say_choices_beyond_cache(const struct engine *engine, const struct kv_family *family,
+                                     uint32_t n_prompt, uint32_t n_output,
+                                     struct event_refused *out)
+{
+    char need[TEXT_NUMBER_BYTES], have[TEXT_NUMBER_BYTES];
+    struct kv_cache_stats cache;
+
+    kv_cache_read_stats(engine->cache, &cache);
+    SAY(out,
+        "%u answers of %u tokens to a prompt of %u take %" PRIu64 " pages (%s of keys and values); "
+        "the cache holds %u (%s), of which %u are free: ask for fewer (n, best_of), lower "
+        "max_tokens, or start the server with a larger --kv-memory",
+        family->n_forks + 1, n_output, n_prompt, kv_cache_family_pages(engine->cache, family),
+        text_bytes(need, kv_cache_family_bytes(engine->cache, family)), cache.n_pages,
+        text_bytes(have, engine->info.kv_bytes), cache.n_available);
+}
+
 /* What all choices take together. */
 static int check_choices(const struct engine *engine, const struct submit *submit,
                          uint32_t n_choices, uint32_t *n_output, struct event_refused *out)
@@ -143,12 +160,8 @@ static int check_choices(const struct engine *engine, const struct submit *submi
     struct kv_family family = choices_family(submit, n_choices, *n_output);
     if (kv_cache_family_fits_ever(engine->cache, &family))
         return STATUS_OK;
+    say_choices_beyond_cache(engine, &family, submit->n_ids, *n_output, out);
     uint64_t n_pages = kv_cache_family_pages(engine->cache, &family);
-    SAY(out,
-        "%u answers of %u tokens to a prompt of %u take %" PRIu64 " pages; the cache holds %" PRIu64
-        ": ask for fewer (n, best_of), lower max_tokens, or start the server with a larger "
-        "--kv-memory",
-        n_choices, *n_output, submit->n_ids, n_pages, engine->info.n_pages);
     return fill(out, STATUS_TOO_LARGE, (double)n_pages, (double)engine->info.n_pages, "pages",
                 "--kv-memory");
 }

@@ -5,6 +5,12 @@
 #include "base/status.h"
 #include "base/text.h"
 
+/* Of the sequences, and one more: who reads for a family holds a window beside those of all. */
+static uint32_t n_windows(const struct kv_cache_spec *spec)
+{
+    return spec->max_sequences + (spec->max_sequences > 1);
+}
+
 /* Windowed groups never need more than their windows; what they leave goes to the others. */
 static void share_memory(const struct kv_cache_spec *spec, uint64_t bytes_left,
                          const size_t *page_bytes, uint32_t *n_pages)
@@ -19,7 +25,7 @@ static void share_memory(const struct kv_cache_spec *spec, uint64_t bytes_left,
         for (uint32_t g = 0; g < spec->n_groups && !changed; g++) {
             uint64_t cap = kv_group_window_pages(&spec->groups[g], spec->max_append);
             if (cap != UINT32_MAX)
-                cap *= spec->max_sequences;
+                cap *= n_windows(spec);
             if (is_set[g] || (cap >= n_even && n_even < UINT32_MAX))
                 continue;
             n_pages[g] = cap < UINT32_MAX ? (uint32_t)cap : UINT32_MAX - 1;

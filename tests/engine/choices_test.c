@@ -197,6 +197,11 @@ static void test_choices__what_cannot_fit_together_is_refused_with_numbers(void 
     assert_refused(door, with_choices(drawn(10, 10), 7), STATUS_TOO_LARGE, "--max-sequences", 7, 6);
     /* 640 and 64 tokens are 11 pages; each beyond the first has two of its own, the first three */
     assert_refused(door, with_choices(drawn(640, 64), 6), STATUS_TOO_LARGE, "--kv-memory", 22, 20);
+    struct run *refused = door_send(door, with_choices(drawn(640, 64), 6));
+    door_until_over(door, refused);
+    assert_non_null(strstr(refused->refused.text, "22 pages (352.0 KiB of keys and values); the "
+                                                  "cache holds 20 (320.0 KiB), of which 20 are "
+                                                  "free"));
     struct run *fits = door_send(door, with_choices(drawn(640, 64), 5));
     until_all_over(door, fits, 5);
     assert_true(fits->is_finished);

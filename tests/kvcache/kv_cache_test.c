@@ -415,11 +415,30 @@ static void test_kv_cache__windowed_groups_leave_their_memory_to_the_others(void
     spec.max_context = 1u << 20;
     struct cache_scene scene = cache_scene_open(spec);
 
-    /* window 64 and appends of 200 tokens touch 6 pages at most; 8 sequences */
-    assert_int_equal(cache_stats(&scene).n_pages, 2000 - 6 * 8);
-    assert_int_equal(kv_cache_tokens_max(scene.cache), 64 * (2000 - 6 * 8));
+    /* window 64 and appends of 200 tokens touch 6 pages at most; 8 sequences, and who reads for a
+     * family */
+    assert_int_equal(cache_stats(&scene).n_pages, 2000 - 6 * 9);
+    assert_int_equal(kv_cache_tokens_max(scene.cache), 64 * (2000 - 6 * 9));
 
     cache_scene_close(&scene);
+}
+
+static void test_kv_cache__a_family_of_all_sequences_has_its_windows(void **state)
+{
+    struct kv_group_spec groups[] = {cache_group(KV_SLIDING, 64), cache_group(KV_FULL, 0)};
+    struct kv_family family = {.n_promised = 4000, .n_shared = 2000};
+    struct kv_cache_spec spec = cache_spec(1000, 2, groups);
+    spec.max_context = 4000;
+    for (spec.max_sequences = 1; spec.max_sequences <= 8; spec.max_sequences++) {
+        struct cache_scene scene = cache_scene_open(spec);
+        kv_seq_id seqs[8];
+        family.n_forks = spec.max_sequences - 1;
+        assert_true(kv_cache_family_fits_ever(scene.cache, &family));
+        assert_int_equal(kv_cache_open_family(scene.cache, &family, seqs, NULL), STATUS_OK);
+        for (uint32_t i = 0; i <= family.n_forks; i++)
+            kv_cache_close(scene.cache, seqs[i]);
+        cache_scene_close(&scene);
+    }
 }
 
 int main(void)
@@ -444,6 +463,7 @@ int main(void)
         cmocka_unit_test(test_kv_cache__padding_has_a_zeroed_page_that_no_sequence_can_get),
         cmocka_unit_test(test_kv_cache__memory_below_one_page_is_refused_with_numbers),
         cmocka_unit_test(test_kv_cache__windowed_groups_leave_their_memory_to_the_others),
+        cmocka_unit_test(test_kv_cache__a_family_of_all_sequences_has_its_windows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -223,7 +223,8 @@ static void test_kv_prefix__sliding_groups_keep_a_window_at_each_snapshot(void *
 {
     struct kv_group_spec groups[] = {cache_group(KV_FULL, 0), cache_group(KV_SLIDING, 128)};
     struct kv_cache_spec spec = cache_spec(300, 2, groups);
-    spec.max_sequences = 2; /* 14 pages of windows in all */
+    spec.max_sequences = 2;
+    spec.max_append = 128; /* 15 pages of windows in all */
     spec.max_context = PROMPT_MAX;
     struct cache_scene scene = cache_scene_open(spec);
     kv_cache_identify(scene.cache, &(struct kv_identity){.n_ranks = 1});

@@ -31,7 +31,7 @@ static struct kv_match match_with_window_at(uint32_t end)
     struct kv_group_spec groups[] = {cache_group(KV_FULL, 0), cache_group(KV_SLIDING, 128)};
     struct kv_cache_spec spec = cache_spec(400, 2, groups);
     struct asker asker;
-    spec.max_sequences = 2; /* 14 pages of windows in all */
+    spec.max_sequences = 2; /* 21 pages of windows in all */
     spec.max_context = PROMPT_MAX;
     struct cache_scene scene = cache_scene_open(spec);
     kv_cache_identify(scene.cache, &(struct kv_identity){.n_ranks = 1});
