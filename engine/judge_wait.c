@@ -10,13 +10,19 @@ uint32_t judge_steps_a_token(const struct engine *engine, const struct submit *s
     return submit->grammar != NULL ? engine->flight->depth : 1;
 }
 
+/* What it has left to read: of choices that wait for their fork the last token. */
+static double text_ns(const struct engine *engine, const struct sequence *sequence)
+{
+    uint32_t n_left = sequence_n_text(sequence) - sequence->n_prefilled;
+    return step_cost_prefill(&engine->estimate.cost, sequence->n_prefilled, n_left);
+}
+
 /* What a run with pages does beside one that has most_ns to read, since prompts share alike. */
 static void add_beside(const struct engine *engine, const struct sequence *other, double most_ns,
                        struct work_ahead *ahead)
 {
     const struct step_cost *cost = &engine->estimate.cost;
-    double other_ns = step_cost_prefill(cost, other->n_prefilled,
-                                        sequence_n_text(other) - other->n_prefilled);
+    double other_ns = text_ns(engine, other);
 
     ahead->prefill_ns += other_ns > most_ns ? most_ns : other_ns;
     if (other->state == SEQUENCE_DECODE) {
@@ -63,7 +69,7 @@ struct work_ahead judge_work_ahead(const struct engine *engine, const struct sub
             continue;
         }
         if (!sequence_has_pages(other)) {
-            ahead.prefill_ns += step_cost_prefill(cost, 0, sequence_n_text(other));
+            ahead.prefill_ns += text_ns(engine, other);
             *n_ahead += other->submit->choice_idx == 0 || other->state == SEQUENCE_SPILLED;
             continue;
         }

@@ -16,11 +16,13 @@
 
 #define DIGEST "00000000000000000000000000000000000000000000000000000000000000ff"
 
-/* A row of a prompt takes a millisecond, one that decodes ten. */
-static struct door *known_door(void)
+/* A row of a prompt takes a millisecond, one that decodes ten. n_pages 0: as many as there may be.
+ */
+static struct door *known_door(uint32_t n_pages)
 {
     struct engine_options options = door_options();
     options.n_threads = 1;
+    options.kv_memory_bytes = (uint64_t)n_pages * PAGE_TOKENS * TINY_TOKEN_BYTES;
     struct door *door = door_create(&options);
     prompt_prefix_identify(door->engine, DIGEST);
     door->engine->estimate.cost = (struct step_cost){.decode_row_ns = 10e6, .prefill_row_ns = 1e6};
@@ -52,7 +54,7 @@ static void assert_seconds(double seconds, double wanted)
 /* Both begin with the same 29 pages: 1856 tokens at a millisecond each. */
 static void test_judge__who_waits_for_another_to_read_its_prompt_is_told_how_long(void **state)
 {
-    struct door *door = known_door();
+    struct door *door = known_door(0);
     const struct sequence *first = enter(door, door_submit(1, 1900, 20)),
                           *second = enter(door, door_submit(1, 1890, 20));
     assert_int_equal(first->state, SEQUENCE_PREFILL);
@@ -68,7 +70,7 @@ static void test_judge__who_waits_for_another_to_read_its_prompt_is_told_how_lon
 
 static void test_judge__an_estimate_counts_what_another_is_reading_once(void **state)
 {
-    struct door *door = known_door();
+    struct door *door = known_door(0);
     enter(door, door_submit(1, 1900, 20));
     struct run *second = door_send(door, door_submit(1, 1890, 20));
     admission_drain(door->engine);
@@ -81,11 +83,31 @@ static void test_judge__an_estimate_counts_what_another_is_reading_once(void **s
     door_close(door);
 }
 
+/* Four answers to one prompt that wait: one of them reads it, each of the others its last token. */
+static void test_judge__an_estimate_counts_the_prompt_of_choices_that_wait_once(void **state)
+{
+    struct door *door = known_door(40);
+    enter(door, door_submit(1, 1000, 900));
+    struct submit *many = door_submit(2, 500, 20);
+    for (int i = 1; i < 4; i++)
+        assert_non_null(submit_add_choice(many));
+    assert_int_equal(enter(door, many)->state, SEQUENCE_WAITING_PAGES);
+    struct run *last = door_send(door, door_submit(3, 100, 20));
+    admission_drain(door->engine);
+    while (!last->is_accepted)
+        door_turn(door, 0);
+
+    assert_int_equal(last->accepted.n_ahead, 1);
+    assert_seconds(last->accepted.first_token_s, 0.5 + 3 * 0.001 + 0.1 + 0.1);
+    door_close(door);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_judge__who_waits_for_another_to_read_its_prompt_is_told_how_long),
         cmocka_unit_test(test_judge__an_estimate_counts_what_another_is_reading_once),
+        cmocka_unit_test(test_judge__an_estimate_counts_the_prompt_of_choices_that_wait_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
