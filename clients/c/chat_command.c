@@ -61,7 +61,8 @@ struct chat_run {
     const struct chat_options *in;
     Quire__V1__Sampling sampling;
     struct chat_history history;
-    bool finished, is_full; /* the answer; memory is out */
+    bool has_begun, finished, is_full; /* the answer, twice; memory is out */
+    bool is_typed;                     /* on a terminal */
 };
 
 /* --- one turn --- */
@@ -134,7 +135,20 @@ static bool on_event(void *arg, const void *bytes, size_t len)
         client_run_unpack(&run->client, &quire__v1__generate_event__descriptor, bytes, len);
     if (event == NULL)
         return false;
+    run->has_begun = true;
     return run->client.options->json ? write_event(run, event) : take_event(run, event);
+}
+
+/* A person may think for longer than a server keeps a connection without calls, or than it runs. */
+static bool call(struct chat_run *run, const void *packed, size_t len)
+{
+    struct client_run *client = &run->client;
+    run->has_begun = false;
+    if (client_run_call_packed(client, METHOD, packed, len, on_event, run))
+        return true;
+    bool was_lost = client->status.code == QUIRE_UNAVAILABLE && client->status.is_local;
+    return was_lost && !run->has_begun && client_run_reopen(client) &&
+           client_run_call_packed(client, METHOD, packed, len, on_event, run);
 }
 
 static bool ask(struct chat_run *run)
@@ -160,12 +174,22 @@ static bool ask(struct chat_run *run)
     bool ok = packed != NULL && chat_history_add(&run->history, "assistant", NULL, 0);
     run->is_full = !ok;
     run->finished = false;
-    ok = ok && client_run_call_packed(&run->client, METHOD, packed, len, on_event, run);
+    ok = ok && call(run, packed, len);
     free(packed);
     if (ok && !run->finished)
         quire_status_set(&run->client.status, QUIRE_INTERNAL,
                          "the server ended the stream without its last event");
     return ok && run->finished;
+}
+
+/* A pipe has nobody who would start the server again. */
+static bool is_over(const struct chat_run *run, bool was_cancelled)
+{
+    const struct client_run *client = &run->client;
+    bool has_no_server = client->status.code == QUIRE_UNAVAILABLE && client->status.is_local;
+    return client->output.reader_gone || client->output.error != 0 ||
+           (client_signals_caught() != 0 && !was_cancelled) ||
+           (has_no_server && (!run->is_typed || client->options->model != NULL));
 }
 
 /* What the failed or cancelled turn leaves: a part of an answer stays; of a turn without any, the
@@ -181,9 +205,7 @@ static bool settle(struct chat_run *run, size_t n_before)
         quire_status_set(status, QUIRE_RESOURCE_EXHAUSTED, "no memory for this conversation");
     if (chat_history_last_bytes(&run->history) == 0 || run->is_full)
         chat_history_drop(&run->history, n_before);
-    if (run->client.output.reader_gone || run->client.output.error != 0 ||
-        (client_signals_caught() != 0 && !was_cancelled) ||
-        (status->code == QUIRE_UNAVAILABLE && status->is_local))
+    if (is_over(run, was_cancelled))
         return false;
     if (was_cancelled)
         answer_output_note(&run->client.output, "cancelled");
@@ -294,6 +316,7 @@ int chat_command(int argc, char **argv)
         chat_history_release(&run.history);
         return client_run_refuse(&run.client, status, &why);
     }
+    run.is_typed = line_input_is_terminal(input);
     if (client_run_open(&run.client))
         converse(&run, input, run.history.n);
     line_input_close(input);

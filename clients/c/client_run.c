@@ -291,14 +291,11 @@ static bool start_child(struct client_run *run)
     return connect_to_child(run);
 }
 
-bool client_run_open(struct client_run *run)
+static bool connect_to_server(struct client_run *run)
 {
+    struct quire_client *client;
     struct why why = {.text = ""};
-    if (run->options->model != NULL) {
-        client_signals_catch();
-        return start_child(run);
-    }
-    int status = quire_client_open(run->options->server, NULL, &run->client, &why);
+    int status = quire_client_open(run->options->server, NULL, &client, &why);
     if (status == STATUS_INVALID)
         return fail(run, QUIRE_INVALID_ARGUMENT, why.text);
     if (status < 0) {
@@ -307,8 +304,30 @@ bool client_run_open(struct client_run *run)
                          why.text);
         return false;
     }
+    run->client = client;
+    return true;
+}
+
+bool client_run_open(struct client_run *run)
+{
+    if (run->options->model != NULL) {
+        client_signals_catch();
+        return start_child(run);
+    }
+    if (!connect_to_server(run))
+        return false;
     client_signals_catch();
     watch(run->client);
+    return true;
+}
+
+bool client_run_reopen(struct client_run *run)
+{
+    struct quire_client *before = run->client;
+    if (run->options->model != NULL || !connect_to_server(run))
+        return false;
+    watch(run->client);
+    quire_client_close(before);
     return true;
 }
 

@@ -96,6 +96,9 @@ bool client_run_is_typed(const char *value, const char *variable);
 
 /* Connects, or starts a server and waits until it serves. False: status says why. */
 bool client_run_open(struct client_run *run);
+/* Between calls, to the same server, whose connection was lost. False: status says why, and the
+ * lost one stays; a server of its own that ended is not started again. */
+bool client_run_reopen(struct client_run *run);
 
 /* One call with one request; each message goes to on_message. True when it ended OK. */
 bool client_run_call(struct client_run *run, const char *method, const ProtobufCMessage *request,

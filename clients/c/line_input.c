@@ -3,6 +3,8 @@
 #include "base/status.h"
 
 #include <histedit.h>
+#include <locale.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,10 +37,25 @@ static unsigned char drop_line(EditLine *editor, int key)
     return CC_NEWLINE;
 }
 
+/* By itself the key does nothing, since keys are no signals here; the whole job stops, as a shell
+ * expects it to. */
+static unsigned char suspend(EditLine *editor, int key)
+{
+    (void)key;
+    el_set(editor, EL_PREP_TERM, 0);
+    kill(0, SIGTSTP);
+    el_set(editor, EL_PREP_TERM, 1);
+    el_resize(editor);
+    return CC_REDISPLAY;
+}
+
 static bool open_editor(struct line_input *input)
 {
     HistEvent event;
 
+    /* Lines are UTF-8 whatever the environment says: without it libedit drops all but ASCII. */
+    if (setlocale(LC_CTYPE, "C.UTF-8") == NULL)
+        setlocale(LC_CTYPE, "");
     input->history = history_init();
     input->editor = el_init("quire", stdin, stderr, stderr);
     if (input->history == NULL || input->editor == NULL)
@@ -54,6 +71,10 @@ static bool open_editor(struct line_input *input)
     el_set(input->editor, EL_SETTY, "-d", "-isig", NULL);
     el_set(input->editor, EL_ADDFN, "drop-line", "drops the line", drop_line);
     el_set(input->editor, EL_BIND, "^C", "drop-line", NULL);
+    el_set(input->editor, EL_ADDFN, "suspend", "stops the program until fg", suspend);
+    el_set(input->editor, EL_BIND, "^Z", "suspend", NULL);
+    el_set(input->editor, EL_BIND, "\\e[1;5D", "ed-prev-word", NULL); /* Ctrl and an arrow */
+    el_set(input->editor, EL_BIND, "\\e[1;5C", "em-next-word", NULL);
     return true;
 }
 
@@ -87,11 +108,14 @@ bool line_input_is_terminal(const struct line_input *input)
     return input->editor != NULL;
 }
 
-/* libedit itself does so after it has shown the prompt: too late for a key pressed in between. */
+/* libedit itself does so after it has shown the prompt: too late for a key pressed in between. It
+ * hears of a window's new size only while a line is edited. */
 void line_input_prepare(struct line_input *input)
 {
-    if (input->editor != NULL)
-        el_set(input->editor, EL_PREP_TERM, 1);
+    if (input->editor == NULL)
+        return;
+    el_resize(input->editor);
+    el_set(input->editor, EL_PREP_TERM, 1);
 }
 
 static size_t without_newline(const char *line, size_t len)

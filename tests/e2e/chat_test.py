@@ -1,9 +1,10 @@
 """`quire chat`: over a pipe and on a terminal; what Ctrl-C ends and what it does not."""
 
-import contextlib
+import json
 import os
 import re
 import select
+import subprocess
 import time
 
 from client_runs import ANSWER, QUESTION, SECONDS, ask, run, running_sequences, server, \
@@ -71,6 +72,55 @@ def test_a_conversation_that_outgrows_the_context_is_refused_or_cut(run, module_
     cut = run(*words, "--truncate", "oldest", given=(turn * 3).encode())
     assert cut.status == 0 and "tokens of context" not in cut.err
     assert re.search(r"left out: the oldest [24] messages, \d+ tokens", cut.err)
+
+
+def test_a_conversation_outlives_the_server_that_it_began_with(quire, module_server, tiny,
+                                                                 tmp_path):
+    """As after an hour of thinking, when the server has closed the connection."""
+    address = f"unix:{tmp_path}/chat"
+    words = [quire, "chat", "--server", address, "--json", "-q", "-n", "4"]
+
+    def ask():
+        chat.stdin.write(b"One, two\n")
+        chat.stdin.flush()
+        events = [json.loads(chat.stdout.readline())]
+        while events[-1]["event"] != "finished":
+            events.append(json.loads(chat.stdout.readline()))
+        return events[0]["prompt_tokens"]
+
+    first = module_server(listen=address, model=tiny["q4_0"])
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as chat:
+        begun = ask()
+        first.stop()
+        second = module_server(listen=address, model=tiny["q4_0"])
+        assert ask() > begun + 5  # with all that was said before
+        second.stop()
+        chat.communicate(b"Three\n", timeout=SECONDS)
+        assert chat.returncode == 1
+
+
+def test_lines_are_edited_by_characters_of_any_language_and_ctrl_z_stops(quire, server):
+    shell = Terminal("env", "PS1=shell: ", "LC_ALL=C", "bash", "--norc", "--noediting", "-i")
+    shell.expect(b"shell: ")
+    shell.type(f"'{quire}' chat --server {server.address}\n")
+    shell.expect(b"> ")
+    shell.type("/cl\u00e9\u65e5\x7f\x7fear\n")
+    shell.expect(b"forgotten")
+    shell.expect(b"> ")
+    shell.type("/clxyz")
+    shell.expect(b"z")
+    shell.type("\x1a")
+    shell.expect(b"Stopped")
+    shell.expect(b"shell: ")
+    shell.type("fg\n")
+    shell.expect(b"/clxyz")
+    shell.type("\x7f\x7f\x7fear\n")
+    shell.expect(b"forgotten")
+    shell.expect(b"> ")
+    shell.type("\x04")
+    shell.expect(b"shell: ")
+    shell.type("exit $?\n")
+    assert shell.end() == 0
 
 
 def test_ctrl_c_cancels_the_answer_and_the_line_but_not_the_program(quire, stubs, server):
