@@ -119,14 +119,18 @@ static size_t escape(char out[20], const uint8_t *at, size_t len, size_t *n_out)
     return 1;
 }
 
+/* A text of digits is quoted too, or a reader of LOG_JSON would meet an id that is a string in one
+ * record and a number in the next. */
 static bool needs_quotes(const uint8_t *value, size_t len)
 {
+    bool reads_as_number = true;
     for (size_t i = 0; i < len; i++) {
         uint8_t c = value[i];
         if (c <= 0x20 || c >= 0x7F || c == '"' || c == '\\' || c == '=')
             return true;
+        reads_as_number &= (c >= '0' && c <= '9') || c == '-' || c == '.';
     }
-    return len == 0;
+    return reads_as_number;
 }
 
 const char *log_quote(char *out, size_t n, const char *value, size_t len)

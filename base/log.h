@@ -20,7 +20,8 @@ void log_set_level(enum log_level level);                   /* default LOG_INFO 
 int log_level_parse(const char *text, enum log_level *out); /* STATUS_INVALID */
 void log_write(enum log_level level, const char *event, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-/* Quotes and escapes a value, only when it needs that; cuts with "..." at n. Returns out. */
+/* Quotes and escapes a text, only when it needs that (so that JSON has a string there, too); cuts
+ * with "..." at n. Returns out. */
 const char *log_quote(char *out, size_t n, const char *value, size_t len);
 
 #endif

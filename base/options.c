@@ -408,7 +408,8 @@ static void print_option(const struct option *option)
     printf("%*s", HELP_INDENT - width, "");
 
     variable_of(option, variable);
-    bool has_default = option->fallback != NULL && option->kind != OPTION_FLAG;
+    bool has_default = option->fallback != NULL && option->fallback[0] != 0 &&
+                       option->kind != OPTION_FLAG;
     snprintf(right, sizeof right, "%s (%s%s%s%s)", option->help, has_default ? "default " : "",
              has_default ? option->fallback : "", has_default ? "; " : "", variable);
     print_wrapped(right, HELP_INDENT, HELP_INDENT);

@@ -54,10 +54,10 @@ static const struct option options[] = {
      0, NULL, 0},
     {"activations", 0, OPTION_CHOICE, FIELD(activations), "16", "TYPE",
      "what multiplies integer weights on the CPU: 16, int8 or f32", 0, 0, "16|int8|f32", 0},
-    {"against-kv", 0, OPTION_TEXT, FIELD(against_kv), "f32", "TYPE",
+    {"against-kv", 0, OPTION_TEXT, FIELD(against_kv), NULL, "TYPE",
      "compare with a second run that has a cache of this type", 0, 0, NULL,
      FIELD(against_kv_given)},
-    {"against-activations", 0, OPTION_CHOICE, FIELD(against_activations), "f32", "TYPE",
+    {"against-activations", 0, OPTION_CHOICE, FIELD(against_activations), NULL, "TYPE",
      "compare with a second run that has these activations", 0, 0, "16|int8|f32",
      FIELD(against_activations_given)},
     {"backend", 0, OPTION_CHOICE, FIELD(backend), "auto", "NAME", "cpu, cuda or auto", 0, 0,
@@ -322,7 +322,7 @@ static int run_eval(struct eval *eval, const struct eval_options *in, struct why
 
 int tools_eval(int argc, char **argv)
 {
-    struct eval_options in = {.model = NULL};
+    struct eval_options in = {.against_kv = "f16"};
     struct eval eval = {.sides = {{.seq = KV_SEQ_NONE}, {.seq = KV_SEQ_NONE}}};
     struct why why = {.text = ""};
     bool help;

@@ -21,7 +21,7 @@ static const struct option options[] = {
      "one look, and no more", 0, 0, NULL, 0},
     {"interval", 'i', OPTION_REAL, offsetof(struct stats_options, interval), "1", "SECONDS",
      "between two looks", 0.1, 60, NULL, 0},
-    {"sequence", 0, OPTION_INT, offsetof(struct stats_options, sequence), "0", "ID",
+    {"sequence", 0, OPTION_INT, offsetof(struct stats_options, sequence), NULL, "ID",
      "draws the tables of this sequence, once: where its pages lie, which are being written, and "
      "which others share", 0, SEQUENCES_MAX - 1, NULL,
      offsetof(struct stats_options, sequence_given)},

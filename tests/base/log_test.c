@@ -154,6 +154,9 @@ static void test_log_quote__quotes_only_when_it_must(void **state)
 {
     assert_string_equal(quoted("plain-1.5/x:y"), "plain-1.5/x:y");
     assert_string_equal(quoted(""), "\"\"");
+    assert_string_equal(quoted("1234"), "\"1234\""); /* an id, not a number */
+    assert_string_equal(quoted("-1.5"), "\"-1.5\"");
+    assert_string_equal(quoted("1.5x"), "1.5x");
     assert_string_equal(quoted("two words"), "\"two words\"");
     assert_string_equal(quoted("a=b"), "\"a=b\"");
     assert_string_equal(quoted("say \"hi\"\\"), "\"say \\\"hi\\\"\\\\\"");
@@ -170,8 +173,8 @@ static void test_log_quote__quotes_only_when_it_must(void **state)
 static void test_log_quote__cuts_with_dots_and_never_overruns(void **state)
 {
     char out[64];
-    assert_string_equal(log_quote(out, 8, "1234567", 7), "1234567");
-    assert_string_equal(log_quote(out, 8, "12345678", 8), "1234...");
+    assert_string_equal(log_quote(out, 8, "abcdefg", 7), "abcdefg");
+    assert_string_equal(log_quote(out, 8, "abcdefgh", 8), "abcd...");
     assert_string_equal(log_quote(out, 10, "a b c d e", 9), "\"a b ...\"");
     static const char *const values[] = {
         "x", "plain", "with blank", "\n\n\n\n\n\n", "\u20ac\u20ac\u20ac\u20ac", "\xff\xff\xff\xff"};

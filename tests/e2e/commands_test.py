@@ -111,6 +111,8 @@ def test_the_log_can_be_json_and_holds_what_names_a_call(stubs, module_server, t
         stubs.quire.GetModelRequest(), timeout=SECONDS,
         metadata=[("x-request-id", 'one "two"'), ("traceparent", traceparent)],
     )
+    stub.GetModel(stubs.quire.GetModelRequest(), timeout=SECONDS,
+                  metadata=[("x-request-id", "12345")])
     echoed = dict(call.initial_metadata())
     assert (echoed["x-request-id"], echoed["traceparent"]) == ('one "two"', traceparent)
     as_json.stop()
@@ -119,6 +121,8 @@ def test_the_log_can_be_json_and_holds_what_names_a_call(stubs, module_server, t
     assert ready["level"] == "info" and isinstance(ready["pages"], int)
     (called,) = [record for record in records if record.get("traceparent") == traceparent]
     assert called["request_id"] == 'one "two"' and called["ts"].endswith("Z")
+    assert any(record.get("request_id") == "12345" for record in records)  # a string, as any id
+    assert ready["activations"] == "16"
     assert "event=ready" in running.log()
 
 
@@ -165,6 +169,7 @@ def test_install_brings_a_man_page_and_completion_of_every_option(quire, tmp_pat
             continue
         told = subprocess.run([quire, command, "--help"], stdout=subprocess.PIPE, text=True,
                               env={"PATH": os.environ["PATH"]}).stdout
+        assert "default ;" not in told
         wanted = re.findall(r"^  (?:-.,|   ) (--[a-z0-9-]+)", told, re.MULTILINE)
         assert len(wanted) > 1 and complete("quire", command, "--") == wanted
         for option in wanted:
