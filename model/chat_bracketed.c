@@ -2,6 +2,7 @@
 #include "model/chat_literal.h"
 #include "model/chat_render.h"
 #include "model/chat_tools.h"
+#include "model/json_text.h"
 
 #include "base/status.h"
 #include "limits.h"
@@ -12,6 +13,14 @@ static bool has_system_turn(const struct chat_rendering *r)
 {
     return r->chat_template->family == CHAT_MISTRAL_V7 ||
            r->chat_template->family == CHAT_MISTRAL_V7_TEKKEN;
+}
+
+/* Devstral's and Ministral 3's: results without the ids of their calls, and the tools first. */
+static bool writes_results_alone(const struct chat_rendering *r)
+{
+    struct slice text = r->chat_template->text;
+    return chat_text_contains(text, "[TOOL_RESULTS]") &&
+           !chat_text_contains(text, "[TOOL_CONTENT]");
 }
 
 static void add_default_system(struct chat_rendering *r)
@@ -50,7 +59,23 @@ static void add_tools(struct chat_rendering *r)
     chat_render_mark(r, "[/AVAILABLE_TOOLS]");
 }
 
-static void add_user(struct chat_rendering *r, struct slice content, struct slice system)
+/* Llama 2 trims the two as one text. */
+static void add_llama_system(struct chat_rendering *r, struct slice system, struct slice content)
+{
+    struct text_builder body;
+    text_builder_init(&body, r->pending.max);
+    text_builder_say(&body, "<<SYS>>\n");
+    text_builder_add(&body, system);
+    text_builder_say(&body, "\n<</SYS>>\n\n");
+    text_builder_add(&body, content);
+    if (r->chat_template->trims)
+        body.len = chat_render_trimmed(text_builder_text(&body)).len; /* it begins with < */
+    chat_render_built(r, &body);
+}
+
+/* system: NULL where none stands in this turn. */
+static void add_user(struct chat_rendering *r, const struct chat_message *message,
+                     const struct chat_message *system)
 {
     const struct chat_shape *shape = r->chat_template->shape;
     bool is_llama = r->chat_template->family == CHAT_LLAMA2;
@@ -60,12 +85,15 @@ static void add_user(struct chat_rendering *r, struct slice content, struct slic
     chat_render_words(r, shape->before_user);
     chat_render_mark(r, "[INST]");
     chat_render_words(r, shape->behind_inst);
-    if (system.len > 0) {
-        chat_render_words(r, is_llama ? "<<SYS>>\n" : "");
-        chat_render_body(r, system);
-        chat_render_words(r, is_llama ? "\n<</SYS>>\n\n" : "\n\n");
+    if (system != NULL && is_llama) {
+        add_llama_system(r, system->content, message->content);
+    } else {
+        if (system != NULL && system->content.len > 0) {
+            chat_render_body(r, chat_render_content(r, system));
+            chat_render_words(r, "\n\n");
+        }
+        chat_render_body(r, chat_render_content(r, message));
     }
-    chat_render_body(r, content);
     chat_render_words(r, shape->before_end);
     chat_render_mark(r, "[/INST]");
 }
@@ -85,7 +113,9 @@ static void add_calls(struct chat_rendering *r, const struct chat_message *messa
             chat_render_body(r, call->id);
         }
         chat_render_mark(r, "[ARGS]");
-        chat_render_body(r, call->arguments);
+        text_builder_init(&body, CHAT_TOOLS_BYTES_MAX);
+        json_text_format(call->arguments, 0, &body, NULL);
+        chat_render_built(r, &body);
     }
     if (is_list) {
         text_builder_init(&body, CHAT_TOOLS_BYTES_MAX);
@@ -98,6 +128,26 @@ static void add_calls(struct chat_rendering *r, const struct chat_message *messa
         chat_render_words(r, r->chat_template->shape->behind_inst);
         chat_render_built(r, &body);
     }
+}
+
+/* Only newer ones write an answer and calls behind it. */
+static void add_answer(struct chat_rendering *r, const struct chat_message *message, size_t i)
+{
+    bool is_llama = r->chat_template->family == CHAT_LLAMA2;
+
+    if (message->n_calls > 0 && message->content.len > 0 && !has_system_turn(r))
+        chat_render_refuse(r, STATUS_INVALID,
+                           "message %zu has %zu calls and %zu bytes of content; %s writes calls "
+                           "and nothing beside them",
+                           i, message->n_calls, message->content.len,
+                           r->chat_template->shape->name);
+    if (message->n_calls == 0 || message->content.len > 0) {
+        chat_render_words(r, r->chat_template->shape->before_answer);
+        chat_render_body(r, chat_render_content(r, message));
+        chat_render_words(r, is_llama ? " " : "");
+    }
+    if (message->n_calls > 0)
+        add_calls(r, message);
     chat_render_eos(r);
 }
 
@@ -108,10 +158,12 @@ static void add_result(struct chat_rendering *r, const struct chat_message *mess
 
     chat_render_mark(r, "[TOOL_RESULTS]");
     chat_render_words(r, space);
-    if (has_system_turn(r)) {
+    if (has_system_turn(r) && !writes_results_alone(r)) {
         chat_render_body(r, message->call_id);
         chat_render_mark(r, "[TOOL_CONTENT]");
         chat_render_words(r, space);
+        chat_render_body(r, message->content);
+    } else if (has_system_turn(r)) {
         chat_render_body(r, message->content);
     } else {
         text_builder_init(&body, r->pending.max);
@@ -151,38 +203,35 @@ static size_t last_user(const struct chat *chat)
 
 void chat_render_bracketed(struct chat_rendering *r)
 {
-    const struct chat_shape *shape = r->chat_template->shape;
     const struct chat *chat = r->chat;
     bool is_llama = r->chat_template->family == CHAT_LLAMA2;
     bool is_given = chat_render_is(&chat->messages[0], "system");
-    struct slice system =
-        is_given ? chat_render_content(r, &chat->messages[0]) : slice_of(NULL, 0);
+    const struct chat_message *system = is_given ? &chat->messages[0] : NULL;
     size_t with_system = turn_of_system(r, is_given), with_tools = last_user(chat);
 
     if (!is_llama)
         chat_render_bos(r);
     if (has_system_turn(r) && is_given)
-        add_system_turn(r, system);
+        add_system_turn(r, system->content);
     else if (has_system_turn(r))
         add_default_system(r);
     if (has_system_turn(r))
         with_system = chat->n_messages;
+    if (has_system_turn(r) && writes_results_alone(r)) {
+        with_tools = chat->n_messages;
+        if (chat->n_tools > 0)
+            add_tools(r);
+    }
     for (size_t i = is_given; i < chat->n_messages && r->status == STATUS_OK; i++) {
         const struct chat_message *message = &chat->messages[i];
-        struct slice content = chat_render_content(r, message);
         if (chat_render_is(message, "user")) {
             if (chat->n_tools > 0 && i == with_tools)
                 add_tools(r);
-            add_user(r, content, i == with_system ? system : slice_of(NULL, 0));
+            add_user(r, message, i == with_system ? system : NULL);
         } else if (chat_render_is(message, "tool")) {
             add_result(r, message);
-        } else if (message->n_calls > 0) {
-            add_calls(r, message);
         } else {
-            chat_render_words(r, shape->before_answer);
-            chat_render_body(r, content);
-            chat_render_words(r, is_llama ? " " : "");
-            chat_render_eos(r);
+            add_answer(r, message, i);
         }
     }
 }
@@ -212,6 +261,12 @@ static void add_deepseek2(struct chat_rendering *r, bool add_generation_prompt)
         chat_render_words(r, "Assistant:");
 }
 
+/* Before an answer that was not thought about, of releases that can do both. */
+static const char *deepseek_unthought(struct slice text)
+{
+    return chat_text_contains(text, "<think></think>") ? "<think></think>" : "</think>";
+}
+
 /* What an answer begins with; the template's text tells the release. */
 static const char *deepseek_answer(const struct chat_rendering *r)
 {
@@ -220,12 +275,11 @@ static const char *deepseek_answer(const struct chat_rendering *r)
         return "<think>\n"; /* R1 */
     if (!chat_text_contains(text, "thinking"))
         return "";
-    if (r->chat->thinking == 1)
-        return "<think>";
-    return chat_text_contains(text, "<think></think>") ? "<think></think>" : "</think>";
+    return r->chat->thinking == 1 ? "<think>" : deepseek_unthought(text);
 }
 
-static struct slice without_thoughts(struct slice text)
+/* Behind the last </think>, or the first where that is all. */
+static struct slice without_thoughts(struct slice text, bool is_first)
 {
     static const char closing[] = "</think>";
     for (;;) {
@@ -235,6 +289,8 @@ static struct slice without_thoughts(struct slice text)
             return text;
         found += strlen(closing);
         text = slice_of(found, text.len - (size_t)(found - text.bytes));
+        if (is_first)
+            return text;
     }
 }
 
@@ -258,9 +314,9 @@ static void add_deepseek3(struct chat_rendering *r, bool add_generation_prompt)
             chat_render_body(r, content);
         } else if (chat_render_is(message, "assistant")) {
             chat_render_mark(r, ASSISTANT);
-            chat_render_words(r, is_hybrid ? "</think>" : "");
+            chat_render_words(r, is_hybrid ? deepseek_unthought(text) : "");
             if (chat_text_contains(text, "</think>"))
-                content = without_thoughts(content);
+                content = without_thoughts(content, is_hybrid);
             chat_render_body(r, content);
             chat_render_eos(r);
         }

@@ -15,14 +15,22 @@
 
 #define CHATML_TURN .opening = "<|im_start|>", .behind_role = "\n", .closing = "<|im_end|>\n"
 #define MISTRAL                                                                                    \
-    .begins_with_bos = true, .alternates = true, .joins = true, .tools = CHAT_TOOLS_MISTRAL
+    .begins_with_bos = true, .alternates = true, .joins = true, .tools = CHAT_TOOLS_MISTRAL,       \
+    .tools_mark = "[AVAILABLE_TOOLS]"
+#define QWEN_TOOLS                                                                                 \
+    .tools = CHAT_TOOLS_QWEN,                                                                      \
+    .tools_mark = "return a json object with function name and arguments within "                  \
+                  "<tool_call></tool_call> XML tags"
+#define LLAMA_TOOLS                                                                                \
+    .tool_role = "ipython", .tools = CHAT_TOOLS_LLAMA,                                             \
+    .tools_mark = "Given the following functions, please respond with a JSON for a function call"
 #define INST_MARKS .marks = {"[INST]", "[/INST]"}
 #define SYSTEM_MARKS .marks = {"[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"}
 
 static const struct chat_shape shapes[CHAT_N_FAMILIES] = {
-    [CHAT_CHATML] = {"chatml", CHATML_TURN, .tools = CHAT_TOOLS_QWEN,
+    [CHAT_CHATML] = {"chatml", CHATML_TURN, QWEN_TOOLS,
                      .marks = {"<|im_start|>", "<|im_end|>"}},
-    [CHAT_QWEN3] = {"qwen3", CHATML_TURN, .tools = CHAT_TOOLS_QWEN,
+    [CHAT_QWEN3] = {"qwen3", CHATML_TURN, QWEN_TOOLS,
                     .marks = {"<|im_start|>", "<|im_end|>"}},
     [CHAT_PHI4] = {"phi-4", .opening = "<|im_start|>", .behind_role = "<|im_sep|>",
                    .closing = "<|im_end|>", .marks = {"<|im_start|>", "<|im_sep|>", "<|im_end|>"}},
@@ -31,11 +39,11 @@ static const struct chat_shape shapes[CHAT_N_FAMILIES] = {
                      .joins = true},
     [CHAT_LLAMA3] = {"llama-3", .opening = "<|start_header_id|>",
                      .behind_role = "<|end_header_id|>\n\n", .closing = "<|eot_id|>",
-                     .tool_role = "ipython", .tools = CHAT_TOOLS_LLAMA, .begins_with_bos = true,
+                     LLAMA_TOOLS, .begins_with_bos = true,
                      .marks = {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"}},
     [CHAT_LLAMA4] = {"llama-4", .opening = "<|header_start|>",
                      .behind_role = "<|header_end|>\n\n", .closing = "<|eot|>",
-                     .tool_role = "ipython", .tools = CHAT_TOOLS_LLAMA, .begins_with_bos = true,
+                     LLAMA_TOOLS, .begins_with_bos = true,
                      .marks = {"<|header_start|>", "<|header_end|>", "<|eot|>"}},
     [CHAT_MISTRAL_V1] = {"mistral-v1", .before_user = " ", .behind_inst = " ", .before_end = " ",
                          .before_answer = " ", .begins_with_bos = true, .alternates = true,
@@ -68,12 +76,18 @@ static enum chat_family bracketed(struct slice text, bool tekken)
 {
     if (chat_text_contains(text, "[SYSTEM_PROMPT]"))
         return tekken ? CHAT_MISTRAL_V7_TEKKEN : CHAT_MISTRAL_V7;
-    if (!chat_text_contains(text, "[AVAILABLE_TOOLS]") &&
-        !chat_text_contains(text, "' [INST] ' + system_message"))
+    if (chat_text_contains(text, "<<SYS>>") || chat_text_contains(text, "bos_token + '[INST]"))
         return CHAT_LLAMA2;
-    if (chat_text_contains(text, " [INST]"))
+    /* Mistral's first template has no blank before [INST]; its own code always wrote one. */
+    if (!chat_text_contains(text, "[AVAILABLE_TOOLS]") || chat_text_contains(text, " [INST]"))
         return CHAT_MISTRAL_V1;
     return chat_text_contains(text, "\"[INST]\"") ? CHAT_MISTRAL_V3_TEKKEN : CHAT_MISTRAL_V3;
+}
+
+bool chat_family_always_thinks(struct slice text)
+{
+    return chat_text_contains(text, "<|im_start|>assistant\\n<think>\\n") ||
+           chat_text_contains(text, "<|im_start|>assistant\n<think>\n");
 }
 
 /* The order matters: later marks also occur in templates of earlier families. */
@@ -82,7 +96,8 @@ enum chat_family chat_family_of(struct slice text, bool tekken)
     if (chat_text_contains(text, "<|im_start|>")) {
         if (chat_text_contains(text, "<|im_sep|>"))
             return CHAT_PHI4;
-        if (chat_text_contains(text, "<think>") && chat_text_contains(text, "enable_thinking"))
+        if (chat_text_contains(text, "<think>") &&
+            (chat_text_contains(text, "enable_thinking") || chat_family_always_thinks(text)))
             return CHAT_QWEN3;
         return CHAT_CHATML;
     }

@@ -44,6 +44,7 @@ struct chat_shape {
     const char *before_user, *behind_inst, *before_end, *before_answer; /* NULL: not bracketed */
     const char *tool_role;                     /* of a tool's turn; NULL: it is the user's */
     enum chat_tool_style tools;
+    const char *tools_mark; /* stands in templates that write tools as this family does */
     bool begins_with_bos, alternates;
     /* Bytes of the template and of contents next to them are tokenized as one text, as the
      * publisher does; else each on its own. */
@@ -60,5 +61,7 @@ int chat_family_named(struct slice name, enum chat_family *out, struct why *why)
 int chat_family_check(enum chat_family family, const struct vocabulary *vocabulary,
                       struct why *why);
 bool chat_text_contains(struct slice text, const char *part);
+/* A template of Qwen's that begins each answer with <think>: QwQ, and Qwen3's that only thinks. */
+bool chat_family_always_thinks(struct slice text);
 
 #endif

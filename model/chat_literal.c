@@ -75,31 +75,42 @@ size_t chat_literal_default_system(struct slice text, uint8_t *out)
     return 0;
 }
 
-/* content | trim, message['content'] | trim, message["content"]|trim, content.strip() */
-bool chat_literal_trims(struct slice text)
+static struct slice without_blanks(struct slice text)
+{
+    while (starts_with(text, " "))
+        text = after(text, 1);
+    return text;
+}
+
+/* What follows a mention of a content: content | trim, message['content'] | trim, content.strip(),
+ * or content + '...'. */
+static void look_at_content(struct slice rest, bool *is_trimmed, bool *is_joined)
+{
+    if (starts_with(rest, "']") || starts_with(rest, "\"]"))
+        rest = after(rest, 2);
+    *is_trimmed = starts_with(rest, ".strip()");
+    rest = without_blanks(rest);
+    *is_joined = starts_with(rest, "+");
+    if (starts_with(rest, "|"))
+        *is_trimmed = starts_with(without_blanks(after(rest, 1)), "trim");
+}
+
+enum chat_trim chat_literal_trims(struct slice text)
 {
     static const char name[] = "content";
+    bool has_trimmed = false, has_joined = false;
+
     while (text.len > 0) {
         const uint8_t *found = memmem(text.bytes, text.len, name, strlen(name));
         if (found == NULL)
-            return false;
+            break;
+        bool is_trimmed, is_joined;
         text = after(text, (size_t)(found - text.bytes) + strlen(name));
-        struct slice rest = text;
-        if (starts_with(rest, "']") || starts_with(rest, "\"]"))
-            rest = after(rest, 2);
-        if (starts_with(rest, ".strip()"))
-            return true;
-        while (starts_with(rest, " "))
-            rest = after(rest, 1);
-        if (!starts_with(rest, "|"))
-            continue;
-        rest = after(rest, 1);
-        while (starts_with(rest, " "))
-            rest = after(rest, 1);
-        if (starts_with(rest, "trim"))
-            return true;
+        look_at_content(text, &is_trimmed, &is_joined);
+        has_trimmed = has_trimmed || is_trimmed;
+        has_joined = has_joined || is_joined;
     }
-    return false;
+    return !has_trimmed ? CHAT_TRIM_NONE : has_joined ? CHAT_TRIM_SOME : CHAT_TRIM_ALL;
 }
 
 /* --- literals and what is assigned --- */

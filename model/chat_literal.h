@@ -26,7 +26,9 @@ bool chat_literal_assigned(struct slice text, const char *name, struct slice tod
                            struct text_builder *out);
 /* From `begin` inside a literal to that literal's end. False: there is none. */
 bool chat_literal_rest(struct slice text, const char *begin, struct text_builder *out);
-/* Whether contents lose the white space around them: content | trim, content.strip(). */
-bool chat_literal_trims(struct slice text);
+/* Whether contents lose the white space around them: content | trim, content.strip(). SOME: others
+ * are written as they are, content + '...'. */
+enum chat_trim { CHAT_TRIM_NONE, CHAT_TRIM_SOME, CHAT_TRIM_ALL };
+enum chat_trim chat_literal_trims(struct slice text);
 
 #endif

@@ -153,8 +153,9 @@ struct slice chat_render_trimmed(struct slice text)
 struct slice chat_render_content(const struct chat_rendering *rendering,
                                  const struct chat_message *message)
 {
-    return rendering->chat_template->trims ? chat_render_trimmed(message->content)
-                                           : message->content;
+    const struct chat_template *of = rendering->chat_template;
+    bool trims = of->trims || (of->trims_answers && chat_render_is(message, "assistant"));
+    return trims ? chat_render_trimmed(message->content) : message->content;
 }
 
 struct slice chat_render_today(bool is_iso, char out[CHAT_DATE_BYTES])

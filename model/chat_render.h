@@ -20,6 +20,7 @@ struct chat_template {
     struct slice text;   /* the file's template, within bytes; may be empty */
     struct slice system; /* added where no system message stands first, within bytes */
     bool trims;          /* contents lose the white space around them */
+    bool trims_answers;  /* those of the assistant do */
     bool begins_with_bos;
     bool takes_tools;
     uint8_t bytes[];

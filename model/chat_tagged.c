@@ -2,6 +2,7 @@
 #include "model/chat_literal.h"
 #include "model/chat_render.h"
 #include "model/chat_tools.h"
+#include "model/json_text.h"
 
 #include "base/status.h"
 #include "limits.h"
@@ -38,7 +39,15 @@ static void add_built(struct chat_rendering *r, const char *role, struct text_bu
 
 /* --- thinking (Qwen3) --- */
 
-/* Position of the last `part` in text, or text.len. */
+/* Position of `part` in text, or text.len. */
+static size_t find_first(struct slice text, const char *part)
+{
+    const uint8_t *found =
+        text.len > 0 ? memmem(text.bytes, text.len, part, strlen(part)) : NULL;
+    return found != NULL ? (size_t)(found - text.bytes) : text.len;
+}
+
+/* Position of the last one. */
 static size_t find_last(struct slice text, const char *part)
 {
     size_t len = strlen(part), at = text.len;
@@ -61,31 +70,35 @@ static struct slice without_lines(struct slice text, bool at_the_end)
     return text;
 }
 
-/* Thoughts of earlier answers are left out, as the model was trained. */
-static void add_thoughtful(struct chat_rendering *r, struct slice content, bool is_current,
-                           bool is_last)
+/* An answer as its turn has it. Thoughts of earlier answers are left out, as the model was trained;
+ * QwQ, whose template knows no reasoning_content, writes none anew. Returns the bytes behind
+ * them. */
+static size_t say_thoughtful(const struct chat_rendering *r, struct slice content, bool is_current,
+                             bool is_last, struct text_builder *body)
 {
-    struct slice thoughts = slice_of(NULL, 0), answer = content;
+    struct slice thoughts = slice_of(NULL, 0), answer = content, text = r->chat_template->text;
+    bool writes_thoughts = text.len == 0 || chat_text_contains(text, "reasoning_content") ||
+                           !chat_family_always_thinks(text);
     size_t end = find_last(content, THINK_CLOSING);
-    struct text_builder body;
 
     if (end < content.len) {
-        size_t begin = find_last(slice_of(content.bytes, end), THINK_OPENING);
-        begin = begin < end ? begin + strlen(THINK_OPENING) : 0;
-        thoughts = without_lines(slice_of(content.bytes + begin, end - begin), true);
+        size_t first = find_first(content, THINK_CLOSING);
+        size_t begin = find_last(slice_of(content.bytes, first), THINK_OPENING);
+        begin = begin < first ? begin + strlen(THINK_OPENING) : 0;
+        thoughts = without_lines(slice_of(content.bytes + begin, first - begin), true);
         end += strlen(THINK_CLOSING);
         answer = without_lines(slice_of(content.bytes + end, content.len - end), false);
     }
-    if (!is_current || (!is_last && thoughts.len == 0)) {
-        chat_render_body(r, answer);
-        return;
+    if (!writes_thoughts) {
+        answer = is_last ? content : without_lines(answer, false);
+    } else if (is_current && (is_last || thoughts.len > 0)) {
+        text_builder_say(body, THINK_OPENING "\n");
+        text_builder_add(body, thoughts);
+        text_builder_say(body, "\n" THINK_CLOSING "\n\n");
+        answer = without_lines(answer, false);
     }
-    text_builder_init(&body, content.len + 64);
-    text_builder_say(&body, THINK_OPENING "\n");
-    text_builder_add(&body, thoughts);
-    text_builder_say(&body, "\n" THINK_CLOSING "\n\n");
-    text_builder_add(&body, without_lines(answer, false));
-    chat_render_built(r, &body);
+    text_builder_add(body, answer);
+    return answer.len;
 }
 
 /* The last thing that a person said; n_messages: nobody did. */
@@ -140,7 +153,8 @@ static void add_qwen_system(struct chat_rendering *r, struct slice system, bool 
     }
     text_builder_init(&body, system.len + CHAT_TOOLS_BYTES_MAX);
     text_builder_add(&body, system);
-    text_builder_say(&body, system.len > 0 ? "\n\n" : "");
+    if (system.len > 0 || is_given || chat_text_contains(r->chat_template->text, "\\n\\n# Tools"))
+        text_builder_say(&body, "\n\n");
     chat_tools_section(r->chat, &body);
     add_built(r, "system", &body);
 }
@@ -187,15 +201,23 @@ static void add_llama_calls(struct chat_rendering *r, const struct chat_message 
     close_turn(r);
 }
 
-static void add_qwen_calls(struct chat_rendering *r, const struct chat_message *message)
+/* An answer of Qwen's, and the calls behind it. */
+static void add_qwen_answer(struct chat_rendering *r, size_t i, size_t question)
 {
+    const struct chat_message *message = &r->chat->messages[i];
     struct slice content = chat_render_content(r, message);
+    bool is_current = question < r->chat->n_messages && i > question;
+    size_t n_answer = content.len;
     struct text_builder body;
 
     text_builder_init(&body, content.len + CHAT_TOOLS_BYTES_MAX);
-    text_builder_add(&body, content);
+    if (r->chat_template->family == CHAT_QWEN3)
+        n_answer =
+            say_thoughtful(r, content, is_current, i + 1 == r->chat->n_messages, &body);
+    else
+        text_builder_add(&body, content);
     for (size_t k = 0; k < message->n_calls; k++) {
-        text_builder_say(&body, body.len > 0 ? "\n<tool_call>\n" : "<tool_call>\n");
+        text_builder_say(&body, k > 0 || n_answer > 0 ? "\n<tool_call>\n" : "<tool_call>\n");
         chat_tools_call(&message->calls[k], "arguments", slice_of(NULL, 0), &body);
         text_builder_say(&body, "\n</tool_call>");
     }
@@ -222,20 +244,26 @@ static size_t add_qwen_results(struct chat_rendering *r, const struct chat_messa
 static void add_assistant(struct chat_rendering *r, size_t i, size_t question)
 {
     const struct chat_message *message = &r->chat->messages[i];
-    struct slice content = chat_render_content(r, message);
 
-    if (message->n_calls > 0 && r->chat_template->shape->tools == CHAT_TOOLS_LLAMA) {
+    if (message->n_calls > 0 && r->chat_template->shape->tools == CHAT_TOOLS_LLAMA)
         add_llama_calls(r, message, i);
-    } else if (message->n_calls > 0) {
-        add_qwen_calls(r, message);
-    } else if (r->chat_template->family == CHAT_QWEN3) {
-        open_turn(r, "assistant");
-        add_thoughtful(r, content, question < r->chat->n_messages && i > question,
-                       i + 1 == r->chat->n_messages);
-        close_turn(r);
-    } else {
-        add_turn(r, "assistant", content);
-    }
+    else if (r->chat_template->shape->tools == CHAT_TOOLS_QWEN)
+        add_qwen_answer(r, i, question);
+    else
+        add_turn(r, "assistant", chat_render_content(r, message));
+}
+
+/* Llama's templates ask whether a result can be iterated, which text can be: they write it as a
+ * string of JSON. */
+static void add_llama_result(struct chat_rendering *r, const struct chat_message *message)
+{
+    struct text_builder body;
+    text_builder_init(&body, r->pending.max);
+    if (chat_text_contains(r->chat_template->text, "content is iterable"))
+        json_text_quote(message->content, &body);
+    else
+        text_builder_add(&body, message->content);
+    add_built(r, r->chat_template->shape->tool_role, &body);
 }
 
 static size_t add_beginning(struct chat_rendering *r)
@@ -284,13 +312,15 @@ void chat_render_tagged(struct chat_rendering *r, bool add_generation_prompt)
             add_turn(r, chat_render_is(message, "user") ? "user" : "system",
                      chat_render_content(r, message));
         else if (r->chat_template->shape->tool_role != NULL)
-            add_turn(r, r->chat_template->shape->tool_role, message->content);
+            add_llama_result(r, message);
         else
             i += add_qwen_results(r, message, chat->n_messages - i) - 1;
     }
     if (!add_generation_prompt)
         return;
     open_turn(r, "assistant");
-    if (r->chat_template->family == CHAT_QWEN3 && chat->thinking == 0)
+    if (chat_family_always_thinks(r->chat_template->text))
+        chat_render_words(r, THINK_OPENING "\n");
+    else if (r->chat_template->family == CHAT_QWEN3 && chat->thinking == 0)
         chat_render_words(r, THINK_OPENING "\n\n" THINK_CLOSING "\n\n");
 }

@@ -55,10 +55,17 @@ static int find_family(const struct chat_source *source, const struct vocabulary
     return status == STATUS_OK ? chat_family_check(*out, vocabulary, why) : status;
 }
 
-/* Llama 3 trims always, Llama 4 never; of the others the text says it. */
-static bool trims(enum chat_family family, struct slice text)
+/* Llama 3 trims always, Llama 4 never, Mistral only answers; of the others the text says it. */
+static void set_trims(struct chat_template *out)
 {
-    return family == CHAT_LLAMA3 || (family != CHAT_LLAMA4 && chat_literal_trims(text));
+    enum chat_trim said = chat_literal_trims(out->text);
+    bool is_mistral = out->shape->tools == CHAT_TOOLS_MISTRAL;
+    out->trims_answers = is_mistral && said != CHAT_TRIM_NONE;
+    if (out->family == CHAT_LLAMA2)
+        out->trims = said != CHAT_TRIM_NONE;
+    else
+        out->trims = out->family == CHAT_LLAMA3 ||
+                     (out->family != CHAT_LLAMA4 && !is_mistral && said == CHAT_TRIM_ALL);
 }
 
 int chat_template_create(const struct chat_source *source, const struct vocabulary *vocabulary,
@@ -91,13 +98,13 @@ int chat_template_create(const struct chat_source *source, const struct vocabula
     chat_template->text = slice_of(chat_template->bytes, text.len);
     if (family == CHAT_CHATML)
         chat_template->system = slice_of(system, chat_literal_default_system(text, system));
-    chat_template->trims = trims(family, text);
+    set_trims(chat_template);
     chat_template->begins_with_bos =
         vocabulary_bos_id(vocabulary) >= 0 &&
         (vocabulary_adds_bos(vocabulary) || shape->begins_with_bos ||
          chat_text_contains(text, "bos_token"));
     chat_template->takes_tools = shape->tools != CHAT_TOOLS_NONE &&
-                                 (text.len == 0 || chat_text_contains(text, "tools"));
+                                 (text.len == 0 || chat_text_contains(text, shape->tools_mark));
     *out = chat_template;
     return STATUS_OK;
 }
@@ -144,8 +151,8 @@ static int check_message(const struct chat_template *chat_template,
                       log_quote(quoted, sizeof quoted, (const char *)role.bytes, role.len));
     if (!has_tools && (message->n_calls > 0 || chat_render_is(message, "tool")))
         return refuse(why, STATUS_UNSUPPORTED,
-                      "message %zu is of a tool, and the model's chat format (%s) has no place for "
-                      "tools",
+                      "message %zu is of a tool, and the model's chat template (%s) has no place "
+                      "for tools that is known here",
                       i, chat_template->shape->name);
     if (message->n_calls > 0 && !chat_render_is(message, "assistant"))
         return refuse(why, STATUS_INVALID, "message %zu has %zu calls; only an assistant's may", i,
@@ -180,7 +187,8 @@ static int check_order(const struct chat_template *chat_template, const struct c
 
 static bool may_think(const struct chat_template *chat_template)
 {
-    return chat_template->family == CHAT_QWEN3 ||
+    return (chat_template->family == CHAT_QWEN3 &&
+            !chat_family_always_thinks(chat_template->text)) ||
            (chat_template->family == CHAT_DEEPSEEK3 &&
             chat_text_contains(chat_template->text, "thinking"));
 }
@@ -196,8 +204,8 @@ static int check_chat(const struct chat_template *chat_template, const struct ch
     if (status == STATUS_OK && chat->n_tools > 0 &&
         chat_template_tools(chat_template) == CHAT_TOOLS_NONE)
         status = refuse(why, STATUS_UNSUPPORTED,
-                        "%zu tools were given, and the model's chat format (%s) has no place for "
-                        "tools",
+                        "%zu tools were given, and the model's chat template (%s) has no place for "
+                        "tools that is known here; send them as text",
                         chat->n_tools, chat_template->shape->name);
     if (status == STATUS_OK && chat->thinking >= 0 && !may_think(chat_template))
         status = refuse(why, STATUS_UNSUPPORTED,

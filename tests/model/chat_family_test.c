@@ -30,6 +30,7 @@ static void test_chat_family__templates_are_told_apart_by_their_marks(void **sta
         {"<|im_start|><|im_sep|>", false, CHAT_PHI4},
         {"<|im_start|><think>enable_thinking", false, CHAT_QWEN3},
         {"<|im_start|><think>", false, CHAT_CHATML},
+        {"'<|im_start|>assistant\\n<think>\\n'", false, CHAT_QWEN3},
         {"[SYSTEM_PROMPT][INST]", false, CHAT_MISTRAL_V7},
         {"[SYSTEM_PROMPT][INST]", true, CHAT_MISTRAL_V7_TEKKEN},
         {"[AVAILABLE_TOOLS] [INST]", false, CHAT_MISTRAL_V1},
@@ -37,6 +38,8 @@ static void test_chat_family__templates_are_told_apart_by_their_marks(void **sta
         {"[AVAILABLE_TOOLS]\"[INST]\"", false, CHAT_MISTRAL_V3_TEKKEN},
         {"[AVAILABLE_TOOLS][INST]", false, CHAT_MISTRAL_V3},
         {"[INST] <<SYS>>", false, CHAT_LLAMA2},
+        {"bos_token + '[INST] '", false, CHAT_LLAMA2},
+        {"bos_token }}{{ '[INST] ' + message['content'] + ' [/INST]' }}", false, CHAT_MISTRAL_V1},
         {"{% x %}<|start_header_id|><|end_header_id|>", false, CHAT_LLAMA3},
         {"'Assistant: ' + message['content'] + eos_token", false, CHAT_DEEPSEEK2},
         {"<" BAR "User" BAR "><" BAR "Assistant" BAR "><" BAR "end▁of▁sentence" BAR ">", false,
@@ -239,6 +242,30 @@ static void test_chat_family__tools_calls_and_results_are_rendered(void **state)
                    "[TOOL_RESULTS]abcdefghi[TOOL_CONTENT]{\"r\":2}[/TOOL_RESULTS]");
 }
 
+/* Of Hermes and Qwen3-Coder, whose turns are ChatML's: their tools are not written as Qwen's. */
+static void test_chat_family__tools_that_a_template_writes_otherwise_are_refused(void **state)
+{
+    static const char *const texts[] = {
+        "<|im_start|>{% if tools %}You are a function calling AI model.{% endif %}",
+        "<|start_header_id|><|end_header_id|>{% if tools %}Use these functions{% endif %}",
+        "[SYSTEM_PROMPT][INST]{{ tools }}",
+    };
+    struct chat_tool tool = {.name = slice_from("add")};
+    struct chat_message message = says("user", "Q");
+    struct chat chat = {.messages = &message, .n_messages = 1, .thinking = -1};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        char out[4096];
+        struct why why = {.text = ""};
+        chat.n_tools = 0;
+        assert_int_equal(try_render("", texts[i], &chat, &why, out, sizeof out), STATUS_OK);
+        chat.tools = &tool;
+        chat.n_tools = 1;
+        assert_int_equal(try_render("", texts[i], &chat, &why, out, sizeof out),
+                         STATUS_UNSUPPORTED);
+        assert_non_null(strstr(why.text, "no place for tools that is known here"));
+    }
+}
+
 static void test_chat_family__bad_conversations_are_refused_by_number(void **state)
 {
     struct chat_tool tool = {.name = slice_from("add")}, bad = {.name = slice_from("a b")};
@@ -248,9 +275,13 @@ static void test_chat_family__bad_conversations_are_refused_by_number(void **sta
     struct chat_message twice[] = {says("user", "a"), says("user", "b")};
     struct chat_message calls[] = {says("user", "a"), says("assistant", "")};
     struct chat_message with_list[] = {says("user", "a"), says("assistant", "")};
+    struct chat_call sound = {slice_from("abcdefghi"), slice_from("add"), slice_from("{}")};
+    struct chat_message both[] = {says("user", "a"), says("assistant", "hm")};
     calls[1].calls = &call;
     calls[1].n_calls = with_list[1].n_calls = 1;
     with_list[1].calls = &list;
+    both[1].calls = &sound;
+    both[1].n_calls = 1;
     const struct {
         const char *format;
         struct chat chat;
@@ -259,6 +290,8 @@ static void test_chat_family__bad_conversations_are_refused_by_number(void **sta
         {"mistral-v3", {.messages = twice, .n_messages = 2, .thinking = -1}, "message 1 is the us"},
         {"llama-2", {.messages = twice, .n_messages = 2, .thinking = -1}, "take turns"},
         {"mistral-v3", {.messages = calls, .n_messages = 2, .thinking = -1}, "an id of 5 bytes"},
+        {"mistral-v3", {.messages = both, .n_messages = 2, .thinking = -1}, "2 bytes of content"},
+        {"llama-3", {.messages = both, .n_messages = 2, .thinking = -1}, "2 bytes of content"},
         {"chatml", {.messages = with_list, .n_messages = 2, .thinking = -1}, "call 0: not a JSON"},
         {"chatml", {.messages = twice, .n_messages = 2, .thinking = 0}, "cannot turn thinking"},
         {"phi-4",
@@ -414,6 +447,7 @@ int main(void)
         cmocka_unit_test(test_chat_family__defaults_and_dates_are_read_out_of_the_template),
         cmocka_unit_test(test_chat_family__thoughts_of_earlier_answers_are_left_out),
         cmocka_unit_test(test_chat_family__tools_calls_and_results_are_rendered),
+        cmocka_unit_test(test_chat_family__tools_that_a_template_writes_otherwise_are_refused),
         cmocka_unit_test(test_chat_family__bad_conversations_are_refused_by_number),
         cmocka_unit_test(test_chat_family__names_nesting_and_bytes_at_their_limits_and_one_beyond),
         cmocka_unit_test(test_chat_family__contents_write_no_mark_that_is_user_defined),

@@ -35,14 +35,14 @@ QWEN_TURNS = """
     {%- if loop.first or messages[loop.index0 - 1].role != "tool" %}{{ '<|im_start|>user' }}{% endif %}
     {{- '\\n<tool_response>\\n' + m.content + '\\n</tool_response>' }}
     {%- if loop.last or messages[loop.index0 + 1].role != "tool" %}{{ '<|im_end|>\\n' }}{% endif %}
-  {%- elif m.tool_calls %}
-    {{- '<|im_start|>assistant' }}{% if m.content %}{{ '\\n' + m.content }}{% endif %}
+  {%- elif not (loop.first and m.role == "system") %}
+    {%- set text = m.content %}
+    {{- '<|im_start|>' + m.role + '\\n' }}PLACE
     {%- for c in m.tool_calls %}
-      {{- '\\n<tool_call>\\n{"name": "' + c.name + '", "arguments": ' + c.arguments | tojson + '}\\n</tool_call>' }}
+      {{- '\\n' if text or not loop.first else '' }}
+      {{- '<tool_call>\\n{"name": "' + c.name + '", "arguments": ' + c.arguments | tojson + '}\\n</tool_call>' }}
     {%- endfor %}
     {{- '<|im_end|>\\n' }}
-  {%- elif not (loop.first and m.role == "system") %}
-    {{- '<|im_start|>' + m.role + '\\n' }}PLACE{{ '<|im_end|>\\n' }}
   {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"""
@@ -60,29 +60,43 @@ QWEN25 = (
     + "{% endif %}"
 )
 
-QWEN3 = (
-    """{%- if tools %}{{ '<|im_start|>system\\n' }}{% if messages[0].role == "system" %}{{ messages[0].content + '\\n\\n' }}{% endif %}{{ \""""
-    + TOOL_SECTION
-    + """\" }}{% for t in tools %}{{ '\\n' + t | tojson }}{% endfor %}{{ \""""
-    + TOOL_ENDING
-    + """\" }}
+
+
+def thoughtful(assistant, between, ending):
+    """between: what stands before the tools; ending: behind the start of an answer."""
+    return (
+        """{%- if tools %}{{ '<|im_start|>system\\n' }}{% if messages[0].role == "system" %}{{ messages[0].content }}{% endif %}BETWEEN{{ \""""
+        + TOOL_SECTION.replace("# Tools", "STARTS# Tools")
+        + """\" }}{% for t in tools %}{{ '\\n' + t | tojson }}{% endfor %}{{ \""""
+        + TOOL_ENDING
+        + """\" }}
 {%- elif messages[0].role == "system" %}{{ '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}{% endif %}
 {%- set ns = namespace(last=-1) %}
 {%- for m in messages %}{% if m.role == "user" %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}"""
-    + QWEN_TURNS.replace(
-        "PLACE",
-        """{% if m.role == "assistant" %}
-      {%- set text = m.content %}{% set thought = '' %}
+        + QWEN_TURNS.replace(
+            "PLACE", """{% if m.role == "assistant" %}ASSISTANT{% else %}{{ m.content }}{% endif %}""")
+        + "{% endif %}"
+    ).replace("ASSISTANT", assistant).replace("BETWEEN", between and f"{{{{ {between} }}}}").replace(
+        "STARTS", "" if between else "\\n\\n").replace("'<|im_start|>assistant\\n' }}", ending)
+
+
+REASONING = """
+      {%- set thought = '' %}{# or reasoning_content #}
       {%- if '</think>' in text %}
         {%- set thought = text.split('</think>')[0].split('<think>')[-1].strip('\\n') %}
         {%- set text = text.split('</think>')[-1].lstrip('\\n') %}
       {%- endif %}
       {%- if loop.index0 > ns.last and (loop.last or thought) %}{{ '<think>\\n' + thought + '\\n</think>\\n\\n' + text.lstrip('\\n') }}
-      {%- else %}{{ text }}{% endif %}
-    {%- else %}{{ m.content }}{% endif %}""",
-    )
-    + "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}{% endif %}"
-)
+      {%- else %}{{ text }}{% endif %}"""
+GIVEN = "'\\n\\n' if messages[0].role == 'system' else ''"
+START, THINKS = "'<|im_start|>assistant\\n' }}", "'<|im_start|>assistant\\n<think>\\n' }}"
+QWEN3 = thoughtful(
+    REASONING, GIVEN,
+    START + "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}")
+QWEN3_THINKING = thoughtful(REASONING, GIVEN, THINKS)  # of July 2025: it always thinks
+QWQ = thoughtful(
+    """{% if not loop.last %}{% set text = text.split('</think>')[-1].lstrip('\\n') %}{% endif %}{{ text }}""",
+    "", THINKS)
 
 LLAMA_TOOLS = (
     "Given the following functions, please respond with a JSON for a function call with its proper "
@@ -99,7 +113,7 @@ def llama(opening, behind, closing, user, system_block, call_prefix):
         + LLAMA_TOOLS
         + """\" }}{% for t in tools %}{{ t | tojson(indent=4) + '\\n\\n' }}{% endfor %}{{ messages[0].content | trim + 'CLOSE' }}{% set messages = messages[1:] %}{% endif %}
 {%- for m in messages %}
-  {%- if m.role == "tool" %}{{ 'OPEN' + 'ipython' + 'BEHIND' + m.content + 'CLOSE' }}
+  {%- if m.role == "tool" %}{{ 'OPEN' + 'ipython' + 'BEHIND' }}{% if m.content is mapping or m.content is iterable %}{{ m.content | tojson }}{% else %}{{ m.content }}{% endif %}{{ 'CLOSE' }}
   {%- elif m.tool_calls %}{{ 'OPEN' + 'assistant' + 'BEHIND' + CALLS }}{% for c in m.tool_calls %}{{ '{"name": "' + c.name + '", "parameters": ' + c.arguments | tojson + '}' }}{% endfor %}{{ 'CLOSE' }}
   {%- else %}{{ 'OPEN' + m.role + 'BEHIND' + USER + 'CLOSE' }}{% endif %}
 {%- endfor %}
@@ -121,10 +135,14 @@ LLAMA4 = llama(
 )
 
 LLAMA2 = """{% if messages[0].role == 'system' %}{% set sys = '<<SYS>>\\n' + messages[0].content + '\\n<</SYS>>\\n\\n' %}{% set messages = messages[1:] %}{% else %}{% set sys = '' %}{% endif %}
-{%- for m in messages %}{% if m.role == 'user' %}{{ bos_token + '[INST] ' + (sys if loop.first else '') + m.content + ' [/INST]' }}{% else %}{{ ' ' + m.content + ' ' + eos_token }}{% endif %}{% endfor %}"""
+{%- for m in messages %}{% if m.role == 'user' %}{% set content = (sys if loop.first else '') ~ m.content %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{% else %}{{ ' ' + m.content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}"""
 
 
-def mistral(space, inst, system, result):
+LIST_CALLS = """{{ '[TOOL_CALLS]SP[' }}{% for c in m.tool_calls %}{{ '{"name": "' + c.name + '", "arguments": ' + c.arguments | tojson + ', "id": "' + c.id + '"}' }}{% if not loop.last %}{{ ', ' }}{% endif %}{% endfor %}{{ ']' + eos_token }}"""
+MARKED_CALLS = """{{ m.content }}{% for c in m.tool_calls %}{{ '[TOOL_CALLS]' + c.name + '[ARGS]' + c.arguments | tojson }}{% endfor %}{{ eos_token }}"""
+
+
+def mistral(space, inst, system, result, calls=LIST_CALLS):
     """inst: how the template spells the mark, by which the family is told."""
     return (
         """{{ bos_token }}{% if messages[0].role == "system" %}{% set sys = messages[0].content %}{% set rest = messages[1:] %}{% else %}{% set sys = DEFAULT %}{% set rest = messages %}{% endif %}SYSTEM
@@ -134,10 +152,10 @@ def mistral(space, inst, system, result):
     {%- if tools and m.at == users[-1].at %}{{ '[AVAILABLE_TOOLS]SP' + '[' }}{% for t in tools %}{{ t | tojson }}{% if not loop.last %}{{ ', ' }}{% endif %}{% endfor %}{{ '][/AVAILABLE_TOOLS]' }}{% endif %}
     {{- INST + 'SP' }}{% if PREFIX and m.at == users[-1].at %}{{ sys + '\\n\\n' }}{% endif %}{{ m.content + '[/INST]' }}
   {%- elif m.role == "tool" %}RESULT
-  {%- elif m.tool_calls %}{{ '[TOOL_CALLS]SP[' }}{% for c in m.tool_calls %}{{ '{"name": "' + c.name + '", "arguments": ' + c.arguments | tojson + ', "id": "' + c.id + '"}' }}{% if not loop.last %}{{ ', ' }}{% endif %}{% endfor %}{{ ']' + eos_token }}
+  {%- elif m.tool_calls %}CALLS
   {%- else %}{{ 'SP' + m.content + eos_token }}{% endif %}
 {%- endfor %}"""
-    ).replace("SYSTEM", system).replace("RESULT", result).replace("INST +", inst + " +").replace(
+    ).replace("SYSTEM", system).replace("RESULT", result).replace("CALLS", calls, 1).replace("INST +", inst + " +").replace(
         "PREFIX", "sys" if not system else "false").replace("SP", space).replace(
         "DEFAULT", "default_system_message" if "default" in system else "''")
 
@@ -148,6 +166,13 @@ V7_SYSTEM = "{% if sys %}{{ '[SYSTEM_' + 'PROMPT]SP' + sys + '[/SYSTEM_PROMPT]' 
 MISTRAL_V3 = mistral(" ", "'[INST]'", "", V3_RESULT)
 MISTRAL_V3_TEKKEN = mistral("", '"[INST]"', "", V3_RESULT)
 MISTRAL_V7 = mistral(" ", "'[INST]'", V7_SYSTEM, V7_RESULT)
+MISTRAL_V3_TRIMS = MISTRAL_V3.replace("' ' + m.content + eos", "' ' + m.content | trim + eos")
+MISTRAL_V11 = mistral("", "'[INST]'", V7_SYSTEM, V7_RESULT,
+                      MARKED_CALLS.replace("'[ARGS]", "'[CALL_ID]' + c.id + '[ARGS]"))
+MISTRAL_V13 = mistral(  # the tools come first, and calls have no ids
+    "", "'[INST]'",
+    V7_SYSTEM + "{% if tools %}{{ '[AVAILABLE_TOOLS]' + tools | tojson + '[/AVAILABLE_TOOLS]' }}{% endif %}{% set tools = none %}",
+    "{{ '[TOOL_RESULTS]' + m.content + '[/TOOL_RESULTS]' }}", MARKED_CALLS)
 MISTRAL_V7_TEKKEN = (
     '{% set today = strftime_now("%Y-%m-%d") %}{% set default_system_message = "You are M.\\nToday is " + today + ". Be brief." %}'
     + mistral("", "'[INST]'", V7_SYSTEM + "{# default #}", V7_RESULT)
@@ -168,14 +193,19 @@ def deepseek3(content, prompt):
 
 DEEPSEEK_R1 = deepseek3("m.content.split('</think>')[-1]", "{{ '<｜Assistant｜><think>\\n' }}")
 DEEPSEEK_V31 = deepseek3(
-    "'</think>' + m.content.split('</think>')[-1]",
+    "'</think>' + m.content.split('</think>', 1)[-1]",
     "{% if thinking is defined and thinking %}{{ '<｜Assistant｜>' + '<think>' }}{% else %}{{ '<｜Assistant｜>' + '</think>' }}{% endif %}",
 )
 
-# name, template, tokenizer.ggml.pre, tools, thinking, several calls at once, trims what Jinja trims
+DEEPSEEK_V31_PAIR = DEEPSEEK_V31.replace("'</think>' +", "'<think></think>' +").replace(
+    "+ '</think>' }}", "+ '<think></think>' }}")
+
+# name, template, tokenizer.ggml.pre, tools, thinking, several calls at once
 FAMILIES = [
     ("qwen2.5", QWEN25, "qwen2", True, None, True),
     ("qwen3", QWEN3, "qwen2", True, "enable_thinking", True),
+    ("qwen3-thinking", QWEN3_THINKING, "qwen2", True, None, True),
+    ("qwq", QWQ, "qwen2", True, None, True),
     ("phi-4", PHI4, "gpt-4o", False, None, False),
     ("llama-3.1", LLAMA31, "llama-bpe", True, None, False),
     ("llama-3.2", LLAMA32, "llama-bpe", True, None, False),
@@ -183,12 +213,16 @@ FAMILIES = [
     ("llama-2", LLAMA2, "default", False, None, False),
     ("mistral-v1", MISTRAL_V1, "default", False, None, False),
     ("mistral-v3", MISTRAL_V3, "default", True, None, True),
+    ("mistral-v3, trims", MISTRAL_V3_TRIMS, "default", True, None, True),
     ("mistral-v3-tekken", MISTRAL_V3_TEKKEN, "tekken", True, None, True),
     ("mistral-v7", MISTRAL_V7, "default", True, None, True),
     ("mistral-v7-tekken", MISTRAL_V7_TEKKEN, "tekken", True, None, True),
+    ("mistral-v11", MISTRAL_V11, "tekken", True, None, True),
+    ("mistral-v13", MISTRAL_V13, "tekken", True, None, True),
     ("deepseek-v2", DEEPSEEK2, "deepseek-llm", False, None, False),
     ("deepseek-r1", DEEPSEEK_R1, "deepseek-v3", False, None, False),
     ("deepseek-v3.1", DEEPSEEK_V31, "deepseek-v3", False, "thinking", False),
+    ("deepseek-v3.1, a pair", DEEPSEEK_V31_PAIR, "deepseek-v3", False, "thinking", False),
 ]
 
 WORDS = ["Hello", " there", "\n", "  ", "né", "😀", "<|im_end|>", "[INST]", "</s>", "{{ x }}", "\t",
@@ -208,7 +242,10 @@ def some_json(dice, depth=0):
     return [None, dice.randrange(-99, 99), "é \" \\ \n", True][kind]
 
 
-def some_chat(dice, has_tools, several_calls):
+TALKS = ("qwen", "qwq", "llama-4", "mistral-v11", "mistral-v13")  # a text may stand before calls
+
+
+def some_chat(dice, has_tools, several_calls, talks=False):
     """A conversation of the turns that every family takes."""
     messages, use_tools = [], has_tools and dice.random() < 0.6
     if dice.random() < 0.5:
@@ -219,7 +256,8 @@ def some_chat(dice, has_tools, several_calls):
             calls = [{"id": f"id{turn}call{k:02d}"[:9], "name": f"tool_{k}",
                       "arguments": {"a": some_json(dice)}}
                      for k in range(1 + (several_calls and dice.randrange(2)))]
-            messages.append({"role": "assistant", "content": "", "tool_calls": calls})
+            text = some_text(dice) if talks else ""
+            messages.append({"role": "assistant", "content": text, "tool_calls": calls})
             for call in calls:
                 content = dice.choice(['{"r": [1, 2.50]}', "plain \"text\""])
                 is_json = content.startswith("{")
@@ -297,7 +335,7 @@ def check(peer, folder, family):
     path.write_text(text)
     chats = []
     for _ in range(CHATS):
-        messages, tools = some_chat(dice, has_tools, several)
+        messages, tools = some_chat(dice, has_tools, several, name.startswith(TALKS))
         chats.append((messages, tools, dice.randrange(-1, 2) if switch else -1))
     template = environment().from_string(text)
     told = by_peer(peer, path, pre, chats)
