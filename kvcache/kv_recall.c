@@ -67,14 +67,14 @@ static uint64_t recall_page(struct kv_cache *cache, node_id id, uint32_t g)
     return page_pool_page_bytes(pool);
 }
 
-/* The nodes from `known` on, up to `end` or until enough is on its way; the last one that is in is
- * held. What gives way to them may take the slots of those behind them: then it ends there. Returns
+/* The nodes from `known` on, up to `end` or until enough is on its way (none, where windows put the
+ * end before them); the last one that is in is held. What gives way to them may take the slots of those behind them: then it ends there. Returns
  * how many are known then. */
 static uint32_t recall_nodes(struct kv_cache *cache, const struct kv_prefix *prefix,
                              uint32_t known, uint32_t end, node_id *last)
 {
     uint64_t bytes = 0, units[PAGE_TOKENS];
-    uint32_t most = end - known < RECALL_PAGES ? end : known + RECALL_PAGES;
+    uint32_t most = end > known + RECALL_PAGES ? known + RECALL_PAGES : end;
     while (known < most && bytes < RECALL_BYTES && has_room(cache) &&
            hold_all(cache, &prefix->keys[known])) {
         for (int i = 0; i < PAGE_TOKENS; i++)

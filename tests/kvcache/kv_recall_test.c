@@ -3,6 +3,8 @@
 #include "asker_fixture.h"
 #include "late_device_fixture.h"
 
+#include <stdlib.h>
+
 static bool is_late; /* the device */
 
 static struct cache_scene host_scene(uint32_t n_pages, uint32_t n_host_pages, uint32_t n_groups,
@@ -229,6 +231,33 @@ static void test_kv_recall__a_chunk_s_end_needs_no_window(void **state)
     recall_with(KV_CHUNKED, 128);
 }
 
+/* Of the longer text the nodes are there and its last window is nowhere; of a shorter one it is on
+ * the host. Nothing is asked for behind the prompt's last key (which ASan sees). */
+static void test_kv_recall__an_end_before_the_last_node_is_as_good(void **state)
+{
+    struct kv_group_spec groups[] = {cache_group(KV_FULL, 0), cache_group(KV_SLIDING, 100)};
+    struct cache_scene scene = host_scene(60, 15, 2, groups);
+    uint32_t n = 64 * 9 + 9;
+    compute(&scene, text_of(1, 0), n);
+    compute(&scene, text_of(1, 0), 64 * 7 + 9);
+    for (uint32_t text = 2; text < 10; text++)
+        compute(&scene, text_of(text, 0), 64 * 4 + 9);
+    struct asker again = ask_salted(&scene, text_of(1, 0), n, 0, no_salt);
+    struct kv_family family = {.n_promised = n};
+    struct kv_prefix prefix = named(&scene, &again, text_of(1, 0), n, no_salt);
+    struct page_key *keys = malloc(9 * sizeof *keys);
+    memcpy(keys, prefix.keys, 9 * sizeof *keys);
+    prefix.keys = keys;
+    kv_cache_match_again(scene.cache, again.seq, &family, &prefix, scene.stream, &again.match);
+    free(keys);
+    await(&scene, &again);
+    assert_int_equal(again.match.n_pages, 7);
+    assert_int_equal(cache_stats(&scene).n_recalled, 2);
+    assert_marks(&scene, &again, 64 * 7 - 99, 64 * 7);
+    leave(&scene, &again);
+    cache_scene_close(&scene);
+}
+
 static void test_kv_recall__a_pool_of_no_page_is_refused(void **state)
 {
     struct kv_group_spec group = cache_group(KV_FULL, 0);
@@ -260,6 +289,7 @@ int main(void)
         cmocka_unit_test(test_kv_recall__who_computes_what_comes_reads_its_own),
         cmocka_unit_test(test_kv_recall__a_sliding_window_comes_with_it),
         cmocka_unit_test(test_kv_recall__a_chunk_s_end_needs_no_window),
+        cmocka_unit_test(test_kv_recall__an_end_before_the_last_node_is_as_good),
         cmocka_unit_test(test_kv_recall__a_pool_of_no_page_is_refused),
     };
     int n_failed = cmocka_run_group_tests_name("cpu", tests, NULL, NULL);
