@@ -166,19 +166,17 @@ void kv_cache_fetch_counters(struct kv_cache *cache, struct stream *stream)
                 sizeof *cache->n_saturated_seen);
 }
 
-/* The group with most pages speaks for all: the others keep windows. */
-static const struct page_pool *largest_pool(const struct kv_cache *cache)
+uint32_t kv_leading_group(const struct kv_cache *cache)
 {
-    const struct page_pool *largest = cache->groups[0].pool;
-    for (uint32_t g = 1; g < cache->n_groups; g++)
-        if (page_pool_n_pages(cache->groups[g].pool) > page_pool_n_pages(largest))
-            largest = cache->groups[g].pool;
-    return largest;
+    uint32_t leading = 0;
+    for (uint32_t g = cache->n_groups; g-- > 0;)
+        leading = cache->groups[g].spec.kind == KV_FULL ? g : leading;
+    return leading;
 }
 
 void kv_cache_read_stats(const struct kv_cache *cache, struct kv_cache_stats *out)
 {
-    const struct page_pool *pool = largest_pool(cache);
+    const struct page_pool *pool = cache->groups[kv_leading_group(cache)].pool;
     *out = (struct kv_cache_stats){
         .n_pages = page_pool_n_pages(pool),
         .n_used = page_pool_n_pages(pool) - page_pool_n_free(pool) - page_pool_n_idle(pool),

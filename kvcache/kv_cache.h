@@ -71,7 +71,8 @@ typedef uint32_t kv_seq_id; /* slot of an open sequence */
 
 struct kv_cache_stats {
     uint64_t page_bytes;      /* one page of every group */
-    uint32_t n_pages, n_used; /* pages of 64 tokens of the group that has most of them */
+    /* pages of 64 tokens of the group that sees everything, or of the first */
+    uint32_t n_pages, n_used;
     uint32_t n_cached;        /* not used, but remembered; they count as available */
     uint32_t n_reserved, n_available;
     uint32_t n_sequences;

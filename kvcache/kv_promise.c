@@ -47,10 +47,7 @@ static uint64_t pages_in(const struct kv_group *group, const struct kv_family *f
 
 uint64_t kv_cache_family_pages(const struct kv_cache *cache, const struct kv_family *family)
 {
-    uint32_t g = 0;
-    for (uint32_t i = cache->n_groups; i-- > 0;)
-        g = cache->groups[i].spec.kind == KV_FULL ? i : g;
-    return pages_in(&cache->groups[g], family);
+    return pages_in(&cache->groups[kv_leading_group(cache)], family);
 }
 
 uint64_t kv_cache_family_bytes(const struct kv_cache *cache, const struct kv_family *family)

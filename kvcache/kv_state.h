@@ -79,6 +79,9 @@ uint32_t kv_sequence_reserved(const struct kv_cache *cache, const struct kv_sequ
 /* Pages and reservation go back, and it has nothing in it. */
 void kv_sequence_clear(struct kv_cache *cache, struct kv_sequence *sequence);
 
+/* The group whose pages are told for all, since the others keep windows: the first that sees
+ * everything, or the first. */
+uint32_t kv_leading_group(const struct kv_cache *cache);
 /* n_pages[group] out of spec->memory_bytes. STATUS_INVALID: not one of each. */
 int kv_memory_share(const struct ops *ops, const struct kv_cache_spec *spec, uint32_t *n_pages,
                     struct why *why);

@@ -146,6 +146,21 @@ static void test_kv_cache__a_group_with_a_window_takes_bytes_for_that_alone(void
     cache_scene_close(&scene);
 }
 
+/* Of a cache so small that both groups have as many pages: what is free is what a promise wants. */
+static void test_kv_cache__the_group_that_sees_everything_tells_its_pages(void **state)
+{
+    struct kv_group_spec groups[] = {cache_group(KV_SLIDING, 64), cache_group(KV_FULL, 0)};
+    struct cache_scene scene = cache_scene_open(cache_spec(40, 2, groups));
+    kv_seq_id seq = cache_must_open(&scene, 64 * 30);
+    assert_int_equal(cache_stats(&scene).n_pages, 40);
+    assert_int_equal(cache_stats(&scene).n_available, 10);
+    for (uint32_t i = 0; i < 5; i++)
+        cache_write(&scene, seq, 128, 1 + 128 * i);
+    assert_int_equal(cache_stats(&scene).n_used, 10);
+    kv_cache_close(scene.cache, seq);
+    cache_scene_close(&scene);
+}
+
 /* 300 tokens are 5 pages; of the 2 and a bit that are shared each has its own copy of the bit. */
 static void test_kv_cache__a_family_is_promised_whole_and_shares_what_was_read(void **state)
 {
@@ -451,6 +466,7 @@ int main(void)
         cmocka_unit_test(test_kv_cache__fork_shares_pages_until_write),
         cmocka_unit_test(test_kv_cache__the_last_holder_of_a_shared_page_keeps_it),
         cmocka_unit_test(test_kv_cache__a_group_with_a_window_takes_bytes_for_that_alone),
+        cmocka_unit_test(test_kv_cache__the_group_that_sees_everything_tells_its_pages),
         cmocka_unit_test(test_kv_cache__a_family_is_promised_whole_and_shares_what_was_read),
         cmocka_unit_test(test_kv_cache__a_family_of_all_sequences_and_one_more),
         cmocka_unit_test(test_kv_cache__members_of_a_family_may_leave_before_it_forks),
