@@ -76,6 +76,15 @@ static struct sequence *open_choices(struct engine *engine, struct submit *submi
     return first;
 }
 
+/* Who waits for its reader gives way to who waits for pages. */
+static bool open_pages(struct engine *engine, struct sequence *sequence, int64_t now_ns)
+{
+    if (choices_open_pages(engine, sequence))
+        return true;
+    return !engine->is_blocked && preempt_for(engine, sequence, now_ns) &&
+           choices_open_pages(engine, sequence);
+}
+
 static void admit(struct engine *engine, struct submit *submit)
 {
     struct event_refused refused = {.status = STATUS_OK};
@@ -90,7 +99,7 @@ static void admit(struct engine *engine, struct submit *submit)
     }
     struct sequence *first = open_choices(engine, submit, &accepted);
     if (accepted.n_ahead == 0) /* promised at once, so that the next one is told the truth */
-        choices_open_pages(engine, first);
+        open_pages(engine, first, clock_now(engine->clock));
     accepted.seed = first->seed;
     accepted.n_prompt = submit->n_ids;
     engine->stats.n_admitted++;
@@ -245,15 +254,6 @@ static bool start(struct engine *engine, struct sequence *sequence, bool had_pag
     choices_set_state(engine, sequence, SEQUENCE_PREFILL, now_ns);
     choices_try_fork(engine, sequence);
     return true;
-}
-
-/* Who waits for its reader gives way to who waits for pages. */
-static bool open_pages(struct engine *engine, struct sequence *sequence, int64_t now_ns)
-{
-    if (choices_open_pages(engine, sequence))
-        return true;
-    return !engine->is_blocked && preempt_for(engine, sequence, now_ns) &&
-           choices_open_pages(engine, sequence);
 }
 
 void admission_open_pages(struct engine *engine)

@@ -233,17 +233,19 @@ static int refuse_to_wait(const struct engine *engine, const struct kv_family *f
     return fill(out, STATUS_EXHAUSTED, n_waiting + n, max_queued, "requests", "--max-queued");
 }
 
-static int check_room(const struct engine *engine, const struct kv_family *family,
+static int check_room(struct engine *engine, const struct kv_family *family,
                       struct event_refused *out)
 {
     uint32_t n = family->n_forks + 1, n_away, n_waiting = count_waiting(engine, &n_away);
-    bool starts_now = n_waiting == 0 && kv_cache_family_fits_now(engine->cache, family);
 
     if (engine->n_runs + n > engine->options.max_sequences + engine->options.max_queued)
         return refuse_places(engine, n, n_waiting, n_away, out);
-    if (starts_now || n_waiting + n <= engine->options.max_queued)
+    if (n_waiting + n <= engine->options.max_queued)
         return STATUS_OK;
-    return refuse_to_wait(engine, family, n, n_waiting, out);
+    bool starts_now =
+        n_waiting == 0 && (kv_cache_family_fits_now(engine->cache, family) ||
+                           preempt_would_do(engine, *family, clock_now(engine->clock)));
+    return starts_now ? STATUS_OK : refuse_to_wait(engine, family, n, n_waiting, out);
 }
 
 /* A NaN here would be the device's error, and with it everybody's. */

@@ -54,6 +54,16 @@ static bool without_all(struct engine *engine, const struct kv_family *family,
     return kv_relief_suffices(engine->cache);
 }
 
+/* With its match, or where only that fits, with none. */
+static bool would_do(struct engine *engine, struct kv_family *family, struct sequence *const *runs,
+                     uint32_t n)
+{
+    if (n == 0 || without_all(engine, family, runs, n))
+        return n > 0;
+    kv_cache_match(engine->cache, NULL, &family->match);
+    return without_all(engine, family, runs, n);
+}
+
 /* The youngest of those whose pages would do alone: it has the least to read again. */
 static struct sequence *find_one(struct engine *engine, const struct kv_family *family,
                                  struct sequence *const *runs, uint32_t n)
@@ -102,6 +112,12 @@ static uint32_t spare_others(struct engine *engine, struct sequence **runs, uint
 
 /* --- what --- */
 
+bool preempt_would_do(struct engine *engine, struct kv_family family, int64_t now_ns)
+{
+    struct sequence **runs = engine->candidate_sequences;
+    return would_do(engine, &family, runs, find_all(engine, now_ns, runs));
+}
+
 bool preempt_for(struct engine *engine, const struct sequence *first, int64_t now_ns)
 {
     struct sequence **runs = engine->candidate_sequences; /* of a plan that is yet to be made */
@@ -109,14 +125,10 @@ bool preempt_for(struct engine *engine, const struct sequence *first, int64_t no
         choices_family(first->submit, choices_count(first), first->promised_output);
     uint32_t n = find_all(engine, now_ns, runs);
 
-    if (n == 0)
+    if (n > 0)
+        prompt_prefix_match_text(engine, first, &family);
+    if (!would_do(engine, &family, runs, n))
         return false;
-    prompt_prefix_match_text(engine, first, &family);
-    if (!without_all(engine, &family, runs, n)) {
-        kv_cache_match(engine->cache, NULL, &family.match);
-        if (!without_all(engine, &family, runs, n))
-            return false;
-    }
     struct sequence *alone = find_one(engine, &family, runs, n);
     if (alone != NULL) {
         give_way(engine, alone, now_ns);

@@ -20,6 +20,8 @@ struct engine;
  * their pages, so that `first` and its choices get theirs: of those that would do alone the one
  * with the least to read again. False: all of them together would not do, and keep theirs. */
 bool preempt_for(struct engine *engine, const struct sequence *first, int64_t now_ns);
+/* Whether that would do for a family; they keep their pages. */
+bool preempt_would_do(struct engine *engine, struct kv_family family, int64_t now_ns);
 /* It gave up its pages, and nobody reads what it would write. */
 bool preempt_is_away(const struct sequence *sequence);
 /* It gave up its pages, and there is somebody again to read what it would write. */

@@ -318,6 +318,33 @@ static void test_preempt__as_few_give_way_as_will_do(void **state)
     door_close(door);
 }
 
+/* Where nobody may wait, who takes the pages of one that nobody reads does not. */
+static void test_preempt__who_is_let_in_is_who_starts_by_it(void **state)
+{
+    struct engine_options options = small_cache();
+    options.max_queued = 0;
+    options.preempt_ns = 60 * NS_PER_S;
+    struct door *patient = door_open(&options);
+    send_unread(patient, 1);
+    struct run *refused = door_send(patient, asked(2));
+    door_until_over(patient, refused);
+    assert_true(refused->is_refused);
+    assert_string_equal(refused->refused.setting, "--max-queued");
+    door_close(patient);
+
+    options.preempt_ns = 1;
+    struct door *door = door_open(&options);
+    struct run *slow = send_paused(door, asked(1)), *other = door_send(door, asked(2));
+    door_until_over(door, other);
+    assert_int_equal(other->n_ids, N_ANSWER);
+    assert_int_equal(door_stats(door)->n_preempted, 1);
+    slow->keeps_credit = false;
+    door_credit(door, slow, slow->n_deltas);
+    door_until_over(door, slow);
+    assert_int_equal(slow->n_ids, N_ANSWER);
+    door_close(door);
+}
+
 /* Two gave up their pages and one has them: places of three in all. */
 static void test_preempt__who_gave_way_unread_keeps_its_place(void **state)
 {
@@ -394,6 +421,7 @@ int main(void)
         cmocka_unit_test(test_preempt__nobody_who_is_not_read_gives_way_in_vain),
         cmocka_unit_test(test_preempt__of_those_not_read_one_gives_way_the_youngest),
         cmocka_unit_test(test_preempt__as_few_give_way_as_will_do),
+        cmocka_unit_test(test_preempt__who_is_let_in_is_who_starts_by_it),
         cmocka_unit_test(test_preempt__who_gave_way_unread_keeps_its_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
