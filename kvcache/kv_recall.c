@@ -68,8 +68,8 @@ static uint64_t recall_page(struct kv_cache *cache, node_id id, uint32_t g)
 }
 
 /* The nodes from `known` on, up to `end` or until enough is on its way (none, where windows put the
- * end before them); the last one that is in is held. What gives way to them may take the slots of those behind them: then it ends there. Returns
- * how many are known then. */
+ * end before them); the last one that is in is held. What gives way to them may take the slots of
+ * those behind them: then it ends there. Returns how many are known then. */
 static uint32_t recall_nodes(struct kv_cache *cache, const struct kv_prefix *prefix,
                              uint32_t known, uint32_t end, node_id *last)
 {
