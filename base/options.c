@@ -410,8 +410,11 @@ static void print_option(const struct option *option)
     variable_of(option, variable);
     bool has_default = option->fallback != NULL && option->fallback[0] != 0 &&
                        option->kind != OPTION_FLAG;
-    snprintf(right, sizeof right, "%s (%s%s%s%s)", option->help, has_default ? "default " : "",
-             has_default ? option->fallback : "", has_default ? "; " : "", variable);
+    bool has_choices = option->kind == OPTION_CHOICE;
+    snprintf(right, sizeof right, "%s (%s%s%s%s%s%s)", option->help,
+             has_choices ? option->choices : "", has_choices ? "; " : "",
+             has_default ? "default " : "", has_default ? option->fallback : "",
+             has_default ? "; " : "", variable);
     print_wrapped(right, HELP_INDENT, HELP_INDENT);
     putchar('\n');
 }

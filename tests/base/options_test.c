@@ -323,6 +323,8 @@ static void test_options__help_shows_everything_in_a_hundred_columns(void **stat
         "      --temperature T           0 is greedy (default 0.7; QUIRE_TEMPERATURE)\n",
         "      --kv-memory BYTES         memory for pages\n"
         "                                of keys and values (default 1GiB; QUIRE_KV_MEMORY)\n",
+        "      --kv-dtype DTYPE          type of page values (f16|f32|bf16; default f16; "
+        "QUIRE_KV_DTYPE)\n",
         "      --json                    one object a line (QUIRE_JSON)\n",
         "      --a-name-that-is-longer-than-the-column-allows\n"
         "                                odd (QUIRE_A_NAME_",

@@ -162,6 +162,9 @@ def test_install_brings_a_man_page_and_completion_of_every_option(quire, tmp_pat
     assert complete("quire", "ch") == ["chat"]
     assert complete("quire", "serve", "--chat") == ["--chat-format"]
     assert complete("quire", "generate", "file") == []
+    assert complete("quire", "serve", "--isa", "avx") == ["avx2", "avx512"]
+    assert complete("quire", "logits", "--rows", "=") == ["last", "all"]  # as bash parts --rows=
+    assert complete("quire", "eval", "--against-activations", "=", "i") == ["int8"]
     commands = complete("quire", "")
     assert {"serve", "chat", "estimate", "eval", "help"} <= set(commands)
     for command in commands:
