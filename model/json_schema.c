@@ -351,6 +351,8 @@ int json_schema_compile(struct slice text, struct grammar_rules *rules, struct w
     struct json_compile c = {.rules = rules, .source = text, .why = why};
     json_error_t error;
 
+    if (text.len == 0) /* of which Jansson has no place to tell */
+        return refuse(why, STATUS_INVALID, "line 1, column 1: the schema is empty");
     json_t *root = json_loadb((const char *)text.bytes, text.len,
                               JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
     if (root == NULL)

@@ -14,7 +14,6 @@
 #include "tools/json_print.h"
 #include "tools/output.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -298,8 +297,6 @@ static int plan(const struct plan_options *in, bool *is_usage, struct why *why)
         print_unpublished(&subject, in, &made);
     else
         print_plan(&subject, in, &made);
-    if (fflush(stdout) != 0 || ferror(stdout))
-        return refuse(why, STATUS_IO, "standard output: %s", strerror(errno));
     return STATUS_OK;
 }
 

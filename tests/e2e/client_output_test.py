@@ -20,7 +20,10 @@ def test_a_full_disk_is_said(quire, server):
             [quire, "generate", "--prompt", "Once", "-n", "4", "--server", server.address],
             stdout=full, stderr=subprocess.PIPE, timeout=SECONDS,
         )
-    assert ran.returncode == 1 and b"No space left" in ran.stderr
+        assert ran.returncode == 1 and b"No space left" in ran.stderr
+        ran = subprocess.run([quire, "plan", "--model", "llama4-scout"], stdout=full,
+                             stderr=subprocess.PIPE, timeout=SECONDS)
+    assert ran.returncode == 1 and ran.stderr.count(b"No space left") == 1
 
 
 def test_a_closed_standard_output_is_said(quire, server):

@@ -312,6 +312,7 @@ static void test_json_schema__what_is_not_compiled_is_named(void **state)
     refuses("false", "holds for no value");
     refuses("[1]", "a schema is an object");
     refuses("{\"type\":\"object\"\n,,", "line 2, column ");
+    refuses("", "line 1, column 1: the schema is empty");
     refuses("{\"type\":\"object\",\"type\":\"string\"}", "duplicate object key");
     takes("{\"title\":\"t\",\"description\":\"d\",\"format\":\"date\",\"x-y\":1,\"type\":\"null\"}",
           "null");
