@@ -5,12 +5,16 @@
 
 #include <ctype.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #define TABLE_BYTES 8192
 #define ROW_BYTES 512
+#define NAME_COLUMNS 12
 #define LINE_GROUPS_BYTES 2048
 #define WORD_BYTES 16
 #define GROUPS_MAX KV_GROUPS_MAX
@@ -79,12 +83,38 @@ bool stats_view_line(struct answer_output *output, const Quire__V1__Stats *stats
 struct table {
     char text[TABLE_BYTES];
     size_t len;
-    int n_lines;
+    size_t columns; /* of the rows' texts */
+    int n_lines, lines_max;
 };
+
+/* As wide and high as the terminal is now: what it would wrap or scroll could not be drawn over. */
+static void table_init(struct table *table)
+{
+    struct winsize size = {.ws_row = 0};
+    bool is_known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0;
+    table->len = 0;
+    table->n_lines = 0;
+    table->columns = (is_known && size.ws_col > 0 ? size.ws_col : 80u) - 1;
+    table->columns = table->columns > NAME_COLUMNS + 8 ? table->columns - NAME_COLUMNS : 8;
+    table->lines_max = is_known && size.ws_row > 1 ? size.ws_row - 1 : INT_MAX;
+}
+
+static void add_line(struct table *table, const char *name, const char *text, size_t len)
+{
+    if (table->n_lines == table->lines_max)
+        return;
+    int n = snprintf(table->text + table->len, sizeof table->text - table->len,
+                     "%-*s%.*s\033[K\n", NAME_COLUMNS, name, (int)len, text);
+    if (n > 0 && table->len + (size_t)n < sizeof table->text) {
+        table->len += (size_t)n;
+        table->n_lines++;
+    }
+}
 
 static void add_row(struct table *table, const char *name, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* On as many lines as it takes, broken between words. */
 static void add_row(struct table *table, const char *name, const char *format, ...)
 {
     char row[ROW_BYTES];
@@ -92,11 +122,17 @@ static void add_row(struct table *table, const char *name, const char *format, .
     va_start(args, format);
     vsnprintf(row, sizeof row, format, args);
     va_end(args);
-    int n = snprintf(table->text + table->len, sizeof table->text - table->len, "%-12s%s\033[K\n",
-                     name, row);
-    if (n > 0 && table->len + (size_t)n < sizeof table->text) {
-        table->len += (size_t)n;
-        table->n_lines++;
+    for (const char *at = row; *at != 0;) {
+        size_t len = strlen(at);
+        if (len > table->columns) {
+            len = table->columns;
+            while (len > 0 && at[len] != ' ')
+                len--;
+            len = len > 0 ? len : table->columns;
+        }
+        add_line(table, name, at, len);
+        name = "";
+        at += len + strspn(at + len, " ");
     }
 }
 
@@ -175,14 +211,16 @@ static void fill_table(struct table *table, const Quire__V1__Stats *stats)
 
 bool stats_view_table(struct answer_output *output, const Quire__V1__Stats *stats, int *n_lines)
 {
-    struct table table = {.len = 0};
+    struct table table;
     char up[16] = "";
+    table_init(&table);
     fill_table(&table, stats);
     if (*n_lines > 0)
         snprintf(up, sizeof up, "\033[%dA", *n_lines);
     *n_lines = table.n_lines;
     return answer_output_raw(output, up, strlen(up)) &&
-           answer_output_raw(output, table.text, table.len);
+           answer_output_raw(output, table.text, table.len) &&
+           answer_output_raw(output, "\033[J", 3); /* of a longer table before */
 }
 
 /* --- one sequence --- */

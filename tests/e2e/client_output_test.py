@@ -26,6 +26,16 @@ def test_a_full_disk_is_said(quire, server):
     assert ran.returncode == 1 and ran.stderr.count(b"No space left") == 1
 
 
+def test_live_statistics_are_drawn_over_themselves_on_a_narrow_terminal(quire, server):
+    status, shown = on_terminal([quire, "stats", "--server", server.address, "-i", "0.1"],
+                                interrupt_at=rb"(?s)server  .*server  .*\x1b\[J", columns=40)
+    assert status == INTERRUPTED
+    tables = re.split(r"\x1b\[(\d+)A", shown)
+    lines = tables[0].replace("\x1b[K", "").replace("\x1b[J", "").split("\r\n")
+    assert len(tables) > 2 and int(tables[1]) == len(lines) - 1 > 10
+    assert max(map(len, lines)) < 40
+
+
 def test_a_closed_standard_output_is_said(quire, server):
     for words in (["tokenize", "--server", server.address], ["--version"]):
         ran = subprocess.run(

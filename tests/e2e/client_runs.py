@@ -102,11 +102,11 @@ def is_alive(pid):
     return False
 
 
-def start_on_terminal(words, term="xterm", answer=None):
-    """A process whose terminal, of 80 columns, is the descriptor; its answer may go to a file. Not
-    by pty.fork: what gRPC does when Python forks may end the child."""
+def start_on_terminal(words, term="xterm", answer=None, columns=80):
+    """A process whose terminal is the descriptor; its answer may go to a file. Not by pty.fork: what
+    gRPC does when Python forks may end the child."""
     fd, its_end = pty.openpty()
-    termios.tcsetwinsize(its_end, (24, 80))
+    termios.tcsetwinsize(its_end, (24, columns))
     out = os.open(answer, os.O_WRONLY | os.O_CREAT) if answer else os.dup(its_end)
     process = subprocess.Popen(
         ["setsid", "--ctty", *(str(word) for word in words)],
@@ -117,9 +117,9 @@ def start_on_terminal(words, term="xterm", answer=None):
     return process, fd
 
 
-def on_terminal(words, interrupt_at=None, term="xterm", answer=None):
+def on_terminal(words, interrupt_at=None, term="xterm", answer=None, columns=80):
     """(exit status, what the terminal got); types Ctrl-C when it shows a pattern."""
-    process, fd = start_on_terminal(words, term, answer)
+    process, fd = start_on_terminal(words, term, answer, columns)
     shown, deadline = b"", time.monotonic() + SECONDS
     with contextlib.suppress(OSError):  # EIO: the last process of the terminal has ended
         while time.monotonic() < deadline:
