@@ -5,6 +5,7 @@
 #include "kernels/ops.h"
 #include "model/chat_template.h"
 #include "model/model.h"
+#include "model/model_shape.h"
 #include "model/vocabulary.h"
 
 #include <stdio.h>
@@ -189,7 +190,12 @@ static int allocate(struct engine *engine, struct why *why)
 /* All that runs: the cache, the steps, the rings, and what they cost at first. */
 static int open_runs(struct engine *engine, const struct kv_dtypes *kv_dtypes, struct why *why)
 {
-    int status = check_context(engine, why);
+    struct model_shape shape;
+
+    model_shape_from_plan(model_plan(engine->model), &shape);
+    int status = model_shape_check_pages(&shape, engine->options.kv_dtype, why);
+    if (status == STATUS_OK)
+        status = check_context(engine, why);
     if (status == STATUS_OK)
         status = device_batch_create(engine->device, engine->model, engine->options.max_sequences,
                                      engine_outputs_max(engine), &engine->on_device, why);

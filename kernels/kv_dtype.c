@@ -31,22 +31,22 @@ static bool find(const char *text, size_t n, enum kv_dtype *out)
     return false;
 }
 
-/* One of "global=TYPE" and "local=TYPE". */
-static bool read_part(const char *text, size_t n, struct kv_dtypes *out)
+/* "global=TYPE", where `name` is "global=", once. */
+static bool read_named(const char *name, const char *text, size_t n, bool *is_named,
+                       enum kv_dtype *out)
 {
-    static const char global[] = "global=", local[] = "local=";
-    size_t n_global = sizeof global - 1, n_local = sizeof local - 1;
+    size_t n_name = strlen(name);
 
-    if (n > n_global && memcmp(text, global, n_global) == 0)
-        return find(text + n_global, n - n_global, &out->global);
-    return n > n_local && memcmp(text, local, n_local) == 0 &&
-           find(text + n_local, n - n_local, &out->local);
+    if (*is_named || n <= n_name || memcmp(text, name, n_name) != 0)
+        return false;
+    *is_named = true;
+    return find(text + n_name, n - n_name, out);
 }
 
 int kv_dtypes_parse(const char *option, const char *text, struct kv_dtypes *out, struct why *why)
 {
     enum kv_dtype both;
-    bool is_known = true;
+    bool is_known = true, has_global = false, has_local = false;
 
     *out = (struct kv_dtypes){KV_F16, KV_F16};
     if (find(text, strlen(text), &both)) {
@@ -55,7 +55,8 @@ int kv_dtypes_parse(const char *option, const char *text, struct kv_dtypes *out,
     }
     for (const char *at = text; is_known; at++) {
         size_t n = strcspn(at, ",");
-        is_known = read_part(at, n, out);
+        is_known = read_named("global=", at, n, &has_global, &out->global) ||
+                   read_named("local=", at, n, &has_local, &out->local);
         at += n;
         if (*at == '\0')
             break;
@@ -63,7 +64,7 @@ int kv_dtypes_parse(const char *option, const char *text, struct kv_dtypes *out,
     if (is_known)
         return STATUS_OK;
     return refuse(why, STATUS_INVALID,
-                  "%s takes f16, f32, bf16, q8 or q4, or one for each kind of layers "
+                  "%s takes f16, f32, bf16, q8 or q4, or one for each kind of layers, named once "
                   "(global=q4,local=f16), not \"%.80s\"",
                   option, text);
 }

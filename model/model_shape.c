@@ -1,5 +1,6 @@
 #include "model/model_shape.h"
 
+#include "base/status.h"
 #include "model/layer_plan.h"
 
 #include <stdio.h>
@@ -115,6 +116,26 @@ void model_shape_from_plan(const struct model_plan *plan, struct model_shape *ou
             out->n_local_layers += plan->groups[i].n_layers;
             out->window = plan->groups[i].window;
         }
+}
+
+int model_shape_check_pages(const struct model_shape *shape, const char *kv_dtype,
+                            struct why *why)
+{
+    bool names_global = strstr(kv_dtype, "global=") != NULL;
+    bool names_local = strstr(kv_dtype, "local=") != NULL;
+    uint32_t n = shape->n_layers, n_local = shape->n_local_layers;
+
+    if (names_local && !names_global && n > 0 && n_local == 0)
+        return refuse(why, STATUS_INVALID,
+                      "--kv-dtype %s changes no page: none of the model's %u layers has a window; "
+                      "name global=, or one type for all",
+                      kv_dtype, n);
+    if (names_global && !names_local && n > 0 && n_local == n)
+        return refuse(why, STATUS_INVALID,
+                      "--kv-dtype %s changes no page: all of the model's %u layers have a window; "
+                      "name local=, or one type for all",
+                      kv_dtype, n);
+    return STATUS_OK;
 }
 
 static uint64_t attention_parameters(const struct model_shape *shape)

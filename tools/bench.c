@@ -393,7 +393,8 @@ static int bench_open(struct bench *bench, const struct bench_options *in, struc
                                           .n_threads = (int)in->threads,
                                           .isa = (enum isa)in->isa,
                                           .activations = (enum activations)in->activations},
-                               .kv_dtypes = in->kv_dtypes};
+                               .kv_dtypes = in->kv_dtypes,
+                               .kv_text = in->kv_dtype};
 
     int status = check_before_load(bench, &sizes, why);
     if (status == STATUS_OK)

@@ -191,7 +191,8 @@ static int open_side(struct side *side, const struct eval_options *in, bool is_b
                    .isa = (enum isa)in->isa,
                    .activations = (enum activations)(other_activations ? in->against_activations
                                                                        : in->activations)},
-        .kv_dtypes = other_kv ? in->against_kv_dtypes : in->kv_dtypes};
+        .kv_dtypes = other_kv ? in->against_kv_dtypes : in->kv_dtypes,
+        .kv_text = other_kv ? in->against_kv : in->kv_dtype};
     return run_open(&open, &side->run, why);
 }
 

@@ -199,7 +199,8 @@ static int run_pass(struct pass *pass, const struct logits_options *in, struct w
                                           .n_threads = (int)in->threads,
                                           .isa = (enum isa)in->isa,
                                           .activations = (enum activations)in->activations},
-                               .kv_dtypes = in->kv_dtypes};
+                               .kv_dtypes = in->kv_dtypes,
+                               .kv_text = in->kv_dtype};
 
     int status = check_before_load(in->model, &pass->tokens, why);
     if (status == STATUS_OK)

@@ -5,6 +5,7 @@
 #include "base/status.h"
 #include "kvcache/kv_group.h"
 #include "model/gguf.h"
+#include "model/model_shape.h"
 
 #include <assert.h>
 
@@ -29,6 +30,7 @@ int run_read_plan(const char *path, struct model_plan *out, struct why *why)
 
 int run_open(const struct run_options *options, struct run *run, struct why *why)
 {
+    struct model_shape shape;
     struct progress progress;
     struct model_options loading = {.on_progress = on_load, .on_progress_arg = &progress};
 
@@ -40,7 +42,10 @@ int run_open(const struct run_options *options, struct run *run, struct why *why
     progress_init(&progress, &clock_monotonic, "bytes", options->quiet);
     status = model_load(run->device, options->model_path, &loading, &run->model, why);
     progress_end(&progress);
-    return status;
+    if (status < 0 || options->kv_text == NULL)
+        return status;
+    model_shape_from_plan(model_plan(run->model), &shape);
+    return model_shape_check_pages(&shape, options->kv_text, why);
 }
 
 /* --- memory --- */

@@ -20,6 +20,7 @@ struct run_options {
     const char *model_path;
     struct device_options device;
     struct kv_dtypes kv_dtypes;
+    const char *kv_text; /* what they were parsed from; NULL: no option */
     bool quiet; /* no progress on standard error */
 };
 
@@ -64,8 +65,8 @@ struct run_piece {
 /* The plan alone: its numbers are enough to refuse what a minute of loading would only come to. The
  * caller releases *out with model_plan_release. STATUS_* of gguf_open and model_plan_read. */
 int run_read_plan(const char *path, struct model_plan *out, struct why *why);
-/* Opens the device and loads the model, with progress. STATUS_* of device_open and model_load;
- * run_close is then needed all the same. */
+/* Opens the device and loads the model, with progress. STATUS_* of device_open, model_load
+ * and model_shape_check_pages; run_close is then needed all the same. */
 int run_open(const struct run_options *options, struct run *run, struct why *why);
 /* Once. STATUS_NO_MEMORY with numbers. */
 int run_prepare(struct run *run, const struct run_sizes *sizes, struct why *why);

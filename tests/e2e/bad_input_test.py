@@ -184,6 +184,8 @@ def serve(quire, *options, env=None):
         ([], 2, "--model"),
         (["--threads", "many"], 2, "--threads takes a whole number"),
         (["--kv-dtype", "q2"], 2, "f16, f32, bf16, q8 or q4"),
+        (["--kv-dtype", "global=q4,global=f16"], 2, "named once"),
+        (["--kv-dtype", "local=q4"], 1, "--kv-dtype local=q4 changes no page"),
         (["--max-context", str((1 << 24) + 1)], 2, "16777216"),
         (["--tread", "2"], 2, "--threads"),
         (["--listen", "nonsense"], 2, "nonsense"),

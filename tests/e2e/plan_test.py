@@ -65,6 +65,7 @@ def test_bad_wishes_are_refused_with_what_to_change(quire, tmp_path):
         (["--model", "llama4-scout", "--gpu", "h300"], 2, "h100"),
         (["--model", "llama4-scout", "--gpus", "0"], 2, "1"),
         (["--model", str(tmp_path / "no.gguf")], 1, "No such file"),
+        (["--model", "qwen3-8b", "--kv-dtype", "local=q4"], 2, "none of the model's 36 layers"),
         (["--model", "/dev/null"], 1, "/dev/null"),
         ([], 2, "--model"),
     ]:

@@ -36,7 +36,8 @@ static void test_kv_dtype__another_text_is_refused(void **state)
 {
     static const char *const texts[] = {"",          "f17",          "q8,q4",   "global=",
                                         "global=f1", "global=q4,",   ",local=q4", "locals=q4",
-                                        "q8 ",       "global=q4 local=q4", "="};
+                                        "q8 ",       "global=q4 local=q4", "=",
+                                        "global=q4,global=q4", "local=q8,global=q4,local=f16"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         struct kv_dtypes dtypes;
         struct why why = {.text = ""};

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "base/status.h"
 #include "model/model_shape.h"
 
 static void is_near(uint64_t counted, double published, double share)
@@ -65,6 +66,30 @@ static void test_model_shape__names_are_found_once_each(void **state)
     assert_null(model_shape_find("llama5"));
 }
 
+/* Scripts may name both kinds whatever the model is; a setting that would do nothing is told. */
+static void test_model_shape__a_kind_of_pages_that_the_model_lacks_is_refused(void **state)
+{
+    static const struct {
+        const char *kv_dtype;
+        uint32_t n_local; /* of 30 */
+        const char *told; /* NULL: it is taken */
+    } cases[] = {
+        {"local=q4", 0, "--kv-dtype local=q4 changes no page: none of the model's 30 layers"},
+        {"global=q8", 30, "--kv-dtype global=q8 changes no page: all of the model's 30 layers"},
+        {"local=q4", 1, NULL},  {"global=q4", 29, NULL},           {"global=q4", 0, NULL},
+        {"local=q8", 30, NULL}, {"local=q4,global=f16", 0, NULL},  {"q4", 0, NULL},
+        {"q4", 30, NULL},       {"global=f16,local=q4", 30, NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct model_shape shape = {.n_layers = 30, .n_local_layers = cases[i].n_local};
+        struct why why = {.text = ""};
+        int status = model_shape_check_pages(&shape, cases[i].kv_dtype, &why);
+        assert_int_equal(status, cases[i].told == NULL ? STATUS_OK : STATUS_INVALID);
+        if (cases[i].told != NULL)
+            assert_non_null(strstr(why.text, cases[i].told));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -73,6 +98,7 @@ int main(void)
         cmocka_unit_test(test_model_shape__v3_activates_37_billion),
         cmocka_unit_test(test_model_shape__tells_what_nobody_published),
         cmocka_unit_test(test_model_shape__names_are_found_once_each),
+        cmocka_unit_test(test_model_shape__a_kind_of_pages_that_the_model_lacks_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
