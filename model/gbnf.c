@@ -100,9 +100,6 @@ static uint32_t take_hex(struct parser *p, uint32_t n_digits)
     }
     if (code > CODE_POINT_MAX || (code >= 0xd800 && code <= 0xdfff))
         return fail_at(p, begin, "U+%04X is no character", code);
-    if (n_digits == 2 && code > 0x7f)
-        return fail_at(p, begin, "\\x%02x is above \\x7f: write \\u%04X for the character", code,
-                       code);
     return code;
 }
 

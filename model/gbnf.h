@@ -7,8 +7,9 @@
  *
  * Terms: "literal", [class], [^others], . (any character), (group), a rule's name of letters,
  * digits, - and _; each with * + ? {m} {m,} {m,n}, blanks between or not; alternatives by |.
- * Escapes: \n \r \t \\ \" \[ \] \- \^, \xHH (a character below U+0080), \uHHHH, \UHHHHHHHH. A
- * rule ends with its line, except inside a group and behind ::= or |. The root is the rule "root".
+ * Escapes: \n \r \t \\ \" \[ \] \- \^, \xHH, \uHHHH, \UHHHHHHHH; each is one character,
+ * \xe9 an é as in llama.cpp, never a byte. A rule ends with its line, except inside a group and
+ * behind ::= or |. The root is the rule "root".
  */
 #ifndef QUIRE_MODEL_GBNF_H
 #define QUIRE_MODEL_GBNF_H

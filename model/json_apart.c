@@ -5,9 +5,27 @@
 #include "model/json_compile.h"
 
 #define REFS_FOLLOWED 8
+#define MARKS_MAX 64 /* values of one property that are compared with others' */
 
 enum { OF_NULL = 1, OF_BOOLEAN = 2, OF_NUMBER = 4, OF_STRING = 8, OF_ARRAY = 16, OF_OBJECT = 32 };
 #define OF_ALL 63u
+
+static int hex_of(char digit)
+{
+    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+    const char *at = digit != '\0' ? strchr(digits, digit) : NULL;
+    return at != NULL ? (int)(at - digits) % 16 : -1;
+}
+
+/* %HH of a URI, by which a $ref may spell any byte; anything else is itself. */
+static char take_byte(const char **at, const char *end)
+{
+    const char *text = *at;
+    bool is_spelled =
+        end - text > 2 && *text == '%' && hex_of(text[1]) >= 0 && hex_of(text[2]) >= 0;
+    *at += is_spelled ? 3 : 1;
+    return is_spelled ? (char)(hex_of(text[1]) << 4 | hex_of(text[2])) : *text;
+}
 
 /* The value behind one step of a pointer, [step, end), ~1 and ~0 being / and ~. */
 static const json_t *step_into(const json_t *at, const char *step, const char *end)
@@ -15,9 +33,11 @@ static const json_t *step_into(const json_t *at, const char *step, const char *e
     char name[POINTER_BYTES];
     size_t n = 0;
     while (step < end && n + 1 < sizeof name) {
-        bool is_escape = *step == '~' && step + 1 < end && (step[1] == '0' || step[1] == '1');
-        name[n++] = !is_escape ? *step : step[1] == '0' ? '~' : '/';
-        step += is_escape ? 2 : 1;
+        name[n++] = take_byte(&step, end);
+        if (n > 1 && name[n - 2] == '~' && (name[n - 1] == '0' || name[n - 1] == '1')) {
+            n--;
+            name[n - 1] = name[n] == '0' ? '~' : '/';
+        }
     }
     name[n] = '\0';
     if (step < end)
@@ -113,16 +133,39 @@ static bool requires(const json_t *schema, const char *name)
     return false;
 }
 
-/* The text that a schema holds for alone; NULL: it is not such a one. */
-static const char *only_text(const json_t *schema)
+/* How many values a schema holds for alone, as `const` or `enum` has them; 0: it is not such a
+ * one, or there are too many to compare. */
+static size_t count_values(const json_t *schema)
 {
-    const json_t *list = json_object_get(schema, "enum");
-    if (json_array_size(list) == 1)
-        return json_string_value(json_array_get(list, 0));
-    return json_string_value(json_object_get(schema, "const"));
+    size_t n = json_array_size(json_object_get(schema, "enum"));
+    return json_object_get(schema, "const") != NULL ? 1 : n <= MARKS_MAX ? n : 0;
 }
 
-/* Both are objects that require a property for which each has another text. */
+static const json_t *value_at(const json_t *schema, size_t i)
+{
+    const json_t *value = json_object_get(schema, "const");
+    return value != NULL ? value : json_array_get(json_object_get(schema, "enum"), i);
+}
+
+/* Not of those that are equal to some that are written otherwise, as 1 and 1.0 are. */
+static bool is_plain(const json_t *value)
+{
+    return !json_is_real(value) && (type_of_value(value) & (OF_ARRAY | OF_OBJECT)) == 0;
+}
+
+/* Each holds for some values alone, and none of those are the other's. */
+static bool have_other_values(const json_t *a, const json_t *b)
+{
+    size_t n_a = count_values(a), n_b = count_values(b);
+    for (size_t i = 0; i < n_a; i++)
+        for (size_t j = 0; j < n_b; j++)
+            if (!is_plain(value_at(a, i)) || !is_plain(value_at(b, j)) ||
+                json_equal(value_at(a, i), value_at(b, j)))
+                return false;
+    return n_a > 0 && n_b > 0;
+}
+
+/* Both are objects that require a property for which each has other values. */
 static bool has_other_mark(const json_t *a, const json_t *b)
 {
     const json_t *of_b = json_object_get(b, "properties");
@@ -131,8 +174,8 @@ static bool has_other_mark(const json_t *a, const json_t *b)
 
     json_object_foreach(json_object_get(a, "properties"), name, schema)
     {
-        const char *mark = only_text(schema), *other = only_text(json_object_get(of_b, name));
-        if (mark != NULL && other != NULL && strcmp(mark, other) != 0 && requires(a, name) &&
+        const json_t *other = json_object_get(of_b, name);
+        if (other != NULL && have_other_values(schema, other) && requires(a, name) &&
             requires(b, name))
             return true;
     }
@@ -153,8 +196,7 @@ bool json_are_apart(struct json_compile *c, const json_t *schemas)
                 return false;
             uint32_t both = types_of(a) & types_of(b);
             if (both != 0 && !(both == OF_OBJECT && has_other_mark(a, b)) &&
-                !(only_text(a) != NULL && only_text(b) != NULL &&
-                  strcmp(only_text(a), only_text(b)) != 0))
+                !have_other_values(a, b))
                 return false;
         }
     return true;

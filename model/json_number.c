@@ -11,8 +11,8 @@
 #define FRACTION_WHOLE_MAX INT64_C(8999999999)
 #define FRACTION_DIGITS 6
 
-struct bounds { /* of whole numbers, both included */
-    double low, high;
+struct bounds { /* of whole numbers, both included; any int64_t is exact */
+    long double low, high;
     bool is_low_open, is_high_open; /* the bound itself is out */
 };
 
@@ -88,23 +88,23 @@ static uint32_t either(struct json_compile *c, uint32_t a, uint32_t b)
 
 /* --- bounds --- */
 
-static int64_t to_whole(double value)
+static int64_t to_whole(long double value)
 {
-    return value > (double)WHOLE_MAX    ? WHOLE_MAX
-           : value < -(double)WHOLE_MAX ? -WHOLE_MAX
-                                        : (int64_t)value;
+    return value > WHOLE_MAX    ? WHOLE_MAX
+           : value < -WHOLE_MAX ? -WHOLE_MAX
+                                : (int64_t)value;
 }
 
 /* The least whole number within, and the greatest. */
 static int64_t whole_low(const struct bounds *b)
 {
-    double low = ceil(b->low);
+    long double low = ceill(b->low);
     return to_whole(b->is_low_open && low == b->low ? low + 1 : low);
 }
 
 static int64_t whole_high(const struct bounds *b)
 {
-    double high = floor(b->high);
+    long double high = floorl(b->high);
     return to_whole(b->is_high_open && high == b->high ? high - 1 : high);
 }
 
@@ -113,8 +113,7 @@ static uint32_t wholes(struct json_compile *c, const struct bounds *b)
 {
     int64_t low = whole_low(b), high = whole_high(b);
     uint32_t all = UINT32_MAX;
-    /* as a double WHOLE_MAX is 10^16: beyond what is written */
-    if (low > high || b->low >= (double)WHOLE_MAX || b->high <= -(double)WHOLE_MAX)
+    if (low > high || b->low > WHOLE_MAX || b->high < -WHOLE_MAX) /* beyond what is written */
         return all;
     if (high >= 0)
         all = naturals(c, low > 0 ? low : 0, high);
@@ -136,7 +135,7 @@ static uint32_t fraction(struct json_compile *c)
 /* Fractions behind whole parts, where all of them lie within. */
 static uint32_t fractions(struct json_compile *c, const struct bounds *b)
 {
-    int64_t from = to_whole(ceil(b->low)), to = to_whole(floor(b->high));
+    int64_t from = to_whole(ceill(b->low)), to = to_whole(floorl(b->high));
     uint32_t all = UINT32_MAX;
     int64_t low = from > 0 ? from : 0, high = to - 1;
     high = high < FRACTION_WHOLE_MAX ? high : FRACTION_WHOLE_MAX;
@@ -153,13 +152,13 @@ static uint32_t fractions(struct json_compile *c, const struct bounds *b)
 /* Between two neighbouring whole numbers: n.ddd with as few digits as find any. */
 static uint32_t between_wholes(struct json_compile *c, const struct bounds *b)
 {
-    double whole = floor(b->low), scale = 1;
+    long double whole = floorl(b->low), scale = 1;
     if (b->low < 0 && b->high <= 0) { /* "-" and one above 0 */
         struct bounds mirrored = {0 - b->high, -b->low, b->is_high_open, b->is_low_open};
         uint32_t above = between_wholes(c, &mirrored);
         return above == UINT32_MAX ? above : JSON_JOIN(c, rules_text(c->rules, "-"), above);
     }
-    if (whole < 0 || whole > (double)FRACTION_WHOLE_MAX || b->high > whole + 1)
+    if (whole < 0 || whole > FRACTION_WHOLE_MAX || b->high > whole + 1)
         return UINT32_MAX;
     for (int n = 1; n <= FRACTION_DIGITS; n++) {
         scale *= 10;
@@ -168,7 +167,7 @@ static uint32_t between_wholes(struct json_compile *c, const struct bounds *b)
         char first[24], last[24], head[24];
         if (low > high || (n < FRACTION_DIGITS && high - low < 8))
             continue;
-        snprintf(head, sizeof head, "%.0f.", whole);
+        snprintf(head, sizeof head, "%.0Lf.", whole);
         snprintf(first, sizeof first, "%0*" PRId64, n, low);
         snprintf(last, sizeof last, "%0*" PRId64, n, high);
         return JSON_JOIN(c, rules_text(c->rules, head), same_length(c, first, last, n));
@@ -189,7 +188,8 @@ static void read_bounds(struct json_compile *c, const json_t *schema, struct bou
                         json_is_boolean(value) ? "; true and false are of older drafts" : "");
             return;
         }
-        double bound = json_number_value(value);
+        long double bound = json_is_integer(value) ? (long double)json_integer_value(value)
+                                                   : json_number_value(value);
         bool is_open = i % 2 == 1;
         if (i < 2 && (bound > out->low || (bound == out->low && is_open))) {
             out->low = bound;
@@ -221,7 +221,7 @@ uint32_t json_number_expr(struct json_compile *c, const json_t *schema, bool is_
     if (!is_integer && all == UINT32_MAX)
         all = between_wholes(c, &bounds);
     if (all == UINT32_MAX)
-        return json_refuse(c, NULL, "no %s between its bounds, %g and %g, can be written",
+        return json_refuse(c, NULL, "no %s between its bounds, %Lg and %Lg, can be written",
                            is_integer ? "whole number" : "number", bounds.low, bounds.high);
     return json_named(c, all);
 }

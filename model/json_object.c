@@ -160,8 +160,9 @@ struct members {
     uint32_t *exprs; /* [n] */
     bool *required;  /* [n] */
     size_t n;
-    bool has_others;
+    bool has_others, wants_other; /* at least one of those */
     uint32_t other; /* a member that is not named */
+    uint32_t most;  /* of those, where there are no other members */
 };
 
 static uint32_t member_expr(struct json_compile *c, const char *name, uint32_t value)
@@ -257,33 +258,32 @@ static void add_others(struct json_compile *c, const json_t *schema, struct memb
 /* --- the whole --- */
 
 /* Names may come twice, so what counts members can only be held where none are made up. */
-static void check_counts(struct json_compile *c, const json_t *schema,
-                         const struct members *members, uint32_t *most)
+static void check_counts(struct json_compile *c, const json_t *schema, struct members *members)
 {
     uint32_t n_required = 0, min = json_count(c, schema, "minProperties", 0);
-    *most = json_count(c, schema, "maxProperties", GRAMMAR_UNBOUNDED);
+    uint32_t most = members->most = json_count(c, schema, "maxProperties", GRAMMAR_UNBOUNDED);
     for (size_t i = 0; i < members->n; i++)
         n_required += members->required[i];
-    if (min > n_required)
+    members->wants_other = min == 1 && members->n == 0 && members->has_others && most > 0;
+    if (min > n_required && !members->wants_other)
         json_refuse(c, "minProperties",
                     "it is %u, and only %u are required: a grammar cannot count the others", min,
                     n_required);
-    if (*most != GRAMMAR_UNBOUNDED && members->n > 0 &&
-        (members->has_others || *most < members->n))
+    if (most != GRAMMAR_UNBOUNDED && members->n > 0 && (members->has_others || most < members->n))
         json_refuse(c, "maxProperties", "it is %u: a grammar cannot count which of %zu are there",
-                    *most, members->n);
+                    most, members->n);
 }
 
-static uint32_t members_expr(struct json_compile *c, const struct members *members, uint32_t most)
+static uint32_t members_expr(struct json_compile *c, const struct members *members)
 {
     struct grammar_rules *rules = c->rules;
-    uint32_t more = rules_empty(rules), first = rules_empty(rules);
+    uint32_t most = members->most, more = rules_empty(rules), first = rules_empty(rules);
 
     if (members->has_others && most > 0) {
         bool is_bound = most != GRAMMAR_UNBOUNDED;
         more = rules_repeat(rules, json_named(c, JSON_JOIN(c, c->comma, members->other)), 0,
                             is_bound ? most - 1 : most);
-        first = rules_repeat(rules, JSON_JOIN(c, members->other, more), 0, 1);
+        first = rules_repeat(rules, JSON_JOIN(c, members->other, more), members->wants_other, 1);
     }
     for (size_t i = members->n; i-- > 0 && rules->status == STATUS_OK;) {
         uint32_t with = JSON_JOIN(c, members->exprs[i], more);
@@ -301,7 +301,7 @@ uint32_t json_object_expr(struct json_compile *c, const json_t *schema)
     const json_t *properties = json_object_get(schema, "properties"), *required =
         json_object_get(schema, "required");
     struct members members = {.n = 0};
-    uint32_t most = GRAMMAR_UNBOUNDED, inside = 0;
+    uint32_t inside = 0;
 
     if (properties != NULL && !json_is_object(properties))
         return json_refuse(c, "properties", "it takes an object of schemas");
@@ -319,9 +319,9 @@ uint32_t json_object_expr(struct json_compile *c, const json_t *schema)
     if (c->status == STATUS_OK)
         add_others(c, schema, &members);
     if (c->status == STATUS_OK)
-        check_counts(c, schema, &members, &most);
+        check_counts(c, schema, &members);
     if (c->status == STATUS_OK)
-        inside = members_expr(c, &members, most);
+        inside = members_expr(c, &members);
     free(members.exprs);
     free(members.required);
     return JSON_JOIN(c, rules_text(c->rules, "{"), c->blank, inside, c->blank,

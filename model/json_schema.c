@@ -260,7 +260,7 @@ static uint32_t choice_expr(struct json_compile *c, const char *keyword, const j
         return json_refuse(c, keyword,
                            "it cannot be told that no two of these hold at once: give them "
                            "different types, or objects that require a property with different "
-                           "const values, or use anyOf");
+                           "values (const or enum), or use anyOf");
     for (size_t i = 0; i < n && c->status == STATUS_OK; i++) {
         uint32_t one =
             json_schema_below(c, keyword, (long)i, NULL, json_array_get(schemas, i));

@@ -12,8 +12,8 @@
  * additionalProperties, propertyNames, minProperties, maxProperties, items, prefixItems, minItems,
  * maxItems, minLength, maxLength, pattern (json_pattern.h), minimum, maximum, exclusiveMinimum,
  * exclusiveMaximum, anyOf, oneOf of which at most one can hold, allOf of one, $ref within the
- * schema, $defs, definitions. Annotations (title, description, default, format, ...) and x-... say
- * nothing. Every other keyword is refused by its name.
+ * schema (a JSON pointer, %HH for a byte), $defs, definitions. Annotations (title, description,
+ * default, format, ...) and x-... say nothing. Every other keyword is refused by its name.
  */
 #ifndef QUIRE_MODEL_JSON_SCHEMA_H
 #define QUIRE_MODEL_JSON_SCHEMA_H

@@ -60,6 +60,8 @@ static void test_json_schema__objects_have_their_members_in_order(void **state)
     takes("{\"type\":\"object\"}", "{\"a\":[1],\"b\":{}}"); /* that names no member */
     takes("{\"type\":\"object\",\"propertyNames\":{\"maxLength\":1}}", "{\"a\":1}");
     takes_not("{\"type\":\"object\",\"maxProperties\":1}", "{\"a\":1,\"b\":2}");
+    takes("{\"type\":\"object\",\"minProperties\":1,\"maxProperties\":1}", "{\"a\":1}");
+    takes_not("{\"type\":\"object\",\"minProperties\":1}", "{}");
     takes_not("{\"type\":\"object\",\"properties\":{}}", "{\"a\":1}");
     takes_not("{\"type\":\"object\",\"additionalProperties\":false}", "{\"a\":1}");
     takes_not("{\"type\":\"object\",\"required\":[\"z\"]}", "{\"z\":1,\"a\":1}");
@@ -216,6 +218,11 @@ static void test_json_schema__whole_numbers_lie_within_their_bounds(void **state
     refuses("{\"type\":\"integer\",\"minimum\":1,\"exclusiveMaximum\":2,\"exclusiveMinimum\":1}",
             "no whole number between its bounds");
     takes_not("{\"type\":\"integer\",\"minimum\":0}", "-0");
+    static const char odd[] = /* no double has it */
+        "{\"type\":\"integer\",\"minimum\":9007199254740993,\"exclusiveMaximum\":9007199254740994}";
+    takes(odd, "9007199254740993");
+    takes_not(odd, "9007199254740992");
+    takes("{\"type\":\"integer\",\"minimum\":9999999999999999}", "9999999999999999");
 }
 
 static void test_json_schema__numbers_between_neighbouring_wholes(void **state)
@@ -281,6 +288,16 @@ static void test_json_schema__choices_and_references(void **state)
     takes("{\"properties\":{\"a/b\":{\"type\":\"null\"},\"c\":{\"$ref\":\"#/properties/a~1b\"}},"
           "\"required\":[\"c\"]}",
           "{\"c\":null}");
+    takes("{\"oneOf\":[{\"type\":\"object\",\"properties\":{\"k\":{\"enum\":[\"a\",true]}},"
+          "\"required\":[\"k\"]},"
+          "{\"type\":\"object\",\"properties\":{\"k\":{\"enum\":[\"b\",null]}},"
+          "\"required\":[\"k\"]}]}",
+          "{\"k\":null}");
+    takes("{\"oneOf\":[{\"enum\":[\"a\",\"b\"]},{\"const\":\"c\"}]}", "\"c\"");
+    takes("{\"$ref\":\"#/$defs/a%20b~0%C3%A9%\",\"$defs\":{\"a b~é%\":{\"type\":\"null\"}}}",
+          "null");
+    refuses("{\"oneOf\":[{\"enum\":[\"a\",\"b\"]},{\"enum\":[\"c\",\"b\"]}]}", "at #/oneOf: ");
+    refuses("{\"oneOf\":[{\"const\":1},{\"const\":1.0}]}", "at #/oneOf: ");
     refuses("{\"oneOf\":[{\"type\":\"number\"},{\"type\":\"integer\"}]}", "at #/oneOf: ");
     refuses("{\"$ref\":\"#/$defs/x\"}", "\"#/$defs/x\" names nothing");
     refuses("{\"$ref\":\"http://example.com/x\"}", "names nothing in this schema");
@@ -299,7 +316,9 @@ static void test_json_schema__what_is_not_compiled_is_named(void **state)
     refuses("{\"type\":\"array\",\"uniqueItems\":true}", "at #/uniqueItems: ");
     refuses("{\"type\":\"number\",\"multipleOf\":0.1}", "at #/multipleOf: ");
     refuses("{\"type\":\"any\"}", "\"any\" is no type of JSON");
-    refuses("{\"type\":\"object\",\"minProperties\":1}", "at #/minProperties: ");
+    refuses("{\"type\":\"object\",\"minProperties\":2}", "at #/minProperties: ");
+    refuses("{\"type\":\"object\",\"minProperties\":1,\"maxProperties\":0}",
+            "at #/minProperties: ");
     refuses("{\"type\":\"array\",\"items\":[{}]}", "name it prefixItems");
     refuses("{\"type\":\"string\",\"minLength\":3,\"maxLength\":2}", "at least 3");
     refuses("{\"type\":\"string\",\"minLength\":-1}", "a whole number from 0 on");
