@@ -78,8 +78,10 @@ static struct summary_run *open_run(struct summarize *state, struct summary_work
 {
     struct summary_run *run = free_run(state);
     assert(run != NULL); /* work begins only when one is free, and one is under way at a time */
-    summary_run_open(run, state->next_tag++, work->ids, work->n_ids, summary_now_ns());
+    summary_run_open(run, state->next_tag++, work->ids, work->n_ids, work->submit,
+                     summary_now_ns());
     work->ids = NULL;
+    work->submit = NULL;
     return run;
 }
 

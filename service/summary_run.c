@@ -20,10 +20,11 @@ static void set_state(struct summary_run *run, enum summary_run_state next)
 }
 
 void summary_run_open(struct summary_run *run, uint32_t tag, uint32_t *ids, size_t n_ids,
-                      int64_t now_ns)
+                      struct submit *submit, int64_t now_ns)
 {
     assert(run->state == RUN_FREE);
-    *run = (struct summary_run){.tag = tag, .ids = ids, .n_ids = n_ids, .opened_ns = now_ns};
+    *run = (struct summary_run){
+        .tag = tag, .ids = ids, .n_ids = n_ids, .submit = submit, .opened_ns = now_ns};
     set_state(run, RUN_UNSENT);
 }
 
@@ -34,12 +35,24 @@ static uint64_t seed_of(const struct summary_run *run, uint64_t seed)
     return run->is_final ? seed : hash64(place, sizeof place, seed);
 }
 
+/* One that was refused for want of room is gone with its names. */
+static int have_submit(struct summary_run *run)
+{
+    if (run->submit != NULL)
+        return STATUS_OK;
+    run->submit = submit_create((uint32_t)run->n_ids);
+    if (run->submit == NULL)
+        return STATUS_NO_MEMORY;
+    memcpy(run->submit->ids, run->ids, run->n_ids * sizeof *run->ids);
+    return STATUS_OK;
+}
+
 int summary_run_send(struct call *call, struct summary_run *run, const struct summary_terms *terms)
 {
-    struct submit *submit = submit_create((uint32_t)run->n_ids);
-    if (submit == NULL)
-        return STATUS_NO_MEMORY;
-    memcpy(submit->ids, run->ids, run->n_ids * sizeof *run->ids);
+    int status = have_submit(run);
+    if (status < 0)
+        return status;
+    struct submit *submit = run->submit;
     submit->call_id = call->id;
     submit->tag = run->tag;
     submit->has_max_tokens = true;
@@ -51,10 +64,9 @@ int summary_run_send(struct call *call, struct summary_run *run, const struct su
     submit->want_text = true;
     submit->deadline_ns = call->deadline_ns;
     submit->arrived_ns = run->opened_ns;
-    if (!service_send(call->service, &(struct message){.kind = MESSAGE_SUBMIT, .submit = submit})) {
-        submit_free(submit);
+    if (!service_send(call->service, &(struct message){.kind = MESSAGE_SUBMIT, .submit = submit}))
         return STATUS_AGAIN;
-    }
+    run->submit = NULL; /* the engine's */
     set_state(run, RUN_SENT);
     return STATUS_OK;
 }
@@ -106,6 +118,7 @@ void summary_run_close(struct summary_run *run)
 {
     free(run->ids);
     free(run->text);
+    submit_free(run->submit);
     if (run->state != RUN_FREE)
         set_state(run, RUN_FREE);
     *run = (struct summary_run){.state = RUN_FREE};

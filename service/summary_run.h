@@ -24,6 +24,7 @@ struct summary_run {
     uint32_t n_tokens;     /* of the document in its prompt: level 0 only */
     uint32_t *ids;         /* malloc'ed prompt, [n_ids]; NULL once accepted */
     size_t n_ids;
+    struct submit *submit; /* of it, to be sent; NULL: another is made */
     uint64_t n_prefilled;
     uint32_t n_completion, n_credit_owed;
     uint8_t *text;         /* what it wrote, [len]; not kept of the final one */
@@ -39,9 +40,9 @@ struct summary_terms {
     struct cache_salt salt;
 };
 
-/* Takes ids. */
+/* Takes ids, and a submit of them, which may be NULL. */
 void summary_run_open(struct summary_run *run, uint32_t tag, uint32_t *ids, size_t n_ids,
-                      int64_t now_ns);
+                      struct submit *submit, int64_t now_ns);
 /* STATUS_AGAIN: the ring is full, try later. STATUS_NO_MEMORY. */
 int summary_run_send(struct call *call, struct summary_run *run, const struct summary_terms *terms);
 void summary_run_accept(struct summary_run *run);

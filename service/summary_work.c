@@ -29,18 +29,17 @@ struct summary_plan *summary_plan_create(const struct engine *engine,
     struct summary_plan *plan = malloc(sizeof *plan + options->instruction.len);
     if (plan == NULL)
         return NULL;
-    uint64_t n_held = model->n_pages * model->page_tokens;
-    uint32_t n_context = n_held < model->max_context ? (uint32_t)n_held : model->max_context;
     *plan = (struct summary_plan){
         .n_owners = 1,
         .engine = engine,
         .has_chat = model->chat_format[0] != '\0',
-        .n_context = n_context,
+        .salt = options->cache_salt,
+        .n_context = model->max_context,
         .max_tokens = options->max_tokens,
         .section_max_tokens = options->section_max_tokens,
         .section_tokens_asked = options->section_tokens,
         .replaces_invalid = options->replaces_invalid,
-        .n_reserve = reserve_for(n_context, options->max_tokens),
+        .n_reserve = reserve_for(model->max_context, options->max_tokens),
         .instruction_bytes = options->instruction.len,
     };
     if (plan->instruction_bytes > 0)
@@ -272,6 +271,19 @@ static void run_join(struct summary_work *work)
     }
 }
 
+/* The prompt under its names: where nobody waits for the thread that makes them. */
+static void name_prompt(struct summary_work *work)
+{
+    if (work->status < 0 || work->outcome != SUMMARY_DONE || work->ids == NULL)
+        return;
+    work->submit = submit_create((uint32_t)work->n_ids);
+    if (work->submit == NULL)
+        return;
+    memcpy(work->submit->ids, work->ids, work->n_ids * sizeof *work->ids);
+    work->submit->salt = work->plan->salt;
+    engine_name_prompt(work->plan->engine, work->submit);
+}
+
 /* --- life --- */
 
 struct summary_work *summary_work_create(struct call *call, enum summary_task task,
@@ -297,6 +309,7 @@ void summary_work_run(void *arg)
         run_cut(work);
     else
         run_join(work);
+    name_prompt(work);
 }
 
 void summary_work_free(struct summary_work *work)
@@ -304,5 +317,6 @@ void summary_work_free(struct summary_work *work)
     summary_plan_drop(work->plan);
     free(work->text);
     free(work->ids);
+    submit_free(work->submit);
     free(work);
 }

@@ -24,6 +24,7 @@ struct summary_plan {
     uint32_t n_owners; /* counted on the loop */
     const struct engine *engine;
     bool has_chat;
+    struct cache_salt salt;      /* that prompts are named by */
     uint32_t n_context;          /* tokens of one sequence */
     uint32_t max_tokens, section_max_tokens;
     uint32_t section_tokens_asked; /* 0: not asked for */
@@ -72,6 +73,7 @@ struct summary_work {
     size_t n_replaced;
     uint32_t *ids;            /* malloc'ed prompt */
     size_t n_ids;
+    struct submit *submit;    /* of that, under its names; NULL: the step thread makes them */
     int status;
     struct why why;
 };

@@ -55,6 +55,7 @@ static struct stage {
     size_t n_sent;
     struct stage_bytes upload[STAGE_MESSAGES];
     size_t n_upload, at_upload;
+    struct cache_salt named_by; /* what was named last */
     bool upload_ends, end_told, wants, delivering, is_finished;
     int finish_status;
     char finish_text[WHY_BYTES];
@@ -151,11 +152,12 @@ bool engine_try_send(struct engine *engine, const struct message *message)
     }
 }
 
-/* Marked, since there is nothing to name by. */
+/* Marked, since there is nothing to name by, and its salt noted. */
 void engine_name_prompt(const struct engine *engine, struct submit *submit)
 {
     (void)engine;
     submit->has_page_keys = true;
+    stage.named_by = submit->salt;
 }
 
 const struct event *engine_peek_event(struct engine *engine)
@@ -173,7 +175,8 @@ void engine_pop_event(struct engine *engine)
 void engine_model_info(const struct engine *engine, struct engine_model_info *out)
 {
     (void)engine;
-    *out = (struct engine_model_info){.max_context = 2048, .page_tokens = 64, .n_pages = 512,
+    /* few pages: of layers that all look at a window */
+    *out = (struct engine_model_info){.max_context = 2048, .page_tokens = 64, .n_pages = 8,
                                       .chat_format = "chatml", .vocabulary = 256,
                                       .chat_tools = CHAT_TOOLS_QWEN};
 }

@@ -17,7 +17,7 @@ static struct wanted {
     uint32_t section_tokens, section_max_tokens, max_tokens;
     uint64_t total_bytes;
     bool replace_invalid;
-    const char *instruction;
+    const char *instruction, *cache_salt;
 } defaults;
 
 static inline void upload_options(struct wanted wanted)
@@ -49,6 +49,9 @@ static inline void upload_options(struct wanted wanted)
         options.total_bytes = wanted.total_bytes;
     }
     options.replace_invalid = wanted.replace_invalid;
+    if (wanted.cache_salt != NULL)
+        options.cache_salt = (ProtobufCBinaryData){strlen(wanted.cache_salt),
+                                                   (uint8_t *)wanted.cache_salt};
     if (wanted.instruction != NULL) {
         options.opt_instruction_case = QUIRE__V1__SUMMARIZE_OPTIONS__OPT_INSTRUCTION_INSTRUCTION;
         options.instruction = (ProtobufCBinaryData){strlen(wanted.instruction),

@@ -141,6 +141,21 @@ static void test_summarize__an_instruction_stands_in_every_prompt(void **state)
     stage_close();
 }
 
+static void test_summarize__prompts_come_to_the_engine_under_their_names(void **state)
+{
+    size_t len = write_document(8000, true);
+    summarize((struct wanted){.section_tokens = 500, .cache_salt = "mine"}, document, len, 4096,
+              20);
+    assert_true(stage.n_submits > 4); /* sections, and what joins them */
+    for (size_t i = 0; i < stage.n_submits; i++) {
+        const struct cache_salt *salt = &stage.submits[i]->salt;
+        assert_true(stage.submits[i]->has_page_keys);
+        assert_true(salt->n == 4 && memcmp(salt->bytes, "mine", 4) == 0);
+    }
+    assert_true(stage.named_by.n == 4 && memcmp(stage.named_by.bytes, "mine", 4) == 0);
+    stage_close();
+}
+
 /* done of the last SECTIONS progress */
 static uint64_t sections_done(void)
 {
@@ -191,6 +206,7 @@ int main(void)
         cmocka_unit_test(test_summarize__bytes_that_are_not_utf8_are_counted_and_spans_stay),
         cmocka_unit_test(test_summarize__whole_is_what_leaves_the_reserve_and_not_a_token_more),
         cmocka_unit_test(test_summarize__nul_is_text_like_any_other),
+        cmocka_unit_test(test_summarize__prompts_come_to_the_engine_under_their_names),
         cmocka_unit_test(test_summarize__an_instruction_stands_in_every_prompt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
