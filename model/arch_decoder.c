@@ -18,6 +18,11 @@ void arch_read_sizes(struct arch_reader *reader, struct model_plan *plan)
     plan->context = arch_number(reader, "context_length", 1, CONTEXT_MAX);
     plan->width = arch_number(reader, "embedding_length", 1, MODEL_WIDTH_MAX);
     plan->norm_eps = arch_real(reader, "attention.layer_norm_rms_epsilon", 1e-20, 0.999);
+    if (!arch_flag_or(reader, "attention.causal", true))
+        arch_fault(reader, STATUS_UNSUPPORTED,
+                   "%s.attention.causal is false: tokens see those behind them, as in models that "
+                   "make embeddings; use a model that generates text",
+                   reader->architecture);
     if (reader->status < 0)
         return;
     plan->layers = calloc(plan->n_layers, sizeof *plan->layers);
@@ -92,6 +97,16 @@ static bool check_optional(struct arch_reader *reader, uint32_t layer, const cha
 }
 
 /* Whether there is a bias: of the three any may be missing and is then zero. */
+static bool check_biases(struct arch_reader *reader, uint32_t layer, uint64_t q, uint64_t k,
+                         uint64_t v)
+{
+    bool has_q = check_optional(reader, layer, "attn_q.bias", q);
+    bool has_k = check_optional(reader, layer, "attn_k.bias", k);
+    bool has_v = check_optional(reader, layer, "attn_v.bias", v);
+    return has_q || has_k || has_v;
+}
+
+/* Whether there is a bias. A converter that fuses q, k and v may leave their biases apart. */
 static bool check_qkv(struct arch_reader *reader, uint32_t layer, const struct model_plan *plan,
                       const struct arch_heads *heads)
 {
@@ -102,15 +117,13 @@ static bool check_qkv(struct arch_reader *reader, uint32_t layer, const struct m
     if (!arch_layer_has(reader, layer, "attn_q.weight") &&
         arch_layer_has(reader, layer, "attn_qkv.weight")) {
         arch_layer_matrix(reader, layer, "attn_qkv.weight", plan->width, q + k + v);
-        return check_optional(reader, layer, "attn_qkv.bias", q + k + v);
+        return check_optional(reader, layer, "attn_qkv.bias", q + k + v) ||
+               check_biases(reader, layer, q, k, v);
     }
     arch_layer_matrix(reader, layer, "attn_q.weight", plan->width, q);
     arch_layer_matrix(reader, layer, "attn_k.weight", plan->width, k);
     arch_layer_matrix(reader, layer, "attn_v.weight", plan->width, v);
-    bool has_q = check_optional(reader, layer, "attn_q.bias", q);
-    bool has_k = check_optional(reader, layer, "attn_k.bias", k);
-    bool has_v = check_optional(reader, layer, "attn_v.bias", v);
-    return has_q || has_k || has_v;
+    return check_biases(reader, layer, q, k, v);
 }
 
 void arch_place_layer(struct model_plan *plan, uint32_t i, enum kv_kind kind, uint32_t window,

@@ -23,7 +23,8 @@ struct arch_windows { /* which layers see only a window or their chunk */
     const struct gguf_value *flags; /* a bool for each layer instead, or NULL */
 };
 
-/* block_count, context_length, embedding_length, the norm's epsilon; allocates the layers. */
+/* block_count, context_length, embedding_length, the norm's epsilon; allocates the layers. A model
+ * that is not causal is refused. */
 void arch_read_sizes(struct arch_reader *reader, struct model_plan *plan);
 void arch_read_heads(struct arch_reader *reader, const struct model_plan *plan,
                      struct arch_heads *out);

@@ -29,41 +29,45 @@ static void load_fused_apart(struct loader *loader, const char *name,
         loader_progress(loader, tensor);
 }
 
+/* Of q, k and v: in one vector of the file, or in three of which some may be missing. */
+static float *load_qkv_bias(struct loader *loader, uint32_t layer, const struct layer_plan *plan)
+{
+    struct layer_name fused = loader_name(layer, "attn_qkv.bias"),
+                      q = loader_name(layer, "attn_q.bias"), k = loader_name(layer, "attn_k.bias"),
+                      v = loader_name(layer, "attn_v.bias");
+    const struct kv_shape *kv = &plan->kv;
+
+    if (gguf_tensor_find(loader->file, fused.text) != NULL)
+        return loader_vector(loader, fused.text);
+    return loader_vectors(loader, (const char *[]){q.text, k.text, v.text},
+                          (uint64_t[]){(uint64_t)plan->n_heads * kv->k_dim,
+                                       (uint64_t)kv->n_kv_heads * kv->k_dim,
+                                       (uint64_t)kv->n_kv_heads * kv->v_dim},
+                          3);
+}
+
 static void load_qkv(struct loader *loader, uint32_t layer, const struct layer_plan *plan,
                      bool is_last, struct layer_weights *out)
 {
     struct layer_name q = loader_name(layer, "attn_q.weight"),
                       k = loader_name(layer, "attn_k.weight"),
-                      v = loader_name(layer, "attn_v.weight");
-    struct layer_name q_bias = loader_name(layer, "attn_q.bias"),
-                      k_bias = loader_name(layer, "attn_k.bias"),
-                      v_bias = loader_name(layer, "attn_v.bias");
-
-    if (gguf_tensor_find(loader->file, q.text) ==
-        NULL) { /* fused by the converter, rows in the same order */
-        struct layer_name fused = loader_name(layer, "attn_qkv.weight");
-        if (is_last)
-            load_fused_apart(loader, fused.text, plan, out);
-        else
-            out->qkv = loader_weight(loader, WEIGHT_PLAIN, (const char *[]){fused.text}, 1);
-        if (plan->has_qkv_bias)
-            out->qkv_bias = loader_layer_vector(loader, layer, "attn_qkv.bias");
-        return;
-    }
+                      v = loader_name(layer, "attn_v.weight"),
+                      fused = loader_name(layer, "attn_qkv.weight");
     const char *names[] = {q.text, k.text, v.text};
-    if (is_last) {
+    bool is_fused = gguf_tensor_find(loader->file, q.text) == NULL; /* rows in the same order */
+
+    if (is_fused && is_last) {
+        load_fused_apart(loader, fused.text, plan, out);
+    } else if (is_fused) {
+        out->qkv = loader_weight(loader, WEIGHT_PLAIN, (const char *[]){fused.text}, 1);
+    } else if (is_last) {
         out->q = loader_weight(loader, WEIGHT_PLAIN, names, 1);
         out->kv = loader_weight(loader, WEIGHT_QKV, names + 1, 2);
     } else {
         out->qkv = loader_weight(loader, WEIGHT_QKV, names, 3);
     }
-    if (plan->has_qkv_bias) /* any of them */
-        out->qkv_bias =
-            loader_vectors(loader, (const char *[]){q_bias.text, k_bias.text, v_bias.text},
-                         (uint64_t[]){loader_find(loader, q.text)->dims[1],
-                                      loader_find(loader, k.text)->dims[1],
-                                      loader_find(loader, v.text)->dims[1]},
-                         3);
+    if (plan->has_qkv_bias)
+        out->qkv_bias = load_qkv_bias(loader, layer, plan);
 }
 
 static struct weight *load_gate_up_experts(struct loader *loader, uint32_t layer)

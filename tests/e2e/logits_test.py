@@ -108,6 +108,11 @@ def test_a_deepseek_file_of_either_shape_is_the_same_model(run, tiny):
         assert run(tiny["deepseek2_v2_absorbed"], tokens, *FORMS[form]) == joined
 
 
+def test_biases_that_stand_apart_from_a_fused_matrix_are_added(run, tiny):
+    tokens, _, _ = tiny_golden("fused")
+    assert run(tiny["fused_weights"], tokens) == run(tiny["fused"], tokens)
+
+
 # One row: its rms is up to 3.4e-3 with f32 pages, where that of 512 rows is 1.2e-3.
 @pytest.mark.parametrize(
     "form, max_most, rms_most",

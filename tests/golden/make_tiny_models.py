@@ -93,10 +93,13 @@ UNIT = {
 }
 
 
-def fuse(block, *parts):
-    """Weights, then biases, of q, k and v one below the other."""
+def fuse(block, what, *parts):
+    """Weights, then biases, of q, k and v one below the other; or weights alone."""
     for of_one_kind in zip(*(list(part) for part in parts)):
         kind = of_one_kind[0][0].rsplit(".", 1)[1]
+        if what == "weights" and kind == "bias":
+            yield from of_one_kind
+            continue
         values = np.concatenate([values for _, values, _ in of_one_kind])
         yield f"{block}.attn_qkv.{kind}", values, of_one_kind[0][2]
 
@@ -151,7 +154,7 @@ def tensors_of(plan, units=None):
         queries = matrix(f"{block}.attn_q.weight", q_width, d, gain=1.5)
         keys = matrix(f"{block}.attn_k.weight", kv_width, d, gain=1.5)
         values = matrix(f"{block}.attn_v.weight", kv_width, d)
-        yield from fuse(block, queries, keys, values) if plan.fused else (
+        yield from fuse(block, plan.fused, queries, keys, values) if plan.fused else (
             *queries,
             *keys,
             *values,

@@ -403,6 +403,18 @@ TYPE_PLANS = [
 # The same model in a file of the other shape.
 TWIN_PLANS = [
     Plan(
+        "fused_weights",  # biases stand apart
+        T.Q8_0,
+        d=192,
+        heads=6,
+        kv_heads=2,
+        head_dim=32,
+        ff=256,
+        biases=True,
+        fused="weights",
+        seed="fused",
+    ),
+    Plan(
         "deepseek2_v2_absorbed",
         T.F32,
         **DEEPSEEK_V2,

@@ -21,7 +21,7 @@ static const struct tiny_shape shape = {N_LAYERS, 64, 4, 2, 96, 300};
 /* One more key or tensor of a file. */
 struct extra {
     const char *key; /* of the architecture; of VECTOR the tensor's name */
-    enum { NUMBER, REAL, TEXT, FLAGS, VECTOR } kind;
+    enum { NUMBER, REAL, TEXT, FLAG, FLAGS, VECTOR } kind;
     double value; /* of VECTOR: its length; of FLAGS: how many */
     const char *text;
 };
@@ -45,6 +45,9 @@ static void add(struct gguf_writer *writer, const char *architecture, const stru
         break;
     case TEXT:
         gguf_add_string(writer, key.text, extra->text);
+        break;
+    case FLAG:
+        gguf_add_raw(writer, key.text, GGUF_BOOL, &(uint8_t){extra->value != 0}, 1);
         break;
     case FLAGS:
         gguf_add_raw(writer, key.text, GGUF_ARRAY, &flags, 12 + n);
@@ -102,7 +105,7 @@ static void test_arch__qwen2_turns_halves_and_may_have_an_output_bias(void **sta
     model_plan_release(&plan);
     bias[0].value = 301;
     assert_refused("qwen2", bias, 1, "tensor output.bias has the shape [301");
-    plan = plan_of("qwen2", NULL, 0);
+    plan = plan_of("qwen2", &(struct extra){"attention.causal", FLAG, true, NULL}, 1);
     assert_false(plan.has_head_bias);
     model_plan_release(&plan);
 }
@@ -252,6 +255,7 @@ static void test_arch__numbers_that_cannot_be_are_refused(void **state)
         {"llama4", {"attention.key_length", NUMBER, 16, NULL},
          "key llama4.interleave_moe_layer_step is missing"},
         {"llama", {"rope.scaling.type", TEXT, 0, "longrope"}, "scaling.type is longrope"},
+        {"qwen2", {"attention.causal", FLAG, false, NULL}, "qwen2.attention.causal is false"},
     };
     for (size_t i = 0; i < COUNT(cases); i++)
         assert_refused(cases[i].architecture, &cases[i].extra, 1, cases[i].words);
