@@ -5,7 +5,8 @@
  *                ^ a mark of the style, or (Llama) a brace at the very beginning
  *
  * What may begin a mark is held back. A held part beyond TOOL_REPLY_BYTES_MAX is text after all,
- * and so is what follows. Thread: the loop.
+ * and so is what follows; a held part of Qwen's up to </think> is text, since thoughts may name the
+ * mark. Thread: the loop.
  */
 #ifndef QUIRE_SERVICE_TOOL_REPLY_H
 #define QUIRE_SERVICE_TOOL_REPLY_H

@@ -42,6 +42,10 @@ static void test_tool_reply__text_is_shown_and_calls_are_held_whatever_the_piece
     } rows[] = {
         {CHAT_TOOLS_QWEN, "Hm <tool> x<tool_call>{}", "Hm <tool> x", "<tool_call>{}"},
         {CHAT_TOOLS_QWEN, "a < b, <tool_ca", "a < b, ", "<tool_ca"},
+        {CHAT_TOOLS_QWEN, "A <tool_call>?</think>Hm", "A <tool_call>?</think>Hm", ""},
+        {CHAT_TOOLS_QWEN, "A <tool_call>?</think>\n<tool_call>{}", "A <tool_call>?</think>\n",
+         "<tool_call>{}"},
+        {CHAT_TOOLS_MISTRAL, "[TOOL_CALLS]</think>", "", "[TOOL_CALLS]</think>"},
         {CHAT_TOOLS_QWEN, "{\"a\": 1}", "{\"a\": 1}", ""},
         {CHAT_TOOLS_MISTRAL, "[1][TOOL_CALLS][{}]", "[1]", "[TOOL_CALLS][{}]"},
         {CHAT_TOOLS_LLAMA, " \n{\"name\": 1} and", "", " \n{\"name\": 1} and"},
