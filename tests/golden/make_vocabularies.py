@@ -237,9 +237,10 @@ def keys_of(name):
 
 
 def make(name, folder):
-    """The path of a vocabulary's file, written first where it is not there yet."""
+    """The path of a vocabulary's file, written first where it is not there yet, or is older than
+    this script."""
     path = pathlib.Path(folder) / f"{name}.gguf"
-    if not path.exists():
+    if not path.exists() or path.stat().st_mtime < pathlib.Path(__file__).stat().st_mtime:
         file = gguf_bytes.File(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
         file.set("general.architecture", STRING, string("llama"))
         file.set("general.name", STRING, string(name))
