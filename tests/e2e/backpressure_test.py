@@ -115,22 +115,26 @@ class Watch:
 
     def __init__(self, stubs, server):
         self.call = server.stub().WatchStats(stubs.quire.WatchStatsRequest(interval_ms=100))
-        self.last = next(self.call)
+        self.last, self.n_looks = next(self.call), 1
         self.thread = threading.Thread(target=self.follow)
         self.thread.start()
 
     def follow(self):
         try:
             for self.last in self.call:
-                pass
+                self.n_looks += 1
         except Exception:
             pass  # cancelled
 
-    def wait(self, condition, seconds):
+    def wait(self, condition, seconds=SECONDS):
         deadline = time.monotonic() + seconds
         while not condition(self.last):
             assert time.monotonic() < deadline, f"what was waited for did not come: {self.last}"
             time.sleep(0.02)
+
+    def look_again(self, n):
+        until = self.n_looks + n
+        self.wait(lambda told: self.n_looks >= until)
 
     def close(self):
         self.call.cancel()
@@ -154,18 +158,18 @@ def alone(stubs, server, n_tokens):
     return [token for event in call for token in event.delta.tokens]
 
 
-def stall(stubs, server, watch, n_tokens, quiet_seconds, patience=30):
+def stall(stubs, server, watch, n_tokens, quiet_seconds, patience=SECONDS):
     """A paused raw reader, after what it may not do was looked at."""
     warm = RawReader(server.address, big_request(stubs, 8))
     warm.open_window()
     warm.read(60, take=True)
     warm.close()
-    watch.wait(lambda told: told.pages_used == 0, 10)
+    watch.wait(lambda told: told.pages_used == 0)
     before = server.resident_bytes()
     reader = RawReader(server.address, big_request(stubs, n_tokens))
     reader.read(0.5)
     watch.wait(lambda told: told.paused == 1, patience)
-    time.sleep(0.3)
+    watch.look_again(3)  # the step that it was in has ended
     generated = watch.last.generated_tokens
     reader.read(quiet_seconds)
     told = watch.last
@@ -187,13 +191,13 @@ def test_a_reader_that_takes_nothing_is_paused_and_goes_on_where_it_was(stubs, s
     ids, events = ids_of(stubs, reader.messages())
     assert ids == expected and len(ids) == n_tokens
     assert events[-1].finished.timings.paused_seconds > 2
-    watch.wait(lambda told: told.paused == 0 and told.pages_used == 0, 10)
+    watch.wait(lambda told: told.paused == 0 and told.pages_used == 0)
 
 
 def test_a_paused_reader_that_leaves_gives_its_pages_back(stubs, server, watch):
     reader = stall(stubs, server, watch, TOKENS, 0.5)
     reader.close()
-    watch.wait(lambda told: told.paused == 0 and told.pages_used == 0, 10)
+    watch.wait(lambda told: told.paused == 0 and told.pages_used == 0)
 
 
 def test_a_paused_reader_is_told_after_its_time(stubs, module_server):
@@ -201,8 +205,8 @@ def test_a_paused_reader_is_told_after_its_time(stubs, module_server):
     watching = Watch(stubs, impatient)
     try:
         reader = RawReader(impatient.address, big_request(stubs, TOKENS))
-        watching.wait(lambda told: told.paused == 1, 10)
-        watching.wait(lambda told: told.paused == 0 and told.pages_used == 0, 10)
+        watching.wait(lambda told: told.paused == 1)
+        watching.wait(lambda told: told.paused == 0 and told.pages_used == 0)
     finally:
         watching.close()
     reader.open_window()
@@ -250,7 +254,7 @@ def test_a_paused_reader_for_long_slows_nobody(stubs, server, watch):
         paused = stall(stubs, server, watch, TOKENS, 0.5)
         beside = four_streams(stubs, server, 500)
         paused.close()
-        watch.wait(lambda told: told.pages_used == 0, 10)
+        watch.wait(lambda told: told.pages_used == 0)
         ratios.append(beside / without)
     print("beside over without:", [round(ratio, 3) for ratio in ratios])
     assert statistics.median(ratios) >= 0.9, f"beside over without: {ratios}"

@@ -75,7 +75,7 @@ def ask(run, server):
     return ask
 
 
-def wait_until(true, seconds=30):
+def wait_until(true, seconds=SECONDS):
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it did not come true"

@@ -350,10 +350,10 @@ def test_max_tokens_that_cannot_fit_are_refused_with_numbers(stubs, stub):
 
 def test_a_deadline_that_cannot_be_met_is_refused_with_both_numbers(stubs, stub):
     code, _, numbers = refusal(
-        stubs, stub, text="Once " * 4000, max_tokens=3000, ignore_eos=True, timeout=1.0
+        stubs, stub, text="Once " * 4000, max_tokens=3000, ignore_eos=True, timeout=4.0
     )
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert float(numbers["available"]) < 1.5 < float(numbers["requested"])  # grpcio rounds up
+    assert float(numbers["available"]) < 4.5 < float(numbers["requested"])  # grpcio rounds up
     assert numbers["unit"] == "seconds"
 
 

@@ -1,6 +1,7 @@
 """The health service, GetModel and WatchStats."""
 
 import os
+import pathlib
 import signal
 import time
 
@@ -14,6 +15,18 @@ SHA_256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 def check(stubs, server, name):
     request = stubs.health.HealthCheckRequest(service=name)
     return server.health().Check(request, timeout=SECONDS).status
+
+
+def cpu_ticks(server):
+    fields = pathlib.Path(f"/proc/{server.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def wait_until(true):
+    deadline = time.monotonic() + SECONDS
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.01)
 
 
 def test_the_server_and_its_service_are_serving(stubs, server):
@@ -60,10 +73,7 @@ def test_a_second_signal_stops_at_once(stubs, server):
     )
     assert next(answer).HasField("accepted")
     os.kill(running.pid, signal.SIGTERM)
-    deadline = time.monotonic() + SECONDS
-    while "event=draining" not in running.log():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: "event=draining" in running.log())
     os.kill(running.pid, signal.SIGTERM)
     with pytest.raises(grpc.RpcError):
         list(answer)
@@ -72,15 +82,19 @@ def test_a_second_signal_stops_at_once(stubs, server):
 
 def test_a_stop_does_not_wait_for_a_text_that_a_worker_reads(stubs, server):
     running = server()
-    word = "".join(chr(97 + i * i % 26) for i in range(8 << 20))  # one word: seconds of work
-    reply = running.stub().Tokenize.future(stubs.quire.TokenizeRequest(text=word))
-    time.sleep(1)
+    word = "".join(chr(97 + i * i % 26) for i in range(15 << 20))  # one word: seconds of work
+    stub, began = running.stub(), time.monotonic()
+    stub.Tokenize(stubs.quire.TokenizeRequest(text=word[: 1 << 20]), timeout=SECONDS)
+    part_seconds = time.monotonic() - began
+    ticks = cpu_ticks(running)
+    reply = stub.Tokenize.future(stubs.quire.TokenizeRequest(text=word))
+    wait_until(lambda: cpu_ticks(running) > ticks + 20)  # a worker has it
     began = time.monotonic()
-    for _ in range(2):
-        os.kill(running.pid, signal.SIGTERM)
-        time.sleep(0.2)
+    os.kill(running.pid, signal.SIGTERM)
+    wait_until(lambda: "event=draining" in running.log())
+    os.kill(running.pid, signal.SIGTERM)
     assert running.process.wait(SECONDS) == 0
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 8 * part_seconds + 0.2  # the rest would take 13 or more
     with pytest.raises(grpc.RpcError):
         reply.result()
 
