@@ -17,6 +17,7 @@ const struct cost_model cost_model_cpu = {
     .route = cpu_cost_route,
     .moe = cpu_cost_moe,
     .rope_append = cpu_cost_rope_append,
+    .page_seal = cpu_cost_page_seal,
     .attend = cpu_cost_attend,
     .gather = cpu_cost_gather,
     .greedy = cpu_cost_greedy,

@@ -72,6 +72,7 @@ const struct cost_model cost_model_cuda = {
     .route = cuda_cost_route,
     .moe = cost_of_moe,
     .rope_append = cuda_cost_rope_append,
+    .page_seal = cuda_cost_page_seal,
     .attend = cost_of_attend,
     .gather = cuda_cost_gather,
     .greedy = cuda_cost_greedy,

@@ -163,6 +163,11 @@ static void count_rope_append(struct stream *stream, const struct rope_append_ar
     count(stream, "rope_append", NULL, model_of(stream)->rope_append(args));
 }
 
+static void count_page_seal(struct stream *stream, const struct page_seal_args *args)
+{
+    count(stream, "page_seal", NULL, model_of(stream)->page_seal(args));
+}
+
 static void count_attend(struct stream *stream, const struct attend_args *args)
 {
     count(stream, "attend", NULL, model_of(stream)->attend(args, activations_of(stream)));
@@ -228,6 +233,7 @@ void op_counter_init(struct op_counter *counter, const struct cost_model *model,
                 .route = count_route,
                 .moe = count_moe,
                 .rope_append = count_rope_append,
+                .page_seal = count_page_seal,
                 .attend = count_attend,
                 .gather = count_gather},
         .model = model,

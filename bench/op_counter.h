@@ -34,6 +34,7 @@ struct cost_model {
     struct op_cost (*route)(const struct route_args *args);
     struct op_cost (*moe)(const struct moe_args *args, enum activations activations);
     struct op_cost (*rope_append)(const struct rope_append_args *args);
+    struct op_cost (*page_seal)(const struct page_seal_args *args);
     struct op_cost (*attend)(const struct attend_args *args, enum activations activations);
     struct op_cost (*gather)(const struct gather_args *args);
     struct op_cost (*greedy)(const struct sample_args *args);

@@ -2,7 +2,7 @@
  * counted as the kernels' sources have them (kernels/op_cost.h). Nothing is computed: the forward
  * pass runs over a device that counts (bench/op_counter.h). CUDA's kernels need no GPU for that.
  *
- *   roofline --model FILE [--backend cpu|cuda] [--context 8192] [--rows 512] [--kv-dtype f16|f32]
+ *   roofline --model FILE [--backend cpu|cuda] [--context 8192] [--rows 512] [--kv-dtype q8]
  *            [--activations 16|int8|f32] [--peaks] [--threads N]
  *
  * With --peaks this machine's peaks are measured, and each line tells what it takes at least and
@@ -24,9 +24,10 @@
 #include <string.h>
 
 struct roofline_options {
-    const char *model;
+    const char *model, *kv_dtype;
+    struct kv_dtypes kv_dtypes; /* as kv_dtype says */
     int64_t context, rows, threads;
-    int backend, kv_dtype, activations;
+    int backend, activations;
     bool peaks;
 };
 
@@ -40,8 +41,9 @@ static const struct option options[] = {
      "tokens of the sequence at the end of the step", 1, CONTEXT_TOKENS_MAX, NULL, 0},
     {"rows", 0, OPTION_INT, FIELD(rows), "512", "N", "tokens of the prefill step", 1,
      STEP_ROWS_MAX, NULL, 0},
-    {"kv-dtype", 0, OPTION_CHOICE, FIELD(kv_dtype), "f16", "TYPE", "values of the cache", 0, 0,
-     "f16|f32", 0},
+    {"kv-dtype", 0, OPTION_TEXT, FIELD(kv_dtype), "f16", "TYPE",
+     "values of the pages: f16, f32, bf16, q8 or q4, or by kind of layers (global=q4,local=f16)", 0,
+     0, NULL, 0},
     {"activations", 0, OPTION_CHOICE, FIELD(activations), "16", "TYPE",
      "what multiplies integer weights on a CPU", 0, 0, "16|int8|f32", 0},
     {"peaks", 0, OPTION_FLAG, FIELD(peaks), NULL, NULL, "measure this machine's peaks", 0, 0, NULL,
@@ -59,15 +61,18 @@ static const struct command command = {
     .examples = "  build/bench/roofline --model model.gguf --context 32768 --peaks\n",
 };
 
-static void view_of(const struct model_plan *plan, enum kv_dtype dtype, struct kv_view *out)
+static void view_of(const struct model_plan *plan, const struct kv_dtypes *dtypes,
+                    struct kv_view *out)
 {
     *out = (struct kv_view){.n_groups = plan->n_groups};
-    for (uint32_t i = 0; i < plan->n_groups; i++)
+    for (uint32_t i = 0; i < plan->n_groups; i++) {
+        enum kv_dtype dtype = kv_dtypes_of(dtypes, plan->groups[i].kind);
         out->groups[i] = (struct kv_group_view){.kind = plan->groups[i].kind,
                                                 .window = plan->groups[i].window,
                                                 .shape = plan->groups[i].shape,
-                                                .dtype_open = dtype,
+                                                .dtype_open = kv_dtype_open(dtype),
                                                 .dtype_full = dtype};
+    }
 }
 
 /* The last n_rows tokens of the context as one step, one row of logits, a greedy draw. */
@@ -90,7 +95,7 @@ static void count_step(struct op_counter *counter, const struct model *model,
         .outputs = {1, 1, &last_position, row_seq, last_begin, context - 1},
     };
     op_counter_clear(counter);
-    view_of(model_plan(model), in->kv_dtype == 1 ? KV_F32 : KV_F16, &view);
+    view_of(model_plan(model), &in->kv_dtypes, &view);
     forward_run(forward, &stream, &batch, &view);
     struct sample_args draw = {
         .n_rows = 1, .vocabulary = model_plan(model)->vocabulary, .params = &greedy};
@@ -104,7 +109,8 @@ static void print_line(const char *name, uint32_t n_calls, const struct op_cost 
     double bytes = cost->read + cost->written, of_matrices = cost->int8_ops + cost->half_ops;
     double ops = of_matrices + cost->float_ops;
     printf("%-24s %5u %11.3f %11.3f %11.3f %11.3f %9.2f", name, n_calls, cost->read * 1e-6,
-           cost->written * 1e-6, of_matrices * 1e-6, cost->float_ops * 1e-6, ops / bytes);
+           cost->written * 1e-6, of_matrices * 1e-6, cost->float_ops * 1e-6,
+           bytes > 0 ? ops / bytes : 0);
     if (peaks != NULL) {
         double compute = cost->int8_ops / peaks->int8_ops + cost->float_ops / peaks->fma_ops;
         double memory = bytes / peaks->read_bytes;
@@ -136,7 +142,7 @@ static int print_steps(struct op_counter *counter, const struct model *model,
     uint32_t n_rows = (uint32_t)(in->rows < in->context ? in->rows : in->context);
     struct forward *forward;
     struct peaks peaks;
-    char title[128];
+    char title[128], pages[KV_DTYPES_TEXT_BYTES];
     int status = STATUS_OK;
     if (in->peaks)
         status = peaks_measure(in->threads > 0 ? (int)in->threads : cores_allowed(), &peaks, why);
@@ -148,7 +154,7 @@ static int print_steps(struct op_counter *counter, const struct model *model,
     static const char *const activations[] = {"16-bit", "8-bit", "f32"};
     printf("%s, %s kernels, %s activations, %s pages\n", model_plan(model)->name,
            counter->model->name, in->backend == 1 ? "f16" : activations[in->activations],
-           kv_dtype_name(in->kv_dtype == 1 ? KV_F32 : KV_F16));
+           kv_dtypes_text(&in->kv_dtypes, pages));
     if (in->peaks)
         printf("peaks: %.1f GB/s of reads, %.0f int8 Gop/s (%s), %.0f float Gop/s (%s)\n",
                peaks.read_bytes * 1e-9, peaks.int8_ops * 1e-9, peaks.int8_how,
@@ -179,6 +185,8 @@ int main(int argc, char **argv)
     }
     if (status == STATUS_OK && in.model == NULL)
         status = refuse(&why, STATUS_INVALID, "which model? Give --model FILE");
+    if (status == STATUS_OK)
+        status = kv_dtypes_parse("--kv-dtype", in.kv_dtype, &in.kv_dtypes, &why);
     if (status == STATUS_OK && in.backend == 1 && (in.peaks || in.activations != 0))
         status = refuse(&why, STATUS_INVALID,
                         "--peaks and --activations are of the CPU; with --backend cuda activations "

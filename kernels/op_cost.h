@@ -9,6 +9,8 @@
 #ifndef QUIRE_KERNELS_OP_COST_H
 #define QUIRE_KERNELS_OP_COST_H
 
+#include "kernels/kv_page.h"
+
 struct op_cost {
     double read, written;                 /* bytes */
     double int8_ops, half_ops, float_ops; /* of bytes; of f16 by matrix instructions; of floats */
@@ -21,6 +23,29 @@ static inline void op_cost_add(struct op_cost *sum, const struct op_cost *cost)
     sum->int8_ops += cost->int8_ops;
     sum->half_ops += cost->half_ops;
     sum->float_ops += cost->float_ops;
+}
+
+#define OPS_SEAL 7 /* of a value: least, greatest, difference, quotient, rounding, two clamps */
+
+/* page_seal of either backend: each page whose last token is one of the rows is read as it was
+ * written, and written packed. */
+static inline struct op_cost op_cost_seal(const struct rows_view *rows,
+                                          const struct kv_group_view *group, size_t open_bytes,
+                                          size_t full_bytes)
+{
+    const struct kv_shape *shape = &group->shape;
+    double width = shape->k_dim + (shape->v_in_k ? 0 : shape->v_dim), n = 0;
+    for (uint32_t s = 0; s < rows->n_seqs; s++) {
+        uint32_t begin = rows->seq_begin[s], end = rows->seq_begin[s + 1];
+        if (begin < end) {
+            struct kv_page_run filled =
+                kv_pages_filled(rows->position[begin], rows->position[end - 1]);
+            n += filled.end - filled.begin;
+        }
+    }
+    return (struct op_cost){.read = n * (double)open_bytes,
+                            .written = n * (double)full_bytes,
+                            .float_ops = n * OPS_SEAL * PAGE_TOKENS * shape->n_kv_heads * width};
 }
 
 #endif

@@ -107,14 +107,38 @@ static void make_rows(struct bench_case *bench, struct pages *pages, uint32_t co
         context - 1};
 }
 
-/* A layer a lane, filled by a seed. *pages stays where it is: its rows point into it. */
-static void make_pages(struct bench_case *bench, uint32_t context, uint32_t n_rows,
-                       struct pages *pages)
+/* The rows of the last n_pages pages, which are packed to the places that `table` ends with. */
+static struct kv_open_view make_open(struct bench_case *bench, const struct kv_group_view *group,
+                                     uint32_t n_pages)
+{
+    size_t layer_bytes = bench->check->ops->page_layer_bytes(&group->shape, group->dtype_open);
+    uint32_t first_page = group->table_stride - n_pages;
+    size_t bytes = layer_bytes * bench->n_lanes * n_pages;
+    page_id table[CASE_STEP_ROWS / PAGE_TOKENS + 2];
+    for (uint32_t i = 0; i < n_pages; i++)
+        table[i] = i;
+    struct kv_open_view open = {
+        .base = case_take(bench, bytes),
+        .page_stride = layer_bytes * bench->n_lanes,
+        .layer_stride = layer_bytes,
+        .table = case_upload(bench, table, n_pages * sizeof *table),
+        .first_page = case_upload(bench, &first_page, sizeof first_page),
+        .table_stride = n_pages,
+    };
+    if (bench->status == STATUS_OK)
+        gpu_fill_halves(bench->stream, open.base, bytes, CASE_SEED, -1.0f, 1.0f);
+    return open;
+}
+
+/* A layer a lane, filled by a seed: of packed ones the scales, too, which come out as small
+ * numbers. *pages stays where it is: its rows point into it. */
+static void make_pages(struct bench_case *bench, enum kv_dtype dtype, uint32_t context,
+                       uint32_t n_rows, struct pages *pages)
 {
     const struct check_shape *model = bench->model;
     uint32_t n_pages = (context + PAGE_TOKENS - 1) / PAGE_TOKENS;
     struct kv_shape shape = {model->n_kv_heads, model->head_dim, model->head_dim, false};
-    size_t layer_bytes = bench->check->ops->page_layer_bytes(&shape, KV_F16);
+    size_t layer_bytes = bench->check->ops->page_layer_bytes(&shape, dtype);
     page_id *table = malloc(n_pages * sizeof *table);
     case_set_lanes(bench, layer_bytes * n_pages);
     size_t bytes = layer_bytes * bench->n_lanes * n_pages;
@@ -126,8 +150,8 @@ static void make_pages(struct bench_case *bench, uint32_t context, uint32_t n_ro
     pages->group = (struct kv_group_view){
         .kind = KV_FULL,
         .shape = shape,
-        .dtype_open = KV_F16,
-        .dtype_full = KV_F16,
+        .dtype_open = kv_dtype_open(dtype),
+        .dtype_full = dtype,
         .base = case_take(bench, bytes),
         .page_stride = layer_bytes * bench->n_lanes,
         .layer_stride = layer_bytes,
@@ -137,6 +161,9 @@ static void make_pages(struct bench_case *bench, uint32_t context, uint32_t n_ro
     };
     if (bench->status == STATUS_OK)
         gpu_fill_halves(bench->stream, pages->group.base, bytes, CASE_SEED, -1.0f, 1.0f);
+    if (kv_group_packs(&pages->group))
+        pages->group.open =
+            make_open(bench, &pages->group, n_pages - (context - n_rows) / PAGE_TOKENS);
     free(table);
 }
 
@@ -182,7 +209,7 @@ static void bench_append(struct bench_case *bench, uint32_t n_rows)
                     bench->model->n_heads, bench->model->n_kv_heads, bench->model->head_dim))
         return;
     struct pages pages = {.position = NULL};
-    make_pages(bench, CASE_PREFILL_CONTEXT, n_rows, &pages);
+    make_pages(bench, KV_F16, CASE_PREFILL_CONTEXT, n_rows, &pages);
     struct rope_append_args args = append_of(bench, &pages);
     case_measure(bench, call_append, &args, cuda_cost_rope_append(&args));
     free_pages(&pages);
@@ -195,14 +222,16 @@ static void call_attend(struct bench_case *bench, uint32_t lane, const void *arg
     bench->check->ops->attend(bench->stream, &attend);
 }
 
-static void bench_attend(struct bench_case *bench, uint32_t context, uint32_t n_rows)
+static void bench_attend(struct bench_case *bench, enum kv_dtype dtype, uint32_t context,
+                         uint32_t n_rows)
 {
     const struct check_shape *model = bench->model;
     struct gpu_check *check = bench->check;
-    if (!case_begin(bench, "attend", "%u rows at the end of %u", n_rows, context))
+    if (!case_begin(bench, "attend", "%u rows at the end of %u, %s pages", n_rows, context,
+                    kv_dtype_name(dtype)))
         return;
     struct pages pages = {.position = NULL};
-    make_pages(bench, context, n_rows, &pages);
+    make_pages(bench, dtype, context, n_rows, &pages);
     struct rope_append_args append = append_of(bench, &pages);
     struct attend_args args = {.q = append.q,
                                .n_heads = model->n_heads,
@@ -220,6 +249,29 @@ static void bench_attend(struct bench_case *bench, uint32_t context, uint32_t n_
         check->ops->rope_append(bench->stream, &append); /* queries */
     }
     case_measure(bench, call_attend, &args, cost);
+    free_pages(&pages);
+}
+
+static void call_page_seal(struct bench_case *bench, uint32_t lane, const void *args)
+{
+    struct page_seal_args seal = *(const struct page_seal_args *)args;
+    seal.layer_idx = lane;
+    bench->check->ops->page_seal(bench->stream, &seal);
+}
+
+static void bench_seal(struct bench_case *bench, enum kv_dtype dtype)
+{
+    if (!case_begin(bench, "page_seal", "%u rows at the end of %u, %s pages", CASE_STEP_ROWS,
+                    CASE_PREFILL_CONTEXT, kv_dtype_name(dtype)))
+        return;
+    struct pages pages = {.position = NULL};
+    make_pages(bench, dtype, CASE_PREFILL_CONTEXT, CASE_STEP_ROWS, &pages);
+    struct page_seal_args args = {.rows = pages.rows, .group = pages.group};
+    struct page_seal_args counted = {.rows = pages.host_rows, .group = pages.group};
+    struct op_cost cost = {.read = 0};
+    if (bench->status == STATUS_OK)
+        cost = cuda_cost_page_seal(&counted);
+    case_measure(bench, call_page_seal, &args, cost);
     free_pages(&pages);
 }
 
@@ -256,14 +308,19 @@ static void bench_page(struct bench_case *bench, bool copies)
 
 void bench_rows(struct bench_case *bench)
 {
+    static const enum kv_dtype dtypes[] = {KV_F16, KV_BF16, KV_Q8, KV_Q4};
     struct sample_params params = {
         .top_p = 1.0f, .repetition = 1.0f, .count_slot = -1, .mask_slot = -1};
     bench_norm(bench, 1);
     bench_norm(bench, CASE_STEP_ROWS);
     bench_append(bench, 1);
     bench_append(bench, CASE_STEP_ROWS);
-    bench_attend(bench, CASE_DECODE_CONTEXT, 1);
-    bench_attend(bench, CASE_PREFILL_CONTEXT, CASE_STEP_ROWS);
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
+        bench_attend(bench, dtypes[i], CASE_DECODE_CONTEXT, 1);
+        bench_attend(bench, dtypes[i], CASE_PREFILL_CONTEXT, CASE_STEP_ROWS);
+        if (kv_dtype_is_packed(dtypes[i]))
+            bench_seal(bench, dtypes[i]);
+    }
     bench_gather(bench, CASE_STEP_ROWS);
     bench_page(bench, false);
     bench_page(bench, true);

@@ -15,6 +15,7 @@
 #define OPS_HEAD_NORM 4 /* fma, and two products: with scale and weight, or scale and factor */
 #define OPS_SCALE 3     /* of a block: product of the scales, fma */
 #define OPS_MINIMUM 2   /* of a block: fma */
+#define OPS_SCALED 3    /* of a value of q or p: times its step, and the least one's fma */
 
 static double n_blocks_of(uint32_t width)
 {
@@ -249,6 +250,18 @@ struct op_cost cpu_cost_rope_append(const struct rope_append_args *args)
     };
 }
 
+static size_t page_bytes(const struct kv_shape *shape, enum kv_dtype dtype)
+{
+    return shape->n_kv_heads * cpu_page_head(shape, dtype).bytes;
+}
+
+struct op_cost cpu_cost_page_seal(const struct page_seal_args *args)
+{
+    const struct kv_group_view *group = &args->group;
+    return op_cost_seal(&args->rows, group, page_bytes(&group->shape, group->dtype_open),
+                        page_bytes(&group->shape, group->dtype_full));
+}
+
 /* The rows from `first` on that are one block of attend_plan. */
 static uint32_t rows_of_block(const struct rows_view *rows, uint32_t first, uint32_t most)
 {
@@ -260,15 +273,27 @@ static uint32_t rows_of_block(const struct rows_view *rows, uint32_t first, uint
     return n;
 }
 
+/* What packed pages ask for beside the loops over their codes: of each row, or of latent ones,
+ * which each vhead widens, of each page. */
+static double ops_of_packed(const struct attend_args *args, uint32_t n_vheads, double n_rows,
+                            double n_pages)
+{
+    const struct kv_shape *shape = &args->group.shape;
+    if (shape->v_in_k)
+        return n_vheads * n_pages * 2 * PAGE_TOKENS * shape->k_dim;
+    return n_rows * args->n_heads * n_pages * OPS_SCALED * (shape->k_dim + PAGE_TOKENS);
+}
+
 /* A block reads each page between the first position that one of its rows sees and its own, once
- * a vhead; scores and values count where they are visible. */
+ * a vhead, its own as it was written; scores and values count where they are visible. */
 struct op_cost cpu_cost_attend(const struct attend_args *args, enum activations activations)
 {
     const struct rows_view *rows = &args->rows;
     const struct kv_group_view *group = &args->group;
     const struct kv_shape *shape = &group->shape;
     struct attend_layout layout = attend_layout(1, args->n_heads, shape);
-    double head_bytes = (double)cpu_page_head(shape, group->dtype_full).bytes;
+    double open_bytes = (double)cpu_page_head(shape, group->dtype_open).bytes;
+    double full_bytes = (double)cpu_page_head(shape, group->dtype_full).bytes;
     double of_key = 2.0 * (shape->k_dim + shape->v_dim) + OPS_EXP2 + 3;
     double of_page = shape->v_dim + OPS_EXP2 + 2.0 * ATTEND_LANES;
     struct op_cost cost = {.read = 4.0 * rows->n_rows * args->n_heads * shape->k_dim,
@@ -279,7 +304,9 @@ struct op_cost cpu_cost_attend(const struct attend_args *args, enum activations 
         uint32_t first = attend_first_visible(group, rows->position[r]);
         uint32_t last = rows->position[r + n - 1];
         double n_pages = last / PAGE_TOKENS - first / PAGE_TOKENS + 1;
-        cost.read += n_pages * head_bytes * layout.n_vheads;
+        cost.read += ((n_pages - 1) * full_bytes + open_bytes) * layout.n_vheads;
+        if (kv_group_packs(group))
+            cost.float_ops += ops_of_packed(args, layout.n_vheads, n, n_pages - 1);
         for (uint32_t i = r; i < r + n; i++) {
             uint32_t begin = attend_first_visible(group, rows->position[i]);
             double n_keys = rows->position[i] - begin + 1;

@@ -19,6 +19,7 @@ struct op_cost cpu_cost_route(const struct route_args *args);
 /* Of the experts that args->experts name: each is read once, or as often as its rows ask for. */
 struct op_cost cpu_cost_moe(const struct moe_args *args, enum activations activations);
 struct op_cost cpu_cost_rope_append(const struct rope_append_args *args);
+struct op_cost cpu_cost_page_seal(const struct page_seal_args *args);
 struct op_cost cpu_cost_attend(const struct attend_args *args, enum activations activations);
 struct op_cost cpu_cost_gather(const struct gather_args *args);
 /* Of rows that are drawn greedily. What cuts cost depends on the logits. */

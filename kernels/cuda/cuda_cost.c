@@ -1,6 +1,7 @@
 #include "kernels/cuda/cuda_cost.h"
 
 #include "kernels/cuda/cuda_moe.h"
+#include "kernels/cuda/cuda_page.h"
 
 /* operations of one value, as the kernels have them */
 #define OPS_EXP2 15   /* two clamps, rounding, difference, five fma, exponent */
@@ -269,6 +270,13 @@ struct op_cost cuda_cost_rope_append(const struct rope_append_args *args)
     cost.float_ops += k_turned * OPS_ROTATE + (k + v) * put;
     cost.float_ops *= n;
     return cost;
+}
+
+struct op_cost cuda_cost_page_seal(const struct page_seal_args *args)
+{
+    const struct kv_group_view *group = &args->group;
+    return op_cost_seal(&args->rows, group, cuda_page_bytes(&group->shape, group->dtype_open),
+                        cuda_page_bytes(&group->shape, group->dtype_full));
 }
 
 struct op_cost cuda_cost_page_zero(const struct page_zero_args *args)

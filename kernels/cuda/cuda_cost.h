@@ -22,6 +22,7 @@ struct op_cost cuda_cost_route(const struct route_args *args);
 /* Of the experts that args->experts name: each is read once for 8 or 32 of its rows. */
 struct op_cost cuda_cost_moe(const struct moe_args *args);
 struct op_cost cuda_cost_rope_append(const struct rope_append_args *args);
+struct op_cost cuda_cost_page_seal(const struct page_seal_args *args);
 /* With the workspace of attend_workspace_bytes for q.max_rows rows and the greatest position: it
  * decides how many partial states go to memory and come back. */
 struct op_cost cuda_cost_attend(const struct attend_args *args);

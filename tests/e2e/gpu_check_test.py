@@ -107,17 +107,32 @@ def test_the_report_says_that_it_is_emulated_and_where_it_was_made(whole):
 def test_each_kernel_is_measured_at_one_row_and_at_a_step(whole):
     ran, report = whole
     kernels = report["kernels"]
-    ops = {"linear", "linear_glu", "embed", "norm", "rope_append", "attend", "gather", "sample",
-           "page_zero", "page_copy"}
+    ops = {"linear", "linear_glu", "embed", "norm", "rope_append", "page_seal", "attend", "gather",
+           "sample", "page_zero", "page_copy"}
     assert {kernel["name"] for kernel in kernels} == ops
     for kernel in kernels:
         assert kernel["seconds"] > 0 and kernel["read_bytes"] + kernel["written_bytes"] > 0
         assert kernel["shape"] in ran.stdout
     for name in ("linear", "linear_glu", "attend"):
-        assert all(kernel["mma_ops"] > 0 for kernel in kernels if kernel["name"] == name)
+        assert all(kernel["mma_ops"] > 0 for kernel in kernels
+                   if kernel["name"] == name and "bf16" not in kernel["shape"])
     one, many = (next(kernel for kernel in kernels if kernel["name"] == "norm"
                       and kernel["shape"].startswith(rows)) for rows in ("1 ", "40 "))
     assert many["written_bytes"] == 40 * one["written_bytes"]
+
+
+def test_pages_of_each_type_are_attended_over_and_packed(whole):
+    _, report = whole
+    read, packed = ({kernel["shape"]: kernel for kernel in report["kernels"]
+                     if kernel["name"] == name} for name in ("attend", "page_seal"))
+    steps = [f"{rows} rows at the end of {end}, " for rows, end in ((1, 600), (40, 128))]
+    assert set(read) == {f"{step}{dtype} pages" for step in steps
+                         for dtype in ("f16", "bf16", "q8", "q4")}
+    assert set(packed) == {f"{steps[1]}{dtype} pages" for dtype in ("q8", "q4")}
+    of = [read[f"{steps[0]}{dtype} pages"]["read_bytes"] for dtype in ("f16", "q8", "q4")]
+    assert of[0] > 1.5 * of[1] > 2 * of[2]  # less than 2 and 4: scales, and the row's own page
+    for kernel in packed.values():
+        assert kernel["read_bytes"] > 1.5 * kernel["written_bytes"]
 
 
 def test_tokens_are_decoded_behind_each_context_and_a_prompt_is_read(whole):

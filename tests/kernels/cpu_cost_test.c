@@ -176,6 +176,39 @@ static void test_cpu_cost__rows_of_a_block_share_its_pages(void **state)
                 attend_ops(24, 24 * (61 + 84) / 2, 4 * 1 + 20 * 2));
 }
 
+/* Of earlier pages codes and scales, and as many products more; of the row's own its values. */
+static void test_cpu_cost__packed_pages_cost_their_bytes_and_scales(void **state)
+{
+    uint32_t position = 130, row_seq = 0, seq_begin[] = {0, 1};
+    struct attend_args args = {
+        .n_heads = 6,
+        .rows = {1, 1, &position, &row_seq, seq_begin, 130},
+        .group = {.shape = {2, 64, 32, false}, .dtype_full = KV_F16},
+        .out = {NULL, 64, 6 * 32, ACT_FLOATS},
+    };
+    struct op_cost plain = cpu_cost_attend(&args, ACTIVATIONS_16);
+    args.group.dtype_full = KV_Q8;
+    struct op_cost cost = cpu_cost_attend(&args, ACTIVATIONS_16);
+    double values = 2 * 64 * (64 + 32), scales = 2 * 8 * (64 + 64);
+    assert_true(plain.read - cost.read == 2 * (2 * values - values - scales));
+    assert_true(cost.float_ops - plain.float_ops == 6 * 2 * 3 * (64 + 64));
+    args.group.shape.v_in_k = true; /* widened for each part of a kv head's query heads */
+    cost = cpu_cost_attend(&args, ACTIVATIONS_16);
+    args.group.dtype_full = KV_F16;
+    plain = cpu_cost_attend(&args, ACTIVATIONS_16);
+    assert_true(cost.float_ops - plain.float_ops == 2 * 2 * 2 * 64 * 64);
+}
+
+static void test_cpu_cost__sealing_reads_rows_and_writes_codes_and_scales(void **state)
+{
+    uint32_t position[] = {62, 63, 64}, row_seq[3] = {0}, seq_begin[] = {0, 3};
+    struct page_seal_args args = {
+        .rows = {3, 1, position, row_seq, seq_begin, 64},
+        .group = {.shape = {2, 64, 32, false}, .dtype_open = KV_F16, .dtype_full = KV_Q8}};
+    double values = 2 * 64 * (64 + 32);
+    assert_cost(cpu_cost_page_seal(&args), 2 * values, values + 2 * 8 * (64 + 64), 0, 7 * values);
+}
+
 static void test_cpu_cost__append_writes_halves_and_turns_pairs(void **state)
 {
     struct rope_append_args args = {
@@ -219,6 +252,8 @@ int main(void)
         cmocka_unit_test(test_cpu_cost__many_rows_let_the_weights_pass_again),
         cmocka_unit_test(test_cpu_cost__attention_reads_whole_pages_and_counts_visible_keys),
         cmocka_unit_test(test_cpu_cost__rows_of_a_block_share_its_pages),
+        cmocka_unit_test(test_cpu_cost__packed_pages_cost_their_bytes_and_scales),
+        cmocka_unit_test(test_cpu_cost__sealing_reads_rows_and_writes_codes_and_scales),
         cmocka_unit_test(test_cpu_cost__append_writes_halves_and_turns_pairs),
         cmocka_unit_test(test_cpu_cost__a_norm_quantises_what_blocks_want),
     };

@@ -247,6 +247,25 @@ static void test_cuda_cost__packed_pages_cost_their_bytes_and_scales(void **stat
     assert_true(cost.read == panels(8) + keys(64) + page + keys(4) + 8 * STATE_BYTES);
 }
 
+/* Pages whose last token comes: of rows 60 to 130 those of 63 and of 127. */
+static void test_cuda_cost__sealing_reads_rows_and_writes_codes_and_scales(void **state)
+{
+    uint32_t position[71 + 2], row_seq[71 + 2] = {0}, seq_begin[] = {0, 71, 71, 73};
+    for (uint32_t i = 0; i < 71; i++)
+        position[i] = 60 + i;
+    position[71] = 0, position[72] = 1; /* of a sequence that fills none; one has no rows */
+    struct page_seal_args args = {
+        .rows = {73, 3, position, row_seq, seq_begin, 130},
+        .group = {.shape = {2, 64, 32, false}, .dtype_open = KV_F16, .dtype_full = KV_Q8}};
+    double values = 2 * 64 * (64 + 32), scales = 2 * 8 * (64 + 64);
+    assert_cost(cuda_cost_page_seal(&args), 2 * 2 * values, 2 * (values + scales), 0,
+                2 * 7 * values);
+    args.group.dtype_full = KV_Q4;
+    args.group.shape.v_in_k = true;
+    assert_cost(cuda_cost_page_seal(&args), 2 * 2 * 2 * 64 * 64,
+                2 * 2 * (32 * 64 + 8 * 64), 0, 2 * 7 * 2 * 64 * 64);
+}
+
 /* How many states the device cut these rows of one sequence into. */
 static uint32_t states_on_device(uint32_t first, uint32_t n_rows)
 {
@@ -405,6 +424,7 @@ int main(void)
         cmocka_unit_test(test_cuda_cost__a_decode_row_reads_the_tokens_of_its_pages),
         cmocka_unit_test(test_cuda_cost__rows_of_a_block_share_its_pages),
         cmocka_unit_test(test_cuda_cost__spans_leave_states_and_their_folds),
+        cmocka_unit_test(test_cuda_cost__sealing_reads_rows_and_writes_codes_and_scales),
         cmocka_unit_test(test_cuda_cost__f32_pages_are_attended_over_row_by_row),
         cmocka_unit_test(test_cuda_cost__packed_pages_cost_their_bytes_and_scales),
         cmocka_unit_test(test_cuda_cost__states_are_as_many_as_the_device_cuts),

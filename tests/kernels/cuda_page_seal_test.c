@@ -204,6 +204,18 @@ static void assert_same_plane(const struct kv_shape *shape, enum kv_dtype dtype,
         }
 }
 
+static void assert_zeros_behind(const struct kv_shape *shape, enum kv_dtype dtype,
+                                const uint8_t *cuda, bool is_k)
+{
+    uint32_t n = is_k ? shape->k_dim : shape->v_dim;
+    uint32_t n_dims = cuda_page_row_bytes(n, dtype) * (dtype == KV_Q4 ? 2 : 1);
+    const uint8_t *row = cuda + (is_k ? cuda_page_k_at(shape, dtype, 0, 3)
+                                      : cuda_page_v_at(shape, dtype, 0, 3));
+    for (uint32_t d = n; d < n_dims; d++)
+        assert_int_equal(cuda_page_code(row, is_k ? cuda_page_k_code(dtype, d)
+                                                  : cuda_page_v_code(dtype, d), dtype), 0);
+}
+
 /* Pages that no row fills hold what they held, and those that are filled the codes of the CPU, with
  * zeros in what blocks have beyond the last dim. */
 static void assert_same_pages(struct sealed *cpu, struct sealed *cuda)
@@ -223,10 +235,8 @@ static void assert_same_pages(struct sealed *cpu, struct sealed *cuda)
         for (uint32_t head = 0; head < shape->n_kv_heads && is_filled(page); head++)
             for (int is_k = shape->v_in_k; is_k <= 1; is_k++)
                 assert_same_plane(shape, dtype, ours, theirs, is_k, head);
-        const uint8_t *row = theirs + cuda_page_k_at(shape, dtype, 0, 3);
-        uint32_t n_dims = cuda_page_row_bytes(shape->k_dim, dtype) * (dtype == KV_Q4 ? 2 : 1);
-        for (uint32_t d = shape->k_dim; d < n_dims && is_filled(page); d++)
-            assert_int_equal(cuda_page_code(row, cuda_page_k_code(dtype, d), dtype), 0);
+        for (int is_k = shape->v_in_k; is_k <= 1 && is_filled(page); is_k++)
+            assert_zeros_behind(shape, dtype, theirs, is_k);
     }
     free(want);
     free(got);
