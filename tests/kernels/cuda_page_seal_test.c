@@ -209,11 +209,13 @@ static void assert_zeros_behind(const struct kv_shape *shape, enum kv_dtype dtyp
 {
     uint32_t n = is_k ? shape->k_dim : shape->v_dim;
     uint32_t n_dims = cuda_page_row_bytes(n, dtype) * (dtype == KV_Q4 ? 2 : 1);
-    const uint8_t *row = cuda + (is_k ? cuda_page_k_at(shape, dtype, 0, 3)
-                                      : cuda_page_v_at(shape, dtype, 0, 3));
-    for (uint32_t d = n; d < n_dims; d++)
-        assert_int_equal(cuda_page_code(row, is_k ? cuda_page_k_code(dtype, d)
-                                                  : cuda_page_v_code(dtype, d), dtype), 0);
+    for (uint32_t token = 0; token < PAGE_TOKENS; token++) {
+        const uint8_t *row = cuda + (is_k ? cuda_page_k_at(shape, dtype, 0, token)
+                                          : cuda_page_v_at(shape, dtype, 0, token));
+        for (uint32_t d = n; d < n_dims; d++)
+            assert_int_equal(cuda_page_code(row, is_k ? cuda_page_k_code(dtype, d)
+                                                      : cuda_page_v_code(dtype, d), dtype), 0);
+    }
 }
 
 /* Pages that no row fills hold what they held, and those that are filled the codes of the CPU, with
