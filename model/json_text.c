@@ -1,6 +1,7 @@
 #include "model/json_text.h"
 
 #include "base/status.h"
+#include "base/utf8.h"
 #include "limits.h"
 #include "model/text_builder.h"
 
@@ -40,6 +41,25 @@ static void copy_from(struct reader *reader, size_t begin)
     text_builder_add(reader->out, slice_of(reader->text.bytes + begin, reader->at - begin));
 }
 
+/* Text as it stands between the quotes of a string. */
+static void quote_inner(struct slice text, struct text_builder *out)
+{
+    static const char named[] = "\"\"\\\\\bb\ff\nn\rr\tt";
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t byte = text.bytes[i];
+        const char *at = byte == 0 ? NULL : strchr(named, byte);
+        if (byte >= ' ' && byte != '"' && byte != '\\') {
+            text_builder_add(out, slice_of(&text.bytes[i], 1));
+        } else if (at != NULL) {
+            text_builder_add(out, slice_of((char[]){'\\', at[1]}, 2));
+        } else {
+            char escape[8];
+            snprintf(escape, sizeof escape, "\\u%04x", byte);
+            text_builder_say(out, escape);
+        }
+    }
+}
+
 static bool is_digit(int byte)
 {
     return byte >= '0' && byte <= '9';
@@ -50,15 +70,55 @@ static bool is_hex(int byte)
     return is_digit(byte) || (byte >= 'a' && byte <= 'f') || (byte >= 'A' && byte <= 'F');
 }
 
+/* The digits behind \u. */
+static bool read_hex(struct reader *reader, uint32_t *unit)
+{
+    *unit = 0;
+    for (int i = 0; i < 4; i++, reader->at++) {
+        int byte = peek(reader);
+        if (!is_hex(byte))
+            return fail(reader, "four hex digits behind \\u");
+        *unit = *unit * 16 + (uint32_t)(is_digit(byte) ? byte - '0' : (byte | 0x20) - 'a' + 10);
+    }
+    return true;
+}
+
+/* A low half behind the high one that was read, which with it is a character. */
+static bool take_low_half(struct reader *reader, uint32_t *code)
+{
+    uint32_t low;
+    struct reader ahead = *reader;
+    if (ahead.text.len - ahead.at < 2 || memcmp(ahead.text.bytes + ahead.at, "\\u", 2) != 0)
+        return false;
+    ahead.at += 2;
+    if (!read_hex(&ahead, &low) || low < 0xDC00 || low > 0xDFFF)
+        return false;
+    *code = 0x10000 + ((*code - 0xD800) << 10) + (low - 0xDC00);
+    reader->at = ahead.at;
+    return true;
+}
+
+/* Behind the backslash: appends what the escape means, escaped again where it has to be. */
 static bool read_escape(struct reader *reader)
 {
+    static const char named[] = "\"\"\\\\//b\bf\fn\nr\rt\t";
     int byte = peek(reader);
-    if (byte < 0 || strchr("\"\\/bfnrtu", byte) == NULL || byte == 0)
+    const char *found = byte <= 0 || byte == 'u' ? NULL : strchr(named, byte);
+    size_t begin = reader->at - 1;
+    uint32_t code;
+    uint8_t out[4];
+
+    if (byte != 'u' && (found == NULL || (found - named) % 2 != 0))
         return fail(reader, "an escape such as \\n");
     reader->at++;
-    for (int i = 0; byte == 'u' && i < 4; i++, reader->at++)
-        if (!is_hex(peek(reader)))
-            return fail(reader, "four hex digits behind \\u");
+    if (byte != 'u')
+        code = (uint8_t)found[1];
+    else if (!read_hex(reader, &code))
+        return false;
+    if (code >= 0xD800 && code <= 0xDFFF && (code >= 0xDC00 || !take_low_half(reader, &code)))
+        copy_from(reader, begin); /* half a character stays as it is */
+    else
+        quote_inner(slice_of(out, utf8_encode(code, out)), reader->out);
     return true;
 }
 
@@ -75,8 +135,12 @@ static bool read_string(struct reader *reader)
         reader->at++;
         if (byte == '"')
             break;
-        if (byte == '\\' && !read_escape(reader))
+        if (byte != '\\')
+            continue;
+        text_builder_add(reader->out, slice_of(reader->text.bytes + begin, reader->at - 1 - begin));
+        if (!read_escape(reader))
             return false;
+        begin = reader->at;
     }
     copy_from(reader, begin);
     return true;
@@ -272,20 +336,7 @@ bool json_text_member(struct slice object, const char *key, struct slice *value)
 
 void json_text_quote(struct slice text, struct text_builder *out)
 {
-    static const char named[] = "\"\"\\\\\bb\ff\nn\rr\tt";
     text_builder_say(out, "\"");
-    for (size_t i = 0; i < text.len; i++) {
-        uint8_t byte = text.bytes[i];
-        const char *at = byte == 0 ? NULL : strchr(named, byte);
-        if (byte >= ' ' && byte != '"' && byte != '\\') {
-            text_builder_add(out, slice_of(&text.bytes[i], 1));
-        } else if (at != NULL) {
-            text_builder_add(out, slice_of((char[]){'\\', at[1]}, 2));
-        } else {
-            char escape[8];
-            snprintf(escape, sizeof escape, "\\u%04x", byte);
-            text_builder_say(out, escape);
-        }
-    }
+    quote_inner(text, out);
     text_builder_say(out, "\"");
 }

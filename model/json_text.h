@@ -3,7 +3,8 @@
  *   {"a":[1,2]}  -->  {"a": [1, 2]}           indent 0: Python's json.dumps
  *   {"a":[1,2]}  -->  {\n    "a": [\n ...     indent 4: json.dumps(indent=4)
  *
- * Strings and numbers stay byte for byte what they were: nothing is rounded, nothing unescaped.
+ * Numbers stay byte for byte what they were, and strings what they say: characters are written as
+ * such, \u00e9 and \/ too, and what JSON must escape as Python does, in its shortest form.
  * Source: RFC 8259. One pass, no tree; nesting up to CHAT_JSON_DEPTH_MAX, and a
  * little more of what was wrapped here. Thread: any.
  */

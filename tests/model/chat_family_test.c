@@ -242,6 +242,21 @@ static void test_chat_family__tools_calls_and_results_are_rendered(void **state)
                    "[TOOL_RESULTS]abcdefghi[TOOL_CONTENT]{\"r\":2}[/TOOL_RESULTS]");
 }
 
+static void test_chat_family__escapes_of_arguments_are_the_characters_that_they_mean(void **state)
+{
+    struct chat_call call = {.name = slice_from("f"),
+                             .arguments = slice_from("{\"\\u006b\":\"\\u00E9\\/\\ud83d\\uDE00 "
+                                                     "\\ud800 \\uDE00\\u0022\\u000a\\u001F\"}")};
+    struct chat_message message = says("assistant", "");
+    message.calls = &call;
+    message.n_calls = 1;
+    struct chat chat = {.messages = &message, .n_messages = 1, .thinking = -1};
+    assert_renders("chatml", "", &chat,
+                   "<|im_start|>assistant\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"k\": "
+                   "\"é/😀 \\ud800 \\uDE00\\\"\\n\\u001f\"}}\n</tool_call><|im_end|>\n"
+                   "<|im_start|>assistant\n");
+}
+
 /* Of Hermes and Qwen3-Coder, whose turns are ChatML's: their tools are not written as Qwen's. */
 static void test_chat_family__tools_that_a_template_writes_otherwise_are_refused(void **state)
 {
@@ -447,6 +462,7 @@ int main(void)
         cmocka_unit_test(test_chat_family__defaults_and_dates_are_read_out_of_the_template),
         cmocka_unit_test(test_chat_family__thoughts_of_earlier_answers_are_left_out),
         cmocka_unit_test(test_chat_family__tools_calls_and_results_are_rendered),
+        cmocka_unit_test(test_chat_family__escapes_of_arguments_are_the_characters_that_they_mean),
         cmocka_unit_test(test_chat_family__tools_that_a_template_writes_otherwise_are_refused),
         cmocka_unit_test(test_chat_family__bad_conversations_are_refused_by_number),
         cmocka_unit_test(test_chat_family__names_nesting_and_bytes_at_their_limits_and_one_beyond),

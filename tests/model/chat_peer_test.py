@@ -239,7 +239,7 @@ def some_json(dice, depth=0):
         return [some_json(dice, depth + 1) for _ in range(dice.randrange(3))]
     if kind == 5:
         return {f"k{i}": some_json(dice, depth + 1) for i in range(dice.randrange(3))}
-    return [None, dice.randrange(-99, 99), "é \" \\ \n", True][kind]
+    return [None, dice.randrange(-99, 99), "é 😀 \" \\ \n / \x1f\x7f", True][kind]
 
 
 TALKS = ("qwen", "qwq", "llama-4", "mistral-v11", "mistral-v13")  # a text may stand before calls
@@ -276,6 +276,7 @@ def some_chat(dice, has_tools, several_calls, talks=False):
 
 
 def packed(messages, tools, thinking):
+    """Calls as json.dumps writes them by default, with \\u for what is beyond ASCII."""
     out = [f"{len(messages)} {len(tools)} {thinking}\n".encode()]
     for message in messages:
         calls = message.get("tool_calls", [])
@@ -284,7 +285,7 @@ def packed(messages, tools, thinking):
         out += [f"{' '.join(str(len(part)) for part in parts)} {len(calls)}\n".encode(), *parts]
         for call in calls:
             out.append(three(call["id"], call["name"],
-                             json.dumps(call["arguments"], ensure_ascii=False, indent=1)))
+                             json.dumps(call["arguments"], indent=1)))
     for tool in tools:
         out.append(three(tool["name"], tool["description"],
                          json.dumps(tool["parameters"], ensure_ascii=False,
