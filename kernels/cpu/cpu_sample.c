@@ -1,4 +1,4 @@
-#include "kernels/cpu/cpu_sample.h"
+#include "kernels/cpu/cpu_sample_cut.h"
 
 #include <assert.h>
 
@@ -9,30 +9,11 @@
 #include "kernels/philox.h"
 
 #define LOGPROB_FLOOR (-9999.0f)
-/* the first guess of how far below the best the candidates reach, in nats, doubled up to the last,
- * then all */
-#define NEAR_FIRST 8.0f
-#define NEAR_LAST 64.0f
-#define RADIX_BUCKETS 2048
 #define DRAW_BLOCK 1024
-#define MASS_LEAST (-28.5f) /* below it, in nats from the best, a token's mass rounds to 0 */
-#define SURPRISE_ONE 65536.0
 
 struct sample_run {
     struct sample_args args;
     const struct cpu_sample_ops *ops;
-};
-
-struct sample_row { /* of the worker's part of the workspace */
-    const struct cpu_sample_ops *ops;
-    uint32_t vocabulary;
-    float *x;      /* [vocabulary] logits after the steps so far */
-    float *e;      /* [vocabulary] */
-    float *near;   /* [vocabulary] of kept ids: how near they are to the mean surprise, negative */
-    uint32_t *ids; /* [vocabulary] what is kept, ascending, unless `all` */
-    uint32_t n_ids;
-    bool all;
-    uint64_t *buckets; /* [RADIX_BUCKETS] */
 };
 
 static size_t row_bytes(uint32_t vocabulary)
@@ -48,158 +29,9 @@ size_t cpu_sample_workspace_bytes(const struct device *device, uint32_t max_rows
     return row_bytes(vocabulary) * (size_t)device_n_threads(device);
 }
 
-/* The values at or above some distance from `best`, at least n_wanted of them when there are so
- * many: a prefix of the order (value descending, id ascending) that holds the first n_wanted. */
-static uint32_t collect_best(const struct sample_row *row, const float *x, float best,
-                             uint32_t n_wanted)
-{
-    for (float near = NEAR_FIRST; near <= NEAR_LAST; near *= 2) {
-        uint32_t n = row->ops->collect(x, row->vocabulary, best - near, row->ids);
-        if (n >= n_wanted)
-            return n;
-    }
-    return row->ops->collect(x, row->vocabulary, -INFINITY, row->ids);
-}
-
-/* --- cuts --- */
-
-/* Larger floats have larger keys. */
-static uint32_t key_of(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-
-static uint64_t weight_of(const struct sample_row *row, uint32_t id, bool by_mass)
-{
-    return by_mass ? cpu_sample_mass(row->e[id]) : 1;
-}
-
-/* Keeps the shortest prefix, by (value descending, id ascending), of the kept ids whose weights
- * reach `need`; need is at least 1 and at most their sum. A radix search from the top bits finds
- * the last value, then one pass drops what is beyond it. */
-static void cut(struct sample_row *row, const float *values, uint64_t need, bool by_mass)
-{
-    static const struct {
-        uint32_t shift, mask, above; /* above: bits that are already decided */
-    } levels[] = {{21, 0x7ff, 0}, {10, 0x7ff, 0xffe00000u}, {0, 0x3ff, 0xfffffc00u}};
-    uint32_t last = 0;
-    for (int level = 0; level < 3; level++) {
-        memset(row->buckets, 0, RADIX_BUCKETS * sizeof *row->buckets);
-        for (uint32_t i = 0; i < row->n_ids; i++) {
-            uint32_t key = key_of(values[row->ids[i]]);
-            if ((key & levels[level].above) == last)
-                row->buckets[key >> levels[level].shift & levels[level].mask] +=
-                    weight_of(row, row->ids[i], by_mass);
-        }
-        uint32_t bucket = levels[level].mask;
-        while (bucket > 0 && row->buckets[bucket] < need)
-            need -= row->buckets[bucket--];
-        last |= bucket << levels[level].shift;
-    }
-    uint32_t n_kept = 0;
-    for (uint32_t i = 0; i < row->n_ids; i++) {
-        uint32_t id = row->ids[i], key = key_of(values[id]);
-        if (key < last || (key == last && need == 0))
-            continue;
-        if (key == last) {
-            uint64_t weight = weight_of(row, id, by_mass);
-            need -= weight < need ? weight : need;
-        }
-        row->ids[n_kept++] = id;
-    }
-    row->n_ids = n_kept;
-}
-
-static uint64_t kept_mass(const struct sample_row *row)
-{
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < row->n_ids; i++)
-        sum += cpu_sample_mass(row->e[row->ids[i]]);
-    return sum;
-}
-
-/* x >= ln(min_p), x being relative to the best. */
-static void cut_min_p(struct sample_row *row, float min_p)
-{
-    double exact = exact_math_ln(min_p < 1.0f ? (double)min_p : 1.0);
-    float threshold = (float)exact;
-    if ((double)threshold < exact)
-        threshold = nextafterf(threshold, INFINITY);
-    row->n_ids = row->ops->collect(row->x, row->vocabulary, threshold, row->ids);
-    row->all = false;
-}
-
-static void cut_top_k(struct sample_row *row, uint32_t k)
-{
-    if (row->all)
-        row->n_ids = collect_best(row, row->x, 0.0f, k);
-    row->all = false;
-    if (k < row->n_ids)
-        cut(row, row->x, k, false);
-}
-
-/* 1 at least */
-static uint64_t share_of(float p, uint64_t total)
-{
-    double wanted = ceil((double)p * (double)total);
-    uint64_t need = wanted < 1.0 ? 1 : (uint64_t)wanted;
-    return need < total ? need : total;
-}
-
-static void cut_top_p(struct sample_row *row, float top_p)
-{
-    uint64_t total = row->all ? row->ops->mass(row->e, row->vocabulary) : kept_mass(row);
-    uint64_t need = share_of(top_p, total);
-    for (float near = NEAR_FIRST; row->all && near <= NEAR_LAST; near *= 2) {
-        row->n_ids = row->ops->collect(row->x, row->vocabulary, -near, row->ids);
-        row->all = kept_mass(row) < need;
-    }
-    if (row->all)
-        row->n_ids = row->ops->collect(row->x, row->vocabulary, -INFINITY, row->ids);
-    row->all = false;
-    cut(row, row->x, need, true);
-}
-
-/* What has a mass, and their sum. */
-static uint64_t keep_massive(struct sample_row *row)
-{
-    uint64_t total = 0;
-    uint32_t n = 0;
-
-    if (row->all)
-        row->n_ids = row->ops->collect(row->x, row->vocabulary, MASS_LEAST, row->ids);
-    row->all = false;
-    for (uint32_t i = 0; i < row->n_ids; i++) {
-        uint64_t mass = cpu_sample_mass(row->e[row->ids[i]]);
-        row->ids[n] = row->ids[i];
-        n += mass > 0;
-        total += mass;
-    }
-    row->n_ids = n;
-    return total;
-}
-
-static void cut_typical(struct sample_row *row, float typical_p)
-{
-    uint64_t total = keep_massive(row), need = share_of(typical_p, total);
-    unsigned __int128 sum = 0;
-
-    for (uint32_t i = 0; i < row->n_ids; i++) {
-        uint32_t id = row->ids[i];
-        sum += (unsigned __int128)cpu_sample_mass(row->e[id]) *
-               (uint64_t)((double)-row->x[id] * SURPRISE_ONE + 0.5);
-    }
-    float mean = -(float)((double)sum / (double)total / SURPRISE_ONE);
-    for (uint32_t i = 0; i < row->n_ids; i++)
-        row->near[row->ids[i]] = -fabsf(row->x[row->ids[i]] - mean);
-    cut(row, row->near, need, true);
-}
-
 /* --- the draw --- */
 
-static uint32_t draw_of_all(const struct sample_row *row, uint64_t random)
+static uint32_t draw_of_all(const struct cpu_sample_row *row, uint64_t random)
 {
     uint64_t total = row->ops->mass(row->e, row->vocabulary);
     uint64_t left = (uint64_t)((unsigned __int128)random * total >> 64);
@@ -219,9 +51,9 @@ static uint32_t draw_of_all(const struct sample_row *row, uint64_t random)
     return 0;
 }
 
-static uint32_t draw_of_kept(const struct sample_row *row, uint64_t random)
+static uint32_t draw_of_kept(const struct cpu_sample_row *row, uint64_t random)
 {
-    uint64_t left = (uint64_t)((unsigned __int128)random * kept_mass(row) >> 64);
+    uint64_t left = (uint64_t)((unsigned __int128)random * cpu_sample_kept_mass(row) >> 64);
     for (uint32_t i = 0; i < row->n_ids; i++) {
         uint64_t mass = cpu_sample_mass(row->e[row->ids[i]]);
         if (left < mass)
@@ -232,18 +64,10 @@ static uint32_t draw_of_kept(const struct sample_row *row, uint64_t random)
     return 0;
 }
 
-static uint32_t draw(struct sample_row *row, const struct sample_params *params, float max)
+static uint32_t draw(struct cpu_sample_row *row, const struct sample_params *params, float max)
 {
     row->ops->weigh(row->x, max, params->temperature, row->vocabulary, row->e);
-    row->all = true;
-    if (params->min_p > 0.0f)
-        cut_min_p(row, params->min_p);
-    if (params->top_k > 0 && params->top_k < row->vocabulary)
-        cut_top_k(row, params->top_k);
-    if (params->typical_p > 0.0f && params->typical_p < 1.0f)
-        cut_typical(row, params->typical_p);
-    if (params->top_p < 1.0f)
-        cut_top_p(row, params->top_p);
+    cpu_sample_cut(row, params);
     uint64_t random = philox(params->seed, params->choice_idx, params->position);
     return row->all ? draw_of_all(row, random) : draw_of_kept(row, random);
 }
@@ -256,10 +80,10 @@ static float logprob_of(float logit, float max, double log_sum)
     return logprob < (double)LOGPROB_FLOOR ? LOGPROB_FLOOR : (float)logprob;
 }
 
-static void report_top(const struct sample_row *row, const float *logits, float max, double log_sum,
-                       uint32_t n_top, struct sample_result *result)
+static void report_top(const struct cpu_sample_row *row, const float *logits, float max,
+                       double log_sum, uint32_t n_top, struct sample_result *result)
 {
-    uint32_t n_ids = collect_best(row, logits, max, n_top), n = 0;
+    uint32_t n_ids = cpu_sample_collect_best(row, logits, max, n_top), n = 0;
     for (uint32_t i = 0; i < n_ids; i++) {
         uint32_t id = row->ids[i], at = n;
         while (at > 0 && logits[id] > logits[result->top_id[at - 1]])
@@ -276,7 +100,7 @@ static void report_top(const struct sample_row *row, const float *logits, float 
     result->n_top = n;
 }
 
-static int report(const struct sample_row *row, const struct sample_params *params,
+static int report(const struct cpu_sample_row *row, const struct sample_params *params,
                   const float *logits, struct sample_result *result)
 {
     float max = row->ops->max(logits, row->vocabulary);
@@ -313,7 +137,7 @@ static bool changes_logits(const struct sample_params *params)
 }
 
 static int add_biases(const struct sample_args *args, const struct sample_params *params,
-                      struct sample_row *row)
+                      struct cpu_sample_row *row)
 {
     if (params->n_biases > args->n_biases || params->first_bias > args->n_biases - params->n_biases)
         return STATUS_INTERNAL;
@@ -327,7 +151,7 @@ static int add_biases(const struct sample_args *args, const struct sample_params
 
 /* What may not be drawn becomes -infinity. */
 static int mask(const struct sample_args *args, const struct sample_params *params,
-                struct sample_row *row)
+                struct cpu_sample_row *row)
 {
     if (params->mask_banned != 0)
         for (uint32_t i = 0; i < args->n_banned; i++)
@@ -360,7 +184,7 @@ static void penalize_output(float *x, const uint32_t *counts, float frequency, f
 
 /* Copies the logits to row->x with biases, masks and penalties in them. */
 static int prepare(const struct sample_args *args, const struct sample_params *params,
-                   const float *logits, struct sample_row *row)
+                   const float *logits, struct cpu_sample_row *row)
 {
     memcpy(row->x, logits, row->vocabulary * sizeof(float));
     int status = params->n_biases > 0 ? add_biases(args, params, row) : STATUS_OK;
@@ -378,7 +202,7 @@ static int prepare(const struct sample_args *args, const struct sample_params *p
     return STATUS_OK;
 }
 
-static int sample_row(const struct sample_args *args, uint32_t r, struct sample_row *row)
+static int sample_row(const struct sample_args *args, uint32_t r, struct cpu_sample_row *row)
 {
     const struct sample_params *params = &args->params[r];
     const float *logits = args->logits + (size_t)r * args->vocabulary;
@@ -407,7 +231,7 @@ static void run_sample(const struct cpu_worker *worker, const void *args)
     const struct sample_run *run = args;
     uint32_t vocabulary = run->args.vocabulary;
     size_t n_values = ((size_t)vocabulary + 15) / 16 * 16;
-    struct sample_row row = {
+    struct cpu_sample_row row = {
         .ops = run->ops,
         .vocabulary = vocabulary,
         .x =
