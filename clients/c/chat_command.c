@@ -226,6 +226,7 @@ static bool take_turn(struct chat_run *run, const char *line, size_t len)
     }
     if (!ask(run))
         return settle(run, n_before);
+    answer_output_end_progress(&run->client.output); /* an answer may be empty */
     answer_output_end_line(&run->client.output);
     return true;
 }

@@ -99,6 +99,16 @@ def test_a_conversation_outlives_the_server_that_it_began_with(quire, module_ser
         assert chat.returncode == 1
 
 
+def test_an_answer_without_a_word_leaves_the_line_to_the_prompt(quire, module_server, tiny):
+    running = module_server("--chat-format", "chatml", model=tiny["qwen2"])
+    chat = Terminal(quire, "chat", "--server", running.address, "--temperature", "0", "-n", "8")
+    chat.expect(b"> ")
+    chat.type("72\n")  # to which it says nothing
+    chat.expect(rb"(?s)reading .*(\x1b\[K|\n)> ")
+    chat.type("\x04")
+    assert chat.end() == 0
+
+
 def test_lines_are_edited_by_characters_of_any_language_and_ctrl_z_stops(quire, server):
     shell = Terminal("env", "PS1=shell: ", "LC_ALL=C", "bash", "--norc", "--noediting", "-i")
     shell.expect(b"shell: ")
