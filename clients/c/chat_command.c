@@ -49,7 +49,7 @@ static const struct command command = {
     .usage = "quire chat [options]",
     .summary = "A conversation: each line you type is answered, with all lines before it in mind. "
                "Ctrl-C cancels an answer, or the line you type; Ctrl-D, or /exit, ends. /clear "
-               "forgets what was said.",
+               "forgets what was said, /help shows this.",
     .options = options,
     .examples = "  quire chat --model model.gguf\n"
                 "  quire chat --server 127.0.0.1:7070 --system 'Be brief.' --temperature 0.7\n"
@@ -267,7 +267,9 @@ static void converse(struct chat_run *run, struct line_input *input, size_t n_ke
             continue;
         if (is_word(line, len, "/exit"))
             return;
-        if (is_word(line, len, "/clear")) {
+        if (is_word(line, len, "/help")) {
+            answer_output_note(&run->client.output, "%s", command.summary);
+        } else if (is_word(line, len, "/clear")) {
             chat_history_drop(&run->history, n_kept);
             answer_output_note(&run->client.output, "forgotten");
         } else if (!utf8_is_valid((const uint8_t *)line, len, &bad)) {

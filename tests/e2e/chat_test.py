@@ -43,11 +43,11 @@ class Terminal:
 
 
 def test_a_conversation_over_a_pipe_remembers_what_was_said(ask):
-    lines = f"{QUESTION}\nWhat did I ask?\n/clear\n{QUESTION}\n/exit\nnever asked\n"
+    lines = f"/help\n{QUESTION}\nWhat did I ask?\n/clear\n{QUESTION}\n/exit\nnever asked\n"
     ran = ask("chat", "--temperature", "0", "--max-tokens", "40", given=lines.encode())
     answers = ran.text.splitlines()
     assert ran.status == 0 and answers[0] == ANSWER and answers[-1] == ANSWER
-    assert "forgotten" in ran.err and "never" not in ran.text
+    assert "/clear forgets" in ran.err and "forgotten" in ran.err and "never" not in ran.text
     asked = ask("chat", "--json", "--temperature", "0", "-n", "8",
                 given=f"{QUESTION}\n{QUESTION}\n".encode())
     prompts = [event["prompt_tokens"] for event in asked.events if event["event"] == "accepted"]
