@@ -78,10 +78,15 @@ static enum chat_family bracketed(struct slice text, bool tekken)
         return tekken ? CHAT_MISTRAL_V7_TEKKEN : CHAT_MISTRAL_V7;
     if (chat_text_contains(text, "<<SYS>>") || chat_text_contains(text, "bos_token + '[INST]"))
         return CHAT_LLAMA2;
-    /* Mistral's first template has no blank before [INST]; its own code always wrote one. */
-    if (!chat_text_contains(text, "[AVAILABLE_TOOLS]") || chat_text_contains(text, " [INST]"))
+    /* Mistral's first template has no blank before [INST]; its own code always wrote one. Where the
+     * marks are tokens, [/INST] has none either. */
+    bool has_tools = chat_text_contains(text, "[AVAILABLE_TOOLS]");
+    if (chat_text_contains(text, " [INST]") || (!has_tools && chat_text_contains(text, " [/INST]")))
         return CHAT_MISTRAL_V1;
-    return chat_text_contains(text, "\"[INST]\"") ? CHAT_MISTRAL_V3_TEKKEN : CHAT_MISTRAL_V3;
+    return chat_text_contains(text, "\"[INST]\"") ||
+                   (!has_tools && chat_text_contains(text, "'[INST]'"))
+               ? CHAT_MISTRAL_V3_TEKKEN
+               : CHAT_MISTRAL_V3;
 }
 
 bool chat_family_always_thinks(struct slice text)

@@ -39,6 +39,8 @@ static void test_chat_family__templates_are_told_apart_by_their_marks(void **sta
         {"[AVAILABLE_TOOLS][INST]", false, CHAT_MISTRAL_V3},
         {"[INST] <<SYS>>", false, CHAT_LLAMA2},
         {"bos_token + '[INST] '", false, CHAT_LLAMA2},
+        {"{{ '[INST] ' + message['content'] + '[/INST]' }}", false, CHAT_MISTRAL_V3},
+        {"{{ '[INST]' + message['content'] + '[/INST]' }}", false, CHAT_MISTRAL_V3_TEKKEN},
         {"bos_token }}{{ '[INST] ' + message['content'] + ' [/INST]' }}", false, CHAT_MISTRAL_V1},
         {"{% x %}<|start_header_id|><|end_header_id|>", false, CHAT_LLAMA3},
         {"'Assistant: ' + message['content'] + eos_token", false, CHAT_DEEPSEEK2},
