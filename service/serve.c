@@ -24,13 +24,59 @@
 #define LOADING_NS (5 * NS_PER_S) /* between two records of a long load */
 #define OWN_MAP_BYTES (256 << 10)
 
+/* --- the parent --- */
+
+struct parent_watch {
+    uv_poll_t poll;
+    struct server *server;
+    int fd;
+    bool is_open;
+};
+
+static void on_parent(uv_poll_t *poll, int status, int events)
+{
+    struct parent_watch *watch = poll->data;
+    char bytes[256];
+    (void)events;
+    ssize_t n = read(watch->fd, bytes, sizeof bytes);
+    if (n > 0 || (n < 0 && status == 0))
+        return; /* what a parent writes means nothing */
+    log_write(LOG_INFO, "parent_gone", "fd=%d", watch->fd);
+    uv_poll_stop(poll);
+    server_stop(watch->server);
+}
+
+static int watch_parent(struct parent_watch *watch, struct server *server, int fd, struct why *why)
+{
+    watch->server = server;
+    watch->fd = fd;
+    if (fd < 0)
+        return STATUS_OK;
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    int error = uv_poll_init(&server_loop(server)->uv, &watch->poll, fd);
+    if (error < 0)
+        return refuse(why, STATUS_INVALID, "--parent-fd %d cannot be watched: %s", fd,
+                      uv_strerror(error));
+    watch->is_open = true;
+    watch->poll.data = watch;
+    uv_poll_start(&watch->poll, UV_READABLE | UV_DISCONNECT, on_parent);
+    return STATUS_OK;
+}
+
+static void close_all(struct parent_watch *parent, struct server *server)
+{
+    if (parent->is_open)
+        uv_close((uv_handle_t *)&parent->poll, NULL);
+    server_free(server);
+}
+
 /* --- what may end the process before it serves --- */
 
 struct loading {
     struct progress progress; /* for a terminal or a waiting parent; the log gets records */
     int64_t begun_ns, told_ns;
     struct server *server;
-    int parent_fd;
+    struct parent_watch *parent;
 };
 
 static bool parent_is_gone(int fd)
@@ -76,23 +122,24 @@ static void log_loading(struct loading *loading, uint64_t n_done, uint64_t n_tot
 static void on_load(void *arg, uint64_t n_done, uint64_t n_total)
 {
     struct loading *loading = arg;
-    if (loading->progress.live || loading->parent_fd >= 0)
+    int parent_fd = loading->parent->fd;
+    if (loading->progress.live || parent_fd >= 0)
         progress_update(&loading->progress, "loading", n_done, n_total, 0);
     else
         log_loading(loading, n_done, n_total);
-    if (!stop_is_pending() && !parent_is_gone(loading->parent_fd))
+    if (!stop_is_pending() && !parent_is_gone(parent_fd))
         return;
     progress_end(&loading->progress);
     log_write(LOG_INFO, "stopping", "loaded_bytes=%llu", (unsigned long long)n_done);
-    server_free(loading->server);
+    close_all(loading->parent, loading->server);
     _exit(0); /* the engine is half made: the kernel takes it apart */
 }
 
-static int load(const struct serve_options *in, struct server *server, struct engine **out,
-                struct why *why)
+static int load(const struct serve_options *in, struct parent_watch *parent, struct server *server,
+                struct engine **out, struct why *why)
 {
     struct loading loading = {.server = server,
-                              .parent_fd = (int)in->parent_fd,
+                              .parent = parent,
                               .begun_ns = clock_now(&clock_monotonic)};
     struct engine_options engine = serve_options_engine(in);
     engine.on_progress = on_load;
@@ -101,45 +148,6 @@ static int load(const struct serve_options *in, struct server *server, struct en
     int status = engine_create(&engine, out, why);
     progress_end(&loading.progress);
     return status;
-}
-
-/* --- the parent --- */
-
-struct parent_watch {
-    uv_poll_t poll;
-    struct server *server;
-    int fd;
-    bool is_open;
-};
-
-static void on_parent(uv_poll_t *poll, int status, int events)
-{
-    struct parent_watch *watch = poll->data;
-    char bytes[256];
-    (void)events;
-    ssize_t n = read(watch->fd, bytes, sizeof bytes);
-    if (n > 0 || (n < 0 && status == 0))
-        return; /* what a parent writes means nothing */
-    log_write(LOG_INFO, "parent_gone", "fd=%d", watch->fd);
-    uv_poll_stop(poll);
-    server_stop(watch->server);
-}
-
-static int watch_parent(struct parent_watch *watch, struct server *server, int fd, struct why *why)
-{
-    watch->server = server;
-    watch->fd = fd;
-    if (fd < 0)
-        return STATUS_OK;
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    int error = uv_poll_init(&server_loop(server)->uv, &watch->poll, fd);
-    if (error < 0)
-        return refuse(why, STATUS_INVALID, "--parent-fd %d cannot be watched: %s", fd,
-                      uv_strerror(error));
-    watch->is_open = true;
-    watch->poll.data = watch;
-    uv_poll_start(&watch->poll, UV_READABLE | UV_DISCONNECT, on_parent);
-    return STATUS_OK;
 }
 
 /* --- life --- */
@@ -165,11 +173,11 @@ static void tell_ready(const struct service *service, const char *address)
               log_quote(device, sizeof device, model->device, strlen(model->device)));
 }
 
-static int run(const struct serve_options *in, struct service *service, struct server *server,
-               struct why *why)
+static int run(const struct serve_options *in, struct service *service, struct parent_watch *parent,
+               struct server *server, struct why *why)
 {
     struct engine *engine = NULL;
-    int status = load(in, server, &engine, why);
+    int status = load(in, parent, server, &engine, why);
     if (status < 0)
         return status;
 
@@ -228,10 +236,8 @@ static int serve(const struct serve_options *in, bool *is_usage, struct why *why
         status = watch_parent(&parent, server, (int)in->parent_fd, why);
         *is_usage = status == STATUS_INVALID;
         if (status == STATUS_OK)
-            status = run(in, service, server, why);
-        if (parent.is_open)
-            uv_close((uv_handle_t *)&parent.poll, NULL);
-        server_free(server);
+            status = run(in, service, &parent, server, why);
+        close_all(&parent, server);
     }
     free(service);
     return status;

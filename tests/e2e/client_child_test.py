@@ -49,7 +49,7 @@ def test_a_child_ends_with_its_parent(quire, model, tmp_path, number):
 @pytest.mark.parametrize("delay", [0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4])
 def test_a_child_that_starts_or_loads_ends_with_its_parent(quire, model, tmp_path, delay):
     with subprocess.Popen(
-        [quire, "model", "--model", model], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        [quire, "model", "--model", model], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     ) as process:
         wait_until(lambda: children_of(process.pid) or process.poll() is not None)
@@ -58,6 +58,7 @@ def test_a_child_that_starts_or_loads_ends_with_its_parent(quire, model, tmp_pat
         process.kill()
         process.wait(SECONDS)
         wait_until(lambda: not any(is_alive(child) for child in children))
+        assert b"ssertion" not in process.stderr.read()  # the child's too
     wait_until(lambda: list(tmp_path.iterdir()) == [])
 
 
