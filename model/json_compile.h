@@ -79,6 +79,10 @@ uint32_t json_array_expr(struct json_compile *c, const json_t *schema);   /* jso
 uint32_t json_string_expr(struct json_compile *c, const json_t *schema);  /* json_string.c */
 uint32_t json_number_expr(struct json_compile *c, const json_t *schema,
                           bool is_integer);                               /* json_number.c */
+/* Of an expression of a pattern, texts of min to max characters: some of them, all where one part
+ * alone may vary, by one character at a time. UINT32_MAX: none is found. */
+uint32_t json_within(struct json_compile *c, uint32_t expr, uint32_t min,
+                     uint32_t max); /* json_length.c */
 /* Fills the shared expressions. */
 void json_make_shared(struct json_compile *c); /* json_value.c */
 /* At most one of the schemas can hold for a value. */

@@ -371,11 +371,17 @@ static uint32_t alternatives(struct pattern *p)
     return all;
 }
 
-uint32_t json_pattern_expr(struct json_compile *c, const json_t *pattern)
+uint32_t json_pattern_expr(struct json_compile *c, const char *keyword, struct slice pattern,
+                           uint32_t min, uint32_t max)
 {
-    struct pattern p = {.c = c,
-                        .bytes = (const uint8_t *)json_string_value(pattern),
-                        .len = json_string_length(pattern)};
+    struct pattern p = {.c = c, .bytes = pattern.bytes, .len = pattern.len};
     uint32_t all = alternatives(&p);
-    return is_over(&p) ? json_named(c, all) : fail(&p, "this begins no term");
+    if (!is_over(&p))
+        return fail(&p, "this begins no term");
+    all = json_within(c, all, min, max);
+    if (all == UINT32_MAX)
+        return json_refuse(c, keyword,
+                           "no text of it is found that is as long as minLength and maxLength "
+                           "want: say the length in a pattern, as ^.{1,80}$");
+    return json_named(c, all);
 }

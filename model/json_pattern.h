@@ -12,7 +12,10 @@
 
 #include "model/json_compile.h"
 
-/* What stands between the quotes. Refuses at "pattern" with the place in it. */
-uint32_t json_pattern_expr(struct json_compile *c, const json_t *pattern);
+/* What stands between the quotes, of min to max characters (GRAMMAR_UNBOUNDED: any). Refuses at
+ * "pattern" with the place in it; at `keyword`, where the pattern is from, if no text of such a
+ * length is found. */
+uint32_t json_pattern_expr(struct json_compile *c, const char *keyword, struct slice pattern,
+                           uint32_t min, uint32_t max);
 
 #endif

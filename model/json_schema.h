@@ -6,14 +6,16 @@
  *              of others beside properties are spelled without escapes
  *   numbers    at most 16 digits, 16 behind the point, an exponent of 2; with bounds at most 6
  *              behind the point, as far as whole parts between the bounds go, and no exponent
+ *   strings    of a pattern or format beside lengths some, not all (json_length.c)
  *   blanks     between tokens one blank, or a line's end and up to 20 blanks
  *
  * Keywords (models.md 8.5; draft 2020-12): type, enum, const, properties, required,
  * additionalProperties, propertyNames, minProperties, maxProperties, items, prefixItems, minItems,
  * maxItems, minLength, maxLength, pattern (json_pattern.h), minimum, maximum, exclusiveMinimum,
  * exclusiveMaximum, anyOf, oneOf of which at most one can hold, allOf of one, $ref within the
- * schema (a JSON pointer, %HH for a byte), $defs, definitions. Annotations (title, description,
- * default, format, ...) and x-... say nothing. Every other keyword is refused by its name.
+ * schema (a JSON pointer, %HH for a byte), $defs, definitions; format of strings, as far as
+ * json_string.c knows it. Annotations (title, description, default, ...) and x-... say nothing.
+ * Every other keyword is refused by its name.
  */
 #ifndef QUIRE_MODEL_JSON_SCHEMA_H
 #define QUIRE_MODEL_JSON_SCHEMA_H

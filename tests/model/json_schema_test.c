@@ -189,7 +189,6 @@ static void test_json_schema__patterns_are_those_of_the_value(void **state)
     refuses("{\"pattern\":\"a)\"}", "begins no term");
     refuses("{\"pattern\":\"*\"}", "nothing to repeat");
     refuses("{\"pattern\":\"^a|[]$\"}", "a class holds no character");
-    refuses("{\"pattern\":\"a\",\"maxLength\":3}", "beside minLength or maxLength");
 }
 
 /* Every whole number near the bounds, against the bounds. */
