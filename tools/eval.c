@@ -96,6 +96,7 @@ struct eval {
     struct side sides[2]; /* as asked for; beside it */
     int n_sides;
     struct token_buffer tokens;
+    int text_fd;          /* closed by the end of the program */
     size_t n_text;        /* bytes of the text that the tokens say */
     bool has_more;        /* the text goes on */
     double nll, squares, most;
@@ -151,24 +152,28 @@ static int tokenize(struct eval *eval, struct slice text, size_t n_max, struct w
     return STATUS_OK;
 }
 
+/* Before models are loaded, which may take minutes. */
+static int open_text(struct eval *eval, const struct eval_options *in, struct why *why)
+{
+    bool is_input = strcmp(in->text, "-") == 0;
+    eval->text_fd = is_input ? STDIN_FILENO : open(in->text, O_RDONLY | O_CLOEXEC);
+    if (eval->text_fd < 0)
+        return refuse(why, STATUS_IO, "%s: %s", in->text, strerror(errno));
+    return STATUS_OK;
+}
+
 static int read_text(struct eval *eval, const struct eval_options *in, struct why *why)
 {
     uint32_t context = model_plan(eval->sides[0].run.model)->context;
     size_t n_max = in->tokens > 0 && in->tokens < context ? (size_t)in->tokens : context;
     size_t max = n_max * TOKEN_BYTES > TEXT_BYTES_LEAST ? n_max * TOKEN_BYTES : TEXT_BYTES_LEAST;
-    bool is_input = strcmp(in->text, "-") == 0;
     uint8_t *bytes = NULL;
     size_t len = 0;
 
     if (in->tokens > context)
         return refuse(why, STATUS_TOO_LARGE, "--tokens %lld; the model's context holds %u",
                       (long long)in->tokens, context);
-    int fd = is_input ? STDIN_FILENO : open(in->text, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return refuse(why, STATUS_IO, "%s: %s", in->text, strerror(errno));
-    int status = read_fd(fd, in->text, max, &bytes, &len, &eval->has_more, why);
-    if (!is_input)
-        close(fd);
+    int status = read_fd(eval->text_fd, in->text, max, &bytes, &len, &eval->has_more, why);
     if (status == STATUS_OK)
         status = tokenize(eval, slice_of(bytes, len), n_max, why);
     free(bytes);
@@ -303,7 +308,7 @@ static void print_result(const struct eval *eval)
 static int run_eval(struct eval *eval, const struct eval_options *in, struct why *why)
 {
     struct progress progress;
-    int status = STATUS_OK;
+    int status = open_text(eval, in, why);
 
     for (int s = 0; s < eval->n_sides && status == STATUS_OK; s++)
         status = open_side(&eval->sides[s], in, s > 0, why);

@@ -95,7 +95,8 @@ def test_eval_compares_nothing_with_itself_to_zero_and_refuses_bad_texts(run, ti
     assert "not UTF-8" in run("eval", "-m", tiny["q8_0"], "--text", text).err
     text.write_bytes(b"")
     assert "at least 2" in run("eval", "-m", tiny["q8_0"], "--text", text).err
-    assert run("eval", "-m", tiny["q8_0"], "--text", tmp_path / "none").status == 1
+    absent = run("eval", "-m", tiny["q8_0"], "--text", tmp_path / "none")
+    assert absent.status == 1 and "loading" not in absent.err  # the model, for nothing
     assert run("eval", "-m", tiny["q8_0"]).status == 2
 
 
