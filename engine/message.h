@@ -11,7 +11,8 @@
  * A submit may ask for several answers to its prompt, its choices: a run each, with tags that
  * count from that of the first. They are answered by one EVENT_ACCEPTED or _REFUSED; they draw by
  * the same seed and their own choice_idx, the first what it would draw alone; each tells its deltas
- * and its end. The first reads the prompt, and tells of it, for all.
+ * and its end. The first reads the prompt, and tells of it, for all; who gave up its pages tells
+ * what it reads again itself.
  *
  * Credit: a run starts with submit_credit of it; each EVENT_DELTA takes one; at 0 the sequence is
  * PAUSED. Answers (accepted, refused, stats, tables, estimate) need none, but no more than
