@@ -6,6 +6,7 @@
 
 #define REFS_FOLLOWED 8
 #define MARKS_MAX 64 /* values of one property that are compared with others' */
+#define COMPARED_MAX (1u << 20) /* for a whole schema; beyond, all is taken for alike */
 
 enum { OF_NULL = 1, OF_BOOLEAN = 2, OF_NUMBER = 4, OF_STRING = 8, OF_ARRAY = 16, OF_OBJECT = 32 };
 #define OF_ALL 63u
@@ -122,29 +123,22 @@ static uint32_t types_of(const json_t *schema)
     return json_is_string(type) ? type_of_name(type) : OF_ALL;
 }
 
-static bool requires(const json_t *schema, const char *name)
+struct values { /* that a schema holds for alone, as `const` or `enum` has them */
+    const json_t *value, *list;
+    size_t n; /* 0: it is not such a one, or has too many to compare */
+};
+
+static struct values values_of(const json_t *schema)
 {
-    const json_t *required = json_object_get(schema, "required");
-    for (size_t i = 0; i < json_array_size(required); i++) {
-        const char *one = json_string_value(json_array_get(required, i));
-        if (one != NULL && strcmp(one, name) == 0)
-            return true;
-    }
-    return false;
+    struct values values = {json_object_get(schema, "const"), json_object_get(schema, "enum"), 1};
+    if (values.value == NULL)
+        values.n = json_array_size(values.list) <= MARKS_MAX ? json_array_size(values.list) : 0;
+    return values;
 }
 
-/* How many values a schema holds for alone, as `const` or `enum` has them; 0: it is not such a
- * one, or there are too many to compare. */
-static size_t count_values(const json_t *schema)
+static const json_t *value_at(const struct values *values, size_t i)
 {
-    size_t n = json_array_size(json_object_get(schema, "enum"));
-    return json_object_get(schema, "const") != NULL ? 1 : n <= MARKS_MAX ? n : 0;
-}
-
-static const json_t *value_at(const json_t *schema, size_t i)
-{
-    const json_t *value = json_object_get(schema, "const");
-    return value != NULL ? value : json_array_get(json_object_get(schema, "enum"), i);
+    return values->value != NULL ? values->value : json_array_get(values->list, i);
 }
 
 /* Not of those that are equal to some that are written otherwise, as 1 and 1.0 are. */
@@ -153,20 +147,45 @@ static bool is_plain(const json_t *value)
     return !json_is_real(value) && (type_of_value(value) & (OF_ARRAY | OF_OBJECT)) == 0;
 }
 
-/* Each holds for some values alone, and none of those are the other's. */
-static bool have_other_values(const json_t *a, const json_t *b)
+/* Counts n comparisons. False: they are more than are made. */
+static bool may_compare(struct json_compile *c, size_t n)
 {
-    size_t n_a = count_values(a), n_b = count_values(b);
-    for (size_t i = 0; i < n_a; i++)
-        for (size_t j = 0; j < n_b; j++)
-            if (!is_plain(value_at(a, i)) || !is_plain(value_at(b, j)) ||
-                json_equal(value_at(a, i), value_at(b, j)))
+    if (c->n_compared + n > COMPARED_MAX)
+        return false;
+    c->n_compared += (uint32_t)n;
+    return true;
+}
+
+/* Each holds for some values alone, and none of those are the other's. */
+static bool have_other_values(struct json_compile *c, const json_t *a, const json_t *b)
+{
+    struct values of_a = values_of(a), of_b = values_of(b);
+    if (of_a.n == 0 || of_b.n == 0 || !may_compare(c, of_a.n * of_b.n))
+        return false;
+    for (size_t i = 0; i < of_a.n; i++)
+        for (size_t j = 0; j < of_b.n; j++) {
+            const json_t *one = value_at(&of_a, i), *other = value_at(&of_b, j);
+            if (!is_plain(one) || !is_plain(other) || json_equal(one, other))
                 return false;
-    return n_a > 0 && n_b > 0;
+        }
+    return true;
+}
+
+static bool requires(struct json_compile *c, const json_t *schema, const char *name)
+{
+    const json_t *required = json_object_get(schema, "required");
+    if (!may_compare(c, json_array_size(required)))
+        return false;
+    for (size_t i = 0; i < json_array_size(required); i++) {
+        const char *one = json_string_value(json_array_get(required, i));
+        if (one != NULL && strcmp(one, name) == 0)
+            return true;
+    }
+    return false;
 }
 
 /* Both are objects that require a property for which each has other values. */
-static bool has_other_mark(const json_t *a, const json_t *b)
+static bool has_other_mark(struct json_compile *c, const json_t *a, const json_t *b)
 {
     const json_t *of_b = json_object_get(b, "properties");
     const char *name;
@@ -175,8 +194,8 @@ static bool has_other_mark(const json_t *a, const json_t *b)
     json_object_foreach(json_object_get(a, "properties"), name, schema)
     {
         const json_t *other = json_object_get(of_b, name);
-        if (other != NULL && have_other_values(schema, other) && requires(a, name) &&
-            requires(b, name))
+        if (other != NULL && have_other_values(c, schema, other) && requires(c, a, name) &&
+            requires(c, b, name))
             return true;
     }
     return false;
@@ -195,8 +214,8 @@ bool json_are_apart(struct json_compile *c, const json_t *schemas)
             if (!json_is_object(a) || !json_is_object(b))
                 return false;
             uint32_t both = types_of(a) & types_of(b);
-            if (both != 0 && !(both == OF_OBJECT && has_other_mark(a, b)) &&
-                !have_other_values(a, b))
+            if (both != 0 && !(both == OF_OBJECT && has_other_mark(c, a, b)) &&
+                !have_other_values(c, a, b))
                 return false;
         }
     return true;

@@ -42,6 +42,7 @@ struct json_compile {
     uint32_t depth;
     struct json_ref *refs; /* [n_refs] */
     uint32_t n_refs, refs_room;
+    uint32_t n_compared; /* values and names, by json_are_apart */
     /* expressions that many share */
     uint32_t blank, comma, colon, character, text, integer, number, value;
 };

@@ -374,6 +374,28 @@ static void test_json_schema__limits_hold_and_one_more_is_refused(void **state)
     free(many);
 }
 
+/* Two objects that differ in 40 properties of 60 values, in the required one too, asked for often. */
+static void test_json_schema__what_would_compare_without_bound_is_refused(void **state)
+{
+    char *text = malloc(GRAMMAR_BYTES_MAX), *at = stpcpy(text, "{\"prefixItems\":[true");
+    for (int i = 0; i < 20; i++)
+        at = stpcpy(at, ",{\"oneOf\":[{\"$ref\":\"#/$defs/a\"},{\"$ref\":\"#/$defs/b\"}]}");
+    at = stpcpy(at, "],\"$defs\":{\"c\":true");
+    for (int side = 0; side < 2; side++) {
+        at += sprintf(at, ",\"%c\":{\"type\":\"object\",\"required\":[\"p0\"],", 'a' + side);
+        at = stpcpy(at, "\"properties\":{");
+        for (int p = 39; p >= 0; p--) {
+            at += sprintf(at, "\"p%d\":{\"enum\":[%d", p, 100 * side);
+            for (int v = 1; v < 60; v++)
+                at += sprintf(at, ",%d", 100 * side + v);
+            at = stpcpy(at, p > 0 ? "]}," : "]}}}");
+        }
+    }
+    strcpy(at, "}}");
+    refuses(text, "it cannot be told that no two of these hold at once");
+    free(text);
+}
+
 /* --- random texts of a schema are JSON --- */
 
 static void test_json_schema__whatever_is_drawn_is_json(void **state)
@@ -424,6 +446,7 @@ int main(void)
         cmocka_unit_test(test_json_schema__choices_and_references),
         cmocka_unit_test(test_json_schema__what_is_not_compiled_is_named),
         cmocka_unit_test(test_json_schema__limits_hold_and_one_more_is_refused),
+        cmocka_unit_test(test_json_schema__what_would_compare_without_bound_is_refused),
         cmocka_unit_test(test_json_schema__whatever_is_drawn_is_json),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
