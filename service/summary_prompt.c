@@ -32,8 +32,11 @@ int summary_prompt_render(const struct engine *engine, bool has_chat, struct sli
     if (has_chat) {
         struct chat_message message = {.role = slice_from("user"),
                                        .content = slice_of(content, len)};
-        struct chat chat = {.messages = &message, .n_messages = 1, .thinking = -1};
+        struct chat chat = {.messages = &message, .n_messages = 1, .thinking = 0};
         status = engine_render_chat(engine, &chat, n_max, ids, n, why);
+        chat.thinking = -1;
+        if (status == STATUS_UNSUPPORTED) /* a format that cannot turn thoughts off */
+            status = engine_render_chat(engine, &chat, n_max, ids, n, why);
     } else {
         len = put(content, len, raw_answer, sizeof raw_answer - 1);
         status = engine_tokenize(engine, slice_of(content, len), -1, false, n_max, ids, NULL, n,

@@ -315,3 +315,17 @@ def test_a_long_document_takes_bounded_memory_and_ends_at_once(stubs, server):
     wait_until(lambda: stats(stubs, server).pages_used == 0)
     last = stats(stubs, server)
     assert last.prefill + last.decode + last.paused + last.queued == 0
+
+
+def test_a_model_that_can_leave_its_thoughts_out_does(module_server, stubs, tiny):
+    stub = module_server("--chat-format", "qwen3", model=tiny["q4_0"]).stub()
+    pb, document = stubs.quire, b"The cat sat on the mat."
+    content = f"{document.decode()}\n\nSummarize the text above in a few sentences."
+
+    def tokens(**options):
+        chat = pb.Chat(messages=[pb.Message(role="user", content=content)], **options)
+        request = pb.EstimateRequest(request=pb.GenerateRequest(chat=chat, max_tokens=1))
+        return stub.Estimate(request, timeout=SECONDS).prompt_tokens
+
+    read = Summary(stubs, stub, document, max_tokens=1).finished.usage.prompt_tokens
+    assert read == tokens(thinking=False) > tokens(thinking=True)
