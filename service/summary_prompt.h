@@ -3,8 +3,8 @@
  *   chat:  <user>  text  "Summarize ..." [instruction]  <assistant>
  *   raw:           text  "Summarize ..." [instruction]  "Summary:"     models without a template
  *
- * Behind the text, short and plain: a model of 135M parameters follows that best. Thoughts are turned
- * off where the format can do that: they would take the few tokens of an answer. Thread: any
+ * Behind the text, short and plain: a model of 135M parameters follows that best. Thoughts are
+ * turned off where the format can do that: they would take the few tokens of an answer. Thread: any
  * (workers).
  */
 #ifndef QUIRE_SERVICE_SUMMARY_PROMPT_H
