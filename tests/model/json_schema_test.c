@@ -374,7 +374,7 @@ static void test_json_schema__limits_hold_and_one_more_is_refused(void **state)
     free(many);
 }
 
-/* Two objects that differ in 40 properties of 60 values, in the required one too, asked for often. */
+/* Two objects that differ in 40 properties of 60 values, the required one too, asked for often. */
 static void test_json_schema__what_would_compare_without_bound_is_refused(void **state)
 {
     char *text = malloc(GRAMMAR_BYTES_MAX), *at = stpcpy(text, "{\"prefixItems\":[true");
