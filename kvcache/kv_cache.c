@@ -53,6 +53,23 @@ uint64_t kv_cache_open_bytes(const struct device *device, const struct kv_cache_
     return bytes;
 }
 
+/* On a CPU it is the memory that pages are in, of which they have taken little yet; a GPU's driver
+ * says itself what it cannot pin. */
+static int check_host_memory(const struct kv_cache *cache, uint64_t page_bytes, struct why *why)
+{
+    uint64_t host_bytes = cache->spec.host_bytes, free_bytes = device_memory_free(cache->device);
+    char host[TEXT_NUMBER_BYTES], pages[TEXT_NUMBER_BYTES], left[TEXT_NUMBER_BYTES];
+
+    if (device_is_gpu(cache->device) ||
+        (host_bytes <= free_bytes && page_bytes <= free_bytes - host_bytes))
+        return STATUS_OK;
+    return refuse(why, STATUS_NO_MEMORY,
+                  "--host-pool %s and the cache of %s are more than the %s that is free: lower it, "
+                  "or --kv-memory",
+                  text_bytes(host, host_bytes), text_bytes(pages, page_bytes),
+                  text_bytes(left, free_bytes));
+}
+
 /* Shared among the groups as the device's memory is. */
 static int open_host(struct kv_cache *cache, struct why *why)
 {
@@ -60,8 +77,12 @@ static int open_host(struct kv_cache *cache, struct why *why)
     uint64_t all_bytes = 0, least_bytes = 0;
     char have[TEXT_NUMBER_BYTES], need[TEXT_NUMBER_BYTES];
 
-    if (cache->spec.host_bytes == 0 || cache->keeper.tree == NULL)
+    if (cache->spec.host_bytes == 0)
         return STATUS_OK;
+    if (cache->keeper.tree == NULL)
+        return refuse(why, STATUS_INVALID,
+                      "--host-pool is for pages that are remembered, and --no-prefix-cache "
+                      "remembers none: leave one of them out");
     for (uint32_t g = 0; g < cache->n_groups; g++) {
         const struct page_pool *pool = cache->groups[g].pool;
         spec.page_bytes[g] = page_pool_page_bytes(pool);
@@ -75,13 +96,16 @@ static int open_host(struct kv_cache *cache, struct why *why)
                       "%s; raise it, or leave it out",
                       text_bytes(have, cache->spec.host_bytes), PAGE_TOKENS,
                       text_bytes(need, least_bytes));
+    int status = check_host_memory(cache, all_bytes, why);
+    if (status < 0)
+        return status;
     for (uint32_t g = 0; g < cache->n_groups; g++) {
         double share = (double)cache->spec.host_bytes / (double)all_bytes;
         double n_slots = share * page_pool_n_pages(cache->groups[g].pool);
         spec.n_slots[g] = n_slots < 1 ? 1 : n_slots < HOST_PAGES_MAX ? (uint32_t)n_slots
                                                                      : HOST_PAGES_MAX;
     }
-    int status = kv_host_create(cache->device, &spec, &cache->host, why);
+    status = kv_host_create(cache->device, &spec, &cache->host, why);
     cache->keeper.host = cache->host;
     return status;
 }

@@ -122,6 +122,7 @@ static void test_preempt__its_pages_go_to_the_host_and_come_back(void **state)
     assert_true(door_stats(door)->n_reread_tokens < N_PROMPT % 64 + N_ANSWER);
 
     options.no_prefix_cache = true;
+    options.host_pool_bytes = 0;
     struct door *cold = door_open(&options);
     struct run *alone = door_send(cold, asked(1));
     door_until_over(cold, alone);

@@ -271,6 +271,25 @@ static void test_kv_recall__a_pool_of_no_page_is_refused(void **state)
     cache_scene_close(&scene);
 }
 
+/* Of a CPU; what a GPU's host can pin is its driver's to say. */
+static void test_kv_recall__a_pool_beyond_the_memory_or_for_nothing_is_refused(void **state)
+{
+    struct kv_group_spec group = cache_group(KV_FULL, 0);
+    struct kv_cache_spec spec = cache_spec(20, 1, &group);
+    struct cache_scene scene = cache_scene_open(spec);
+    struct kv_cache *cache;
+    struct why why = {.text = ""};
+    spec.host_bytes = 1ull << 50;
+    assert_int_equal(kv_cache_create(scene.device, &spec, &cache, &why), STATUS_NO_MEMORY);
+    assert_non_null(
+        strstr(why.text, "--host-pool 1.0 PiB and the cache of 160.0 KiB are more than the "));
+    spec.host_bytes = 1 << 20;
+    spec.no_prefixes = true;
+    assert_int_equal(kv_cache_create(scene.device, &spec, &cache, &why), STATUS_INVALID);
+    assert_non_null(strstr(why.text, "--no-prefix-cache"));
+    cache_scene_close(&scene);
+}
+
 static int on_late_device(void **state)
 {
     is_late = true;
@@ -291,6 +310,7 @@ int main(void)
         cmocka_unit_test(test_kv_recall__a_chunk_s_end_needs_no_window),
         cmocka_unit_test(test_kv_recall__an_end_before_the_last_node_is_as_good),
         cmocka_unit_test(test_kv_recall__a_pool_of_no_page_is_refused),
+        cmocka_unit_test(test_kv_recall__a_pool_beyond_the_memory_or_for_nothing_is_refused),
     };
     int n_failed = cmocka_run_group_tests_name("cpu", tests, NULL, NULL);
     return n_failed + cmocka_run_group_tests_name("late", tests, on_late_device, NULL);
