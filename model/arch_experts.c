@@ -67,8 +67,9 @@ bool arch_experts_read(struct arch_reader *reader, uint32_t n_ff, struct experts
     if (reader->status < 0 || rule->n_experts == 0)
         return false;
     rule->n_used = arch_number(reader, "expert_used_count", 1, rule->n_experts);
-    experts->n_ff = arch_number_or(reader, "expert_feed_forward_length", 0, MODEL_FF_MAX, n_ff);
-    experts->n_ff = experts->n_ff == 0 ? n_ff : experts->n_ff;
+    uint32_t fallback = experts->n_ff > 0 ? experts->n_ff : n_ff;
+    experts->n_ff = arch_number_or(reader, "expert_feed_forward_length", 0, MODEL_FF_MAX, fallback);
+    experts->n_ff = experts->n_ff == 0 ? fallback : experts->n_ff;
     if (reader->status == STATUS_OK && experts->n_ff == 0)
         arch_fault(reader, STATUS_CORRUPT, "key %s.expert_feed_forward_length is missing",
                    reader->architecture);

@@ -12,8 +12,8 @@
 
 /* How an architecture chooses where its file has no key for it: one group, no scale. */
 struct experts_plan arch_experts_of(enum route_score score, bool normalise);
-/* Reads what the file says about experts of n_ff values each where it has no key for that, over
- * what *experts holds. False: it has none (expert_count absent or 0), or a fault. */
+/* Reads what the file says about experts, over what *experts holds; of n_ff values each where
+ * neither has their width. False: it has none (expert_count absent or 0), or a fault. */
 bool arch_experts_read(struct arch_reader *reader, uint32_t n_ff, struct experts_plan *experts);
 /* Fills the feed-forward of the layer and checks its tensors, norm included. A shared expert is
  * there when experts->n_shared_ff is not 0. */

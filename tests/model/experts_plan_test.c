@@ -182,6 +182,27 @@ static void test_experts_plan__what_contradicts_the_file_is_refused_with_numbers
     assert_refused(TINY_EXPERTS, expert_bias, STATUS_UNSUPPORTED, "blk.0.ffn_gate_exps.bias");
 }
 
+/* Their tensors are read as 96 wide only where keys say so. */
+static void test_experts_plan__qwen_experts_without_a_width_share_that_of_a_dense_layer(
+    void **state)
+{
+    static const char *const architectures[] = {"qwen2moe", "qwen3moe"};
+    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
+        struct gguf_writer writer;
+        struct gguf *file = NULL;
+        struct model_plan plan;
+        struct why why = {.text = ""};
+        gguf_writer_init(&writer);
+        gguf_add_tiny_experts_of(&writer, architectures[i], &TINY_SHAPE,
+                                 &(struct tiny_experts){8, 3, false});
+        assert_int_equal(gguf_open_written(&writer, &file, &why), STATUS_OK);
+        assert_int_equal(model_plan_read(file, &plan, &why), STATUS_CORRUPT);
+        assert_non_null(strstr(why.text, "has the shape [64, 96, 8, 1]; the keys imply [64, 32]"));
+        gguf_close(file);
+        gguf_writer_release(&writer);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -189,6 +210,8 @@ int main(void)
         cmocka_unit_test(test_experts_plan__gate_and_up_may_be_one_tensor),
         cmocka_unit_test(test_experts_plan__keys_of_a_file_change_the_rule),
         cmocka_unit_test(test_experts_plan__what_contradicts_the_file_is_refused_with_numbers),
+        cmocka_unit_test(
+            test_experts_plan__qwen_experts_without_a_width_share_that_of_a_dense_layer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

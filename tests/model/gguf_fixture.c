@@ -297,12 +297,18 @@ void gguf_add_tiny_of(struct gguf_writer *writer, const char *architecture,
     add_tiny(writer, architecture, shape, NULL);
 }
 
+void gguf_add_tiny_experts_of(struct gguf_writer *writer, const char *architecture,
+                              const struct tiny_shape *shape, const struct tiny_experts *experts)
+{
+    gguf_add_u32(writer, gguf_key_of(architecture, "expert_count").text, experts->n);
+    gguf_add_u32(writer, gguf_key_of(architecture, "expert_used_count").text, experts->n_used);
+    add_tiny(writer, architecture, shape, experts);
+}
+
 void gguf_add_tiny_experts(struct gguf_writer *writer, const struct tiny_shape *shape,
                            const struct tiny_experts *experts)
 {
-    gguf_add_u32(writer, "llama.expert_count", experts->n);
-    gguf_add_u32(writer, "llama.expert_used_count", experts->n_used);
-    add_tiny(writer, "llama", shape, experts);
+    gguf_add_tiny_experts_of(writer, "llama", shape, experts);
 }
 
 /* --- latent attention --- */

@@ -50,6 +50,8 @@ void gguf_add_tiny_experts(struct gguf_writer *writer, const struct tiny_shape *
 /* The same keys and tensors under another architecture's name. */
 void gguf_add_tiny_of(struct gguf_writer *writer, const char *architecture,
                       const struct tiny_shape *shape);
+void gguf_add_tiny_experts_of(struct gguf_writer *writer, const char *architecture,
+                              const struct tiny_shape *shape, const struct tiny_experts *experts);
 /* A tiny deepseek2 of two layers, the first of them dense: 4 heads of nope 16 | rope 8, values of
  * 12, rank 24, six experts and a shared one. */
 struct tiny_latent {
