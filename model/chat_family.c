@@ -95,9 +95,28 @@ bool chat_family_always_thinks(struct slice text)
            chat_text_contains(text, "<|im_start|>assistant\n<think>\n");
 }
 
+/* It has the marks of a family whose turns it writes otherwise: Functionary's templates, with a
+ * system turn or recipients of their own, and SmolLM3's, with a page of metadata. */
+static bool is_stranger(struct slice text)
+{
+    static const struct {
+        const char *family, *own;
+    } marks[] = {
+        {"<|start_header_id|>", "<function="},
+        {"<|start_header_id|>", ">>>"},
+        {"<|im_start|>", "## Metadata"},
+    };
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
+        if (chat_text_contains(text, marks[i].family) && chat_text_contains(text, marks[i].own))
+            return true;
+    return false;
+}
+
 /* The order matters: later marks also occur in templates of earlier families. */
 enum chat_family chat_family_of(struct slice text, bool tekken)
 {
+    if (is_stranger(text))
+        return CHAT_N_FAMILIES;
     if (chat_text_contains(text, "<|im_start|>")) {
         if (chat_text_contains(text, "<|im_sep|>"))
             return CHAT_PHI4;

@@ -326,7 +326,7 @@ def test_stats_draws_the_tables_of_a_sequence(ask, stubs, server):
 def test_stats_draws_a_table_over_itself(quire, server):
     status, shown = on_terminal(
         [quire, "stats", "--interval", "0.1", "--server", server.address],
-        interrupt_at=rb"\x1b\[9A(.|\n)*\x1b\[9A(.|\n)*sequences ",
+        interrupt_at=rb"\x1b\[\d+A(.|\n)*\x1b\[\d+A(.|\n)*sequences ",
     )
     assert status == INTERRUPTED
     assert shown.count("sequences ") >= 3

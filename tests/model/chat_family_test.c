@@ -47,6 +47,10 @@ static void test_chat_family__templates_are_told_apart_by_their_marks(void **sta
         {"<" BAR "User" BAR "><" BAR "Assistant" BAR "><" BAR "end▁of▁sentence" BAR ">", false,
          CHAT_DEEPSEEK3},
         {"<|header_start|><|header_end|>", false, CHAT_LLAMA4},
+        {"'<|start_header_id|>assistant<|end_header_id|>\n\n>>>all\n'", false, CHAT_N_FAMILIES},
+        {"<|start_header_id|><|end_header_id|><function={{ name }}>", false, CHAT_N_FAMILIES},
+        {"<|im_start|>system\n## Metadata\n", false, CHAT_N_FAMILIES},
+        {"<|im_start|><function={{ name }}>", false, CHAT_CHATML},
         {"", false, CHAT_N_FAMILIES},
         {"{{ anything }}", true, CHAT_N_FAMILIES},
     };
