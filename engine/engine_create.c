@@ -193,7 +193,7 @@ static int open_runs(struct engine *engine, const struct kv_dtypes *kv_dtypes, s
     struct model_shape shape;
 
     model_shape_from_plan(model_plan(engine->model), &shape);
-    int status = model_shape_check_pages(&shape, engine->options.kv_dtype, why);
+    int status = model_shape_check_pages(&shape, kv_dtypes, why);
     if (status == STATUS_OK)
         status = check_context(engine, why);
     if (status == STATUS_OK)

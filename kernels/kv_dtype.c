@@ -46,17 +46,17 @@ static bool read_named(const char *name, const char *text, size_t n, bool *is_na
 int kv_dtypes_parse(const char *option, const char *text, struct kv_dtypes *out, struct why *why)
 {
     enum kv_dtype both;
-    bool is_known = true, has_global = false, has_local = false;
+    bool is_known = true;
 
-    *out = (struct kv_dtypes){KV_F16, KV_F16};
+    *out = (struct kv_dtypes){.global = KV_F16, .local = KV_F16};
     if (find(text, strlen(text), &both)) {
-        *out = (struct kv_dtypes){both, both};
+        *out = (struct kv_dtypes){.global = both, .local = both};
         return STATUS_OK;
     }
     for (const char *at = text; is_known; at++) {
         size_t n = strcspn(at, ",");
-        is_known = read_named("global=", at, n, &has_global, &out->global) ||
-                   read_named("local=", at, n, &has_local, &out->local);
+        is_known = read_named("global=", at, n, &out->names_global, &out->global) ||
+                   read_named("local=", at, n, &out->names_local, &out->local);
         at += n;
         if (*at == '\0')
             break;

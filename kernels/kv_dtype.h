@@ -42,6 +42,7 @@ static inline enum kv_dtype kv_dtype_open(enum kv_dtype dtype)
 /* Types of a cache. */
 struct kv_dtypes {
     enum kv_dtype global, local; /* of groups that see everything; of those with a window */
+    bool names_global, names_local; /* the text named that kind: "local=q4" */
 };
 
 static inline enum kv_dtype kv_dtypes_of(const struct kv_dtypes *dtypes, enum kv_kind kind)

@@ -118,23 +118,21 @@ void model_shape_from_plan(const struct model_plan *plan, struct model_shape *ou
         }
 }
 
-int model_shape_check_pages(const struct model_shape *shape, const char *kv_dtype,
+int model_shape_check_pages(const struct model_shape *shape, const struct kv_dtypes *kv_dtypes,
                             struct why *why)
 {
-    bool names_global = strstr(kv_dtype, "global=") != NULL;
-    bool names_local = strstr(kv_dtype, "local=") != NULL;
     uint32_t n = shape->n_layers, n_local = shape->n_local_layers;
 
-    if (names_local && !names_global && n > 0 && n_local == 0)
+    if (kv_dtypes->names_local && !kv_dtypes->names_global && n > 0 && n_local == 0)
         return refuse(why, STATUS_INVALID,
-                      "--kv-dtype %s changes no page: none of the model's %u layers has a window; "
-                      "name global=, or one type for all",
-                      kv_dtype, n);
-    if (names_global && !names_local && n > 0 && n_local == n)
+                      "--kv-dtype local=%s changes no page: none of the model's %u layers has a "
+                      "window; name global=, or one type for all",
+                      kv_dtype_name(kv_dtypes->local), n);
+    if (kv_dtypes->names_global && !kv_dtypes->names_local && n > 0 && n_local == n)
         return refuse(why, STATUS_INVALID,
-                      "--kv-dtype %s changes no page: all of the model's %u layers have a window; "
-                      "name local=, or one type for all",
-                      kv_dtype, n);
+                      "--kv-dtype global=%s changes no page: all of the model's %u layers have a "
+                      "window; name local=, or one type for all",
+                      kv_dtype_name(kv_dtypes->global), n);
     return STATUS_OK;
 }
 

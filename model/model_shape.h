@@ -42,9 +42,9 @@ struct model_shape {
 const struct model_shape *model_shape_find(const char *name);
 const struct model_shape *model_shape_at(size_t idx); /* NULL behind the last */
 void model_shape_from_plan(const struct model_plan *plan, struct model_shape *out);
-/* Whether a --kv-dtype ("local=q4", as kv_dtypes_parse took it) is of layers that there are: one
- * that names only a kind without any would silently change nothing. STATUS_INVALID. */
-int model_shape_check_pages(const struct model_shape *shape, const char *kv_dtype,
+/* Whether a --kv-dtype is of layers that there are: one that names only a kind without any would
+ * silently change nothing. STATUS_INVALID. */
+int model_shape_check_pages(const struct model_shape *shape, const struct kv_dtypes *kv_dtypes,
                             struct why *why);
 
 uint64_t model_shape_parameters(const struct model_shape *shape);

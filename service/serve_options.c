@@ -1,8 +1,8 @@
 #include "service/serve_options.h"
 
 #include "base/clock.h"
+#include "base/device_options.h"
 #include "base/status.h"
-#include "base/threads.h"
 #include "engine/engine.h"
 #include "limits.h"
 
@@ -31,16 +31,7 @@ static const struct option options[] = {
      "HOST:PORT (port 0: the system picks), [IPV6]:PORT or unix:PATH", 0, 0, NULL, 0},
     {"insecure", 0, OPTION_FLAG, FIELD(insecure), NULL, NULL,
      "listen beyond this machine without encryption or passwords", 0, 0, NULL, 0},
-    {"backend", 0, OPTION_CHOICE, FIELD(backend), "auto", "NAME",
-     "cpu; cuda: a GPU, or it is an error; auto: a GPU where there is one that can be used, else "
-     "the CPU",
-     0, 0, "cpu|cuda|auto", 0},
-    {"device", 0, OPTION_INT, FIELD(device), "0", "N",
-     "which GPU, as quire devices counts them; where it is given, auto takes nothing else", 0,
-     65535, NULL, FIELD(has_device)},
-    {"threads", 't', OPTION_INT, FIELD(threads), "0", "N",
-     "worker threads of the CPU; 0: as measured best for the cores that are allowed", 0,
-     TEAM_THREADS_MAX, NULL, 0},
+    DEVICE_OPTION_ROWS(struct serve_options),
     {"kv-memory", 0, OPTION_BYTES, FIELD(kv_memory), "0", "BYTES",
      "memory of the cache of keys and values, such as 8GiB; 0: 16 full contexts, at most half of "
      "what is free; on a GPU what weights, workspace and a reserve leave, at most --max-sequences "
@@ -63,9 +54,6 @@ static const struct option options[] = {
      "what multiplies integer weights on the CPU: 16 (two signed bytes), int8 (faster, visibly "
      "worse answers) or f32 (slow, closest to exact); a GPU takes f16 and refuses the others",
      0, 0, "16|int8|f32", 0},
-    {"isa", 0, OPTION_CHOICE, FIELD(isa), "auto", "NAME",
-     "instruction set of the CPU: auto, scalar, avx2 or avx512; all give the same answers", 0, 0,
-     "auto|scalar|avx2|avx512", 0},
     {"max-context", 'c', OPTION_INT, FIELD(max_context), "0", "N",
      "tokens of one sequence, which must fit; 0: as the model was trained, or what fits of it", 0,
      CONTEXT_TOKENS_MAX, NULL, 0},
@@ -115,20 +103,11 @@ const struct command serve_options_command = {
                 "  QUIRE_MODEL=m.gguf QUIRE_LISTEN=unix:/run/quire.sock quire serve\n",
 };
 
-static int check_chat_format(const struct serve_options *in, struct why *why)
+/* A refusal of a value that came by its variable names that. */
+static int named(int status, const char *value, const char *variable, struct why *why)
 {
-    int status = engine_check_chat_format(in->chat_format, why);
-    if (status < 0 && in->chat_format == getenv("QUIRE_CHAT_FORMAT"))
-        refuse_prefix(why, status, "QUIRE_CHAT_FORMAT");
-    return status;
-}
-
-static int check_kv_dtype(const struct serve_options *in, struct why *why)
-{
-    int status = engine_check_kv_dtype(in->kv_dtype, why);
-    if (status < 0 && in->kv_dtype == getenv("QUIRE_KV_DTYPE"))
-        refuse_prefix(why, status, "QUIRE_KV_DTYPE");
-    return status;
+    return status < 0 && value == getenv(variable) ? refuse_prefix(why, status, "%s", variable)
+                                                   : status;
 }
 
 int serve_options_parse(struct serve_options *out, int argc, char **argv, bool *help,
@@ -144,8 +123,11 @@ int serve_options_parse(struct serve_options *out, int argc, char **argv, bool *
     if (out->model == NULL || out->model[0] == '\0')
         return refuse(why, STATUS_INVALID,
                       "which model? Give --model FILE (or QUIRE_MODEL); see quire serve --help");
-    status = check_chat_format(out, why);
-    return status == STATUS_OK ? check_kv_dtype(out, why) : status;
+    status = named(engine_check_chat_format(out->chat_format, why), out->chat_format,
+                   "QUIRE_CHAT_FORMAT", why);
+    if (status < 0)
+        return status;
+    return named(engine_check_kv_dtype(out->kv_dtype, why), out->kv_dtype, "QUIRE_KV_DTYPE", why);
 }
 
 struct engine_options serve_options_engine(const struct serve_options *in)

@@ -9,10 +9,10 @@
 #include "tools/tools.h"
 
 #include "base/clock.h"
+#include "base/device_options.h"
 #include "base/options.h"
 #include "base/progress.h"
 #include "base/text.h"
-#include "base/threads.h"
 #include "model/weights.h"
 #include "tools/bench_cost.h"
 #include "tools/json_print.h"
@@ -43,19 +43,7 @@ static const struct option options[] = {
     {"gen", 0, OPTION_INT, FIELD(gen), "64", "N", "tokens decoded behind it", 1, GEN_MAX, NULL, 0},
     {"depth", 0, OPTION_TEXT, FIELD(depth), "0,2048", "LIST",
      "tokens in the cache before the prompt, parted by commas", 0, 0, NULL, 0},
-    {"backend", 0, OPTION_CHOICE, FIELD(backend), "auto", "NAME",
-     "cpu; cuda: a GPU, or it is an error; auto: a GPU where there is one that can be used, else "
-     "the CPU",
-     0, 0, "cpu|cuda|auto", 0},
-    {"device", 0, OPTION_INT, FIELD(device), "0", "N",
-     "which GPU, as quire devices counts them; where it is given, auto takes nothing else", 0,
-     65535, NULL, FIELD(has_device)},
-    {"threads", 't', OPTION_INT, FIELD(threads), "0", "N",
-     "worker threads of the CPU; 0: as measured best for the cores that are allowed", 0,
-     TEAM_THREADS_MAX, NULL, 0},
-    {"isa", 0, OPTION_CHOICE, FIELD(isa), "auto", "NAME",
-     "instruction set of the CPU: auto, scalar, avx2 or avx512", 0, 0, "auto|scalar|avx2|avx512",
-     0},
+    DEVICE_OPTION_ROWS(struct bench_options),
     {"kv-dtype", 0, OPTION_TEXT, FIELD(kv_dtype), "f16", "TYPE",
      "values of the cache: f16, f32, bf16, q8 or q4, or by kind of layers (global=q4,local=f16)", 0,
      0, NULL, 0},
@@ -393,8 +381,7 @@ static int bench_open(struct bench *bench, const struct bench_options *in, struc
                                           .n_threads = (int)in->threads,
                                           .isa = (enum isa)in->isa,
                                           .activations = (enum activations)in->activations},
-                               .kv_dtypes = in->kv_dtypes,
-                               .kv_text = in->kv_dtype};
+                               .kv_dtypes = in->kv_dtypes};
 
     int status = check_before_load(bench, &sizes, why);
     if (status == STATUS_OK)

@@ -8,10 +8,10 @@
 #include "tools/tools.h"
 
 #include "base/clock.h"
+#include "base/device_options.h"
 #include "base/options.h"
 #include "base/progress.h"
 #include "base/text.h"
-#include "base/threads.h"
 #include "base/utf8.h"
 #include "model/token_buffer.h"
 #include "model/tokenizer.h"
@@ -60,15 +60,7 @@ static const struct option options[] = {
     {"against-activations", 0, OPTION_CHOICE, FIELD(against_activations), NULL, "TYPE",
      "compare with a second run that has these activations", 0, 0, "16|int8|f32",
      FIELD(against_activations_given)},
-    {"backend", 0, OPTION_CHOICE, FIELD(backend), "auto", "NAME", "cpu, cuda or auto", 0, 0,
-     "cpu|cuda|auto", 0},
-    {"device", 0, OPTION_INT, FIELD(device), "0", "N", "which GPU, as quire devices counts them", 0,
-     65535, NULL, FIELD(has_device)},
-    {"threads", 't', OPTION_INT, FIELD(threads), "0", "N", "worker threads of the CPU", 0,
-     TEAM_THREADS_MAX, NULL, 0},
-    {"isa", 0, OPTION_CHOICE, FIELD(isa), "auto", "NAME",
-     "instruction set of the CPU: auto, scalar, avx2 or avx512; all give the same bits", 0, 0,
-     "auto|scalar|avx2|avx512", 0},
+    DEVICE_OPTION_ROWS(struct eval_options),
     {NULL, 0, 0, 0, NULL, NULL, NULL, 0, 0, NULL, 0},
 };
 
@@ -196,8 +188,7 @@ static int open_side(struct side *side, const struct eval_options *in, bool is_b
                    .isa = (enum isa)in->isa,
                    .activations = (enum activations)(other_activations ? in->against_activations
                                                                        : in->activations)},
-        .kv_dtypes = other_kv ? in->against_kv_dtypes : in->kv_dtypes,
-        .kv_text = other_kv ? in->against_kv : in->kv_dtype};
+        .kv_dtypes = other_kv ? in->against_kv_dtypes : in->kv_dtypes};
     return run_open(&open, &side->run, why);
 }
 

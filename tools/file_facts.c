@@ -110,7 +110,7 @@ static uint64_t suggested_values(const struct gguf *file)
 
 static void read_plan(struct file_facts *facts)
 {
-    static const struct kv_dtypes floats = {KV_F32, KV_F32};
+    static const struct kv_dtypes floats = {.global = KV_F32, .local = KV_F32};
     struct why why = {.text = ""};
     int status = model_plan_read(facts->file, &facts->plan, &why);
 

@@ -286,7 +286,7 @@ static int plan(const struct plan_options *in, bool *is_usage, struct why *why)
     if (subject.file_bytes > 0 && in->has_weights)
         return refuse(why, STATUS_INVALID,
                       "--weights goes with a NAME: a file has its own weights");
-    status = model_shape_check_pages(&subject.shape, in->kv_dtype, why);
+    status = model_shape_check_pages(&subject.shape, &in->kv_dtypes, why);
     if (status < 0)
         return status;
     status = memory_plan_make(&subject.shape, weight_format_find(weight_names[in->weights]),

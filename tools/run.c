@@ -42,10 +42,10 @@ int run_open(const struct run_options *options, struct run *run, struct why *why
     progress_init(&progress, &clock_monotonic, "bytes", options->quiet);
     status = model_load(run->device, options->model_path, &loading, &run->model, why);
     progress_end(&progress);
-    if (status < 0 || options->kv_text == NULL)
+    if (status < 0)
         return status;
     model_shape_from_plan(model_plan(run->model), &shape);
-    return model_shape_check_pages(&shape, options->kv_text, why);
+    return model_shape_check_pages(&shape, &run->kv_dtypes, why);
 }
 
 /* --- memory --- */

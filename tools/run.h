@@ -20,7 +20,6 @@ struct run_options {
     const char *model_path;
     struct device_options device;
     struct kv_dtypes kv_dtypes;
-    const char *kv_text; /* what they were parsed from; NULL: no option */
     bool quiet; /* no progress on standard error */
 };
 

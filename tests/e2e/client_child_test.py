@@ -94,7 +94,7 @@ def test_a_child_ends_when_its_reader_goes_away(quire, model, tmp_path):
 
 
 def test_loading_has_no_part_in_the_deadline(run, model):
-    ran = run("health", "--model", model, "--timeout", "0.3")  # loading takes longer
+    ran = run("health", "--model", model, "--timeout", "0.1")  # loading takes longer
     assert (ran.status, ran.text) == (0, "SERVING\n")
 
 

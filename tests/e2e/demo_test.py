@@ -133,7 +133,7 @@ def test_a_signal_amid_the_summary_ends_all_at_once(demo, tmp_path, number):
     begun = time.monotonic()
     process.send_signal(number)
     assert end_of(process)[0] == 128 + number
-    assert time.monotonic() - begun < 30  # the summary takes minutes
+    assert time.monotonic() - begun < 10
 
 
 def test_a_signal_amid_setup_ends_what_setup_runs(demo, tmp_path):
@@ -143,5 +143,7 @@ def test_a_signal_amid_setup_ends_what_setup_runs(demo, tmp_path):
     ninja.chmod(0o755)
     process = demo(path=[tmp_path / "bin"])
     read_until(process.stderr, "the build begins")
+    begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    assert end_of(process)[0] == 143  # in less than SECONDS
+    assert end_of(process)[0] == 143
+    assert time.monotonic() - begun < 10

@@ -8,6 +8,8 @@ import time
 import grpc
 import pytest
 
+from client_runs import wait_until
+
 SECONDS = 60
 SHA_256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
@@ -20,13 +22,6 @@ def check(stubs, server, name):
 def cpu_ticks(server):
     fields = pathlib.Path(f"/proc/{server.pid}/stat").read_text().rsplit(")", 1)[1].split()
     return int(fields[11]) + int(fields[12])
-
-
-def wait_until(true):
-    deadline = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.01)
 
 
 def test_the_server_and_its_service_are_serving(stubs, server):

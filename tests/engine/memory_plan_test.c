@@ -20,7 +20,7 @@ static const struct memory_budget h200 = {.memory_bytes = 141ull * GB,
                                           .n_devices = 1,
                                           .reserve_bytes = 750000000};
 
-static const struct kv_dtypes f16_pages = {KV_F16, KV_F16};
+static const struct kv_dtypes f16_pages = {.global = KV_F16, .local = KV_F16};
 
 static struct memory_plan plan_of(const char *name, const char *pages,
                                   const struct memory_budget *budget, uint64_t context)

@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+static const struct kv_dtypes f16_pages = {.global = KV_F16, .local = KV_F16};
+
 static const struct tiny_latent absorbed = {false, false}, joined = {true, true};
 
 struct change { /* of one of the fixture's keys, whose own name is spoiled */
@@ -105,7 +107,7 @@ static void test_arch_deepseek__both_shapes_of_files_share_one_latent_vector(voi
         assert_true(layer->rope == ROPE_NORM && layer->qk_norm == QK_NORM_LATENT);
         assert_true(layer->first_rot == 24 && layer->n_rot == 8);
         assert_true(layer->q_scale == (float)(M_LOG2E / sqrt(24)));
-        assert_int_equal(model_plan_token_bytes(&plan, &(struct kv_dtypes){KV_F16, KV_F16}),
+        assert_int_equal(model_plan_token_bytes(&plan, &f16_pages),
                          2 * 2 * 32);
         assert_true(plan.layers[0].ffn == FFN_DENSE && layer->ffn == FFN_MOE);
         assert_int_equal(layer->experts.n_shared_ff, 64);

@@ -9,22 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "tests/model/grammar_fixture.h"
-
-static void takes(const char *schema, const char *text)
-{
-    assert_takes(GRAMMAR_JSON_SCHEMA, schema, text);
-}
-
-static void takes_not(const char *schema, const char *text)
-{
-    assert_takes_not(GRAMMAR_JSON_SCHEMA, schema, text);
-}
-
-static void refuses(const char *schema, const char *words)
-{
-    assert_refuses(GRAMMAR_JSON_SCHEMA, schema, words);
-}
+#include "tests/model/schema_fixture.h"
 
 static void test_json_length__one_part_that_varies_takes_what_is_left(void **state)
 {

@@ -10,22 +10,7 @@
 #include <string.h>
 
 #include "limits.h"
-#include "tests/model/grammar_fixture.h"
-
-static void takes(const char *schema, const char *text)
-{
-    assert_takes(GRAMMAR_JSON_SCHEMA, schema, text);
-}
-
-static void takes_not(const char *schema, const char *text)
-{
-    assert_takes_not(GRAMMAR_JSON_SCHEMA, schema, text);
-}
-
-static void refuses(const char *schema, const char *words)
-{
-    assert_refuses(GRAMMAR_JSON_SCHEMA, schema, words);
-}
+#include "tests/model/schema_fixture.h"
 
 static void test_json_schema__true_is_any_json(void **state)
 {

@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+static const struct kv_dtypes f16_pages = {.global = KV_F16, .local = KV_F16};
+
 static const struct tiny_shape shape = {2, 64, 4, 2, 96, 300};
 
 /* Reads the plan of a tiny model with one more key. */
@@ -59,7 +61,7 @@ static void test_layer_plan__a_tiny_llama_becomes_a_plan(void **state)
     assert_int_equal(plan.layers[1].n_ff, 96);
     assert_false(plan.layers[0].has_qkv_bias);
     /* 2 layers x 2 heads x (16 + 16) values */
-    assert_int_equal(model_plan_token_bytes(&plan, &(struct kv_dtypes){KV_F16, KV_F16}),
+    assert_int_equal(model_plan_token_bytes(&plan, &f16_pages),
                      2 * 2 * 32 * 2);
     model_plan_release(&plan);
 }

@@ -83,7 +83,10 @@ static void test_model_shape__a_kind_of_pages_that_the_model_lacks_is_refused(vo
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct model_shape shape = {.n_layers = 30, .n_local_layers = cases[i].n_local};
         struct why why = {.text = ""};
-        int status = model_shape_check_pages(&shape, cases[i].kv_dtype, &why);
+        struct kv_dtypes dtypes;
+        assert_int_equal(kv_dtypes_parse("--kv-dtype", cases[i].kv_dtype, &dtypes, &why),
+                         STATUS_OK);
+        int status = model_shape_check_pages(&shape, &dtypes, &why);
         assert_int_equal(status, cases[i].told == NULL ? STATUS_OK : STATUS_INVALID);
         if (cases[i].told != NULL)
             assert_non_null(strstr(why.text, cases[i].told));

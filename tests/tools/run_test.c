@@ -18,7 +18,8 @@
 #define N_TOKENS 90 /* two pages */
 #define VOCABULARY 300
 
-static struct kv_dtypes page_types = {KV_F16, KV_F16}; /* of the runs that are opened */
+/* of the runs that are opened */
+static struct kv_dtypes page_types = {.global = KV_F16, .local = KV_F16};
 
 static void open_run(struct run *run, const struct run_sizes *sizes)
 {
@@ -247,7 +248,7 @@ static void test_bench_cost__counts_what_the_plan_says(void **state)
 {
     struct run run;
     struct run_sizes sizes = {.n_sequences = 1, .n_tokens = 16, .max_rows = 1, .max_outputs = 1};
-    struct kv_dtypes f16 = {KV_F16, KV_F16};
+    struct kv_dtypes f16 = {.global = KV_F16, .local = KV_F16};
 
     open_run(&run, &sizes);
     /* two layers: width 64, 4 heads of 16 over 2, feed-forward 96; f16 pages */

@@ -239,10 +239,12 @@ def test_errors_are_typed_and_hold_the_servers_sentence(client):
 
 
 def test_what_cannot_be_done_in_time_is_refused_with_numbers(client):
+    begun = time.monotonic()
     with pytest.raises(quire.DeadlineExceeded) as caught:
         client.generate(list(range(1000, 7000)), max_tokens=2000, ignore_eos=True,
                         timeout=2.0).result()
-    # told by the server at admission: a time that is over has no reason
+    assert time.monotonic() - begun < 0.9  # at admission, not when the time was over
+    # and told by the server: a time that is over has no reason
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED and caught.value.reason
     assert caught.value.numbers["unit"] == "seconds"
     numbers = caught.value.numbers
